@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all the set-up by themselves; a second call skips what is there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format bench clean help
+
+help:  ## list the targets
+	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+.venv: .venv/installed  ## virtual environment with everything
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python >= 3.11 is needed, $$($(PYTHON) --version) was found; try make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing into .venv (about a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@touch $@
+
+demo: .venv  ## compare meta-optimization with tuned optimizers, write a report (5 minutes)
+	@$(BIN)/python -m tuning compare demo --out runs/demo
+
+test: .venv  ## lint, then every test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv  ## lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv  ## performance benchmarks: ratios measured in one run
+	$(BIN)/python tests/performance/bench_optimizer.py
+	$(BIN)/python tests/performance/bench_runner.py
+
+clean:  ## delete the environment and the caches, not the runs
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""The referee: contract, targets, clock, budgets, runner, records, checkpoints."""

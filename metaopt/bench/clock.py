@@ -1,0 +1,98 @@
+"""The clock: it waits for the device before it is read, and knows what was compilation.
+
+AlgoPerf's clock waits for nothing in JAX, so queued work slips into its untimed evaluation. Ours
+calls ``block_until_ready`` on everything that a step returned before the segment's end is read.
+Between evaluations it is not read at all (budgets in steps or gradient evaluations) or read without
+waiting (budgets in seconds), so a submission keeps its overlap of Python and device.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import jax
+import jax.monitoring
+
+# Durations of these events are what a new shape or a new function costs before it first runs.
+_COMPILATION_EVENTS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+_compilation_seconds = 0.0
+
+
+class Clock(Protocol):
+    """A source of time, in seconds from any origin."""
+
+    def now(self) -> float:
+        """Return the time."""
+        ...
+
+
+class SystemClock:
+    """The machine's monotonic clock."""
+
+    def now(self) -> float:
+        """Return the time in seconds."""
+        return time.perf_counter()
+
+
+class Stopwatch:
+    """Seconds by purpose, read from one clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.training = 0.0
+        self.compilation = 0.0
+        self.evaluation = 0.0
+        self.logging = 0.0
+        self._segment_start: float | None = None
+        self._compiled_before = 0.0
+
+    def start_segment(self) -> None:
+        """Begin charging the submission."""
+        self._segment_start = self.clock.now()
+        self._compiled_before = compilation_seconds()
+
+    def running(self) -> float:
+        """Return the submission's seconds including the open segment, without waiting."""
+        start = self._segment_start
+        return self.training if start is None else self.training + self.clock.now() - start
+
+    def end_segment(self, results: Any) -> None:
+        """Wait for ``results`` (any pytree), then stop charging the submission."""
+        jax.block_until_ready(results)
+        self.abandon_segment()
+
+    def abandon_segment(self) -> None:
+        """Stop charging the submission without waiting; nothing happens if that is so already."""
+        if self._segment_start is None:
+            return
+        self.training = self.running()
+        self.compilation += compilation_seconds() - self._compiled_before
+        self._segment_start = None
+
+    @contextmanager
+    def measure(self, purpose: str) -> Iterator[None]:
+        """Add the time of the block to ``evaluation`` or ``logging``."""
+        start = self.clock.now()
+        try:
+            yield
+        finally:
+            setattr(self, purpose, getattr(self, purpose) + self.clock.now() - start)
+
+
+def compilation_seconds() -> float:
+    """Return what this process has spent on tracing, lowering and compiling so far."""
+    return _compilation_seconds
+
+
+def _on_duration(event: str, seconds: float, **_: Any) -> None:
+    global _compilation_seconds
+    if event in _COMPILATION_EVENTS:
+        _compilation_seconds += seconds
+
+
+jax.monitoring.register_event_duration_secs_listener(_on_duration)

@@ -1,0 +1,298 @@
+"""Records: what a run leaves on disk, in AlgoPerf's layout plus one ``run.json`` per trial.
+
+    <out>/campaign.json                                  the campaign as it was started
+    <out>/logs/<contender>/study_<j>/<workload>_jax/
+        study.json                                       why the study ended, what it spent
+        trial_<i>/
+            eval_measurements.csv                        one row per evaluation, columns sorted
+            hparams.json                                 external tuning only
+            meta_data_0.json, flags_0.json               as AlgoPerf names them
+            run.json                                     :class:`TrialRecord`; written last
+
+A trial is finished when its ``run.json`` is there. Every file is written to a temporary name and
+renamed, so a kill at any byte leaves the old file or the new one. Nothing here needs JAX.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from metaopt.bench.budget import Currency
+from metaopt.bench.targets import Direction, Target
+
+SCHEMA_VERSION = 1
+
+RUN_FILE = "run.json"
+STUDY_FILE = "study.json"
+CAMPAIGN_FILE = "campaign.json"
+EVAL_FILE = "eval_measurements.csv"
+HPARAMS_FILE = "hparams.json"
+
+# Why a trial ended. The last four are failures: a miss, at the cost it had.
+Status = Literal[
+    "target",  # met its validation target
+    "trial_budget",  # spent its own budget
+    "study_budget",  # cut where the study's budget ended
+    "completed",  # the submission said that it is done
+    "pruned",  # stopped by its tuner
+    "diverged",  # a NaN or infinite loss
+    "crashed",  # raised; the traceback is kept
+    "out_of_memory",
+    "invalid",  # broke the contract: wrong structure, shape or dtype
+]
+FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "invalid"})
+
+# Why a study ended.
+StudyEnd = Literal["budget", "grid_exhausted", "self_tuning_ended", "failures"]
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Cost(_Model):
+    """A cost in all three currencies."""
+
+    steps: int = 0
+    gradient_evaluations: float = 0.0
+    seconds: float = 0.0  # of the submission: selection, update, prepare-for-eval
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            steps=self.steps + other.steps,
+            gradient_evaluations=self.gradient_evaluations + other.gradient_evaluations,
+            seconds=self.seconds + other.seconds,
+        )
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(
+            steps=self.steps - other.steps,
+            gradient_evaluations=self.gradient_evaluations - other.gradient_evaluations,
+            seconds=self.seconds - other.seconds,
+        )
+
+    def amount(self, currency: Currency) -> float:
+        """Return the cost in one currency."""
+        return getattr(self, currency)
+
+
+class Ledger(_Model):
+    """What a trial cost, by what it went into."""
+
+    cost: Cost
+    examples: int = 0  # that entered optimizer steps
+    declared: bool = False  # the submission itself reported its gradient evaluations
+    compilation_seconds: float = 0.0  # also part of cost.seconds
+    evaluation_seconds: float = 0.0  # untimed, as in AlgoPerf
+    logging_seconds: float = 0.0  # records and checkpoints, untimed
+    tuner_seconds: float = 0.0  # deciding on this trial's hyperparameters
+    lost_seconds: float = 0.0  # submission time that kills destroyed; not charged
+
+
+class Reached(_Model):
+    """Where a trial first met its validation target."""
+
+    evaluation: int  # row of eval_measurements.csv, from 0
+    cost: Cost  # of the trial, up to that row
+    episode_cost: Cost  # since the restart of the episode that met it ("given tuned")
+
+
+class Seeds(_Model):
+    """The seeds of one trial. Equal for all contenders of a campaign: that pairs them."""
+
+    campaign: int
+    trial: int  # initial parameters, data order, dropout
+    tuner: int | None  # the sampler's, one per study; None without a tuner
+    fixed_batch: int | None  # the `_fixed` workloads' batch, one per study
+
+
+class TargetRecord(_Model):
+    """A :class:`~metaopt.bench.targets.Target` as it stood when the trial ran."""
+
+    metric: str
+    value: float
+    better: Direction
+
+    def target(self) -> Target:
+        """Return it as the target that decides."""
+        return Target(self.metric, self.value, self.better)
+
+
+class BudgetRecord(_Model):
+    """The budgets in force, all in one currency."""
+
+    currency: Currency
+    study: float
+    trial: float
+    eval_period: float
+
+
+class TrialRecord(_Model):
+    """One trial: everything about it but its evaluation rows, which are in the CSV."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    campaign: str
+    contender: str  # submission[@space][+tuner]
+    submission: str
+    space: str | None
+    tuner: dict[str, Any] | None  # its name, version and every argument
+    ruleset: Literal["external", "self-tuning"]
+    workload: str
+    study: int  # from 1
+    trial: int  # from 1
+    seeds: Seeds
+    hyperparameters: dict[str, float | int | str | bool] | None
+    budget: BudgetRecord
+    batch_size: int
+    reference_batch_size: int
+    step_hint: int
+    target: TargetRecord  # validation
+    test_target: TargetRecord | None
+    status: Status
+    error: str | None = None
+    ledger: Ledger
+    spent_before: Cost  # of the study, when this trial began
+    reached: Reached | None
+    best: float | None  # best validation metric
+    preemptions: int = 0
+    environment: dict[str, Any]  # software, hardware, git; see metaopt.bench.environment
+    started_at: str  # UTC, ISO 8601
+
+
+class StudyRecord(_Model):
+    """One study: its totals and why it ended."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    campaign: str
+    contender: str
+    workload: str
+    study: int
+    ended: StudyEnd
+    trials: int
+    spent: Cost
+    budget: BudgetRecord
+    tuner_seconds: float
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON to ``path``, atomically. Pydantic models are welcome."""
+    if isinstance(content, pydantic.BaseModel):
+        content = content.model_dump(mode="json")
+    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` through a temporary file and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_trial(path: Path) -> TrialRecord:
+    """Read a ``run.json``.
+
+    Raises:
+        ValueError: It is not one; the message names the file, the key and the rule.
+    """
+    return _read(path, TrialRecord)
+
+
+def read_study(path: Path) -> StudyRecord:
+    """Read a ``study.json``; raises like :func:`read_trial`."""
+    return _read(path, StudyRecord)
+
+
+def _read(path: Path, model: type) -> Any:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: {key or 'content'}: {first['msg']}") from None
+
+
+def write_evaluations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write evaluation rows as CSV, columns sorted as AlgoPerf sorts them, NaN left as ``nan``."""
+    columns = sorted({name for row in rows for name in row})
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="nan", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """Read what :func:`write_evaluations` wrote; numbers become floats (steps: ints)."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)
+        ]
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+def find_reached(rows: Iterable[Mapping[str, Any]], target: Target) -> Reached | None:
+    """Return where ``target`` is first met in evaluation rows, or ``None``.
+
+    The cost since the restart of the episode is the row's cost less that at the first step of the
+    episode, which the runner writes into the columns ``episode_start_*``.
+    """
+    for index, row in enumerate(rows):
+        value = row.get(target.metric, math.nan)
+        if isinstance(value, int | float) and target.is_met(value):
+            cost = row_cost(row)
+            start = Cost(
+                steps=int(row.get("episode_start_steps", 0)),
+                gradient_evaluations=row.get("episode_start_gradient_evaluations", 0.0),
+                seconds=row.get("episode_start_seconds", 0.0),
+            )
+            return Reached(evaluation=index, cost=cost, episode_cost=cost - start)
+    return None
+
+
+def row_cost(row: Mapping[str, Any]) -> Cost:
+    """Return the trial's cost at an evaluation row."""
+    return Cost(
+        steps=int(row["global_step"]),
+        gradient_evaluations=row["gradient_evaluations"],
+        seconds=row["accumulated_submission_time"],
+    )
+
+
+def trial_directory(logs: Path, contender: str, study: int, workload: str, trial: int) -> Path:
+    """Return the folder of one trial under ``<out>/logs``."""
+    return study_directory(logs, contender, study, workload) / f"trial_{trial}"
+
+
+def study_directory(logs: Path, contender: str, study: int, workload: str) -> Path:
+    """Return the folder of one study under ``<out>/logs``."""
+    return logs / contender / f"study_{study}" / f"{workload}_jax"

@@ -1,0 +1,567 @@
+"""The runner: one trial of one submission on one workload, in AlgoPerf's order of calls.
+
+    rng streams      as AlgoPerf splits them, from the trial's seed
+    step             data_selection, update_params             timed
+    evaluation       when due: prepare_for_eval (timed), eval_model (not timed), records (not timed)
+    end              target met, budget spent, submission done, or failure
+
+With a budget in steps or gradient evaluations nothing here depends on a clock: a trial that was
+killed and goes on from its checkpoint gives the numbers of an unbroken one.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+
+from metaopt.bench import records
+from metaopt.bench.budget import Currency
+from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
+from metaopt.bench.checkpoints import load_checkpoint, save_checkpoint
+from metaopt.bench.clock import Clock, Stopwatch, SystemClock
+from metaopt.bench.environment import describe_environment, utc_now
+from metaopt.bench.loading import Submission
+from metaopt.bench.records import Cost, Ledger, Seeds, Status, TrialRecord
+from metaopt.bench.rng import step_keys, trial_keys
+from metaopt.bench.spec import TrainingCompleteError
+from metaopt.bench.targets import Target
+
+PROGRESS_FILE = "progress.json"
+DEFAULT_CHECKPOINT_SECONDS = 10.0
+_PROGRESS_SECONDS = 0.5
+
+
+class ContractError(Exception):
+    """A submission returned something that the contract does not allow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialPlan:
+    """Everything that decides a trial's numbers, and its place in the campaign.
+
+    Attributes:
+        currency: Of every budget here.
+        allowance: What this trial may spend: the smaller of the trial's budget and what is left of
+            the study's.
+        eval_period: Cost between evaluations.
+        target: The validation target that ends the trial.
+        spent_before: What the study had spent when the trial began.
+    """
+
+    campaign: str
+    contender: str
+    submission: Submission
+    space: str | None
+    tuner: dict[str, Any] | None
+    workload: Any
+    study: int
+    trial: int
+    seeds: Seeds
+    hyperparameters: dict[str, Any] | None
+    currency: Currency
+    study_budget: float
+    trial_budget: float
+    allowance: float
+    eval_period: float
+    target: Target
+    test_target: Target | None
+    spent_before: Cost = Cost()  # noqa: RUF009 (immutable)
+    tuner_seconds: float = 0.0
+
+
+def run_trial(
+    plan: TrialPlan,
+    directory: Path,
+    *,
+    clock: Clock | None = None,
+    checkpoint_seconds: float = DEFAULT_CHECKPOINT_SECONDS,
+    on_progress: Callable[[float], None] | None = None,
+) -> TrialRecord:
+    """Run a trial to its end, or go on with it where a killed process left it.
+
+    Args:
+        plan: What to run.
+        directory: The trial's folder. A finished trial there is returned as it is.
+        clock: Where seconds come from; the machine's by default.
+        checkpoint_seconds: At least this long between checkpoints; written at evaluations.
+        on_progress: Told the cost so far, in the budget's currency, about twice a second.
+
+    Returns:
+        The record that was written to ``run.json``. Whatever the submission does wrong is in its
+        status; only a mistake of the caller raises.
+    """
+    finished = directory / records.RUN_FILE
+    if finished.exists():
+        return records.read_trial(finished)
+    trial = _Trial(plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress)
+    try:
+        trial.set_up()
+        status, error = trial.run(), None
+    except Exception as exception:
+        trial.watch.abandon_segment()
+        status, error = _failure(exception), traceback.format_exc()
+    return trial.finish(status, error)
+
+
+def _failure(exception: Exception) -> Status:
+    if isinstance(exception, ContractError):
+        return "invalid"
+    if isinstance(exception, MemoryError) or "RESOURCE_EXHAUSTED" in str(exception):
+        return "out_of_memory"
+    return "crashed"
+
+
+class _Trial:
+    """The state of one running trial."""
+
+    def __init__(
+        self,
+        plan: TrialPlan,
+        directory: Path,
+        clock: Clock,
+        checkpoint_seconds: float,
+        on_progress: Callable[[float], None] | None,
+    ) -> None:
+        self.plan = plan
+        self.directory = directory
+        self.watch = Stopwatch(clock)
+        self.checkpoint_seconds = checkpoint_seconds
+        self.on_progress = on_progress
+        self.module = plan.submission.module
+        self.hyperparameters = _as_namedtuple(plan.hyperparameters)
+        self.report: Callable[[Any], dict[str, Any]] | None = getattr(self.module, "report", None)
+        self.batch_size = 0
+        self.reference_batch_size = 0
+        self.started_at = utc_now()
+        # What a checkpoint holds besides the pytrees.
+        self.steps = 0
+        self.examples = 0
+        self.gradients = 0.0
+        self.episode = 0
+        self.phase = "training"
+        self.episode_start = Cost()
+        self.rows: list[dict[str, Any]] = []
+        self.preemptions = 0
+        self.lost_seconds = 0.0
+        self.complete = False
+        self._train_state: dict[str, Any] = {
+            "validation_goal_reached": False,
+            "test_goal_reached": False,
+            "is_time_remaining": True,
+            "last_eval_time": 0.0,
+            "training_complete": False,
+            "accumulated_submission_time": 0.0,
+            "accumulated_eval_time": 0.0,
+            "accumulated_logging_time": 0.0,
+            "last_step_end_time": None,
+            "budget_fraction": 0.0,
+        }
+
+    # Set-up, free of charge.
+
+    def set_up(self) -> None:
+        """Build queue, parameters and optimizer state; restore a checkpoint if there is one."""
+        plan, workload = self.plan, self.plan.workload
+        self.batch_size = _batch_size(self.module, workload)
+        self.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
+        streams = trial_keys(plan.seeds.trial, plan.submission.ruleset)
+        self.keys = step_keys(streams.steps)
+        self.queue: Iterator[Any] = workload._build_input_queue(
+            streams.data, "train", data_dir="", global_batch_size=self.batch_size
+        )
+        self.params, self.model_state = workload.init_model_fn(streams.model)
+        self._signature = _signature(self.params)
+        self.optimizer_state = self.module.init_optimizer_state(
+            workload, self.params, self.model_state, self.hyperparameters, streams.optimizer
+        )
+        extra = {"train_state": MappingProxyType(self._train_state)}
+        self._extra_arguments = extra if plan.submission.wants_train_state else {}
+        self._types = workload.model_params_types
+        self._eval_results: list[tuple[int, dict[str, Any]]] = []
+        if plan.hyperparameters is not None:
+            records.write_json(self.directory / records.HPARAMS_FILE, plan.hyperparameters)
+        self._restore()
+        self._save_progress()
+        self._last_checkpoint = self._last_progress = self.watch.clock.now()
+
+    def _restore(self) -> None:
+        checkpoint = self.directory / CHECKPOINT_FILE
+        before: dict[str, Any] = {}
+        if (self.directory / PROGRESS_FILE).exists():
+            before = json.loads((self.directory / PROGRESS_FILE).read_text("utf-8"))
+            self.preemptions = before["preemptions"] + 1
+            self.lost_seconds = before["lost_seconds"]
+        if checkpoint.exists():
+            trees, facts = load_checkpoint(checkpoint, self._trees())
+            self.params, self.model_state = trees["params"], trees["model_state"]
+            self.optimizer_state = (trees["optimizer_state"], *self.optimizer_state[1:])
+            self.queue.seek(facts.pop("queue_position"))
+            for name, seconds in facts.pop("watch").items():
+                setattr(self.watch, name, seconds)
+            self.episode_start = Cost(**facts.pop("episode_start"))
+            for name, value in facts.items():
+                setattr(self, name, value)
+            self._eval_results = [(row["global_step"], row) for row in self.rows]
+        if before:
+            self.lost_seconds += max(0.0, before["training_seconds"] - self.watch.training)
+
+    # The loop.
+
+    def run(self) -> Status:
+        """Train and evaluate until one of the ends."""
+        next_evaluation = self._next_evaluation()
+        while True:
+            self.watch.start_segment()
+            self._train_until(min(next_evaluation, self.plan.allowance))
+            over_time = self.plan.currency == "seconds" and self._spent() >= self.plan.allowance
+            if not over_time:  # with a budget in seconds there is no evaluation beyond it
+                row = self._evaluate()
+                status = self._verdict(row)
+                if status is not None:
+                    return status
+            if self.complete:
+                return "completed"
+            if self._spent() >= self.plan.allowance:
+                whole = self.plan.allowance >= self.plan.trial_budget
+                return "trial_budget" if whole else "study_budget"
+            self._maybe_checkpoint()
+            next_evaluation = self._next_evaluation()
+
+    def _train_until(self, stop: float) -> None:
+        """Take steps until ``stop`` is spent (at least one), then wait for the device."""
+        plan, module, extra = self.plan, self.module, self._extra_arguments
+        workload, hyperparameters = plan.workload, self.hyperparameters
+        optimizer_state, params, model_state = self.optimizer_state, self.params, self.model_state
+        while True:
+            step = self.steps
+            select_key, update_key, prepare_key, eval_key = self.keys(step)
+            batch = module.data_selection(
+                workload, self.queue, optimizer_state, params, model_state, hyperparameters, step,
+                select_key,
+            )  # fmt: skip
+            if extra:
+                self._train_state["budget_fraction"] = self._spent() / plan.allowance
+            try:
+                returned = module.update_params(
+                    workload=workload,
+                    current_param_container=params,
+                    current_params_types=self._types,
+                    model_state=model_state,
+                    hyperparameters=hyperparameters,
+                    batch=batch,
+                    loss_type=workload.loss_type,
+                    optimizer_state=optimizer_state,
+                    eval_results=self._eval_results,
+                    global_step=step,
+                    rng=update_key,
+                    **extra,
+                )
+            except TrainingCompleteError:
+                self.complete = True
+                break
+            try:
+                optimizer_state, params, model_state = returned
+            except (TypeError, ValueError):
+                raise ContractError(
+                    "update_params must return (optimizer_state, params, model_state), "
+                    f"got {type(returned).__name__}."
+                ) from None
+            self._count(optimizer_state, batch)
+            if self._spent() >= stop:
+                break
+        self._evaluation_keys = prepare_key, eval_key
+        self.optimizer_state, self.params, self.model_state = optimizer_state, params, model_state
+        if hasattr(module, "prepare_for_eval"):
+            self.optimizer_state, self.params, self.model_state = module.prepare_for_eval(
+                workload=workload,
+                current_param_container=params,
+                current_params_types=self._types,
+                model_state=model_state,
+                hyperparameters=hyperparameters,
+                loss_type=workload.loss_type,
+                optimizer_state=optimizer_state,
+                eval_results=self._eval_results,
+                global_step=self.steps,
+                rng=prepare_key,
+            )
+        self.watch.end_segment((self.params, self.model_state, self.optimizer_state[0]))
+        if _signature(self.params) != self._signature:
+            raise ContractError("update_params changed the structure, shapes or dtypes of params.")
+
+    def _count(self, optimizer_state: Any, batch: Any) -> None:
+        """Put one step on the ledger."""
+        examples = _examples(batch)
+        self.examples += examples
+        if self.report is None:
+            self.steps += 1
+            self.gradients += examples / self.reference_batch_size
+            return
+        said = self.report(optimizer_state)
+        if said["episode"] != self.episode:
+            # A submission restarts before its step, so the new episode began where this step did.
+            self.episode, self.episode_start = said["episode"], self._cost(self.watch.running())
+        self.steps += 1
+        self.phase = said["phase"]
+        gradients = said["gradient_evaluations"]
+        if not gradients >= self.gradients:  # also catches NaN
+            raise ContractError(
+                f"report() must give a cumulative number of gradient evaluations, "
+                f"got {gradients} after {self.gradients}."
+            )
+        self.gradients = float(gradients)
+
+    def _spent(self) -> float:
+        if self.plan.currency == "gradient_evaluations":
+            return self.gradients
+        if self.plan.currency == "steps":
+            return self.steps
+        return self.watch.running()
+
+    def _cost(self, seconds: float) -> Cost:
+        return Cost(steps=self.steps, gradient_evaluations=self.gradients, seconds=seconds)
+
+    def _next_evaluation(self) -> float:
+        """Return the cost at which the next evaluation is due: the next multiple of the period."""
+        if self.plan.currency == "seconds" and not self.rows:
+            return 0.0  # AlgoPerf evaluates after the first step
+        spent = self.watch.training if self.plan.currency == "seconds" else self._spent()
+        period = self.plan.eval_period
+        return (math.floor(spent / period * (1 + 1e-12)) + 1) * period
+
+    # Evaluation.
+
+    def _evaluate(self) -> dict[str, Any]:
+        plan, watch = self.plan, self.watch
+        with watch.measure("evaluation"):
+            metrics = plan.workload.eval_model(
+                plan.workload.eval_batch_size,
+                self.params,
+                self.model_state,
+                self._evaluation_keys[1],
+                "",
+                "",
+                self.steps,
+            )
+        start = self.episode_start
+        row = {
+            **metrics,
+            "global_step": self.steps,
+            "gradient_evaluations": self.gradients,
+            "accumulated_submission_time": watch.training,
+            "accumulated_eval_time": watch.evaluation,
+            "accumulated_logging_time": watch.logging,
+            "score": watch.training,
+            "total_duration": watch.training + watch.evaluation + watch.logging,
+            "preemption_count": self.preemptions,
+            "episode": self.episode,
+            "phase": self.phase,
+            "episode_start_steps": start.steps,
+            "episode_start_gradient_evaluations": start.gradient_evaluations,
+            "episode_start_seconds": start.seconds,
+        }
+        self.rows.append(row)
+        self._eval_results.append((self.steps, row))
+        self._train_state |= {
+            "accumulated_submission_time": watch.training,
+            "accumulated_eval_time": watch.evaluation,
+            "accumulated_logging_time": watch.logging,
+        }
+        now = watch.clock.now()
+        if now - self._last_progress >= _PROGRESS_SECONDS:
+            with watch.measure("logging"):
+                self._save_progress()
+            self._last_progress = now
+            if self.on_progress is not None:
+                self.on_progress(self._cost(watch.training).amount(plan.currency))
+        return row
+
+    def _verdict(self, row: dict[str, Any]) -> Status | None:
+        value = row.get(self.plan.target.metric)
+        if value is None:
+            raise ContractError(
+                f"The workload reports no {self.plan.target.metric!r}, only {sorted(row)}."
+            )
+        within = records.row_cost(row).amount(self.plan.currency) <= self.plan.allowance
+        if within and self.plan.target.is_met(value):
+            return "target"
+        # What learns over episodes may recover from a bad one: only a deployed run has diverged.
+        losses = [row[name] for name in row if name.endswith("/loss")]
+        if self.phase != "learning" and not all(map(math.isfinite, [value, *losses])):
+            return "diverged"
+        return None
+
+    # Files.
+
+    def _trees(self) -> dict[str, Any]:
+        return {
+            "params": self.params,
+            "model_state": self.model_state,
+            "optimizer_state": self.optimizer_state[0],
+        }
+
+    def _maybe_checkpoint(self) -> None:
+        if self.watch.clock.now() - self._last_checkpoint < self.checkpoint_seconds:
+            return
+        with self.watch.measure("logging"):
+            records.write_evaluations(self.directory / records.EVAL_FILE, self.rows)
+            save_checkpoint(self.directory / CHECKPOINT_FILE, self._trees(), self._facts())
+        self._last_checkpoint = self.watch.clock.now()
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("steps", "examples", "gradients", "episode", "phase", "rows", "started_at")
+        seconds = ("training", "compilation", "evaluation", "logging")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "episode_start": self.episode_start.model_dump(),
+            "watch": {name: getattr(self.watch, name) for name in seconds},
+            "queue_position": self.queue.position,
+        }
+
+    def _save_progress(self) -> None:
+        """Leave behind what a killed process would otherwise take with it."""
+        progress = {
+            "training_seconds": self.watch.training,
+            "lost_seconds": self.lost_seconds,
+            "preemptions": self.preemptions,
+        }
+        records.write_json(self.directory / PROGRESS_FILE, progress)
+
+    def finish(self, status: Status, error: str | None) -> TrialRecord:
+        """Write the trial's files, ``run.json`` last, and return its record."""
+        plan, watch = self.plan, self.watch
+        with watch.measure("logging"):
+            records.write_evaluations(self.directory / records.EVAL_FILE, self.rows)
+            environment = describe_environment()
+            _write_metadata(self.directory, plan, environment, self.batch_size)
+        reached = records.find_reached(self.rows, plan.target)
+        if reached and reached.cost.amount(plan.currency) > plan.allowance:
+            reached = None
+        record = TrialRecord(
+            campaign=plan.campaign,
+            contender=plan.contender,
+            submission=plan.submission.name,
+            space=plan.space,
+            tuner=plan.tuner,
+            ruleset=plan.submission.ruleset,
+            workload=plan.workload.name,
+            study=plan.study,
+            trial=plan.trial,
+            seeds=plan.seeds,
+            hyperparameters=plan.hyperparameters,
+            budget=records.BudgetRecord(
+                currency=plan.currency,
+                study=plan.study_budget,
+                trial=plan.trial_budget,
+                eval_period=plan.eval_period,
+            ),
+            batch_size=self.batch_size,
+            reference_batch_size=self.reference_batch_size,
+            step_hint=plan.workload.step_hint,
+            target=records.TargetRecord(**dataclasses.asdict(plan.target)),
+            test_target=plan.test_target
+            and records.TargetRecord(**dataclasses.asdict(plan.test_target)),
+            status=status,
+            error=error,
+            ledger=Ledger(
+                cost=self._cost(watch.training),
+                examples=self.examples,
+                declared=self.report is not None,
+                compilation_seconds=watch.compilation,
+                evaluation_seconds=watch.evaluation,
+                logging_seconds=watch.logging,
+                tuner_seconds=plan.tuner_seconds,
+                lost_seconds=self.lost_seconds,
+            ),
+            spent_before=plan.spent_before,
+            reached=reached,
+            best=_best(self.rows, plan.target),
+            preemptions=self.preemptions,
+            environment=environment,
+            started_at=self.started_at,
+        )
+        records.write_json(self.directory / records.RUN_FILE, record)
+        for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
+            (self.directory / leftover).unlink(missing_ok=True)
+        return record
+
+
+def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
+    """Return AlgoPerf's form of a point: a ``Hyperparameters`` namedtuple, or ``None``."""
+    if hyperparameters is None:
+        return None
+    return collections.namedtuple("Hyperparameters", hyperparameters)(**hyperparameters)
+
+
+def _batch_size(module: Any, workload: Any) -> int:
+    """Ask the submission; on ``ValueError`` ask again for the base workload, as AlgoPerf does."""
+    try:
+        return module.get_batch_size(workload.name)
+    except ValueError:
+        base = getattr(workload, "base_name", "")
+        if not base:
+            raise
+        return module.get_batch_size(base)
+
+
+def _examples(batch: Any) -> int:
+    targets = batch.get("targets") if isinstance(batch, dict) else None
+    array = targets if hasattr(targets, "shape") else jax.tree.leaves(batch)[0]
+    return array.shape[0]
+
+
+def _signature(params: Any) -> Any:
+    leaves, structure = jax.tree.flatten(params)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def _best(rows: list[dict[str, Any]], target: Target) -> float | None:
+    best: float | None = None
+    for row in rows:
+        value = row[target.metric]
+        if target.is_improvement(value, best):
+            best = value
+    return best if best is None or math.isfinite(best) else None
+
+
+def _write_metadata(
+    directory: Path, plan: TrialPlan, environment: dict[str, Any], batch_size: int
+) -> None:
+    """Write AlgoPerf's ``meta_data_0.json`` and ``flags_0.json``."""
+    hardware, software = environment["hardware"], environment["software"]
+    workload = {
+        name: getattr(plan.workload, name)
+        for name in ("step_hint", "max_allowed_runtime_sec", "eval_period_time_sec")
+    }
+    records.write_json(
+        directory / "meta_data_0.json",
+        {
+            **{f"workload.{name}": value for name, value in workload.items()},
+            "os_platform": hardware["platform"],
+            "python_version": software["python"],
+            "git_commit_hash": environment["git"]["commit"],
+            "cpu_model_name": hardware["cpu"],
+            "cpu_count": hardware["cpu_count"],
+            "gpu_model_name": None if hardware["backend"] == "cpu" else hardware["devices"][0],
+            "gpu_count": 0 if hardware["backend"] == "cpu" else len(hardware["devices"]),
+            "rng_seed": plan.seeds.trial,
+        },
+    )
+    ruleset = "self" if plan.submission.ruleset == "self-tuning" else "external"
+    records.write_json(
+        directory / "flags_0.json",
+        {
+            "framework": "jax",
+            "workload": plan.workload.name,
+            "submission_path": f"{plan.submission.name}/submission.py",
+            "tuning_ruleset": ruleset,
+            "rng_seed": plan.seeds.trial,
+            "global_batch_size": batch_size,
+        },
+    )

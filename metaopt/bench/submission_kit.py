@@ -1,0 +1,204 @@
+"""What our submissions have in common: batch sizes, data selection, the loss, one compiled step.
+
+A submission built on :class:`Baseline` is one function from hyperparameters to an optax
+transformation. Its step is compiled once per workload: hyperparameters are arrays in the optimizer
+state, so another point of the search space is another argument, not another function.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaopt.bench.spec import ForwardPassMode
+
+# Examples per optimizer step. AlgoPerf's are those of its baselines.
+BATCH_SIZES = {
+    "breast_cancer_logistic": 64,
+    "digits_mlp": 64,
+    "mnist_mlp": 512,
+    "cifar": 128,
+    "criteo1tb": 262_144,
+    "fastmri": 32,
+    "finewebedu_lm": 64,
+    "imagenet_resnet": 1024,
+    "imagenet_vit": 1024,
+    "librispeech_conformer": 256,
+    "librispeech_deepspeech": 256,
+    "mnist": 16,
+    "ogbg": 512,
+    "wmt": 128,
+}
+
+
+def get_batch_size(workload_name: str) -> int:
+    """Return the number of examples per step.
+
+    Raises:
+        ValueError: The workload is unknown. Runners then ask for the base workload's name.
+    """
+    try:
+        return BATCH_SIZES[workload_name]
+    except KeyError:
+        raise ValueError(
+            f"No batch size for workload {workload_name!r}, only for {sorted(BATCH_SIZES)}."
+        ) from None
+
+
+def data_selection(
+    workload: Any,
+    input_queue: Any,
+    optimizer_state: Any,
+    current_param_container: Any,
+    model_state: Any,
+    hyperparameters: Any,
+    global_step: int,
+    rng: Any,
+) -> dict[str, Any]:
+    """Take the next batch."""
+    del workload, optimizer_state, current_param_container, model_state
+    del hyperparameters, global_step, rng
+    return next(input_queue)
+
+
+def training_loss(
+    workload: Any, params: Any, model_state: Any, batch: dict[str, Any], rng: Any
+) -> tuple[jax.Array, Any]:
+    """Return the mean loss of a batch in training mode, and the new model state.
+
+    ``weights`` in the batch masks examples; batch-normalisation statistics are updated.
+    """
+    logits, new_model_state = workload.model_fn(
+        params, batch, model_state, mode=ForwardPassMode.TRAIN, rng=rng, update_batch_norm=True
+    )
+    loss = workload.loss_fn(batch["targets"], logits, mask_batch=batch.get("weights"))
+    return loss["summed"] / loss["n_valid_examples"], new_model_state
+
+
+def warmup_cosine(
+    peak: Any, steps: int, warmup_factor: Any, end_factor: Any
+) -> Callable[[Any], jax.Array]:
+    r"""Return a schedule: linear from 0 to ``peak``, then a half cosine to ``end_factor * peak``.
+
+    .. math:: \eta_t = p \min(1, (t + 1) / w) \, (e + (1 - e) (1 + \cos(\pi \min(1, t / T))) / 2)
+
+    with :math:`w` = ``warmup_factor * steps`` (no warm-up where it is 0) and :math:`T` =
+    ``steps``. ``end_factor = 1`` keeps the rate. Unlike optax's schedules it takes traced
+    arguments, so a search over them compiles once.
+    """
+
+    def schedule(count: Any) -> jax.Array:
+        step = jnp.asarray(count, jnp.float32)
+        warmup = jnp.minimum(1.0, (step + 1.0) / jnp.maximum(1.0, warmup_factor * steps))
+        cosine = 0.5 * (1.0 + jnp.cos(math.pi * jnp.minimum(1.0, step / steps)))
+        return peak * warmup * (end_factor + (1.0 - end_factor) * cosine)
+
+    return schedule
+
+
+class BaselineState(NamedTuple):
+    """State of a :class:`Baseline`; the counts stay on the host, where reading them is free."""
+
+    hyperparameters: dict[str, jax.Array]  # 0-d arrays
+    optimizer: optax.OptState
+    gradient_evaluations: float  # so far
+
+
+class Baseline:
+    """AlgoPerf's functions around an optax transformation.
+
+    Args:
+        optimizer: ``optimizer(step_hint, **hyperparameters)`` returns the transformation. The
+            hyperparameters are traced 0-d arrays: no Python branches on them.
+        defaults: Every hyperparameter with the value of an untuned run; a search space may leave
+            any of them out.
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable[..., optax.GradientTransformation],
+        defaults: dict[str, float],
+    ) -> None:
+        self.optimizer = optimizer
+        self.defaults = defaults
+
+    def init_optimizer_state(
+        self, workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
+    ) -> tuple[BaselineState, Callable]:
+        """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
+        del model_state, rng
+        given = {} if hyperparameters is None else hyperparameters._asdict()
+        unknown = sorted(set(given) - set(self.defaults))
+        if unknown:
+            raise ValueError(
+                f"Unknown hyperparameters {unknown}, known are {sorted(self.defaults)}."
+            )
+        values = {
+            name: jnp.asarray(value, jnp.float32)
+            for name, value in {**self.defaults, **given}.items()
+        }
+        transformation = self.optimizer(workload.step_hint, **values)
+        return BaselineState(values, transformation.init(model_params), 0.0), self.step_for(
+            workload
+        )
+
+    def update_params(
+        self,
+        workload: Any,
+        current_param_container: Any,
+        current_params_types: Any,
+        model_state: Any,
+        hyperparameters: Any,
+        batch: dict[str, Any],
+        loss_type: Any,
+        optimizer_state: tuple[BaselineState, Callable],
+        eval_results: Any,
+        global_step: int,
+        rng: Any,
+    ) -> tuple[tuple[BaselineState, Callable], Any, Any]:
+        """Take one optimizer step."""
+        del current_params_types, hyperparameters, loss_type, eval_results, global_step
+        state, step = optimizer_state
+        inner, params, model_state = step(
+            state.hyperparameters, state.optimizer, current_param_container, model_state, batch, rng
+        )
+        spent = state.gradient_evaluations + gradient_evaluations(workload, batch)
+        return (BaselineState(state.hyperparameters, inner, spent), step), params, model_state
+
+    @staticmethod
+    def report(optimizer_state: tuple[BaselineState, Callable]) -> dict[str, Any]:
+        """Declare the cost: a step is one forward and backward pass over its batch."""
+        spent = optimizer_state[0].gradient_evaluations
+        return {"gradient_evaluations": spent, "episode": 0, "phase": "training"}
+
+    @functools.cache  # noqa: B019 (baselines live as long as the process)
+    def step_for(self, workload: Any) -> Callable:
+        """Return the jitted step for a workload, the same function at every call."""
+
+        def step(
+            hyperparameters: dict[str, jax.Array],
+            inner: optax.OptState,
+            params: Any,
+            model_state: Any,
+            batch: dict[str, Any],
+            rng: Any,
+        ) -> tuple[optax.OptState, Any, Any]:
+            def loss(params: Any) -> tuple[jax.Array, Any]:
+                return training_loss(workload, params, model_state, batch, rng)
+
+            grads, new_model_state = jax.grad(loss, has_aux=True)(params)
+            transformation = self.optimizer(workload.step_hint, **hyperparameters)
+            updates, inner = transformation.update(grads, inner, params)
+            return inner, optax.apply_updates(params, updates), new_model_state
+
+        return jax.jit(step, donate_argnums=(1, 2, 3))
+
+
+def gradient_evaluations(workload: Any, batch: dict[str, Any]) -> float:
+    """Return what one pass over ``batch`` costs: its examples over the reference batch size."""
+    examples = jax.tree.leaves(batch["targets"])[0].shape[0]
+    return examples / getattr(workload, "reference_batch_size", examples)

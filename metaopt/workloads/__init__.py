@@ -1,0 +1,1 @@
+"""Workloads: data, model, loss, metrics and targets behind AlgoPerf's interface."""

@@ -1,0 +1,94 @@
+"""Input queues over arrays in memory: shuffled, endless, and restorable at any position."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Batch = dict[str, Any]
+
+# Batches are cut out of the data several at a time, because one call that returns 32 of them costs
+# little more than a call that returns one. A chunk stays below this many bytes.
+_CHUNK_BATCHES = 32
+_CHUNK_BYTES = 64 * 2**20
+
+
+class ShuffledQueue(Iterator[Batch]):
+    """Endless batches of full size; every epoch in a new order that depends on the key alone.
+
+    Each epoch leaves out the examples that do not fill a last batch. Restoring a position costs one
+    permutation, however far it is.
+
+    Args:
+        arrays: Arrays with a common first axis, on the device.
+        key: A raw JAX key, shape (2,), uint32.
+        batch_size: Examples in a batch.
+    """
+
+    def __init__(self, arrays: Batch, key: Any, batch_size: int) -> None:
+        self._arrays = arrays
+        self._entropy = [int(word) for word in np.asarray(key).ravel()]
+        self._batch_size = batch_size
+        examples = len(next(iter(arrays.values())))
+        self._examples = examples
+        self._batches_per_epoch = examples // batch_size
+        if self._batches_per_epoch < 1:
+            raise ValueError(
+                f"A batch of {batch_size} does not fit into {examples} training examples."
+            )
+        batch_bytes = sum(a.nbytes for a in arrays.values()) * batch_size // examples
+        self._chunk_batches = max(1, min(_CHUNK_BATCHES, _CHUNK_BYTES // max(1, batch_bytes)))
+        self._epoch: tuple[int, np.ndarray] | None = None
+        self._chunk: list[Batch] = []
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """How many batches have been taken."""
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Go to where ``position`` batches have been taken."""
+        self._position = position
+        self._chunk = []
+
+    def __next__(self) -> Batch:
+        """Return the next batch."""
+        if not self._chunk:
+            rows = [self._batch_indices(self._position + i) for i in range(self._chunk_batches)]
+            self._chunk = _cut(self._arrays, np.stack(rows))[::-1]
+        self._position += 1
+        return self._chunk.pop()
+
+    def _batch_indices(self, position: int) -> np.ndarray:
+        epoch, batch = divmod(position, self._batches_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            generator = np.random.default_rng([*self._entropy, epoch])
+            self._epoch = epoch, generator.permutation(self._examples).astype(np.int32)
+        start = batch * self._batch_size
+        return self._epoch[1][start : start + self._batch_size]
+
+
+@jax.jit
+def _cut(arrays: Batch, indices: jax.Array) -> list[Batch]:
+    """Return one batch for each row of ``indices`` (batches, batch size)."""
+    return [jax.tree.map(lambda array, row=row: array[row], arrays) for row in indices]
+
+
+def in_order(arrays: Batch, batch_size: int) -> Iterator[Batch]:
+    """Yield the arrays once, in order; ``weights`` is 0 where the last batch is padded."""
+    examples = len(next(iter(arrays.values())))
+    for start in range(0, examples, batch_size):
+        batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
+        size = len(next(iter(batch.values())))
+        weights = jnp.ones(size, jnp.float32)
+        if size < batch_size:
+            pad = batch_size - size
+            batch = {
+                name: jnp.pad(array, [(0, pad)] + [(0, 0)] * (array.ndim - 1))
+                for name, array in batch.items()
+            }
+            weights = jnp.pad(weights, (0, pad))
+        yield {**batch, "weights": weights}

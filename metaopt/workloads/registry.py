@@ -1,0 +1,34 @@
+"""The workloads by name."""
+
+import functools
+
+from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
+from metaopt.workloads.mnist import MNIST_MLP
+from metaopt.workloads.supervised import SupervisedWorkload, fix_batch
+
+FIXED_SUFFIX = "_fixed"
+
+_STOCHASTIC = (BREAST_CANCER_LOGISTIC, DIGITS_MLP, MNIST_MLP)
+
+
+@functools.cache
+def _registry() -> dict[str, SupervisedWorkload]:
+    workloads = [form for base in _STOCHASTIC for form in (base, fix_batch(base))]
+    return {workload.name: workload for workload in workloads}
+
+
+def list_workloads() -> dict[str, SupervisedWorkload]:
+    """Return every workload by name; none has loaded its data."""
+    return dict(_registry())
+
+
+def get_workload(name: str) -> SupervisedWorkload:
+    """Return the workload ``name``, one object per process; ``_fixed`` gives its fixed-batch form.
+
+    Raises:
+        ValueError: There is no such workload; the message lists those that exist.
+    """
+    try:
+        return _registry()[name]
+    except KeyError:
+        raise ValueError(f"No workload {name!r}, only {sorted(_registry())}.") from None

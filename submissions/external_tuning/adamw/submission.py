@@ -1,0 +1,41 @@
+"""AdamW (optax's: weight decay scaled by the learning rate), warm-up and cosine decay."""
+
+from typing import Any
+
+import optax
+
+from metaopt.bench import submission_kit as kit
+
+DEFAULTS = {
+    "learning_rate": 1e-3,
+    "one_minus_beta1": 0.1,
+    "one_minus_beta2": 0.001,
+    "weight_decay": 1e-4,
+    "warmup_factor": 0.0,  # of the step hint
+    "end_factor": 1.0,  # of the learning rate, at the step hint; 1 keeps it
+}
+
+
+def optimizer(
+    step_hint: int,
+    *,
+    learning_rate: Any,
+    one_minus_beta1: Any,
+    one_minus_beta2: Any,
+    weight_decay: Any,
+    warmup_factor: Any,
+    end_factor: Any,
+) -> optax.GradientTransformation:
+    """Return optax's AdamW with a schedule over the step hint."""
+    schedule = kit.warmup_cosine(learning_rate, step_hint, warmup_factor, end_factor)
+    return optax.adamw(
+        schedule, b1=1.0 - one_minus_beta1, b2=1.0 - one_minus_beta2, weight_decay=weight_decay
+    )
+
+
+_baseline = kit.Baseline(optimizer, DEFAULTS)
+get_batch_size = kit.get_batch_size
+data_selection = kit.data_selection
+init_optimizer_state = _baseline.init_optimizer_state
+update_params = _baseline.update_params
+report = _baseline.report

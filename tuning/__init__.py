@@ -1,0 +1,1 @@
+"""Tuners and campaigns on top of the referee: ``python -m tuning``."""

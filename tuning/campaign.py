@@ -1,0 +1,161 @@
+"""Campaigns: contenders x workloads x studies under one budget, from a TOML file."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+
+from metaopt.bench.budget import Budget, Currency, parse_budget
+from metaopt.workloads.registry import get_workload
+from metaopt.workloads.supervised import SupervisedWorkload
+from tuning.contenders import parse_contender
+
+_DEFAULT_EVALUATIONS = 16  # in a trial, where the campaign does not say
+
+
+def _unique(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise ValueError(f"names must differ, got {names}")
+    return names
+
+
+def _known_workloads(names: list[str]) -> list[str]:
+    for name in names:
+        get_workload(name)
+    return names
+
+
+def _known_contenders(names: list[str]) -> list[str]:
+    for name in names:
+        parse_contender(name)
+    return names
+
+
+_Names = Annotated[list[str], pydantic.Field(min_length=1), pydantic.AfterValidator(_unique)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The budgets on one workload, all in one currency."""
+
+    currency: Currency
+    study: float
+    trial: float
+    eval_period: float
+
+
+class Campaign(pydantic.BaseModel):
+    """What a campaign file says; see ``tuning/campaigns`` for examples.
+
+    A relative budget such as ``"16x"`` is a multiple of the workload's step hint, in gradient
+    evaluations (or, beside a study budget in another currency, of the step hint in steps, or of
+    ``max_allowed_runtime_sec``).
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    seed: Annotated[int, pydantic.Field(ge=0)] = 1
+    studies: Annotated[int, pydantic.Field(ge=1)] = 3
+    budget: str
+    trial_budget: str = "1x"
+    eval_period: str | None = None
+    workloads: Annotated[_Names, pydantic.AfterValidator(_known_workloads)]
+    contenders: Annotated[_Names, pydantic.AfterValidator(_known_contenders)]
+
+    @pydantic.model_validator(mode="after")
+    def _check_budgets(self) -> "Campaign":
+        for name in self.workloads:
+            self.limits(get_workload(name))
+        return self
+
+    def limits(self, workload: SupervisedWorkload) -> Limits:
+        """Return the budgets on one workload.
+
+        Raises:
+            ValueError: Currencies differ, or an evaluation does not fit into a trial.
+        """
+        in_grads = Budget(workload.step_hint, "gradient_evaluations")
+        study = _parse("budget", self.budget, in_grads)
+        one = {
+            "gradient_evaluations": in_grads,
+            "steps": Budget(workload.step_hint, "steps"),
+            "seconds": Budget(workload.max_allowed_runtime_sec, "seconds"),
+        }[study.currency]
+        trial = _parse("trial_budget", self.trial_budget, one)
+        period = self._eval_period(workload, study, trial, one)
+        for key, part in (("trial_budget", trial), ("eval_period", period)):
+            if part.currency != study.currency:
+                raise ValueError(
+                    f"{key} = {str(part)!r} must be in the currency of budget = {str(study)!r}"
+                )
+        amount = min(trial.amount, study.amount)
+        if period.amount > amount:
+            raise ValueError(
+                f"eval_period = {str(period)!r} does not fit into a trial of {amount:g} "
+                f"{study.currency} on {workload.name}: it would never be evaluated"
+            )
+        return Limits(study.currency, study.amount, amount, period.amount)
+
+    def _eval_period(
+        self, workload: SupervisedWorkload, study: Budget, trial: Budget, one: Budget
+    ) -> Budget:
+        if workload.is_fixed_batch and study.currency != "seconds":
+            return Budget(1, study.currency)  # every gradient evaluation
+        if self.eval_period is not None:
+            return _parse("eval_period", self.eval_period, one)
+        if study.currency == "seconds":
+            return Budget(workload.eval_period_time_sec, "seconds")
+        return Budget(max(1.0, trial.amount // _DEFAULT_EVALUATIONS), study.currency)
+
+
+def _parse(key: str, text: str, one: Budget) -> Budget:
+    try:
+        return parse_budget(text, one=one)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def read_campaign(path: Path, **changes: Any) -> Campaign:
+    """Read a campaign file.
+
+    Args:
+        path: The TOML file, or the name of one in ``tuning/campaigns``.
+        changes: Keys that take other values than the file's; ``None`` leaves the file's.
+
+    Raises:
+        ValueError: The file is not there, not TOML, or breaks a rule; names key, rule and value.
+    """
+    shipped = Path(__file__).parent / "campaigns"
+    if not path.is_file() and (shipped / f"{path}.toml").is_file():
+        path = shipped / f"{path}.toml"
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        names = sorted(file.stem for file in shipped.glob("*.toml"))
+        raise ValueError(f"No campaign file {str(path)!r}; there are {names}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from None
+    document |= {key: value for key, value in changes.items() if value is not None}
+    return make_campaign(document, str(path))
+
+
+def make_campaign(document: dict[str, Any], source: str) -> Campaign:
+    """Check a campaign; raises ``ValueError`` with the key, the rule and the value."""
+    try:
+        return Campaign(**document)
+    except pydantic.ValidationError as error:
+        problems = []
+        for detail in error.errors(include_url=False):
+            key = ".".join(str(part) for part in detail["loc"])
+            message = detail["msg"].removeprefix("Value error, ")
+            plain = detail["type"] not in ("value_error", "missing", "extra_forbidden")
+            given = f", got {detail['input']!r}" if plain else ""
+            known = f"; known are {list(Campaign.model_fields)}"
+            problems.append(
+                f"{key + ': ' if key else ''}{message}{given}"
+                f"{known if detail['type'] == 'extra_forbidden' else ''}"
+            )
+        raise ValueError(f"{source}: " + "; ".join(problems)) from None

@@ -1,0 +1,192 @@
+"""The commands of ``python -m tuning``: parse, call one function, print one result."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="Tune and compare optimizers under equal budgets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a user's mistake into one line on stderr and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"tuning: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("tuning: interrupted; run the same command again to go on.", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command("list")
+def list_everything(
+    format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
+) -> None:
+    """List workloads, submissions and tuners, with one line each."""
+    from metaopt.bench.loading import find_submissions, load_submission
+    from metaopt.workloads.registry import list_workloads
+    from tuning.contenders import SUBMISSIONS
+    from tuning.tuners import TUNERS
+
+    with one_line_errors():
+        workloads = {name: w.summary for name, w in list_workloads().items()}
+        submissions = {}
+        for name in find_submissions(SUBMISSIONS):
+            submission = load_submission(name, SUBMISSIONS)
+            spaces = "".join(f", {name}@{space}" for space in submission.spaces())
+            submissions[name] = f"{submission.summary} [{submission.ruleset}{spaces}]"
+        tuners = {name: summary for name, (summary, _) in TUNERS.items()}
+        kinds = {"workloads": workloads, "submissions": submissions, "tuners": tuners}
+    if format is Format.JSON:
+        typer.echo(json.dumps({kind: sorted(entries) for kind, entries in kinds.items()}))
+        return
+    console = Console()
+    for kind, entries in kinds.items():
+        table = Table(title=kind, title_justify="left", title_style="bold", box=None)
+        table.add_column(no_wrap=True, style="cyan")
+        table.add_column()
+        for name, summary in sorted(entries.items()):
+            table.add_row(name, summary.replace("[", r"\["))
+        console.print(table)
+        console.print()
+
+
+@app.command()
+def run(
+    submission: Annotated[str, typer.Argument(help="name or folder of a submission")],
+    workload: Annotated[str, typer.Argument(help="name of a workload")],
+    hparams: Annotated[
+        list[str] | None, typer.Option(help="name=value, over the submission's defaults; repeat")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="2000grads, 500steps, 60s, or 2x step hints")] = "1x",
+    eval_period: Annotated[
+        str | None, typer.Option(help="cost between evaluations; default: the workload's")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the run")] = 1,
+    out: Annotated[Path, typer.Option(help="output folder")] = Path("runs/run"),
+) -> None:
+    """Train one submission once on one workload, and print how it went."""
+    from tuning.single import run_single
+
+    with one_line_errors():
+        record, folder = run_single(
+            submission, workload, hparams or [], budget=budget, eval_period=eval_period, seed=seed,
+            out=out,
+        )  # fmt: skip
+    cost = record.ledger.cost
+    best = "none" if record.best is None else f"{record.best:.6g}"
+    typer.echo(
+        f"{record.status}: best {record.target.metric} {best} (target {record.target.value:.6g}), "
+        f"{cost.steps} steps, {cost.gradient_evaluations:g} gradient evaluations, "
+        f"{cost.seconds:.2f} s of which {record.ledger.compilation_seconds:.2f} s compilation"
+    )
+    typer.echo(folder)
+    if record.error is not None:
+        typer.echo(record.error, err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    campaign: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped campaign")],
+    workloads: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
+    contenders: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
+    budget: Annotated[str | None, typer.Option(help="of a study, over the file's")] = None,
+    studies: Annotated[int | None, typer.Option(help="repetitions, over the file's")] = None,
+    seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
+    out: Annotated[Path | None, typer.Option(help="default: runs/<campaign>")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one per core")] = None,
+) -> None:
+    """Run a campaign, or go on with it, and write its report."""
+    from analysis.report import write_report
+    from analysis.terminal import print_scores
+
+    from tuning.campaign import read_campaign
+    from tuning.executor import run_campaign
+
+    with one_line_errors():
+        plan = read_campaign(
+            Path(campaign),
+            workloads=_split(workloads),
+            contenders=_split(contenders),
+            budget=budget,
+            studies=studies,
+            seed=seed,
+        )
+        folder = out or Path("runs") / plan.name
+        run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
+        command = "python -m tuning " + " ".join(sys.argv[1:])
+        report = write_report(folder, folder / "report", command=command)
+        print_scores(folder)
+    typer.echo(f"report: {report}")
+
+
+@app.command()
+def targets(
+    workloads: Annotated[list[str], typer.Argument(help="names of workloads")],
+    trials: Annotated[int, typer.Option(min=1, help="search trials for each baseline")] = 100,
+) -> None:
+    """Set frozen targets by the stated procedure; writes package data and leaderboard/."""
+    from metaopt.bench.environment import CHECKOUT
+    from metaopt.bench.records import write_json
+    from metaopt.bench.targets import load_targets, to_document
+    from tuning.targets import set_targets
+
+    with one_line_errors():
+        path = CHECKOUT / "metaopt" / "bench" / "targets.json"
+        known = dict(load_targets(path)) if path.exists() else {}
+        for name in workloads:
+            known[name] = set_targets(name, trials=trials, say=lambda line: typer.echo(line))
+            found = known[name]
+            typer.echo(
+                f"{name}: {found.validation.metric} {found.validation.value:.6g}, "
+                f"{found.test.metric} {found.test.value:.6g}"
+            )
+            for copy in (path, CHECKOUT / "leaderboard" / "targets.json"):
+                write_json(copy, to_document(known))
+
+
+@app.command()
+def download(
+    folder: Annotated[str, typer.Argument(help="data set: mnist")],
+    to: Annotated[Path | None, typer.Option(help="default: $METAOPT_DATA_DIR")] = None,
+) -> None:
+    """Fetch a data set's original files and check them."""
+    from metaopt.workloads.data import VARIABLE, data_root
+    from metaopt.workloads.mnist import MNIST_FILES
+
+    with one_line_errors():
+        root = to or data_root()
+        if root is None:
+            raise ValueError(f"Say where to with --to, or set {VARIABLE}.")
+        files = [file for file in MNIST_FILES.values() if file.folder == folder]
+        if not files:
+            raise ValueError(f"No data set {folder!r}, only ['mnist'].")
+        for file in files:
+            typer.echo(file.download(root))
+
+
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",")]

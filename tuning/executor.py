@@ -1,0 +1,258 @@
+"""Run the studies of a campaign on several processes of one machine, and resume it.
+
+Studies are independent, so a table does not depend on how many processes ran it. The processes are
+reused: what one compiled for a study it has for the next. They die with their parent.
+"""
+
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from metaopt.bench import records
+from metaopt.bench.records import StudyRecord
+from metaopt.workloads.registry import get_workload
+from tuning.campaign import Campaign, make_campaign
+from tuning.contenders import parse_contender
+from tuning.locks import hold
+from tuning.study import StudyPlan, run_study
+
+LOGS = "logs"
+_LOCKS = ".locks"
+_LOCK_SECONDS = 10.0  # for the processes of a killed campaign to be gone
+
+
+class StudyKey(NamedTuple):
+    """Names one study of a campaign."""
+
+    contender: str
+    workload: str
+    study: int
+
+    def __str__(self) -> str:
+        return f"{self.contender} on {self.workload}, study {self.study}"
+
+
+def run_campaign(
+    campaign: Campaign, out: Path, *, workers: int | None = None, console: Console | None = None
+) -> list[StudyRecord]:
+    """Run every study of ``campaign`` that ``out`` does not hold yet.
+
+    Args:
+        campaign: What to run.
+        out: Output folder; new, empty, or of the same campaign.
+        workers: Processes; by default one for each core, and one if budgets are in seconds.
+        console: Where progress bars go, if it is a terminal.
+
+    Returns:
+        The records of all studies, in the order of :func:`list_studies`.
+
+    Raises:
+        ValueError: ``out`` holds something else or is in use; the campaign needs data that is not
+            there; budgets in seconds with several workers; spent budgets that are not equal.
+    """
+    studies = list_studies(campaign)
+    workers = _count_workers(campaign, workers, len(studies))
+    for name in campaign.workloads:
+        _ = get_workload(name).targets  # said before anything runs
+    with hold(out / _LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
+        claim_folder(campaign, out)
+        finished = _run_studies(campaign, out, studies, workers, console)
+    check_budgets(campaign, list(finished.values()))
+    return [finished[key] for key in studies]
+
+
+def list_studies(campaign: Campaign) -> list[StudyKey]:
+    """Return the studies, those that share compiled functions beside each other."""
+    return [
+        StudyKey(contender, workload, study)
+        for workload in campaign.workloads
+        for contender in sorted(campaign.contenders)
+        for study in range(1, campaign.studies + 1)
+    ]
+
+
+def claim_folder(campaign: Campaign, out: Path) -> None:
+    """Write ``campaign.json`` into ``out``, or see that it is the same campaign's.
+
+    Raises:
+        ValueError: The folder holds something else, or another campaign; shows the difference.
+    """
+    path = out / records.CAMPAIGN_FILE
+    currency = campaign.limits(get_workload(campaign.workloads[0])).currency
+    content = {"schema_version": records.SCHEMA_VERSION, "currency": currency}
+    content |= campaign.model_dump(mode="json")
+    if path.exists():
+        before = json.loads(path.read_text("utf-8"))
+        changed = [
+            f"{key}: {before.get(key)!r} there, {content.get(key)!r} now"
+            for key in sorted(before.keys() | content.keys())
+            if before.get(key) != content.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"{out} holds another campaign ({'; '.join(changed)}). "
+                "Use another output folder, or the campaign as it was."
+            )
+        return
+    if (out / LOGS).exists():
+        raise ValueError(f"{out} holds runs of no campaign; use another output folder.")
+    records.write_json(path, content)
+
+
+def check_budgets(campaign: Campaign, studies: list[StudyRecord]) -> None:
+    """Assert that spent budgets are equal to within one evaluation period.
+
+    Studies that ended early for the two allowed reasons, and those whose trials all failed at no
+    cost, are left out: their records say so.
+
+    Raises:
+        ValueError: A budget was missed, which is a defect of the referee; names the study.
+    """
+    for study in studies:
+        if study.ended != "budget":
+            continue
+        spent, limits = study.spent.amount(study.budget.currency), study.budget
+        if abs(spent - limits.study) > limits.eval_period:
+            raise ValueError(
+                f"{study.contender} on {study.workload}, study {study.study}, spent {spent:g} of "
+                f"{limits.study:g} {limits.currency}: more than one evaluation period "
+                f"({limits.eval_period:g}) from its budget."
+            )
+
+
+def _count_workers(campaign: Campaign, workers: int | None, studies: int) -> int:
+    in_seconds = campaign.limits(get_workload(campaign.workloads[0])).currency == "seconds"
+    if in_seconds and workers not in (None, 1):
+        raise ValueError(
+            f"Budgets in seconds run one study at a time, got --workers {workers}: "
+            "studies side by side would take each other's time."
+        )
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}.")
+    return 1 if in_seconds else min(workers or os.cpu_count() or 1, studies)
+
+
+def _run_studies(
+    campaign: Campaign,
+    out: Path,
+    studies: list[StudyKey],
+    workers: int,
+    console: Console | None,
+) -> dict[StudyKey, StudyRecord]:
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    finished: dict[StudyKey, StudyRecord] = {}
+    document = campaign.model_dump(mode="json")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (messages,))
+    with _show_progress(studies, messages, console) as tell, pool:
+        try:
+            futures = {
+                pool.submit(_run_one, document, str(out), tuple(key)): key for key in studies
+            }
+            for future in as_completed(futures):
+                finished[futures[future]] = future.result()
+                tell(futures[future], 1.0)
+        except BrokenProcessPool:
+            raise ValueError(
+                "A worker process died (out of memory?). Nothing is lost: run the same command "
+                "again to go on."
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return finished
+
+
+# In the worker processes.
+
+_messages: Any = None
+
+
+def _start_worker(messages: Any) -> None:
+    global _messages
+    _messages = messages
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def die_with_parent() -> None:
+        parent.join()
+        os._exit(1)  # also out of compiled code
+
+    threading.Thread(target=die_with_parent, daemon=True).start()
+
+
+def _run_one(document: dict[str, Any], out: str, key: tuple[str, str, int]) -> StudyRecord:
+    campaign = make_campaign(document, "campaign")
+    name = StudyKey(*key)
+    workload = get_workload(name.workload)
+    plan = StudyPlan(
+        campaign=campaign.name,
+        campaign_seed=campaign.seed,
+        contender=parse_contender(name.contender),
+        workload=workload,
+        study=name.study,
+        limits=campaign.limits(workload),
+        target=workload.targets.validation,
+        test_target=workload.targets.test,
+    )
+    lock = Path(out) / _LOCKS / f"{name.contender}-{name.workload}-{name.study}.lock"
+    with hold(lock, f"The study {name}", wait_seconds=_LOCK_SECONDS):
+        return run_study(
+            plan, Path(out) / LOGS, on_progress=lambda share: _messages.put((key, share))
+        )
+
+
+@contextmanager
+def _show_progress(
+    studies: list[StudyKey], messages: Any, console: Console | None
+) -> Iterator[Callable[[StudyKey, float], None]]:
+    """Show one bar for the campaign and one for each study at work; quiet off a terminal."""
+    shown = console is not None and console.is_terminal
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not shown,
+        transient=True,
+    )
+    total = progress.add_task(f"{len(studies)} studies", total=float(len(studies)))
+    shares: dict[StudyKey, float] = {}
+    tasks: dict[StudyKey, Any] = {}
+    lock = threading.Lock()
+
+    def tell(key: StudyKey, share: float) -> None:
+        with lock:
+            shares[key] = max(share, shares.get(key, 0.0))
+            progress.update(total, completed=sum(shares.values()))
+            if shares[key] >= 1.0:
+                if key in tasks:
+                    progress.remove_task(tasks.pop(key))
+            elif key in tasks:
+                progress.update(tasks[key], completed=share)
+            else:
+                tasks[key] = progress.add_task(f"  {key}", total=1.0, completed=share)
+
+    def listen() -> None:
+        while (message := messages.get()) is not None:
+            key, share = message
+            tell(StudyKey(*key), share)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        with progress:
+            yield tell
+    finally:
+        messages.put(None)
+        listener.join()

@@ -1,0 +1,101 @@
+"""One trial, outside any campaign: ``python -m tuning run``."""
+
+from pathlib import Path
+from typing import Any
+
+from metaopt.bench import records
+from metaopt.bench.records import TrialRecord
+from metaopt.bench.runner import TrialPlan, run_trial
+from metaopt.bench.seeds import derive_seed
+from metaopt.workloads.registry import get_workload
+from tuning.campaign import make_campaign
+from tuning.contenders import SUBMISSIONS, load_submission
+from tuning.executor import LOGS
+from tuning.locks import hold
+
+
+def run_single(
+    submission_name: str,
+    workload_name: str,
+    hparams: list[str],
+    *,
+    budget: str,
+    eval_period: str | None,
+    seed: int,
+    out: Path,
+) -> tuple[TrialRecord, Path]:
+    """Run one trial; a killed one goes on from its checkpoint when called again.
+
+    Args:
+        submission_name: Name or folder of a submission.
+        workload_name: Name of a workload.
+        hparams: ``name=value`` pairs over the submission's ``DEFAULTS``.
+        budget: Of the trial, as in a campaign.
+        eval_period: Cost between evaluations; ``None`` takes a campaign's default.
+        seed: Of the run.
+        out: Output folder.
+
+    Returns:
+        The record and its folder.
+
+    Raises:
+        ValueError: A name or a value is wrong, or ``out`` holds a finished trial.
+    """
+    submission = load_submission(submission_name, SUBMISSIONS)
+    workload = get_workload(workload_name)
+    contender = f"{submission.name}+none" if submission.ruleset == "external" else submission.name
+    point = _parse_hyperparameters(hparams, submission.defaults)
+    if submission.ruleset == "self-tuning":
+        if hparams:
+            raise ValueError(f"{submission.name} tunes itself, it takes no --hparams.")
+        point = None
+    document = {"name": "run", "seed": seed, "studies": 1, "budget": budget}
+    document |= {"trial_budget": budget, "eval_period": eval_period}
+    document |= {"workloads": [workload_name], "contenders": ["adamw+none"]}
+    limits = make_campaign(document, "run").limits(workload)
+    fixed_batch = None
+    if workload.is_fixed_batch:
+        fixed_batch = derive_seed(seed, workload_name, 1, "fixed_batch")
+        workload = workload.with_batch_seed(fixed_batch)  # type: ignore[attr-defined]
+    folder = records.trial_directory(out / LOGS, contender, 1, workload_name, 1)
+    if (folder / records.RUN_FILE).exists():
+        raise ValueError(f"{folder} holds a finished trial; use another --out.")
+    plan = TrialPlan(
+        campaign="run",
+        contender=contender,
+        submission=submission,
+        space=None,
+        tuner=None,
+        workload=workload,
+        study=1,
+        trial=1,
+        seeds=records.Seeds(
+            campaign=seed,
+            trial=derive_seed(seed, workload_name, 1, "trial", 1),
+            tuner=None,
+            fixed_batch=fixed_batch,
+        ),
+        hyperparameters=point,
+        currency=limits.currency,
+        study_budget=limits.study,
+        trial_budget=limits.study,
+        allowance=limits.study,
+        eval_period=limits.eval_period,
+        target=workload.targets.validation,
+        test_target=workload.targets.test,
+    )
+    with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
+        return run_trial(plan, folder), folder
+
+
+def _parse_hyperparameters(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
+    point = dict(defaults)
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or name not in defaults:
+            raise ValueError(f"--hparams takes name=value with a name of {[*defaults]}: {pair!r}.")
+        try:
+            point[name] = float(text)
+        except ValueError:
+            raise ValueError(f"--hparams {name} must be a number, got {text!r}.") from None
+    return point

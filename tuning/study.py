@@ -1,0 +1,190 @@
+"""A study: one full repetition of a contender on a workload, under one budget.
+
+The loop is plain: ask, run, record, tell. Nothing but the trials' records is stored. A study that
+was killed asks a new tuner everything once more, finds the finished trials on disk, tells their
+values, and so comes to the point where it was, with the tuner in the state that it had.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metaopt.bench import records
+from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
+from metaopt.bench.runner import TrialPlan, run_trial
+from metaopt.bench.seeds import derive_seed
+from metaopt.bench.targets import Target
+from metaopt.bench.tuner import Tuner, value_of
+from tuning.campaign import Limits
+from tuning.contenders import Contender
+
+_FREE_FAILURES = 10  # trials in a row that fail before they cost anything end a study
+_ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyPlan:
+    """What a study runs."""
+
+    campaign: str
+    campaign_seed: int
+    contender: Contender
+    workload: Any
+    study: int  # from 1
+    limits: Limits
+    target: Target
+    test_target: Target | None
+
+
+def run_study(
+    plan: StudyPlan,
+    logs: Path,
+    *,
+    on_progress: Callable[[float], None] | None = None,
+    **trial_options: Any,
+) -> StudyRecord:
+    """Run a study to its end, or go on with it.
+
+    Args:
+        plan: What to run.
+        logs: Folder of the campaign's logs.
+        on_progress: Told the share of the budget that is spent.
+        trial_options: Passed to :func:`~metaopt.bench.runner.run_trial` (clock, checkpoints).
+
+    Returns:
+        The record that was written to ``study.json``.
+
+    Raises:
+        ValueError: The trials on disk are not those that this plan leads to.
+    """
+    folder = records.study_directory(logs, plan.contender.name, plan.study, plan.workload.name)
+    finished = folder / records.STUDY_FILE
+    if finished.exists():
+        return records.read_study(finished)
+    runner = _Study(plan, folder, on_progress, trial_options)
+    record = runner.run()
+    records.write_json(finished, record)
+    return record
+
+
+class _Study:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        folder: Path,
+        on_progress: Callable[[float], None] | None,
+        trial_options: dict[str, Any],
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.on_progress = on_progress
+        self.trial_options = trial_options
+        self.spent = Cost()
+        self.trials = 0
+        self.tuner_seconds = 0.0
+        self.tuner_seed = self._seed("tuner")
+        self.tuner: Tuner | None = plan.contender.make_tuner(self.tuner_seed)
+        self.description = self.tuner.describe() if self.tuner else None
+        self.fixed_batch: int | None = None
+        self.workload = plan.workload
+        if plan.workload.is_fixed_batch:
+            self.fixed_batch = self._seed("fixed_batch")
+            self.workload = plan.workload.with_batch_seed(self.fixed_batch)
+
+    def run(self) -> StudyRecord:
+        ended = self._run_trials()
+        limits = self.plan.limits
+        return StudyRecord(
+            campaign=self.plan.campaign,
+            contender=self.plan.contender.name,
+            workload=self.workload.name,
+            study=self.plan.study,
+            ended=ended,
+            trials=self.trials,
+            spent=self.spent,
+            budget=records.BudgetRecord(**dataclasses.asdict(limits)),
+            tuner_seconds=self.tuner_seconds,
+        )
+
+    def _run_trials(self) -> StudyEnd:
+        limits = self.plan.limits
+        free_failures = 0
+        while True:
+            left = limits.study - self.spent.amount(limits.currency)
+            if left <= _ROUNDING * limits.study:
+                return "budget"
+            start = time.perf_counter()
+            point = self.tuner.ask() if self.tuner else None
+            deciding = time.perf_counter() - start
+            if self.tuner and point is None:
+                return "grid_exhausted"
+            self.trials += 1
+            record = self._run_trial(point, left, deciding)
+            self.spent += record.ledger.cost
+            self.tuner_seconds += record.ledger.tuner_seconds
+            if self.tuner is None:
+                whole = record.status == "study_budget" or record.status == "trial_budget"
+                return "budget" if whole else "self_tuning_ended"
+            start = time.perf_counter()
+            self.tuner.tell(value_of(record))
+            self.tuner_seconds += time.perf_counter() - start
+            failed = record.status in records.FAILURES and record.ledger.cost.steps == 0
+            free_failures = free_failures + 1 if failed else 0
+            if free_failures == _FREE_FAILURES:
+                return "failures"
+
+    def _run_trial(
+        self, point: dict[str, Any] | None, left: float, tuner_seconds: float
+    ) -> TrialRecord:
+        plan, limits = self.plan, self.plan.limits
+        # A self-tuning run is the study: nothing but the study's budget ends it.
+        trial_budget = limits.trial if self.tuner else limits.study
+        seeds = records.Seeds(
+            campaign=plan.campaign_seed,
+            trial=self._seed("trial", self.trials),
+            tuner=self.tuner_seed if self.tuner else None,
+            fixed_batch=self.fixed_batch,
+        )
+        trial = TrialPlan(
+            campaign=plan.campaign,
+            contender=plan.contender.name,
+            submission=plan.contender.submission,
+            space=plan.contender.space,
+            tuner=self.description,
+            workload=self.workload,
+            study=plan.study,
+            trial=self.trials,
+            seeds=seeds,
+            hyperparameters=point,
+            currency=limits.currency,
+            study_budget=limits.study,
+            trial_budget=trial_budget,
+            allowance=min(trial_budget, left),
+            eval_period=limits.eval_period,
+            target=plan.target,
+            test_target=plan.test_target,
+            spent_before=self.spent,
+            tuner_seconds=tuner_seconds,
+        )
+        folder = self.folder / f"trial_{self.trials}"
+        record = run_trial(trial, folder, on_progress=self._tell_progress, **self.trial_options)
+        if record.seeds != seeds or record.hyperparameters != point:
+            raise ValueError(
+                f"{folder} holds another trial than this campaign leads to: seeds {record.seeds}, "
+                f"hyperparameters {record.hyperparameters}; expected {seeds}, {point}. "
+                "Was it made by another version? Use another output folder."
+            )
+        self._tell_progress(record.ledger.cost.amount(limits.currency))
+        return record
+
+    def _tell_progress(self, trial_cost: float) -> None:
+        if self.on_progress is not None:
+            limits = self.plan.limits
+            done = self.spent.amount(limits.currency) + trial_cost
+            self.on_progress(min(1.0, done / limits.study))
+
+    def _seed(self, purpose: Any, trial: int | None = None) -> int:
+        plan = self.plan
+        return derive_seed(plan.campaign_seed, plan.workload.name, plan.study, purpose, trial)

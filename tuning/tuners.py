@@ -1,0 +1,128 @@
+"""The tuners. Optuna proposes and is told; loop, meter, seeds and storage are ours."""
+
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import optuna
+
+from metaopt.bench.tuner import Tuner
+from tuning.spaces import Point, PointList, Space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class GridTuner:
+    """Every point of the grid once, in an order that the seed decides."""
+
+    def __init__(self, space: Space | PointList, seed: int) -> None:
+        points = list(space.grid())
+        order = np.random.default_rng(seed).permutation(len(points))
+        self._points = [points[index] for index in order]
+        self._asked = 0
+
+    def ask(self) -> Point | None:
+        """Return the next point; ``None`` when all have been proposed."""
+        if self._asked == len(self._points):
+            return None
+        self._asked += 1
+        return self._points[self._asked - 1]
+
+    def tell(self, value: float) -> None:
+        """Learn nothing."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the record of this tuner."""
+        return {"name": "grid", "points": len(self._points)}
+
+
+class OptunaTuner:
+    """Any Optuna sampler, asked and told one trial at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        space: Space | PointList,
+        sampler: type[optuna.samplers.BaseSampler],
+        arguments: dict[str, Any],
+    ) -> None:
+        self._name = name
+        self._space = space
+        self._arguments = {"sampler": sampler.__name__, **arguments}
+        with warnings.catch_warnings():  # some arguments are experimental in Optuna 4.9
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study = optuna.create_study(sampler=sampler(**arguments), direction="minimize")
+        self._trial: optuna.Trial | None = None
+
+    def ask(self) -> Point:
+        """Return the sampler's next proposal."""
+        self._trial = self._study.ask()
+        return self._space.suggest(self._trial)
+
+    def tell(self, value: float) -> None:
+        """Tell the sampler what its proposal was worth."""
+        assert self._trial is not None, "tell() before ask()"
+        self._study.tell(self._trial, value)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the record of this tuner."""
+        version = metadata.version("optuna")
+        return {"name": self._name, "library": f"optuna {version}", **self._arguments}
+
+
+class DefaultsTuner:
+    """The submission's defaults again and again, from new seeds: no tuning at all."""
+
+    def __init__(self, defaults: Point) -> None:
+        self._defaults = defaults
+
+    def ask(self) -> Point:
+        """Return the defaults."""
+        return dict(self._defaults)
+
+    def tell(self, value: float) -> None:
+        """Learn nothing."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the record of this tuner."""
+        return {"name": "none"}
+
+
+def _random(space: Space | PointList, seed: int, defaults: Point) -> Tuner:
+    del defaults
+    return OptunaTuner("random", space, optuna.samplers.RandomSampler, {"seed": seed})
+
+
+def _tpe(space: Space | PointList, seed: int, defaults: Point) -> Tuner:
+    # Stated in full, because Optuna's defaults change between versions (multivariate did in 5.0).
+    arguments = {
+        "n_startup_trials": 10,
+        "n_ei_candidates": 24,
+        "multivariate": True,
+        "group": False,
+        "constant_liar": False,
+        "seed": seed,
+    }
+    del defaults
+    return OptunaTuner("tpe", space, optuna.samplers.TPESampler, arguments)
+
+
+def _grid(space: Space | PointList, seed: int, defaults: Point) -> Tuner:
+    del defaults
+    return GridTuner(space, seed)
+
+
+def _none(space: Space | PointList, seed: int, defaults: Point) -> Tuner:
+    del space, seed
+    return DefaultsTuner(defaults)
+
+
+# By name: one line for `python -m tuning list`, and how to make one.
+TUNERS: dict[str, tuple[str, Callable[[Space | PointList, int, Point], Tuner]]] = {
+    "grid": ("every feasible point once, in a seeded order", _grid),
+    "none": ("no tuning: the submission's defaults, again and again", _none),
+    "random": ("independent draws from the space", _random),
+    "tpe": ("Tree-structured Parzen Estimator, multivariate, 10 random trials first", _tpe),
+}
