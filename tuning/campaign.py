@@ -85,13 +85,13 @@ class Campaign(pydantic.BaseModel):
             "seconds": Budget(workload.max_allowed_runtime_sec, "seconds"),
         }[study.currency]
         trial = _parse("trial_budget", self.trial_budget, one)
-        period = self._eval_period(workload, study, trial, one)
+        amount = min(trial.amount, study.amount) if trial.currency == study.currency else 0.0
+        period = self._eval_period(workload, study.currency, amount, one)
         for key, part in (("trial_budget", trial), ("eval_period", period)):
             if part.currency != study.currency:
                 raise ValueError(
                     f"{key} = {str(part)!r} must be in the currency of budget = {str(study)!r}"
                 )
-        amount = min(trial.amount, study.amount)
         if period.amount > amount:
             raise ValueError(
                 f"eval_period = {str(period)!r} does not fit into a trial of {amount:g} "
@@ -100,15 +100,15 @@ class Campaign(pydantic.BaseModel):
         return Limits(study.currency, study.amount, amount, period.amount)
 
     def _eval_period(
-        self, workload: SupervisedWorkload, study: Budget, trial: Budget, one: Budget
+        self, workload: SupervisedWorkload, currency: Currency, trial: float, one: Budget
     ) -> Budget:
-        if workload.is_fixed_batch and study.currency != "seconds":
-            return Budget(1, study.currency)  # every gradient evaluation
+        if workload.is_fixed_batch and currency != "seconds":
+            return Budget(1, currency)  # every gradient evaluation
         if self.eval_period is not None:
             return _parse("eval_period", self.eval_period, one)
-        if study.currency == "seconds":
+        if currency == "seconds":
             return Budget(workload.eval_period_time_sec, "seconds")
-        return Budget(max(1.0, trial.amount // _DEFAULT_EVALUATIONS), study.currency)
+        return Budget(max(1.0, trial // _DEFAULT_EVALUATIONS), currency)
 
 
 def _parse(key: str, text: str, one: Budget) -> Budget:

@@ -35,7 +35,7 @@ class Logistic(nn.Module):
 
 
 def load_digits() -> Arrays:
-    """Load 8 x 8 images of ten digits, scaled to [0, 1]: 1,077 / 360 / 360 examples."""
+    """Load 8 x 8 images of ten digits, scaled to [0, 1]: 1,079 / 359 / 359 examples."""
     from sklearn import datasets
 
     inputs, targets = datasets.load_digits(return_X_y=True)

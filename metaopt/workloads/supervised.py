@@ -265,7 +265,7 @@ class SupervisedWorkload:
         if self.loss_type is LossType.SOFTMAX_CROSS_ENTROPY:
             predictions = logits.argmax(-1)
         else:
-            predictions = logits > 0.0
+            predictions = jnp.int32(logits > 0.0)
         return {
             "loss": loss["summed"] / loss["n_valid_examples"],
             "accuracy": jnp.mean(predictions == batch["targets"], dtype=jnp.float32),

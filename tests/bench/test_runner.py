@@ -1,0 +1,331 @@
+"""The runner: when trials end, what they cost, what they leave on disk."""
+
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metaopt.bench import records
+from metaopt.bench.runner import run_trial
+from metaopt.bench.spec import TrainingCompleteError
+from metaopt.bench.targets import Target
+from metaopt.workloads.synthetic import Quadratic
+
+WORKLOAD = Quadratic(curvatures=(1.0, 5.0))
+
+
+def closed_form(steps, rate=0.1):
+    a = np.array(WORKLOAD.curvatures)
+    return 0.5 * np.sum(a * (1 - rate * a) ** (2 * np.asarray(steps)[:, None]), axis=1)
+
+
+def test_losses_are_the_closed_form_at_every_evaluation(tmp_path, make_plan, make_gradient_descent):
+    record = run_trial(make_plan(make_gradient_descent(), WORKLOAD), tmp_path)
+
+    rows = records.read_evaluations(tmp_path / "eval_measurements.csv")
+    steps = [row["global_step"] for row in rows]
+    assert steps == list(range(10, 101, 10))
+    np.testing.assert_allclose(
+        [row["validation/loss"] for row in rows], closed_form(steps), rtol=1e-5
+    )
+    assert record.status == "trial_budget"
+    assert record.ledger.cost.steps == record.ledger.cost.gradient_evaluations == 100
+    assert record == records.read_trial(tmp_path / "run.json")
+
+
+def test_a_trial_ends_at_its_target_and_meeting_it_exactly_counts(
+    tmp_path, make_plan, make_gradient_descent
+):
+    run_trial(make_plan(make_gradient_descent(), WORKLOAD), tmp_path / "before")
+    rows = records.read_evaluations(tmp_path / "before" / "eval_measurements.csv")
+    target = Target("validation/loss", rows[3]["validation/loss"], "lower")
+
+    record = run_trial(
+        make_plan(make_gradient_descent(), WORKLOAD, target=target), tmp_path / "after"
+    )
+
+    assert record.status == "target"
+    assert record.reached.cost.steps == record.ledger.cost.steps == 40
+
+
+def test_the_allowance_cuts_a_trial_between_evaluations(tmp_path, make_plan, make_gradient_descent):
+    plan = make_plan(make_gradient_descent(), WORKLOAD, allowance=37.0)
+
+    record = run_trial(plan, tmp_path)
+
+    assert record.status == "study_budget"
+    assert record.ledger.cost.steps == 37
+    rows = records.read_evaluations(tmp_path / "eval_measurements.csv")
+    assert [row["global_step"] for row in rows] == [10, 20, 30, 37]
+
+
+@pytest.mark.parametrize("currency", ["steps", "gradient_evaluations", "seconds"])
+def test_declared_costs_end_a_trial_within_one_period_in_every_currency(
+    tmp_path, make_plan, make_gradient_descent, clock, currency
+):
+    count = {"steps": 0}
+
+    def before_step(_):
+        count["steps"] += 1
+        clock.advance(0.5)
+
+    submission = make_gradient_descent(
+        before_step=before_step,
+        report=lambda state: {
+            "gradient_evaluations": 5.0 * count["steps"],
+            "episode": 0,
+            "phase": "learning",
+        },
+    )
+    plan = make_plan(submission, WORKLOAD, currency=currency, eval_period=10.0)
+
+    record = run_trial(plan, tmp_path, clock=clock)
+
+    assert 100 <= record.ledger.cost.amount(currency) < 100 + 10
+    assert record.ledger.declared
+    assert record.ledger.cost.gradient_evaluations == 5 * record.ledger.cost.steps
+    assert record.ledger.cost.seconds == 0.5 * record.ledger.cost.steps
+
+
+def test_undeclared_steps_cost_their_examples_over_the_reference_batch(
+    tmp_path, make_plan, make_gradient_descent
+):
+    workload = Quadratic(curvatures=(1.0,), reference_batch_size=4)
+
+    record = run_trial(make_plan(make_gradient_descent(), workload, allowance=10.0), tmp_path)
+
+    assert record.ledger.cost.steps == 40
+    assert record.ledger.examples == 40
+    assert not record.ledger.declared
+
+
+def test_episode_costs_count_from_the_restart(tmp_path, make_plan, make_gradient_descent):
+    count = {"steps": 0}
+    submission = make_gradient_descent(
+        before_step=lambda _: count.update(steps=count["steps"] + 1),
+        report=lambda state: {
+            "gradient_evaluations": float(count["steps"]),
+            "episode": (count["steps"] - 1) // 30,
+            "phase": "learning",
+        },
+    )
+    target = Target("validation/loss", float(closed_form([50])[0] * 1.00001), "lower")
+
+    record = run_trial(make_plan(submission, WORKLOAD, target=target), tmp_path)
+
+    assert record.reached.cost.steps == 50
+    assert record.reached.episode_cost.steps == 20
+
+
+def test_the_clock_waits_for_the_device(tmp_path, make_plan, make_gradient_descent):
+    # The step returns at once and leaves slow work queued; none of it may land in the evaluation.
+    def slow(x):
+        time.sleep(0.02)
+        return x
+
+    @jax.jit
+    def step(x):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(slow, shape, x)
+
+    submission = make_gradient_descent()
+    submission.module.update_params = (
+        lambda *, optimizer_state, current_param_container, model_state, **_: (
+            optimizer_state,
+            step(current_param_container),
+            model_state,
+        )
+    )
+    jax.block_until_ready(step(jnp.ones(2)))
+
+    record = run_trial(make_plan(submission, WORKLOAD, allowance=20.0, eval_period=20.0), tmp_path)
+
+    assert record.ledger.cost.seconds >= 20 * 0.02
+    assert record.ledger.evaluation_seconds < 5 * 0.02
+
+
+def test_compilation_is_charged_and_recorded_on_its_own(tmp_path, make_plan, make_gradient_descent):
+    def compile_something(step):
+        if step == 0:
+            jax.jit(lambda x: jnp.sin(x) @ jnp.cos(x).T)(jnp.ones((17, 19))).block_until_ready()
+
+    submission = make_gradient_descent(before_step=compile_something)
+
+    record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    assert 0 < record.ledger.compilation_seconds < record.ledger.cost.seconds
+
+
+def raise_at(step_of_harm, exception):
+    def before_step(step):
+        if step == step_of_harm:
+            raise exception
+
+    return before_step
+
+
+@pytest.mark.parametrize(
+    "exception, status",
+    [
+        (KeyError("lost"), "crashed"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), "out_of_memory"),
+    ],
+)
+def test_what_raises_becomes_a_record_at_the_cost_it_had(
+    tmp_path, make_plan, make_gradient_descent, exception, status
+):
+    submission = make_gradient_descent(before_step=raise_at(25, exception))
+
+    record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    assert record.status == status
+    assert record.status in records.FAILURES
+    assert record.ledger.cost.steps == 25
+    assert type(exception).__name__ in record.error
+    assert record.reached is None
+
+
+def test_a_nan_is_a_divergence_and_never_a_number(tmp_path, make_plan, make_gradient_descent):
+    record = run_trial(make_plan(make_gradient_descent(rate=1e30), WORKLOAD), tmp_path)
+
+    assert record.status == "diverged"
+    assert record.reached is None
+    assert record.best is None
+    rows = records.read_evaluations(tmp_path / "eval_measurements.csv")
+    assert math.isnan(rows[-1]["validation/loss"])
+
+
+def test_training_complete_ends_a_run_with_a_last_evaluation(
+    tmp_path, make_plan, make_gradient_descent
+):
+    submission = make_gradient_descent(before_step=raise_at(15, TrainingCompleteError()))
+
+    record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    assert record.status == "completed"
+    rows = records.read_evaluations(tmp_path / "eval_measurements.csv")
+    assert [row["global_step"] for row in rows] == [10, 15]
+
+
+@pytest.mark.parametrize(
+    "returned, message",
+    [
+        (lambda state, params, model: (state, params), "must return"),
+        (lambda state, params, model: None, "must return"),
+        (lambda state, params, model: (state, params[:1], model), "changed the structure"),
+        (lambda state, params, model: (state, params.astype(jnp.float16), model), "dtypes"),
+    ],
+    ids=["pair", "nothing", "other shape", "other dtype"],
+)
+def test_breaking_the_contract_is_named(
+    tmp_path, make_plan, make_gradient_descent, returned, message
+):
+    submission = make_gradient_descent()
+    submission.module.update_params = (
+        lambda *, optimizer_state, current_param_container, model_state, **_: returned(
+            optimizer_state, current_param_container, model_state
+        )
+    )
+
+    record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    assert record.status == "invalid"
+    assert message in record.error
+
+
+def test_a_finished_trial_is_never_run_again(tmp_path, make_plan, make_gradient_descent):
+    first = run_trial(make_plan(make_gradient_descent(), WORKLOAD), tmp_path)
+    harm = make_gradient_descent(before_step=raise_at(0, AssertionError()))
+
+    assert run_trial(make_plan(harm, WORKLOAD), tmp_path) == first
+
+
+class Killed(BaseException):
+    """Ends a run the way a signal does: nothing in the runner catches it."""
+
+
+@pytest.mark.parametrize("killed_at", [0, 5, 10, 37, 99])
+def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_numbers(
+    tmp_path, make_plan, make_gradient_descent, killed_at
+):
+    plan = make_plan(make_gradient_descent(), WORKLOAD)
+    unbroken = run_trial(plan, tmp_path / "unbroken")
+    steps = []
+    harm = make_gradient_descent(before_step=raise_at(killed_at, Killed()))
+    again = make_gradient_descent(before_step=steps.append)
+
+    with pytest.raises(Killed):
+        run_trial(make_plan(harm, WORKLOAD), tmp_path / "broken", checkpoint_seconds=0.0)
+    resumed = run_trial(make_plan(again, WORKLOAD), tmp_path / "broken")
+
+    losses = [
+        [row["validation/loss"] for row in records.read_evaluations(path / "eval_measurements.csv")]
+        for path in (tmp_path / "unbroken", tmp_path / "broken")
+    ]
+    assert losses[0] == losses[1]
+    assert resumed.ledger.cost.steps == unbroken.ledger.cost.steps
+    assert resumed.preemptions == 1
+    assert steps[0] == killed_at // 10 * 10
+    assert {path.name for path in (tmp_path / "broken").iterdir()} == {
+        path.name for path in (tmp_path / "unbroken").iterdir()
+    }
+
+
+def test_train_state_goes_to_those_who_name_it_and_tells_the_share_of_the_budget(
+    tmp_path, make_plan, make_gradient_descent
+):
+    import dataclasses
+
+    shares = []
+    submission = dataclasses.replace(make_gradient_descent(), wants_train_state=True)
+    plain = submission.module.update_params
+
+    def update_params(*, train_state, **arguments):
+        shares.append(train_state["budget_fraction"])
+        with pytest.raises(TypeError):
+            train_state["budget_fraction"] = 0.0
+        return plain(**arguments)
+
+    submission.module.update_params = update_params
+
+    run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    np.testing.assert_allclose(shares, np.arange(100) / 100)
+
+
+def test_budgets_in_gradient_evaluations_read_no_clock_for_a_decision(
+    tmp_path, make_plan, make_gradient_descent, clock
+):
+    generator = np.random.default_rng(0)
+    submission = make_gradient_descent(before_step=lambda _: clock.advance(generator.random()))
+
+    for name in ("one", "two"):
+        run_trial(make_plan(submission, WORKLOAD), tmp_path / name, clock=clock)
+
+    one, two = (
+        [
+            row["global_step"]
+            for row in records.read_evaluations(tmp_path / name / records.EVAL_FILE)
+        ]
+        for name in ("one", "two")
+    )
+    assert one == two
+
+
+def test_budgets_in_seconds_are_evaluated_after_the_first_step_and_not_beyond_the_end(
+    tmp_path, make_plan, make_gradient_descent, clock
+):
+    submission = make_gradient_descent(before_step=lambda _: clock.advance(3.0))
+    plan = make_plan(submission, WORKLOAD, currency="seconds")
+
+    record = run_trial(plan, tmp_path, clock=clock)
+
+    rows = records.read_evaluations(tmp_path / records.EVAL_FILE)
+    times = [row["accumulated_submission_time"] for row in rows]
+    assert times[0] == 3.0
+    assert max(times) <= 100.0
+    assert record.ledger.cost.seconds == 102.0  # the step that crossed the line

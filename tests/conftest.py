@@ -1,0 +1,116 @@
+"""Strict JAX where the arithmetic is ours, and the fixtures that several folders share."""
+
+import dataclasses
+import os
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import jax
+import pytest
+
+from metaopt.bench.loading import Submission
+from metaopt.bench.records import Seeds
+from metaopt.bench.runner import TrialPlan
+from metaopt.bench.targets import Target
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def strict_jax(request: pytest.FixtureRequest):
+    """No implicit promotion in our own arithmetic; optax's AdamW with traced betas needs some."""
+    if not {"metaopt", "workloads"} & set(request.path.relative_to(ROOT).parts[:2]):
+        yield
+        return
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """``METAOPT_DATA_DIR`` with MNIST in it; skips without."""
+    folder = os.environ.get("METAOPT_DATA_DIR")
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip("METAOPT_DATA_DIR with mnist/ is not set")
+    return Path(folder)
+
+
+class FakeClock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that tests move."""
+    return FakeClock()
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeSubmission:
+    """Stands in for a loaded folder: functions of a namespace as a submission."""
+
+    module: SimpleNamespace | ModuleType
+    name: str = "fake"
+    ruleset: str = "self-tuning"
+    wants_train_state: bool = False
+
+
+def gradient_descent(rate: float = 0.1, before_step=None, report=None) -> FakeSubmission:
+    """Return plain gradient descent; ``before_step(step)`` may do harm, ``report`` may declare."""
+
+    def update_params(*, workload, current_param_container, model_state, batch, optimizer_state,
+                      global_step, rng, **_):  # fmt: skip
+        if before_step is not None:
+            before_step(global_step)
+        loss = lambda x: workload.loss_fn(None, x)["summed"]  # noqa: E731
+        params = current_param_container - rate * jax.grad(loss)(current_param_container)
+        return optimizer_state, params, model_state
+
+    module = SimpleNamespace(
+        get_batch_size=lambda name: 1,
+        init_optimizer_state=lambda *_: ({"nothing": 0}, None),
+        data_selection=lambda workload, queue, *_: next(queue),
+        update_params=update_params,
+    )
+    if report is not None:
+        module.report = report
+    return FakeSubmission(module)
+
+
+@pytest.fixture
+def make_gradient_descent():
+    """The factory of gradient-descent submissions."""
+    return gradient_descent
+
+
+@pytest.fixture
+def make_plan():
+    """A factory of trial plans on a workload, with sensible values for what a test leaves out."""
+
+    def make(submission: Submission | FakeSubmission, workload, **changes) -> TrialPlan:
+        plan = {
+            "campaign": "test", "contender": "test", "submission": submission, "space": None,
+            "tuner": None, "workload": workload, "study": 1, "trial": 1,
+            "seeds": Seeds(campaign=1, trial=7, tuner=None, fixed_batch=None),
+            "hyperparameters": None, "currency": "gradient_evaluations", "study_budget": 100.0,
+            "trial_budget": 100.0, "allowance": 100.0, "eval_period": 10.0,
+            "target": Target("validation/loss", -1.0, "lower"), "test_target": None,
+        }  # fmt: skip
+        return TrialPlan(**{**plan, **changes})
+
+    return make

@@ -1,0 +1,198 @@
+"""What every submission must do, over everything found on disk."""
+
+import inspect
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from metaopt.bench import records
+from metaopt.bench.loading import find_submissions, load_submission
+from metaopt.bench.runner import run_trial
+from metaopt.workloads.registry import get_workload
+from tuning.contenders import SUBMISSIONS
+from tuning.spaces import Space, parse_space
+
+NAMES = sorted(find_submissions(SUBMISSIONS))
+EXTERNAL = [name for name in NAMES if load_submission(name, SUBMISSIONS).ruleset == "external"]
+
+SIGNATURES = {
+    "get_batch_size": "workload_name",
+    "init_optimizer_state": "workload model_params model_state hyperparameters rng",
+    "data_selection": (
+        "workload input_queue optimizer_state current_param_container model_state "
+        "hyperparameters global_step rng"
+    ),
+    "update_params": (
+        "workload current_param_container current_params_types model_state hyperparameters batch "
+        "loss_type optimizer_state eval_results global_step rng"
+    ),
+}
+
+
+def load(name):
+    return load_submission(name, SUBMISSIONS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("function, arguments", SIGNATURES.items(), ids=SIGNATURES)
+def test_functions_take_algoperf_arguments_in_algoperf_order(name, function, arguments):
+    # AlgoPerf's runner passes some positionally, so the order matters as much as the names.
+    found = list(inspect.signature(getattr(load(name).module, function)).parameters)
+
+    assert [argument for argument in found if argument != "train_state"] == arguments.split()
+    assert "train_state" not in found or found[-1] == "train_state"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_workload_is_a_value_error(name):
+    with pytest.raises(ValueError, match="No batch size for workload 'nowhere'"):
+        load(name).module.get_batch_size("nowhere")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_is_a_pair_of_a_pytree_and_always_the_same_function(name):
+    workload, module = get_workload("breast_cancer_logistic"), load(name).module
+    params, model_state = workload.init_model_fn(jax.random.PRNGKey(0))
+
+    states = [
+        module.init_optimizer_state(workload, params, model_state, None, jax.random.PRNGKey(seed))
+        for seed in (0, 1)
+    ]
+
+    assert all(len(state) == 2 and callable(state[1]) for state in states)
+    assert states[0][1] is states[1][1]
+    assert all(isinstance(leaf, jax.Array | float | int) for leaf in jax.tree.leaves(states[0][0]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("workload", ["breast_cancer_logistic", "digits_mlp_fixed"])
+def test_a_run_trains_and_repeats_to_the_last_bit(name, workload, tmp_path, make_plan):
+    losses = []
+    for attempt in ("one", "two"):
+        submission = load(name)
+        point = submission.defaults if submission.ruleset == "external" else None
+        plan = make_plan(submission, get_workload(workload), hyperparameters=point)
+        record = run_trial(plan, tmp_path / attempt)
+        assert record.error is None
+        rows = records.read_evaluations(tmp_path / attempt / records.EVAL_FILE)
+        losses.append([row["train/loss"] for row in rows])
+
+    assert losses[0] == losses[1]
+    assert min(losses[0]) < 0.9 * losses[0][0]
+
+
+@pytest.mark.parametrize("name", EXTERNAL)
+def test_two_points_compile_once(name, tmp_path, make_plan):
+    workload, submission = get_workload("breast_cancer_logistic"), load(name)
+    lower = {**submission.defaults, "learning_rate": 1e-4}
+
+    run_trial(make_plan(submission, workload, hyperparameters=submission.defaults), tmp_path / "1")
+    record = run_trial(make_plan(submission, workload, hyperparameters=lower), tmp_path / "2")
+
+    assert record.ledger.compilation_seconds == 0.0
+
+
+@pytest.mark.parametrize("name", EXTERNAL)
+def test_every_space_names_hyperparameters_that_exist(name):
+    submission = load(name)
+
+    for space_name in [None, *submission.spaces()]:
+        space = parse_space(submission.read_space(space_name), name)
+        assert isinstance(space, Space)
+        assert set(space.parameters) <= set(submission.defaults)
+
+
+@pytest.mark.parametrize("name", EXTERNAL)
+def test_an_unknown_hyperparameter_is_refused_by_name(name, tmp_path, make_plan):
+    plan = make_plan(load(name), get_workload("digits_mlp"), hyperparameters={"speed": 1.0})
+
+    record = run_trial(plan, tmp_path)
+
+    assert record.status == "crashed"
+    assert "Unknown hyperparameters ['speed'], known are" in record.error
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_submission_info_is_what_algoperf_asks_for(name, root):
+    folder = find_submissions(root / "submissions")[name]
+    lines = (folder / "submission_info.yml").read_text().splitlines()
+    info = {}
+    for line in lines:  # upstream cuts at '#' and reads one key a line
+        key, _, value = line.partition("#")[0].partition(":")
+        info[key.strip()] = json.loads(value)
+
+    assert re.fullmatch(r"[a-z_]+/[a-z0-9_]+", info["submission_folder"])
+    assert info["submission_folder"] == str(folder.relative_to(root / "submissions"))
+    assert info["ruleset"] == load(name).ruleset
+    assert info["framework"] == "JAX"
+    assert all(info[key] for key in ("submission_name", "authors", "version", "description"))
+
+
+def quadratic_steps(name, point, steps):
+    """Return the iterates of a baseline on the gradients of a quadratic with curvatures a."""
+    import jax.numpy as jnp
+
+    a, x = jnp.array([1.0, 5.0]), jnp.array([1.0, 1.0])
+    transformation = load(name).module.optimizer(100, **point)
+    state, iterates = transformation.init(x), [x]
+    for _ in range(steps):
+        updates, state = transformation.update(a * x, state, x)
+        x = x + updates
+        iterates.append(x)
+    return np.array(iterates, np.float64)
+
+
+CONSTANT = {"warmup_factor": 0.0, "end_factor": 1.0}
+
+
+def test_sgd_with_coupled_decay_has_its_closed_form():
+    point = {"learning_rate": 0.1, "weight_decay": 0.5, **CONSTANT}
+
+    iterates = quadratic_steps("sgd", point, 20)
+
+    t = np.arange(21)[:, None]
+    np.testing.assert_allclose(iterates, (1 - 0.1 * (np.array([1, 5]) + 0.5)) ** t, rtol=1e-4)
+
+
+def test_momentum_is_heavy_ball_by_hand():
+    point = {"learning_rate": 0.1, "one_minus_momentum": 0.1, "weight_decay": 0.5, **CONSTANT}
+
+    iterates = quadratic_steps("momentum", point, 20)
+
+    x, v = np.ones(2), np.zeros(2)
+    for iterate in iterates[1:]:
+        v = 0.9 * v + (np.array([1, 5]) + 0.5) * x
+        x = x - 0.1 * v
+        np.testing.assert_allclose(iterate, x, rtol=1e-4, atol=1e-6)
+
+
+def test_adamw_is_adam_with_decoupled_decay_by_hand():
+    point = {
+        "learning_rate": 0.01, "one_minus_beta1": 0.1, "one_minus_beta2": 0.01,
+        "weight_decay": 0.5, **CONSTANT,
+    }  # fmt: skip
+
+    iterates = quadratic_steps("adamw", point, 20)
+
+    x, m, s = np.ones(2), np.zeros(2), np.zeros(2)
+    for t, iterate in enumerate(iterates[1:], start=1):
+        g = np.array([1, 5]) * x
+        m, s = 0.9 * m + 0.1 * g, 0.99 * s + 0.01 * g**2
+        step = (m / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.99**t)) + 1e-8)
+        x = x - 0.01 * (step + 0.5 * x)
+        np.testing.assert_allclose(iterate, x, rtol=1e-4)
+
+
+def test_the_schedule_warms_up_and_falls_to_its_end():
+    from metaopt.bench.submission_kit import warmup_cosine
+
+    schedule = warmup_cosine(2.0, 100, 0.1, 0.25)
+
+    rates = [float(schedule(count)) for count in (0, 4, 50, 100, 1000)]
+
+    middle = 2.0 * (0.25 + 0.75 * 0.5)
+    near_start = 2.0 * 0.5 * (0.25 + 0.75 * (1 + np.cos(0.04 * np.pi)) / 2)
+    np.testing.assert_allclose(rates, [0.2, near_start, middle, 0.5, 0.5], rtol=1e-4)

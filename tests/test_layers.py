@@ -1,0 +1,94 @@
+"""Imports flow one way, and what needs no JAX imports none."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = {"metaopt", "submissions", "tuning", "analysis", "leaderboard", "tests"}
+
+ALLOWED = {
+    "metaopt": {"metaopt"},
+    "submissions": {"metaopt", "submissions"},
+    "tuning": {"metaopt", "tuning", "analysis"},
+    "analysis": {"metaopt", "analysis"},
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_a_folder_imports_only_what_is_below_it(folder):
+    for path in files(folder):
+        ours = {name.split(".")[0] for name in imports_of(path)} & OURS
+        assert ours <= ALLOWED[folder], path
+
+
+def test_the_optimizer_knows_neither_workloads_nor_referee():
+    for path in sorted((ROOT / "metaopt").glob("*.py")):
+        inner = {
+            name
+            for name in imports_of(path)
+            if name.startswith(("metaopt.bench", "metaopt.workloads"))
+        }
+        assert not inner, path
+
+
+def test_analysis_knows_the_records_and_nothing_else_of_the_referee():
+    allowed = ("metaopt.bench.records", "metaopt.bench.targets", "metaopt.bench.budget")
+    for path in files("analysis"):
+        ours = {name for name in imports_of(path) if name.startswith("metaopt.bench.")}
+        assert all(name.startswith(allowed) for name in ours), path
+
+
+def test_nothing_of_ours_imports_tensorflow_or_torch():
+    for folder in ALLOWED:
+        for path in files(folder):
+            assert not {n.split(".")[0] for n in imports_of(path)} & {"tensorflow", "torch"}, path
+
+
+def test_the_leaderboard_holds_no_code():
+    assert not files("leaderboard")
+
+
+@pytest.mark.parametrize(
+    "module", ["metaopt", "metaopt.bench.records", "metaopt.bench.targets", "analysis.report"]
+)
+def test_it_is_imported_without_jax(module):
+    code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_only_the_package_is_installed_and_its_targets_with_it(tmp_path):
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".*", "runs", "*.egg-info", "build")
+    )
+    wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, source]
+    subprocess.run(wheel, check=True)
+    names = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", next(tmp_path.glob("*.whl"))],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+    tops = {line.split("/")[0] for line in names.splitlines()[1:] if "/" in line}
+    assert {top for top in tops if not top.endswith("dist-info")} == {"metaopt"}
+    assert "metaopt/bench/targets.json" in names

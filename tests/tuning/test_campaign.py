@@ -1,0 +1,95 @@
+"""Campaign files: what they mean, and what is wrong with them."""
+
+import pytest
+
+from metaopt.workloads.registry import get_workload
+from tuning.campaign import Campaign, Limits, make_campaign, read_campaign
+from tuning.executor import claim_folder
+
+GOOD = {
+    "name": "test",
+    "budget": "4x",
+    "workloads": ["digits_mlp"],
+    "contenders": ["adamw+random"],
+}
+
+
+@pytest.mark.parametrize(
+    "changes, limits",
+    [
+        ({}, Limits("gradient_evaluations", 1600, 400, 25)),
+        ({"trial_budget": "0.5x"}, Limits("gradient_evaluations", 1600, 200, 12)),
+        ({"budget": "800steps"}, Limits("steps", 800, 400, 25)),
+        ({"budget": "60s"}, Limits("seconds", 60, 10, 0.5)),
+        ({"budget": "100grads"}, Limits("gradient_evaluations", 100, 100, 6)),
+        (
+            {"workloads": ["digits_mlp_fixed"], "eval_period": "25grads"},
+            Limits("gradient_evaluations", 1600, 400, 1),
+        ),
+    ],
+    ids=["relative", "smaller trials", "steps", "seconds", "below a trial", "fixed"],
+)
+def test_budgets_relative_to_the_step_hint(changes, limits):
+    campaign = make_campaign({**GOOD, **changes}, "test")
+
+    assert campaign.limits(get_workload(campaign.workloads[0])) == limits
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"budget": "-5grads"}, r"budget: .*positive and finite, got -5"),
+        ({"budget": "lots"}, r"budget: A budget looks like .* got 'lots'"),
+        ({"studies": 0}, r"studies: .*greater than or equal to 1, got 0"),
+        ({"seed": "x"}, r"seed: .*integer.*got 'x'"),
+        ({"contenders": ["adamw+magic"]}, r"contenders: .*no tuner 'magic', only"),
+        ({"workloads": ["imagenet"]}, r"workloads: No workload 'imagenet', only \["),
+        ({"workloads": []}, r"workloads: .*at least 1 item"),
+        ({"workloads": ["digits_mlp"] * 2}, r"workloads: names must differ"),
+        ({"speed": 3}, r"speed: Extra inputs are not permitted; known are \['name'"),
+        ({"eval_period": "500grads"}, r"eval_period = '500grads' does not fit into a trial of 400"),
+        ({"eval_period": "5s"}, r"eval_period = '5s' must be in the currency of budget"),
+        ({"name": "../up"}, r"name: .*pattern"),
+    ],
+)
+def test_an_error_names_the_key_the_rule_and_the_value(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_campaign({**GOOD, **changes}, "file.toml")
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(ValueError, match="budget: Field required"):
+        make_campaign({key: GOOD[key] for key in GOOD if key != "budget"}, "file.toml")
+
+
+def test_a_file_that_is_not_there_lists_those_that_are(tmp_path):
+    with pytest.raises(ValueError, match=r"there are \['demo'"):
+        read_campaign(tmp_path / "nothing.toml")
+
+
+def test_a_file_that_is_not_toml_says_where(tmp_path):
+    (tmp_path / "c.toml").write_text("name = ")
+
+    with pytest.raises(ValueError, match=r"c.toml: not TOML: Invalid value"):
+        read_campaign(tmp_path / "c.toml")
+
+
+def test_every_shipped_campaign_is_valid_and_named_after_its_file(root):
+    for path in (root / "tuning" / "campaigns").glob("*.toml"):
+        assert read_campaign(path).name == path.stem
+
+
+def test_a_folder_belongs_to_one_campaign(tmp_path):
+    campaign = Campaign(**GOOD)
+    claim_folder(campaign, tmp_path)
+    claim_folder(campaign, tmp_path)
+
+    with pytest.raises(ValueError, match="seed: 1 there, 2 now"):
+        claim_folder(Campaign(**GOOD, seed=2), tmp_path)
+
+
+def test_a_folder_with_runs_of_no_campaign_is_left_alone(tmp_path):
+    (tmp_path / "logs").mkdir()
+
+    with pytest.raises(ValueError, match="holds runs of no campaign"):
+        claim_folder(Campaign(**GOOD), tmp_path)

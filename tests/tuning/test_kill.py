@@ -1,0 +1,101 @@
+"""A campaign that is killed again and again gives the table of one that is not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metaopt.bench import records
+
+KILLS = 20
+
+CAMPAIGN = """
+name = "kill"
+budget = "{budget}"
+studies = 2
+eval_period = "10grads"
+workloads = ["breast_cancer_logistic", "breast_cancer_logistic_fixed"]
+contenders = ["metaopt", "adamw+tpe", "sgd+random"]
+"""
+
+
+def command(folder, out):
+    return [sys.executable, "-m", "tuning", "compare", str(folder / "kill.toml"), "--out", str(out)]
+
+
+def run_to_the_end(folder, out, root):
+    subprocess.run(command(folder, out), cwd=root, check=True, stdout=subprocess.DEVNULL)
+
+
+def table(out: Path) -> dict[str, tuple]:
+    """Return everything of a campaign that does not depend on the time of day."""
+    rows = {}
+    for path in sorted((out / "logs").rglob("run.json")):
+        trial = records.read_trial(path)
+        metric = [
+            (row["global_step"], row["gradient_evaluations"], row["validation/loss"])
+            for row in records.read_evaluations(path.parent / records.EVAL_FILE)
+        ]
+        steps = trial.ledger.cost.steps, trial.ledger.cost.gradient_evaluations
+        key = str(path.parent.relative_to(out))
+        rows[key] = (trial.hyperparameters, trial.status, trial.seeds, steps, metric)
+    for path in sorted((out / "logs").rglob("study.json")):
+        study = records.read_study(path)
+        rows[str(path.relative_to(out))] = (study.ended, study.trials, study.spent.steps)
+    return rows
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    (tmp_path / "kill.toml").write_text(CAMPAIGN.format(budget="10x"))
+    return tmp_path
+
+
+def test_sigkill_at_twenty_random_moments_changes_nothing(campaign, root, monkeypatch):
+    # Restarts are quicker when compiled code is kept, so kills also fall into the work itself.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(campaign / "cache"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    run_to_the_end(campaign, campaign / "unbroken", root)
+    generator = np.random.default_rng(0)
+    progress = []
+
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            command(campaign, campaign / "broken"), cwd=root, stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        time.sleep(generator.uniform(2.0, 6.0))
+        finished = process.poll() is not None
+        os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice
+        process.wait()
+        progress.append(len(list((campaign / "broken").rglob("run.json"))))
+        if finished:
+            break
+    run_to_the_end(campaign, campaign / "broken", root)
+
+    assert len(set(progress)) > 2, "kills should fall into different states of the campaign"
+    assert table(campaign / "broken") == table(campaign / "unbroken")
+
+
+def test_a_second_process_on_the_same_folder_is_refused_by_name(campaign, root):
+    out = campaign / "out"
+    first = subprocess.Popen(
+        command(campaign, out), cwd=root, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while not (out / records.CAMPAIGN_FILE).exists():
+            time.sleep(0.05)
+
+        second = subprocess.run(command(campaign, out), cwd=root, capture_output=True, text=True)
+
+        assert second.returncode == 2
+        assert f"in use by process {first.pid} on" in second.stderr
+        assert second.stderr.count("\n") == 1
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()

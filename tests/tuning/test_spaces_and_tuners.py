@@ -1,0 +1,151 @@
+"""Search spaces are checked; tuners propose the same points again from the same seed."""
+
+import json
+import math
+
+import pytest
+
+from metaopt.bench.tuner import FAILURE_VALUE
+from tuning.contenders import parse_contender
+from tuning.spaces import PointList, Space, parse_space
+from tuning.tuners import TUNERS
+
+SPACE = {
+    "lr": {"min": 1e-4, "max": 1e-1, "scaling": "log"},
+    "beta": {"feasible_points": [0.9, 0.99]},
+}
+GRID = {"a": {"feasible_points": [1, 2, 3]}, "b": {"feasible_points": [0.5, 0.25]}}
+
+
+def play(name, space, seed, values):
+    tuner = TUNERS[name][1](space, seed, {"lr": 1.0})
+    points = []
+    for value in values:
+        points.append(tuner.ask())
+        tuner.tell(value)
+    return points
+
+
+def score(point):
+    return (math.log10(point["lr"]) + 2) ** 2
+
+
+@pytest.mark.parametrize("name", sorted(TUNERS))
+def test_replaying_a_tuner_leads_to_the_same_next_proposal(name):
+    space = parse_space(GRID if name == "grid" else SPACE, "test")
+    values = [(7 * i) % 5 / 5 for i in range(6 if name == "grid" else 25)]
+
+    unbroken = play(name, space, 3, values)
+
+    for stop in (1, 4, len(values)):
+        assert play(name, space, 3, values[:stop]) == unbroken[:stop]
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_another_seed_is_another_sequence(name):
+    space = parse_space(SPACE, "test")
+
+    assert play(name, space, 1, [0.0] * 3) != play(name, space, 2, [0.0] * 3)
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_every_argument_of_a_sampler_is_on_record(name):
+    description = TUNERS[name][1](parse_space(SPACE, "test"), 5, {}).describe()
+
+    assert description["name"] == name
+    assert description["seed"] == 5
+    assert description["library"].startswith("optuna ")
+    assert json.dumps(description)
+
+
+def test_tpe_learns_from_what_it_is_told():
+    tuner = TUNERS["tpe"][1](parse_space(SPACE, "test"), 0, {})
+    points = []
+    for _ in range(60):
+        points.append(tuner.ask())
+        tuner.tell(score(points[-1]))
+
+    late, early = (sorted(map(score, part))[9] for part in (points[-20:], points[:20]))
+    assert late < 0.3 * early  # medians, or nearly
+
+
+def test_a_failure_is_a_finite_value_that_samplers_keep():
+    tuner = TUNERS["tpe"][1](parse_space(SPACE, "test"), 0, {})
+
+    for _ in range(15):
+        tuner.ask()
+        tuner.tell(FAILURE_VALUE)
+
+    assert len(tuner._study.get_trials(states=None)) == 15
+    assert all(trial.value == FAILURE_VALUE for trial in tuner._study.trials)
+
+
+def test_a_grid_proposes_every_point_once_and_then_nothing():
+    tuner = TUNERS["grid"][1](parse_space(GRID, "test"), 1, {})
+
+    points = [tuner.ask() for _ in range(6)]
+
+    assert {(p["a"], p["b"]) for p in points} == {(a, b) for a in (1, 2, 3) for b in (0.5, 0.25)}
+    assert tuner.ask() is None
+
+
+def test_a_grid_over_a_range_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"\['lr'\] are ranges"):
+        TUNERS["grid"][1](parse_space(SPACE, "test"), 1, {})
+
+
+def test_a_list_of_points_is_a_space_too():
+    points = [{"lr": 0.1, "b": 1}, {"lr": 0.2, "b": 2}]
+    space = parse_space(points, "test")
+
+    assert isinstance(space, PointList)
+    assert list(space.grid()) == points
+    assert play("random", space, 0, [0.0])[0] in points
+
+
+@pytest.mark.parametrize(
+    "document, message",
+    [
+        ({}, "dictionary or a list"),
+        ([], "at least one"),
+        ([{"a": 1}, {"b": 1}], "point 1 has the keys"),
+        ({"two words": {"feasible_points": [1]}}, "identifiers, got 'two words'"),
+        ({"a": {"feasible_points": 0.9}}, "needs a list"),
+        ({"a": {"feasible_points": []}}, "needs a list"),
+        ({"a": {"min": 1, "max": 1, "scaling": "linear"}}, "`min` below `max`"),
+        ({"a": {"min": 0, "max": 1, "scaling": "log"}}, "above 0, got 0"),
+        ({"a": {"min": 0, "max": 1}}, "needs `min`, `max` and `scaling`"),
+        ({"a": {"min": 0, "max": math.inf, "scaling": "linear"}}, "needs numbers"),
+    ],
+)
+def test_a_bad_space_is_refused_with_its_entry(document, message):
+    with pytest.raises(ValueError, match=message):
+        parse_space(document, "somewhere")
+
+
+def test_the_papers_grids_have_the_papers_sizes():
+    sizes = {}
+    for name in ("sgd", "momentum", "adamw"):
+        contender = parse_contender(f"{name}@paper+grid")
+        space = parse_space(contender.submission.read_space("paper"), name)
+        assert isinstance(space, Space)
+        sizes[name] = len(list(space.grid()))
+
+    assert sizes == {"sgd": 24, "momentum": 72, "adamw": 72}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("nobody+random", "No submission 'nobody'"),
+        ("adamw", "needs a tuner"),
+        ("adamw+magic", r"no tuner 'magic', only \['grid', 'none', 'random', 'tpe'\]"),
+        ("adamw@mine+random", r"no search space 'mine', only \['paper'\]"),
+        ("metaopt+random", "tunes itself"),
+        ("adamw+grid", "are ranges"),
+        ("a+b+c", "submission"),
+    ],
+)
+def test_a_contender_that_cannot_be_says_why(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_contender(text)

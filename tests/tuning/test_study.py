@@ -1,0 +1,159 @@
+"""Studies: equal budgets whatever the tuner does, pairing, and resuming."""
+
+import json
+
+import pytest
+
+from metaopt.bench import records
+from metaopt.bench.targets import Target
+from metaopt.workloads.registry import get_workload
+from tuning.campaign import Limits
+from tuning.contenders import parse_contender
+from tuning.study import StudyPlan, run_study
+
+WORKLOAD = get_workload("breast_cancer_logistic")
+PERIOD = 10
+OUT_OF_REACH = Target("validation/loss", -1.0, "lower")
+
+
+def make_study(contender="adamw+random", **changes):
+    plan = {
+        "campaign": "test",
+        "campaign_seed": 1,
+        "contender": parse_contender(contender),
+        "workload": WORKLOAD,
+        "study": 1,
+        "limits": Limits("gradient_evaluations", 130, 40, PERIOD),
+        "target": OUT_OF_REACH,
+        "test_target": None,
+    }
+    return StudyPlan(**{**plan, **changes})
+
+
+def trials_of(folder):
+    paths = sorted(folder.rglob("run.json"), key=lambda path: int(path.parent.name.split("_")[1]))
+    return [records.read_trial(path) for path in paths]
+
+
+@pytest.mark.parametrize("currency", ["gradient_evaluations", "steps"])
+@pytest.mark.parametrize("tuner", ["random", "tpe", "none", "grid"])
+def test_every_tuner_spends_the_whole_budget_and_no_more(tmp_path, tuner, currency):
+    contender = f"adamw{'@paper' if tuner == 'grid' else ''}+{tuner}"
+    plan = make_study(contender, limits=Limits(currency, 130, 40, PERIOD))
+
+    study = run_study(plan, tmp_path)
+
+    assert study.ended == "budget"
+    assert study.spent.amount(currency) == 130
+    assert [t.status for t in trials_of(tmp_path)] == ["trial_budget"] * 3 + ["study_budget"]
+    assert [t.spent_before.steps for t in trials_of(tmp_path)] == [0, 40, 80, 120]
+
+
+def test_a_budget_in_seconds_ends_within_one_evaluation_period(tmp_path):
+    run_study(make_study(), tmp_path / "warm")  # compiles
+    plan = make_study(limits=Limits("seconds", 0.5, 0.2, 0.1))
+
+    study = run_study(plan, tmp_path)
+
+    assert study.ended == "budget"
+    assert 0.5 <= study.spent.seconds < 0.5 + 0.1
+
+
+def test_trials_that_meet_the_target_buy_more_trials(tmp_path):
+    easy = Target("validation/loss", 10.0, "lower")
+
+    study = run_study(make_study(target=easy), tmp_path)
+
+    assert study.trials == 13
+    assert study.spent.steps == 130
+    assert all(trial.status == "target" for trial in trials_of(tmp_path))
+
+
+def test_a_grid_that_is_exhausted_ends_the_study_and_says_so(tmp_path):
+    limits = Limits("gradient_evaluations", 1000, 10, PERIOD)
+
+    study = run_study(make_study("sgd@paper+grid", limits=limits), tmp_path)
+
+    assert (study.ended, study.trials, study.spent.steps) == ("grid_exhausted", 24, 240)
+
+
+def test_contenders_are_paired_by_seed_and_start_from_the_same_loss(tmp_path):
+    for contender in ("adamw+random", "momentum+tpe"):
+        run_study(make_study(contender), tmp_path / contender)
+
+    one, two = (trials_of(tmp_path / c) for c in ("adamw+random", "momentum+tpe"))
+    assert [t.seeds for t in one] == [t.seeds for t in two]
+    assert len({t.seeds.trial for t in one}) == len(one)
+
+
+def test_the_fixed_batch_depends_on_the_study_alone(tmp_path):
+    workload = get_workload("breast_cancer_logistic_fixed")
+    limits = Limits("gradient_evaluations", 4, 2, 1)
+    for study in (1, 2):
+        run_study(make_study(workload=workload, limits=limits, study=study), tmp_path)
+
+    seeds = {(t.study, t.trial): t.seeds.fixed_batch for t in trials_of(tmp_path)}
+    assert seeds[1, 1] == seeds[1, 2] != seeds[2, 1] == seeds[2, 2]
+
+
+def test_a_diverging_trial_costs_what_it_spent_and_the_study_goes_on(tmp_path, monkeypatch):
+    plan = make_study("sgd+none")
+    monkeypatch.setitem(plan.contender.submission.module.DEFAULTS, "learning_rate", 1e38)
+
+    study = run_study(plan, tmp_path)
+
+    trials = trials_of(tmp_path)
+    assert {t.status for t in trials} <= {"diverged", "study_budget"}
+    assert study.spent.steps == sum(t.ledger.cost.steps for t in trials) == 130
+
+
+def test_a_submission_that_fails_for_nothing_does_not_run_for_ever(tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "tuning_search_space.json").write_text('{"a": {"feasible_points": [1.0]}}')
+    (folder / "submission.py").write_text(
+        '"""Fails."""\n'
+        "def fail(*args, **kwargs):\n    raise RuntimeError('no')\n"
+        "get_batch_size = lambda name: 1\n"
+        "init_optimizer_state = update_params = data_selection = fail\n"
+    )
+
+    study = run_study(make_study(f"{folder}+random"), tmp_path / "logs")
+
+    assert study.ended == "failures"
+    assert all(trial.status == "crashed" for trial in trials_of(tmp_path))
+
+
+def test_a_study_resumed_at_any_trial_is_the_unbroken_study(tmp_path):
+    plan = make_study("adamw+tpe", limits=Limits("gradient_evaluations", 600, 30, PERIOD))
+    run_study(plan, tmp_path / "unbroken")
+    unbroken = trials_of(tmp_path / "unbroken")
+
+    for kept in (0, 1, 13, len(unbroken) - 1):
+        folder = tmp_path / f"kept_{kept}"
+        for trial in unbroken[:kept]:
+            path = records.trial_directory(folder, trial.contender, 1, trial.workload, trial.trial)
+            records.write_json(path / records.RUN_FILE, trial)
+        run_study(plan, folder)
+        resumed = trials_of(folder)
+        assert [t.hyperparameters for t in resumed] == [t.hyperparameters for t in unbroken]
+        assert [t.best for t in resumed] == [t.best for t in unbroken]
+
+
+def test_records_of_another_plan_are_refused(tmp_path):
+    run_study(make_study(), tmp_path)
+    folder = records.study_directory(tmp_path, "adamw+random", 1, WORKLOAD.name)
+    (folder / records.STUDY_FILE).unlink()
+
+    with pytest.raises(ValueError, match="holds another trial"):
+        run_study(make_study(campaign_seed=2), tmp_path)
+
+
+def test_a_record_that_was_tampered_with_names_the_key(tmp_path):
+    run_study(make_study(), tmp_path)
+    path = next(tmp_path.rglob("run.json"))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "study": "first"}))
+
+    with pytest.raises(ValueError, match=r"run.json: study: .*integer"):
+        records.read_trial(path)

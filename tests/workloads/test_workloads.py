@@ -1,0 +1,148 @@
+"""What every workload must do, and what each one is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from metaopt.bench.spec import ForwardPassMode
+from metaopt.workloads.registry import get_workload, list_workloads
+
+NAMES = sorted(list_workloads())
+ALGOPERF_NAMES = {
+    "cifar", "criteo1tb", "fastmri", "finewebedu_lm", "imagenet_resnet", "imagenet_vit",
+    "librispeech_conformer", "librispeech_deepspeech", "mnist", "ogbg", "wmt",
+}  # fmt: skip
+PARAMETERS = {"digits_mlp": 8_970, "breast_cancer_logistic": 31, "mnist_mlp": 89_610}
+EXAMPLES = {
+    "digits_mlp": (1079, 359, 359),
+    "breast_cancer_logistic": (341, 114, 114),
+    "mnist_mlp": (50_000, 10_000, 10_000),
+}
+
+
+@pytest.fixture(params=NAMES)
+def workload(request):
+    if request.param.startswith("mnist"):
+        request.getfixturevalue("data_dir")
+    return get_workload(request.param)
+
+
+@pytest.fixture
+def params(workload):
+    return workload.init_model_fn(jax.random.PRNGKey(0))[0]
+
+
+def test_names_collide_with_none_of_algoperfs():
+    assert not set(NAMES) & ALGOPERF_NAMES
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"No workload 'nowhere', only \['breast_cancer"):
+        get_workload("nowhere")
+
+
+def test_size_is_what_the_summary_says(workload, params):
+    base = workload.name.removesuffix("_fixed")
+    sizes = sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    assert sizes == PARAMETERS[base]
+    assert f"{sizes:,} parameters" in workload.summary or f"({sizes} parameters" in workload.summary
+    counts = workload.num_train_examples, workload.num_validation_examples
+    assert (*counts, workload.num_test_examples) == EXAMPLES[base]
+
+
+def test_the_types_have_the_structure_of_the_parameters(workload, params):
+    types = workload.model_params_types
+
+    assert jax.tree.structure(types) == jax.tree.structure(params)
+
+
+def test_the_loss_is_scikit_learns(workload, params):
+    batch = next(workload._build_input_queue(np.array([0, 1], np.uint32), "train"))
+    params = jax.tree.map(lambda p: p + 0.01, params)
+    logits, _ = workload.model_fn(
+        params, batch, None, ForwardPassMode.TRAIN, jax.random.PRNGKey(0), True
+    )
+
+    loss = workload.loss_fn(batch["targets"], logits)
+
+    probabilities = np.asarray(workload.output_activation_fn(logits), np.float64)
+    if probabilities.ndim == 2:
+        probabilities /= probabilities.sum(1, keepdims=True)  # to double precision
+    labels = list(range(10)) if probabilities.ndim == 2 else [0, 1]
+    expected = log_loss(np.asarray(batch["targets"]), probabilities, labels=labels)
+    assert loss["summed"] / loss["n_valid_examples"] == pytest.approx(expected, rel=1e-4)
+    assert loss["per_example"].sum() == pytest.approx(float(loss["summed"]), rel=1e-5)
+
+
+def test_a_mask_leaves_examples_out(workload, params):
+    batch = next(workload._build_input_queue(np.array([0, 1], np.uint32), "train"))
+    logits, _ = workload.model_fn(
+        params, batch, None, ForwardPassMode.TRAIN, jax.random.PRNGKey(0), True
+    )
+    mask = jnp.zeros(len(logits), jnp.float32).at[:5].set(1.0)
+
+    masked = workload.loss_fn(batch["targets"], logits, mask)
+    fewer = workload.loss_fn(batch["targets"][:5], logits[:5])
+
+    np.testing.assert_allclose(masked["summed"], fewer["summed"], rtol=1e-6)
+    assert masked["n_valid_examples"] == fewer["n_valid_examples"] == 5
+
+
+def test_evaluation_agrees_with_a_loop_over_the_split(workload, params):
+    params = jax.tree.map(lambda p: p + 0.01, params)
+    metrics = workload.eval_model(
+        workload.eval_batch_size, params, None, jax.random.PRNGKey(0), "", "", 0
+    )
+
+    if workload.is_fixed_batch:
+        batches = [next(workload._build_input_queue(None, "train"))]
+    else:
+        batches = list(workload._build_input_queue(None, "validation", global_batch_size=100))
+    summed = correct = count = 0.0
+    for batch in batches:
+        logits, _ = workload.model_fn(params, batch, None, ForwardPassMode.EVAL, None, False)
+        mask = batch.get("weights", jnp.ones(len(logits)))
+        summed += float(workload.loss_fn(batch["targets"], logits, mask)["summed"])
+        guess = np.asarray(logits.argmax(-1) if logits.ndim == 2 else logits > 0)
+        correct += float(((guess == np.asarray(batch["targets"])) * np.asarray(mask)).sum())
+        count += float(mask.sum())
+    assert metrics["validation/loss"] == pytest.approx(summed / count, rel=1e-4)
+    assert metrics["validation/accuracy"] == pytest.approx(correct / count, rel=1e-6)
+
+
+def test_targets_are_frozen_with_their_provenance(workload):
+    targets = workload.targets
+
+    assert targets.step_hint == workload.step_hint
+    assert targets.validation.metric == f"validation/{workload.target_metric}"
+    assert targets.provenance["reruns"] == 20
+    assert workload.name in targets.provenance["command"]
+    if workload.is_fixed_batch:
+        assert targets.validation.value == max(1e-4, targets.provenance["median_of_best"])
+        assert [target.value for target in targets.also] == [1e-2, 1e-6]
+    else:
+        assert targets.validation.value == targets.provenance["median_of_best"]
+
+
+@pytest.mark.parametrize("name", ["digits_mlp_fixed", "breast_cancer_logistic_fixed"])
+def test_the_seed_chooses_the_fixed_batch_and_all_splits_report_it(name):
+    one, same, other = (get_workload(name).with_batch_seed(seed) for seed in (1, 1, 2))
+
+    assert one == other  # compiled functions are shared
+    np.testing.assert_array_equal(one.batch["inputs"], same.batch["inputs"])
+    assert not np.array_equal(one.batch["inputs"], other.batch["inputs"])
+    params, _ = one.init_model_fn(jax.random.PRNGKey(0))
+    params = jax.tree.map(lambda p: p + 0.01, params)
+    metrics = one.eval_model(64, params, None, None)
+    assert metrics["train/loss"] == metrics["validation/loss"] == metrics["test/loss"]
+    assert metrics["train/loss"] != other.eval_model(64, params, None, None)["train/loss"]
+
+
+def test_splits_do_not_overlap():
+    arrays = get_workload("digits_mlp").arrays
+    rows = [tuple(row) for part in arrays.values() for row in np.asarray(part["inputs"])]
+
+    assert len(set(rows)) == len(rows) == 1797
