@@ -1,0 +1,90 @@
+"""Controller files: a learned controller as a small JSON document.
+
+    {"schema_version": 1, "family": "scalar_lags", "shape": [32], "weights": [...],
+     "provenance": {...}}
+
+Index 0 is the newest lag, and the update is *minus* the weighted sum. Numbers are written so that
+they come back to the last bit.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from metaopt.controllers import FAMILIES, Controller
+
+SCHEMA_VERSION = 1
+
+
+def save_controller(
+    path: str | Path, controller: Controller, provenance: dict[str, Any] | None = None
+) -> None:
+    """Write a controller, atomically.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        controller: The family with its weights, as in ``ScalarLags(state.weights)``.
+        provenance: JSON data about where it was learned.
+
+    Raises:
+        ValueError: The controller has no weights, or some are not finite.
+    """
+    if controller.weights is None:
+        raise ValueError("`controller` has no weights; give it some: ScalarLags(state.weights).")
+    weights = np.asarray(controller.weights, np.float64)
+    if not np.isfinite(weights).all():
+        raise ValueError(f"`controller` must have finite weights, got {weights[:4]} ...")
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "family": controller.family,
+        "shape": list(weights.shape),
+        "weights": weights.tolist(),
+        "provenance": provenance or {},
+    }
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, allow_nan=False)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_controller(path: str | Path) -> Controller:
+    """Read what :func:`save_controller` wrote, ready for ``meta_optimizer(controller=...)``.
+
+    Raises:
+        ValueError: The file is no controller, of another schema version or family, or its weights
+            do not have the shape that it states, or are not finite.
+    """
+    try:
+        document = json.loads(Path(path).read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a controller file: {error}") from None
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        version = document.get("schema_version") if isinstance(document, dict) else None
+        raise ValueError(
+            f"{path}: not a controller file of schema version {SCHEMA_VERSION}, got {version!r}."
+        )
+    family = document.get("family")
+    if family not in FAMILIES:
+        raise ValueError(f"{path}: no controller family {family!r}, only {sorted(FAMILIES)}.")
+    try:
+        weights = np.asarray(document.get("weights"), np.float64)
+    except (ValueError, TypeError):
+        raise ValueError(f"{path}: `weights` must be numbers in a regular array.") from None
+    if list(weights.shape) != document.get("shape"):
+        raise ValueError(
+            f"{path}: `weights` have shape {list(weights.shape)}, the file states "
+            f"{document.get('shape')}."
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(f"{path}: `weights` must be finite.")
+    return FAMILIES[family](jnp.asarray(weights, jnp.float32))
