@@ -38,7 +38,7 @@ class MetaOptimizerState(NamedTuple):
     start: Float[Array, " d"] | None  # y_1 of the next rollout
     controls: Float[Array, "rollout-1 d"] | None  # of the next rollout, newest first
     bases: Float[Array, "rollout-1 d"] | None  # b_t, b_{t-1}, .., newest first
-    data: PyTree  # last L - 1 data, a ring along the first axis; None where nothing is recorded
+    data: PyTree  # last L data, a ring along the first axis; None where nothing is recorded
 
 
 def meta_optimizer(
@@ -66,7 +66,7 @@ def meta_optimizer(
     ``value_fn``; transform them through ``disturbance``, not before.
 
     Costs 3 L - 1 gradient evaluations a step while learning, 1 frozen. The state holds H + 3 L - 1
-    parameter-sized arrays and L - 1 recorded data while learning, H and none frozen (and, with
+    parameter-sized arrays and L recorded data while learning, H and none frozen (and, with
     :class:`~metaopt.controllers.DiagonalLags`, M itself and the state of O). Jit with
     ``donate_argnums`` on the state, or XLA copies the history at every step.
 
@@ -184,7 +184,7 @@ class _Rule(NamedTuple):
             controls=jnp.zeros(rows, flat.dtype),
             bases=jnp.zeros(rows, flat.dtype),
             data=jax.tree.map(
-                lambda leaf: jnp.zeros((self.rollout - 1, *leaf.shape), leaf.dtype), self.example
+                lambda leaf: jnp.zeros((self.rollout, *leaf.shape), leaf.dtype), self.example
             ),
         )
 
@@ -208,12 +208,12 @@ class _Rule(NamedTuple):
         memory = self.controller.observe(state.memory, disturbance)
         state = state._replace(memory=memory, disturbance=disturbance_state)
         if self.learn:
-            state = self._learn(state, flat, datum)
+            state = self._learn(self._record(state, datum), flat, datum)
         rows = self.rollout if self.learn else 1
         controls = self.controller.controls(state.weights, memory, rows).astype(flat.dtype)
         if self.learn:
             base = flat.flatten(params) + step
-            state = self._prepare_rollout(state, base, controls, datum)
+            state = _prepare_rollout(state, base, controls)
         return flat.unflatten(step - controls[0]), state._replace(count=state.count + 1)
 
     def _check(self, params: optax.Params | None, datum: Any) -> None:
@@ -300,28 +300,25 @@ class _Rule(NamedTuple):
         """Return the datum of ``lag`` steps ago."""
         if state.data is None:
             return datum
-        slot = jnp.remainder(state.count - lag, self.rollout - 1)
+        slot = jnp.remainder(state.count - lag, self.rollout)
         return jax.tree.map(
             lambda ring: jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False), state.data
         )
 
-    def _prepare_rollout(
-        self,
-        state: MetaOptimizerState,
-        base: Float[Array, " d"],
-        controls: Float[Array, "rollout d"],
-        datum: Any,
-    ) -> MetaOptimizerState:
-        """Keep what the rollout at the next step will start from."""
-        bases = jnp.concatenate([base[None], state.bases])
-        data = state.data
-        if data is not None:
-            slot = jnp.remainder(state.count, self.rollout - 1)
-            data = jax.tree.map(
-                lambda ring, leaf: jax.lax.dynamic_update_index_in_dim(ring, leaf, slot, 0),
-                data,
-                datum,
-            )
-        return state._replace(
-            start=bases[-1] - controls[-1], controls=controls[:-1], bases=bases[:-1], data=data
+    def _record(self, state: MetaOptimizerState, datum: Any) -> MetaOptimizerState:
+        """Overwrite the oldest datum; before any is read, or XLA copies them all."""
+        slot = jnp.remainder(state.count, self.rollout)
+        data = jax.tree.map(
+            lambda ring, leaf: jax.lax.dynamic_update_index_in_dim(ring, leaf, slot, 0),
+            state.data,
+            None if state.data is None else datum,
         )
+        return state._replace(data=data)
+
+
+def _prepare_rollout(
+    state: MetaOptimizerState, base: Float[Array, " d"], controls: Float[Array, "rollout d"]
+) -> MetaOptimizerState:
+    """Keep what the rollout at the next step will start from."""
+    bases = jnp.concatenate([base[None], state.bases])
+    return state._replace(start=bases[-1] - controls[-1], controls=controls[:-1], bases=bases[:-1])
