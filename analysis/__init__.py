@@ -1,0 +1,1 @@
+"""Logs -> cost to target -> scores -> reports: ``python -m analysis``. Never imports JAX."""

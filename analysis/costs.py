@@ -1,0 +1,88 @@
+"""Costs to target: given tuned, and including tuning.
+
+For one study of a contender on a workload, with inf where no trial met the target within budget:
+
+    given       the smallest own cost of a trial that met it; for a self-tuning run the cost since the
+                restart of the episode that met it
+    including   what the study had spent when some trial first met it
+
+A cell of the table is the median over studies; a missing study is a miss, and inf takes part.
+"""
+
+import dataclasses
+import math
+import statistics
+from typing import Literal
+
+from analysis.reading import Logs
+from metaopt.bench.budget import Currency
+from metaopt.bench.records import TrialRecord
+
+View = Literal["including", "given"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One contender on one workload."""
+
+    given: tuple[float, ...]  # one entry per study, inf for a miss
+    including: tuple[float, ...]
+
+    def costs(self, view: View) -> tuple[float, ...]:
+        """Return the studies' costs in one view."""
+        return getattr(self, view)
+
+    def median(self, view: View) -> float:
+        """Return the median over studies."""
+        return statistics.median(self.costs(view))
+
+    @property
+    def reached(self) -> int:
+        """How many studies met the target."""
+        return sum(map(math.isfinite, self.including))
+
+
+def cost_table(logs: Logs, currency: Currency | None = None) -> dict[tuple[str, str], Cell]:
+    """Return the cell of every contender on every workload, in one currency.
+
+    Args:
+        logs: What was read.
+        currency: Of the costs; by default that of the budgets.
+    """
+    by_study: dict[tuple[str, str, int], list[TrialRecord]] = {}
+    for trial in logs.trials:
+        record = trial.record
+        by_study.setdefault((record.contender, record.workload, record.study), []).append(record)
+    studies = range(1, logs.study_count + 1)
+    return {
+        (contender, workload): Cell(
+            *zip(
+                *(
+                    study_costs(by_study.get((contender, workload, k), []), currency)
+                    for k in studies
+                ),
+                strict=True,
+            )
+        )
+        for contender in logs.contenders
+        for workload in logs.workloads
+    }
+
+
+def study_costs(trials: list[TrialRecord], currency: Currency | None) -> tuple[float, float]:
+    """Return ``(given, including)`` of one study's trials; inf where no hit counts.
+
+    A hit beyond the study's budget, or beyond the trial's own, does not count.
+    """
+    given = including = math.inf
+    for trial in trials:
+        if trial.reached is None:
+            continue
+        budget, unit = trial.budget, currency or trial.budget.currency
+        total = trial.spent_before + trial.reached.cost
+        own = trial.reached.cost.amount(budget.currency)
+        if total.amount(budget.currency) > budget.study or own > budget.trial:
+            continue
+        given = min(given, trial.reached.episode_cost.amount(unit))
+        including = min(including, total.amount(unit))
+    return given, including

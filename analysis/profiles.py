@@ -1,0 +1,54 @@
+r"""Performance profiles (Dolan and Moré) and the area under them.
+
+For contender s on workload w with cost t the ratio is :math:`r_{sw} = t_{sw} / \min_{s'} t_{s'w}`,
+inf where the target was not reached. The profile :math:`\rho_s(\tau)` is the share of workloads with
+:math:`r_{sw} \le \tau`.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+LIMIT = 4.0  # AlgoPerf's
+
+
+def ratios(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each cost over the best of its workload.
+
+    Args:
+        costs: (contenders, workloads), inf or NaN where the target was not reached.
+
+    Returns:
+        The ratios; inf where the target was not reached, by this contender or by anybody.
+    """
+    costs = np.where(np.isnan(costs), np.inf, costs)
+    best = costs.min(axis=0, keepdims=True)
+    reached = np.isfinite(costs)
+    return np.divide(costs, best, out=np.full_like(costs, np.inf), where=reached)
+
+
+def profile_area(ratios: NDArray[np.float64], limit: float = LIMIT) -> NDArray[np.float64]:
+    r"""Return the normalised area under each profile on ``[1, limit]``: the score.
+
+    A profile is a staircase, so its integral needs no grid: a workload with ratio r adds
+    ``limit - r``.
+
+    .. math:: B_s = \frac{1}{W (\mathrm{limit} - 1)} \sum_w \max(0, \mathrm{limit} - r_{sw})
+    """
+    if not limit > 1:
+        raise ValueError(f"`limit` must be above 1, the best possible ratio; got {limit}.")
+    return np.clip(limit - ratios, 0, None).mean(axis=1) / (limit - 1)
+
+
+def profile(
+    ratios: NDArray[np.float64], limit: float = LIMIT
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the steps of one contender's profile: tau and rho, from 1 to ``limit``.
+
+    Args:
+        ratios: (workloads,).
+        limit: Where the profile ends.
+    """
+    inside = np.sort(ratios[ratios <= limit])
+    tau = np.concatenate([[1.0], inside, [limit]])
+    rho = np.concatenate([[np.sum(inside <= 1.0)], np.arange(1, len(inside) + 1), [len(inside)]])
+    return tau, rho / len(ratios)
