@@ -2,8 +2,8 @@
 
 For one study of a contender on a workload, with inf where no trial met the target within budget:
 
-    given       the smallest own cost of a trial that met it; for a self-tuning run the cost since the
-                restart of the episode that met it
+    given       the smallest own cost of a trial that met it; for a self-tuning run the cost since
+                the restart of the episode that met it
     including   what the study had spent when some trial first met it
 
 A cell of the table is the median over studies; a missing study is a miss, and inf takes part.

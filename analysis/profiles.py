@@ -1,8 +1,8 @@
 r"""Performance profiles (Dolan and Moré) and the area under them.
 
 For contender s on workload w with cost t the ratio is :math:`r_{sw} = t_{sw} / \min_{s'} t_{s'w}`,
-inf where the target was not reached. The profile :math:`\rho_s(\tau)` is the share of workloads with
-:math:`r_{sw} \le \tau`.
+inf where the target was not reached. The profile :math:`\rho_s(\tau)` is the share of workloads
+with :math:`r_{sw} \le \tau`.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The score table under the rules ``strict`` (the default) and ``algoperf``.
 
-``strict``: the cheapest trial of a study, a missing study is a miss, budgets are enforced, the exact
-integral. ``algoperf``: what the official scorer computes, see :mod:`analysis.algoperf_rules`.
+``strict``: the cheapest trial of a study, a missing study is a miss, budgets are enforced, the
+exact integral. ``algoperf``: what the official scorer computes, see :mod:`analysis.algoperf_rules`.
 """
 
 import dataclasses
