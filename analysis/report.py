@@ -1,4 +1,4 @@
-"""The report of a campaign: one HTML file that needs no network, and the same as Markdown and CSV."""
+"""The report of a campaign: one HTML file, with Markdown, CSV and PNG files beside it."""
 
 import base64
 import csv
@@ -118,7 +118,7 @@ def trials_csv(logs: Logs) -> str:
                 reached,
                 record.spent_before.gradient_evaluations,
                 record.hyperparameters or "",
-            )  # fmt: skip
+            )
         )
     return _csv(header, rows)
 

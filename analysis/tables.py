@@ -48,7 +48,7 @@ def score_table(scores: Scores, flags: dict[str, str]) -> Table:
         f"Median cost to target in {unit}: given tuned / including tuning "
         "(studies that reached the target); - where the median study did not"
     )
-    header = ("contender", "score", "score given tuned", *map(plain, scores.workloads))
+    header = ("contender", "score", "given tuned", *map(plain, scores.workloads))
     return Table(caption, header, tuple(rows))
 
 
@@ -74,8 +74,12 @@ def spent_table(logs: Logs) -> Table:
         failures = sum(trial.status in FAILURES for trial in trials)
         counts = [len(trials), failures, cost.steps, round(cost.gradient_evaluations)]
         rows.append(
-            (plain(workload), plain(contender), *(f"{count:,}" for count in counts))
-            + tuple(f"{part:.2f}" for part in seconds)
+            (
+                plain(workload),
+                plain(contender),
+                *(f"{count:,}" for count in counts),
+                *(f"{part:.2f}" for part in seconds),
+            )
         )
     header = (
         "workload", "contender", "trials", "failures", "steps", "gradient evaluations",

@@ -40,7 +40,10 @@ def print_table(table: Table, console: Console) -> None:
     """Print one table; on a narrow terminal its columns break at spaces."""
     rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(table.header):
-        rich.add_column(escape(name), justify="left" if index == 0 else "right")
+        first = index == 0
+        rich.add_column(
+            escape(name), justify="left" if first else "right", no_wrap=first, overflow="fold"
+        )
     for row in table.rows:
         rich.add_row(*map(escape, row))
     console.print(rich)
