@@ -58,9 +58,8 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
         parts = [_progress(trial) for trial in trials if trial.record.study == study]
         spent, values = (np.concatenate(column) for column in zip(*parts, strict=True))
         better = np.fmin if trials[0].record.target.better == "lower" else np.fmax
-        best = better.accumulate(values) if len(values) else values
-        seen = np.searchsorted(spent, x, side="right") - 1
-        studies.append(np.where(seen >= 0, best[np.maximum(seen, 0)], np.nan))
+        best = np.concatenate([[np.nan], better.accumulate(values)])  # before the first: nothing
+        studies.append(best[np.searchsorted(spent, x, side="right")])
     table = np.array(studies)
     started = ~np.isnan(table).any(axis=0)
     curves = [reduce(table[:, started], axis=0) for reduce in (np.median, np.min, np.max)]

@@ -1,0 +1,123 @@
+"""Builds small campaigns on disk, through the models that the referee writes with."""
+
+import math
+
+import pytest
+
+from metaopt.bench import records
+from metaopt.bench.records import Cost
+
+ENVIRONMENT = {
+    "software": {"jax": "1", "xla_flags": ""},
+    "hardware": {"cpu": "abacus", "cpu_count": 1, "devices": ["beads"]},
+    "git": {"commit": "0" * 40, "dirty": False},
+}
+
+
+class CampaignBuilder:
+    """Writes trials that reach their target at a given cost, or do not."""
+
+    def __init__(self, out, contenders, workloads, studies, budget=1000.0, scale=1.0):
+        self.out, self.budget, self.scale = out, budget, scale
+        self.spent = {}
+        content = {"name": "made", "seed": 1, "studies": studies, "budget": "1000grads"}
+        content |= {"workloads": workloads, "contenders": contenders}
+        records.write_json(out / records.CAMPAIGN_FILE, content)
+
+    def trial(self, contender, workload, study, cost, reached=None, **changes):
+        """Add a trial of ``cost`` that met the target at ``reached``; costs in gradients."""
+        key = contender, workload, study
+        number, before = self.spent.get(key, (0, 0.0))
+        self.spent[key] = number + 1, before + cost
+        hit = None
+        if reached is not None:
+            episode = changes.pop("episode_cost", reached)
+            hit = records.Reached(
+                evaluation=0, cost=self._cost(reached), episode_cost=self._cost(episode)
+            )
+        record = records.TrialRecord(
+            **{
+                "campaign": "made", "contender": contender, "submission": "s", "space": None,
+                "tuner": {"name": "random"}, "ruleset": "external", "workload": workload,
+                "study": study, "trial": number + 1, "hyperparameters": {"lr": 0.1},
+                "seeds": records.Seeds(campaign=1, trial=1, tuner=1, fixed_batch=None),
+                "budget": records.BudgetRecord(
+                    currency="gradient_evaluations", study=self.budget * self.scale,
+                    trial=self.budget * self.scale, eval_period=10 * self.scale,
+                ),
+                "batch_size": 1, "reference_batch_size": 1, "step_hint": 10,
+                "target": records.TargetRecord(metric="validation/loss", value=0.5, better="lower"),
+                "test_target": None, "status": "target" if hit else "trial_budget",
+                "ledger": records.Ledger(cost=self._cost(cost), declared=True),
+                "spent_before": self._cost(before), "reached": hit, "best": 0.4 if hit else 0.9,
+                "environment": ENVIRONMENT, "started_at": "2026-01-01T00:00:00+00:00",
+                **changes,
+            }
+        )  # fmt: skip
+        folder = records.trial_directory(self.out / "logs", contender, study, workload, number + 1)
+        records.write_json(folder / records.RUN_FILE, record)
+        losses = [(cost / 2, 0.9), (cost, 0.9)] if reached is None else [(reached, 0.4)]
+        rows = [
+            {
+                "global_step": round(at), "gradient_evaluations": at * self.scale,
+                "accumulated_submission_time": at, "score": at, "train/loss": loss,
+                "validation/loss": loss, "episode": 0, "phase": "training",
+            }
+            for at, loss in losses
+        ]  # fmt: skip
+        records.write_evaluations(folder / records.EVAL_FILE, rows)
+
+    def study(self, contender, workload, study, ended="budget"):
+        """Finish a study."""
+        trials, spent = self.spent[contender, workload, study]
+        record = records.StudyRecord(
+            campaign="made", contender=contender, workload=workload, study=study, ended=ended,
+            trials=trials, spent=self._cost(spent), tuner_seconds=0.0,
+            budget=records.BudgetRecord(
+                currency="gradient_evaluations", study=self.budget * self.scale,
+                trial=self.budget * self.scale, eval_period=10 * self.scale,
+            ),
+        )  # fmt: skip
+        folder = records.study_directory(self.out / "logs", contender, study, workload)
+        records.write_json(folder / records.STUDY_FILE, record)
+
+    def whole_study(self, contender, workload, study, hits):
+        """Add trials of 250 each that reach at ``hits`` (None: not), and finish the study."""
+        for hit in hits:
+            self.trial(contender, workload, study, 250.0, hit)
+        self.study(contender, workload, study)
+
+    def _cost(self, amount):
+        return Cost(
+            steps=round(amount), gradient_evaluations=amount * self.scale, seconds=amount / 100
+        )
+
+
+@pytest.fixture
+def build():
+    """The builder."""
+    return CampaignBuilder
+
+
+@pytest.fixture
+def hand_made(tmp_path):
+    """Two contenders, two workloads, three studies; see the test that uses it for the table."""
+
+    def make(out=tmp_path, scale=1.0):
+        b = CampaignBuilder(out, ["a+random", "b+random"], ["easy", "hard"], 3, scale=scale)
+        b.whole_study("a+random", "easy", 1, [None, 100.0, 50.0, None])
+        b.whole_study("a+random", "easy", 2, [200.0, None, None, None])
+        b.whole_study("a+random", "easy", 3, [None, None, None, 10.0])
+        b.whole_study("b+random", "easy", 1, [80.0, None, None, None])
+        b.whole_study("b+random", "easy", 2, [None, 70.0, None, None])
+        b.whole_study("b+random", "easy", 3, [90.0, None, None, None])
+        for study in (1, 2):
+            b.whole_study("a+random", "hard", study, [None, None, 250.0, None])
+            b.whole_study("b+random", "hard", study, [None, None, None, None])
+        b.whole_study("b+random", "hard", 3, [240.0, None, None, None])
+        return out
+
+    return make
+
+
+INF = math.inf
