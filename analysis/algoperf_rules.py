@@ -44,6 +44,9 @@ def read_official_targets(path: Path) -> OfficialTargets:
             for name, entry in document["workloads"].items()
         }
         base, held_out = document["base_workloads"], document["held_out_workloads"]
+        for variant in held_out:
+            if not any(name in variant for name in base):
+                raise ValueError(f"held-out workload {variant!r} has no base workload")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a workload_targets.json: {error!r}") from None
     return OfficialTargets(tuple(base), tuple(held_out), metrics)

@@ -42,34 +42,27 @@ class Cell:
         return sum(map(math.isfinite, self.including))
 
 
-def cost_table(logs: Logs, currency: Currency | None = None) -> dict[tuple[str, str], Cell]:
-    """Return the cell of every contender on every workload, in one currency.
+def cost_table(logs: Logs, currency: Currency) -> dict[tuple[str, str], Cell]:
+    """Return the cell of every contender on every workload, all in one currency.
 
-    Args:
-        logs: What was read.
-        currency: Of the costs; by default that of the budgets.
+    A miss is a miss in every currency: whether a hit counts is decided in that of the budgets.
     """
     by_study: dict[tuple[str, str, int], list[TrialRecord]] = {}
     for trial in logs.trials:
         record = trial.record
         by_study.setdefault((record.contender, record.workload, record.study), []).append(record)
-    studies = range(1, logs.study_count + 1)
-    return {
-        (contender, workload): Cell(
-            *zip(
-                *(
-                    study_costs(by_study.get((contender, workload, k), []), currency)
-                    for k in studies
-                ),
-                strict=True,
-            )
-        )
-        for contender in logs.contenders
-        for workload in logs.workloads
-    }
+    cells = {}
+    for contender in logs.contenders:
+        for workload in logs.workloads:
+            pairs = [
+                study_costs(by_study.get((contender, workload, study), []), currency)
+                for study in range(1, logs.study_count + 1)
+            ]
+            cells[contender, workload] = Cell(*zip(*pairs, strict=True))
+    return cells
 
 
-def study_costs(trials: list[TrialRecord], currency: Currency | None) -> tuple[float, float]:
+def study_costs(trials: list[TrialRecord], currency: Currency) -> tuple[float, float]:
     """Return ``(given, including)`` of one study's trials; inf where no hit counts.
 
     A hit beyond the study's budget, or beyond the trial's own, does not count.
@@ -78,11 +71,11 @@ def study_costs(trials: list[TrialRecord], currency: Currency | None) -> tuple[f
     for trial in trials:
         if trial.reached is None:
             continue
-        budget, unit = trial.budget, currency or trial.budget.currency
+        budget = trial.budget
         total = trial.spent_before + trial.reached.cost
         own = trial.reached.cost.amount(budget.currency)
         if total.amount(budget.currency) > budget.study or own > budget.trial:
             continue
-        given = min(given, trial.reached.episode_cost.amount(unit))
-        including = min(including, total.amount(unit))
+        given = min(given, trial.reached.episode_cost.amount(currency))
+        including = min(including, total.amount(currency))
     return given, including

@@ -18,12 +18,15 @@ def ratios(costs: NDArray[np.float64]) -> NDArray[np.float64]:
         costs: (contenders, workloads), inf or NaN where the target was not reached.
 
     Returns:
-        The ratios; inf where the target was not reached, by this contender or by anybody.
+        The ratios; inf where the target was not reached, by this contender or by anybody. The best
+        one's is 1 even where it cost nothing, as a start that already meets the target does.
     """
     costs = np.where(np.isnan(costs), np.inf, costs)
     best = costs.min(axis=0, keepdims=True)
-    reached = np.isfinite(costs)
-    return np.divide(costs, best, out=np.full_like(costs, np.inf), where=reached)
+    quotient = np.divide(
+        costs, best, out=np.full_like(costs, np.inf), where=np.isfinite(costs) & (best > 0)
+    )
+    return np.where(np.isfinite(costs) & (costs == best), 1.0, quotient)
 
 
 def profile_area(ratios: NDArray[np.float64], limit: float = LIMIT) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from metaopt.bench.records import StudyRecord, TrialRecord
 
 _STUDY = re.compile(r"study_(\d+)")
 _TRIAL = re.compile(r"trial_(\d+)")
+_KNOWN_FILES = frozenset({records.CAMPAIGN_FILE, records.STUDY_FILE, "report"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ def read_logs(path: Path) -> Logs:
             continue
         try:
             studies.append(records.read_study(file))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             notes.append(str(error))
     if not trials:
         raise ValueError(f"{path}: no finished trial (<contender>/study_1/<workload>_jax/trial_1).")
@@ -80,6 +82,7 @@ def read_logs(path: Path) -> Logs:
         key=lambda t: (t.record.contender, t.record.workload, t.record.study, t.record.trial)
     )
     studies.sort(key=lambda s: (s.contender, s.workload, s.study))
+    _compare_counts(trials, studies, notes)
     return Logs(tuple(trials), tuple(studies), campaign, tuple(notes))
 
 
@@ -89,8 +92,12 @@ def _read_campaign(file: Path, notes: list[str]) -> dict[str, Any] | None:
         return None
     try:
         campaign = json.loads(file.read_text("utf-8"))
-        _ = campaign["contenders"], campaign["workloads"], campaign["studies"]
-    except (ValueError, KeyError, TypeError) as error:
+        for key in ("contenders", "workloads"):
+            if not all(isinstance(name, str) for name in campaign[key]):
+                raise TypeError(f"{key} are not names")
+        if not isinstance(campaign["studies"], int):
+            raise TypeError("studies is not a number")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         notes.append(f"campaign.json cannot be read: {error!r}")
         return None
     return campaign
@@ -98,27 +105,48 @@ def _read_campaign(file: Path, notes: list[str]) -> dict[str, Any] | None:
 
 def _workload_folders(logs: Path, notes: list[str]) -> list[Path]:
     folders = []
-    for contender in sorted(path for path in logs.iterdir() if path.is_dir()):
-        for study in sorted(contender.iterdir()):
-            if not _STUDY.fullmatch(study.name) or not study.is_dir():
-                notes.append(f"{study.relative_to(logs)}: stray, ignored")
-                continue
-            folders += sorted(path for path in study.iterdir() if path.is_dir())
+    for contender in _folders(logs, logs, notes):
+        for study in _folders(contender, logs, notes, _STUDY):
+            folders += _folders(study, logs, notes)
     return folders
+
+
+def _folders(
+    folder: Path, logs: Path, notes: list[str], name: re.Pattern[str] | None = None
+) -> list[Path]:
+    """Return the folders in ``folder`` that have a name of the layout; note what else is there."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in _KNOWN_FILES:
+            continue
+        if path.is_dir() and (name is None or name.fullmatch(path.name)):
+            found.append(path)
+        else:
+            notes.append(f"{path.relative_to(logs)}: stray, ignored")
+    return found
+
+
+def _compare_counts(trials: list[Trial], studies: list[StudyRecord], notes: list[str]) -> None:
+    found = Counter((t.record.contender, t.record.workload, t.record.study) for t in trials)
+    for study in studies:
+        count = found[study.contender, study.workload, study.study]
+        if count != study.trials:
+            notes.append(
+                f"{study.contender} on {study.workload}, study {study.study}: "
+                f"{study.trials} trials were run, {count} can be read"
+            )
 
 
 def _read_trials(folder: Path, logs: Path, notes: list[str]) -> list[Trial]:
     trials = []
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir() or not _TRIAL.fullmatch(path.name):
-            continue
+    for path in _folders(folder, logs, notes, _TRIAL):
         where = path.relative_to(logs)
         if not (path / records.RUN_FILE).exists():
             notes.append(f"{where}: unfinished trial, not counted")
             continue
         try:
             record = records.read_trial(path / records.RUN_FILE)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             notes.append(str(error))
             continue
         expected = records.trial_directory(
@@ -129,5 +157,8 @@ def _read_trials(folder: Path, logs: Path, notes: list[str]) -> list[Trial]:
             continue
         if record.preemptions:
             notes.append(f"{where}: preempted {record.preemptions} times")
+        evaluations = path / records.EVAL_FILE
+        if record.ledger.cost.steps and not (evaluations.exists() and evaluations.stat().st_size):
+            notes.append(f"{where}: {evaluations.name} is missing or empty")
         trials.append(Trial(record, path))
     return trials

@@ -82,7 +82,8 @@ def test_the_competitions_logs_give_the_published_scores_and_times(competition, 
         if row["ruleset"] == ruleset:
             for workload in WORKLOADS:
                 ours = times[row["submission"]].get(workload, float("nan"))
-                assert ours == pytest.approx(float(row[workload]), abs=1.0, nan_ok=True)
+                # Trials that tie in the index: the official scorer takes the first it happens on.
+                assert ours == pytest.approx(float(row[workload]), rel=1e-3, abs=1.0, nan_ok=True)
 
 
 def write_trial(root, name, rows, submission="s", study=1, workload="w_jax"):

@@ -1,0 +1,62 @@
+"""Controller files: exact, and nothing else is read."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metaopt import DiagonalLags, ScalarLags, load_controller, save_controller
+
+WEIGHTS = jnp.array([0.1, -1e-30, 3.3333333], jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "controller", [ScalarLags(WEIGHTS), DiagonalLags(jnp.stack([WEIGHTS, -WEIGHTS]))]
+)
+def test_a_controller_comes_back_to_the_last_bit(controller, tmp_path):
+    save_controller(tmp_path / "c.json", controller, {"workload": "w"})
+
+    loaded = load_controller(tmp_path / "c.json")
+
+    assert type(loaded) is type(controller)
+    np.testing.assert_array_equal(loaded.weights, controller.weights)
+    assert json.loads((tmp_path / "c.json").read_text())["provenance"] == {"workload": "w"}
+    assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
+
+
+@pytest.mark.parametrize("weights", [None, jnp.array([1.0, jnp.nan])], ids=["none", "NaN"])
+def test_a_controller_without_finite_weights_is_not_written(weights, tmp_path):
+    with pytest.raises(ValueError, match="`controller`"):
+        save_controller(tmp_path / "c.json", ScalarLags(weights))
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"schema_version": 2}, "schema version 1, got 2"),
+        ({"family": "oracle"}, r"no controller family 'oracle', only \['diagonal_lags', 'scalar"),
+        ({"shape": [4]}, r"`weights` have shape \[3\], the file states \[4\]"),
+        ({"weights": [1.0, None, 2.0]}, "`weights` must be"),
+        ({"weights": [[1.0], 2.0, 3.0]}, "`weights` must be numbers in a regular array"),
+        ({"weights": [1e999, 1.0, 2.0]}, "`weights` must be finite"),
+    ],
+)
+def test_another_file_is_refused(change, message, tmp_path):
+    path = tmp_path / "c.json"
+    save_controller(path, ScalarLags(WEIGHTS))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    with pytest.raises(ValueError, match=message):
+        load_controller(path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "not json"])
+def test_what_is_no_controller_is_refused(content, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(content)
+
+    with pytest.raises(ValueError, match="not a controller file"):
+        load_controller(path)

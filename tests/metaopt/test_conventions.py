@@ -1,0 +1,237 @@
+"""Inside optax's conventions: jit, scan, vmap, chain, donation, dtypes, memory, cost, errors."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metaopt
+from metaopt import DiagonalLags, ScalarLags, meta_optimizer, start_episode
+
+
+@pytest.fixture
+def learner(mlp):
+    return meta_optimizer(
+        mlp.loss, 0.3, example=mlp.data[0], history=4, rollout=2, meta_optimizer=optax.adam(1e-2)
+    )
+
+
+def step(tx, loss, carry, datum):
+    params, state = carry
+    updates, state = tx.update(jax.grad(loss)(params, datum), state, params, datum=datum)
+    return optax.apply_updates(params, updates), state
+
+
+def stacked(data):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *data)
+
+
+def test_jit_and_scan_change_nothing(mlp, learner):
+    one = functools.partial(step, learner, mlp.loss)
+    start = mlp.params, learner.init(mlp.params)
+
+    plain = start
+    for datum in mlp.data[:12]:
+        plain = one(plain, datum)
+    jitted = start
+    for datum in mlp.data[:12]:
+        jitted = jax.jit(one)(jitted, datum)
+    scanned, _ = jax.lax.scan(lambda c, d: (one(c, d), None), start, stacked(mlp.data[:12]))
+
+    for other in (jitted, scanned):
+        np.testing.assert_allclose(plain[1].weights, other[1].weights, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(mlp.ravel(plain[0]), mlp.ravel(other[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_vmap_over_runs_is_a_loop_over_runs(mlp, learner):
+    starts = [jax.tree.map(lambda leaf, s=s: leaf * s, mlp.params) for s in (0.5, 1.0, 1.5)]
+
+    def run(params):
+        body = lambda c, d: (step(learner, mlp.loss, c, d), None)  # noqa: E731
+        (params, state), _ = jax.lax.scan(
+            body, (params, learner.init(params)), stacked(mlp.data[:15])
+        )
+        return mlp.ravel(params), state.weights
+
+    together = jax.vmap(run)(stacked(starts))
+
+    for index, start in enumerate(starts):
+        for batched, alone in zip(together, run(start), strict=True):
+            np.testing.assert_allclose(batched[index], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_a_second_step_does_not_compile_again_and_the_state_can_be_donated(mlp, learner):
+    traces = []
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def one(carry, datum):
+        traces.append(1)
+        return step(learner, mlp.loss, carry, datum)
+
+    params = jax.tree.map(jnp.array, mlp.params)
+    carry = params, learner.init(params)
+    for datum in mlp.data:
+        before = carry[1].memory.rows
+        carry = one(carry, datum)
+
+    assert len(traces) == 1
+    assert before.is_deleted()
+
+
+def test_the_history_is_written_in_place():
+    # XLA copies an array that is read before it is written: with a history that would be most of
+    # the cost of a step. The compiled step must not hold a copy of the ring.
+    loss = lambda x, datum: 0.5 * jnp.sum(datum * x**2)  # noqa: E731
+    tx = meta_optimizer(loss, 0.1, example=jnp.ones(1000), history=8, rollout=3)
+    x = jnp.ones(1000)
+
+    one = jax.jit(functools.partial(step, tx, loss), donate_argnums=0)
+    text = one.lower((x, tx.init(x)), jnp.ones(1000)).compile().as_text()
+
+    assert "f32[11,1000]" in text
+    assert not [line for line in text.splitlines() if "f32[11,1000]" in line and " copy(" in line]
+
+
+def test_it_works_inside_a_chain(mlp, learner, train):
+    chained = optax.chain(learner, optax.scale(1.0))
+
+    state = chained.init(mlp.params)
+    params = mlp.params
+    for datum in mlp.data[:12]:
+        params, state = step(chained, mlp.loss, (params, state), datum)
+    alone = train(learner, mlp.loss, mlp.params, mlp.data[:12])
+
+    np.testing.assert_allclose(state[0].weights, alone.weights[-1], rtol=1e-4, atol=1e-6)
+    restarted = start_episode(state, mlp.params)
+    assert int(restarted[0].count) == 0
+    np.testing.assert_array_equal(restarted[0].weights, state[0].weights)
+
+
+def test_bfloat16_histories_stay_bfloat16_and_are_close(mlp, train):
+    options = {"example": mlp.data[0], "history": 4, "meta_optimizer": optax.adam(1e-2)}
+    half = train(
+        meta_optimizer(mlp.loss, 0.3, history_dtype=jnp.bfloat16, **options),
+        mlp.loss, mlp.params, mlp.data,
+    )  # fmt: skip
+    full = train(meta_optimizer(mlp.loss, 0.3, **options), mlp.loss, mlp.params, mlp.data)
+
+    assert half.state.memory.rows.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        mlp.ravel(half.iterates[-1]), mlp.ravel(full.iterates[-1]), rtol=0.1, atol=0.02
+    )
+
+
+def test_bfloat16_parameters_stay_bfloat16(mlp, learner):
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), mlp.params)
+    data = {"x": mlp.data[0]["x"].astype(jnp.bfloat16), "y": mlp.data[0]["y"]}
+    tx = meta_optimizer(mlp.loss, 0.3, example=data, history=4)
+
+    carry = step(tx, mlp.loss, (params, tx.init(params)), data)
+
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(carry[0]))
+
+
+@pytest.mark.parametrize("history, rollout", [(1, 1), (4, 1), (4, 2), (32, 3)])
+def test_the_state_holds_as_many_parameter_sized_arrays_as_it_says(history, rollout):
+    loss = lambda x, datum: jnp.sum(datum * x)  # noqa: E731
+    size = 1009
+    x = jnp.ones(size)
+
+    def count(**options):
+        tx = meta_optimizer(loss, 0.1, example=jnp.ones(()), history=history, rollout=rollout,
+                            **options)  # fmt: skip
+        return sum(leaf.size for leaf in jax.tree.leaves(tx.init(x))) // size
+
+    assert count() == history + 3 * rollout - 1
+    assert count(learn=False) == history
+
+
+@pytest.mark.parametrize("rollout", [1, 2, 3])
+def test_nominal_costs_agree_with_the_flops_that_xla_counts(rollout):
+    sizes = [256, 256, 256, 10]
+    keys = jax.random.split(jax.random.PRNGKey(0), 3)
+    shapes = zip(keys, sizes[:-1], sizes[1:], strict=True)
+    params = [jax.random.normal(k, (a, b)) * 0.05 for k, a, b in shapes]
+    datum = jnp.ones((512, 256)), jnp.zeros(512, jnp.int32)
+
+    def loss(params, datum):
+        hidden = datum[0]
+        for layer in params[:-1]:
+            hidden = jnp.tanh(hidden @ layer)
+        logits = hidden @ params[-1]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, datum[1]).mean()
+
+    def flops(tx):
+        tx = optax.with_extra_args_support(tx)
+        one = jax.jit(functools.partial(step, tx, loss))
+        return one.lower((params, tx.init(params)), datum).compile().cost_analysis()["flops"]
+
+    options = {"fixed": True, "history": 2, "rollout": rollout}
+    sgd = flops(optax.sgd(0.1))
+    learning = flops(meta_optimizer(loss, 0.1, **options)) / sgd
+    frozen = flops(meta_optimizer(None, 0.1, history=2, learn=False)) / sgd
+
+    # The inner products with the history are on top: here H is small, so they hardly count.
+    assert 0.99 <= (3 * rollout - 1) / learning <= 1.3
+    assert 0.99 <= 1 / frozen <= 1.3
+
+
+SUM = lambda x, datum: jnp.sum(datum * x)  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"history": 0}, "`history` must be an integer of at least 1, got 0"),
+        ({"rollout": 0}, "`rollout` must be an integer of at least 1, got 0"),
+        ({"meta_every": 1.5}, "`meta_every` must be an integer of at least 1, got 1.5"),
+        ({"value_fn": None}, "`value_fn` must be given"),
+        ({"fixed": False}, "`example` must be given for a rollout of 2 on changing data"),
+    ],
+)
+def test_a_bad_argument_is_refused_before_anything_is_traced(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        meta_optimizer(**{"value_fn": SUM, "learning_rate": 0.1, "fixed": True, **arguments})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"params": None, "datum": jnp.ones(3)}, "`params` must be passed to update"),
+        ({"params": jnp.ones(3)}, "`datum` must be passed to update"),
+        ({"params": jnp.ones(3), "datum": jnp.ones(4)}, r"\[4\] where `example` has float32\[3\]"),
+        ({"params": jnp.ones(3), "datum": jnp.ones(3, jnp.int32)}, r"int32\[3\] where"),
+        ({"params": jnp.ones(3), "datum": [jnp.ones(3)]}, "`datum` has the structure"),
+    ],
+)  # fmt: skip
+def test_a_bad_update_is_refused_with_what_was_expected(arguments, message):
+    tx = meta_optimizer(SUM, 0.1, example=jnp.ones(3))
+    arguments = dict(arguments)
+    params = arguments.pop("params")
+
+    with pytest.raises(ValueError, match=message):
+        tx.update(jnp.ones(3), tx.init(jnp.ones(3)), params, **arguments)
+
+
+@pytest.mark.parametrize("controller", [ScalarLags(jnp.ones(3)), DiagonalLags(jnp.ones((4, 3)))])
+def test_weights_of_another_shape_are_refused(controller):
+    tx = meta_optimizer(SUM, 0.1, fixed=True, history=4, controller=controller)
+
+    with pytest.raises(ValueError, match="`controller` has weights of shape"):
+        tx.init(jnp.ones(5))
+
+
+def test_an_episode_needs_a_state_of_ours_and_parameters_of_its_size(learner, mlp):
+    with pytest.raises(ValueError, match="holds no MetaOptimizerState"):
+        start_episode(optax.sgd(0.1).init(mlp.params), mlp.params)
+    with pytest.raises(ValueError, match="`params` have 2 numbers, the state was made for"):
+        start_episode(learner.init(mlp.params), jnp.ones(2))
+
+
+def test_the_package_lists_what_it_offers():
+    assert set(metaopt.__all__) <= set(dir(metaopt))
+    with pytest.raises(AttributeError, match="no attribute 'nothing', only"):
+        _ = metaopt.nothing
