@@ -1,5 +1,7 @@
 """``python -m analysis``."""
 
-from analysis.cli import app
+import sys
 
-app(prog_name="python -m analysis")
+from analysis.cli import main
+
+sys.exit(main())

@@ -1,13 +1,16 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+# Typer's usage errors: click's, which newer versions of typer carry inside.
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -48,14 +51,38 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; a usage error is one line as well.
+
+    Args:
+        arguments: Of the command line; by default this process's.
+    """
+    try:
+        code = app(arguments, prog_name="python -m analysis", standalone_mode=False)
+    except _UsageError as error:
+        message = error.format_message()
+        if message:  # else the help was shown
+            _say_mistake(message)
+        return 2
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake into one line on stderr and exit code 2."""
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo(f"analysis: {error}", err=True)
+        _say_mistake(str(error))
         raise typer.Exit(2) from None
+
+
+def _say_mistake(message: str) -> None:
+    from analysis.tables import plain
+
+    typer.echo(f"analysis: {plain(' '.join(message.split()))}", err=True)
 
 
 @app.command()
@@ -92,8 +119,7 @@ def report(
     from analysis.report import write_report
 
     with one_line_errors():
-        folder = out or logs / "report"
-        typer.echo(write_report(logs, folder, command=f"python -m analysis report {logs}"))
+        typer.echo(write_report(logs, out or logs / "report"))
 
 
 def _official(logs: Path, targets: Path | None) -> dict[str, float]:
@@ -138,9 +164,10 @@ def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format)
 
     currency = None if cost is None else cost.value
     if format is Format.TABLE:
-        print_scores(logs, currency=currency)
+        print_scores(logs, cost=currency, view=view.value)
         return
     read, scores = score_path(logs, currency)
+    scores = scores.sorted_by(view.value)
     if format is Format.JSON:
         values = {name: scores.scores[name][view.value] for name in scores.contenders}
         typer.echo(json.dumps({"rules": "strict", "scores": values}))

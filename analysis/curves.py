@@ -21,12 +21,22 @@ _POINTS = 240
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """A curve over studies: median, lowest and highest at each x; NaN before the first value."""
+    """A curve over studies: median, lowest and highest at each x, from where all have a value."""
 
     x: NDArray[np.float64]
     median: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """The training loss of one episode against the budget that the run had spent."""
+
+    number: int
+    phase: str
+    spent: NDArray[np.float64]
+    loss: NDArray[np.float64]
 
 
 def read_rows(trial: Trial, columns: Iterable[str]) -> pd.DataFrame:
@@ -43,27 +53,43 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     """Return the best validation metric so far against the study's spent budget.
 
     What counts as best is the target's direction. Studies that ended early keep their best.
+    ``None`` if no study has a value.
     """
-    trials = [
-        trial
-        for trial in logs.trials
-        if (trial.record.contender, trial.record.workload) == (contender, workload)
-    ]
+    trials = logs.of(contender, workload)
     if not trials:
         return None
-    budget = trials[0].record.budget
-    x = np.linspace(0.0, budget.study, _POINTS + 1)[1:]
+    budget, target = trials[0].record.budget, trials[0].record.target
+    x = np.geomspace(min(budget.eval_period, budget.study / 2), budget.study, _POINTS)
     studies = []
     for study in sorted({trial.record.study for trial in trials}):
         parts = [_progress(trial) for trial in trials if trial.record.study == study]
         spent, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-        better = np.fmin if trials[0].record.target.better == "lower" else np.fmax
-        best = np.concatenate([[np.nan], better.accumulate(values)])  # before the first: nothing
-        studies.append(best[np.searchsorted(spent, x, side="right")])
+        if not len(values):
+            continue
+        best = (np.fmin if target.better == "lower" else np.fmax).accumulate(values)
+        # The last point stands for all that was spent: rounding must not hide its evaluation.
+        seen = np.searchsorted(spent, x * (1 + 1e-9), side="right") - 1
+        studies.append(np.where(seen >= 0, best[np.maximum(seen, 0)], np.nan))
+    if not studies:
+        return None
     table = np.array(studies)
     started = ~np.isnan(table).any(axis=0)
+    if not started.any():
+        return None
     curves = [reduce(table[:, started], axis=0) for reduce in (np.median, np.min, np.max)]
     return Band(x[started], *curves)
+
+
+def episodes(trial: Trial) -> list[Episode]:
+    """Return the episodes of a self-tuning run in their order."""
+    spent = COLUMNS[trial.record.budget.currency]
+    rows = read_rows(trial, [spent, "train/loss", "episode", "phase"])
+    return [
+        Episode(
+            index, str(part["phase"].iloc[-1]), _finite(part[spent]), _finite(part["train/loss"])
+        )
+        for index, (_, part) in enumerate(rows.groupby("episode"))
+    ]
 
 
 def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -71,13 +97,12 @@ def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     record = trial.record
     column = COLUMNS[record.budget.currency]
     rows = read_rows(trial, [column, record.target.metric])
-    before = record.spent_before.amount(record.budget.currency)
-    values = rows[record.target.metric].to_numpy(np.float64)
-    return before + rows[column].to_numpy(np.float64), np.where(np.isinf(values), np.nan, values)
+    spent, values = _finite(rows[column]), _finite(rows[record.target.metric])
+    known = ~np.isnan(spent)
+    return record.spent_before.amount(record.budget.currency) + spent[known], values[known]
 
 
-def episodes(trial: Trial) -> list[tuple[str, pd.DataFrame]]:
-    """Return ``(phase, rows)`` of each episode, with the columns ``global_step`` and ``loss``."""
-    rows = read_rows(trial, ["global_step", "train/loss", "episode", "phase"])
-    rows = rows.rename(columns={"train/loss": "loss"})
-    return [(str(part["phase"].iloc[-1]), part) for _, part in rows.groupby("episode")]
+def _finite(column: pd.Series) -> NDArray[np.float64]:
+    """Return numbers; whatever is not a finite one is NaN."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    return np.where(np.isfinite(values), values, np.nan)

@@ -1,5 +1,7 @@
 """The plots of a report, as PNG files. One style, readable for the colour-blind and in print."""
 
+import dataclasses
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,146 +12,179 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
 import seaborn as sns
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.costs import View
 from analysis.curves import anytime, episodes
 from analysis.profiles import LIMIT, profile, ratios
 from analysis.reading import Logs
 from analysis.scoring import Scores
+from analysis.tables import plain, unit_name
 
 _DASHES = ["-", "--", "-.", ":"]
-_NAMES = {
-    "steps": "steps",
-    "gradient_evaluations": "gradient evaluations",
-    "seconds": "seconds of the submission",
-}
+_COLOURS = 8
 _VIEWS: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
+_DEPLOYED = "#0173b2"
 
 
-def plot_all(logs: Logs, scores: Scores, out: Path) -> list[tuple[Path, str]]:
-    """Draw every plot into ``out``; return the files with a description of each."""
-    drawn = [
-        (_plot_profiles(scores, out / "profiles.png"), "Performance profiles in both views"),
-        (
-            _plot_anytime(logs, scores, out / "anytime.png"),
-            "Best validation metric so far against the study's spent budget, per workload",
-        ),
-    ]
-    learners = [c for c in scores.contenders if _is_self_tuning(logs, c)]
-    for contender in learners:
-        path = out / f"episodes-{_slug(contender)}.png"
-        drawn.append(
-            (
-                _plot_episodes(logs, scores, contender, path),
-                f"Training loss of {contender} over its episodes, per workload",
-            )
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """One picture, under the heading that it shares with others."""
+
+    heading: str
+    text: str
+    path: Path
+
+
+def plot_all(logs: Logs, scores: Scores, out: Path) -> list[Plot]:
+    """Draw every plot into ``out``; return them in the order of the page."""
+    plots = []
+    for view, title in _VIEWS.items():
+        plot = Plot(
+            "Performance profiles",
+            f"Share of workloads solved within a factor of the best cost, {title}",
+            out / f"profile-{view}.png",
         )
-    return drawn
+        _plot_profiles(scores, view, title, plot.path)
+        plots.append(plot)
+    for index, workload in enumerate(scores.workloads, start=1):
+        plot = Plot(
+            "Best metric so far against spent budget",
+            f"{plain(workload)}: best validation metric against what the study had spent",
+            out / f"anytime-{index}-{_slug(workload)}.png",
+        )
+        if _plot_anytime(logs, scores, workload, plot.path):
+            plots.append(plot)
+    learners = [name for name in scores.contenders if _is_self_tuning(logs, name)]
+    for index, (contender, workload) in enumerate(
+        ((c, w) for c in learners for w in scores.workloads if logs.of(c, w)), start=1
+    ):
+        plot = Plot(
+            "Loss over episodes of self-tuning runs",
+            f"{plain(contender)} on {plain(workload)}: training loss, episode by episode",
+            out / f"episodes-{index}-{_slug(contender)}-{_slug(workload)}.png",
+        )
+        _plot_episodes(logs, contender, workload, plot.path)
+        plots.append(plot)
+    return plots
 
 
 def style(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Return colour and line style of each contender; the colours repeat, the pairs do not."""
-    colours = sns.color_palette("colorblind", 8)
+    """Return colour and line style of each contender; the colours repeat, the pairs do not.
+
+    Widths fall from first to last, so that lines that coincide are all seen.
+    """
+    colours = sns.color_palette("colorblind", _COLOURS)
+    last = max(1, len(contenders) - 1)
     return {
-        name: {"color": colours[index % 8], "linestyle": _DASHES[(index // 8 + index) % 4]}
+        name: {
+            "color": colours[index % _COLOURS],
+            "linestyle": _DASHES[(index // _COLOURS + index) % len(_DASHES)],
+            "linewidth": 3.2 - 1.8 * index / last,
+        }
         for index, name in enumerate(sorted(contenders))
     }
 
 
 @contextmanager
-def _figure(path: Path, columns: int, height: float = 3.6) -> Iterator[tuple[Figure, list[Any]]]:
-    """Give a figure with ``columns`` panels side by side; write it to ``path`` and close it."""
-    with sns.axes_style("whitegrid"), plt.rc_context({"font.size": 9, "axes.titlesize": 10}):
-        figure, axes = plt.subplots(
-            1, columns, figsize=(3.8 * columns, height), squeeze=False, layout="constrained"
-        )
-        yield figure, list(axes[0])
-        figure.savefig(path, dpi=130)
-        plt.close(figure)
+def _figure(path: Path, lines: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Give a figure and its axes, with room for a legend of so many lines; write and close it."""
+    with (
+        warnings.catch_warnings(),
+        sns.axes_style("whitegrid"),
+        plt.rc_context({"font.size": 10, "axes.titlesize": 11, "text.parse_math": False}),
+    ):
+        # A stranger's name may have letters that the font lacks: boxes will do.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure, axes = plt.subplots(figsize=(5.6, 3.6 + 0.22 * lines), layout="constrained")
+        try:
+            yield figure, axes
+            figure.savefig(path, dpi=125)
+        finally:
+            plt.close(figure)
 
 
-def _legend(figure: Figure, axis: Any) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    columns = min(4, len(labels)) or 1
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+def _legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> None:
+    # Explicit handles: matplotlib leaves out labels that begin with an underscore.
+    labels = [plain(name) if not name.startswith("_") else f" {plain(name)}" for name in names]
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
+    )
 
 
-def _plot_profiles(scores: Scores, path: Path) -> Path:
+def _columns(names: list[str]) -> int:
+    longest = max(map(len, names), default=1)
+    return 3 if longest <= 16 else 2 if longest <= 30 else 1
+
+
+def _lines(names: list[str]) -> int:
+    return -(-len(names) // _columns(names))
+
+
+def _plot_profiles(scores: Scores, view: View, title: str, path: Path) -> None:
+    styles, names = style(scores.contenders), sorted(scores.contenders)
+    table = dict(zip(scores.contenders, ratios(scores.matrix(view)), strict=True))
+    with _figure(path, _lines(names)) as (figure, axis):
+        handles = []
+        for name in names:
+            tau, rho = profile(table[name])
+            handles += axis.step(tau, rho, where="post", **styles[name])
+        axis.set(title=title, xlim=(1, LIMIT), ylim=(-0.03, 1.05))
+        axis.set(xlabel="cost over the best contender's", ylabel="share of workloads")
+        _legend(figure, names, handles, _columns(names))
+
+
+def _plot_anytime(logs: Logs, scores: Scores, workload: str, path: Path) -> bool:
+    """Draw one workload; return whether there was anything to draw."""
     styles = style(scores.contenders)
-    with _figure(path, 2) as (figure, axes):
-        for axis, (view, title) in zip(axes, _VIEWS.items(), strict=True):
-            table = ratios(scores.matrix(view))
-            for name, row in zip(scores.contenders, table, strict=True):
-                tau, rho = profile(row)
-                axis.step(tau, rho, where="post", label=name, linewidth=1.8, **styles[name])
-            axis.set(
-                title=title, xlim=(1, LIMIT), ylim=(-0.03, 1.03),
-                xlabel="cost over the best contender's", ylabel="share of workloads",
-            )  # fmt: skip
-        _legend(figure, axes[0])
-    return path
+    bands = {name: anytime(logs, name, workload) for name in sorted(scores.contenders)}
+    names = [name for name, band in bands.items() if band is not None]
+    if not names:
+        return False
+    record = next(t.record for t in logs.trials if t.record.workload == workload)
+    with _figure(path, _lines([*names, "target"])) as (figure, axis):
+        handles = []
+        for name in names:
+            band = bands[name]
+            assert band is not None
+            handles += axis.plot(band.x, band.median, **styles[name])
+            colour = styles[name]["color"]
+            axis.fill_between(band.x, band.low, band.high, color=colour, alpha=0.1, lw=0)
+        handles.append(axis.axhline(record.target.value, color="0.25", linewidth=1))
+        axis.set(title=plain(workload), xscale="log")
+        axis.set_xlabel(f"budget spent by the study, {unit_name(record.budget.currency)}")
+        axis.set_ylabel(f"best {plain(record.target.metric)}")
+        if "loss" in record.target.metric and min(b.low.min() for b in bands.values() if b) > 0:
+            axis.set_yscale("log")
+        _legend(figure, [*names, "target"], handles, _columns([*names, "target"]))
+    return True
 
 
-def _plot_anytime(logs: Logs, scores: Scores, path: Path) -> Path:
-    styles = style(scores.contenders)
-    with _figure(path, len(scores.workloads)) as (figure, axes):
-        for axis, workload in zip(axes, scores.workloads, strict=True):
-            record = next(t.record for t in logs.trials if t.record.workload == workload)
-            for name in scores.contenders:
-                band = anytime(logs, name, workload)
-                if band is None or not len(band.x):
-                    continue
-                axis.plot(band.x, band.median, label=name, linewidth=1.6, **styles[name])
-                colour = styles[name]["color"]
-                axis.fill_between(band.x, band.low, band.high, color=colour, alpha=0.12, lw=0)
-            axis.axhline(record.target.value, color="0.3", linewidth=1, label="target")
-            axis.set(title=workload, xscale="log")
-            axis.set_xlabel(f"spent budget, {_NAMES[record.budget.currency]}")
-            axis.set_ylabel(f"best {record.target.metric}")
-            if record.target.metric.endswith("loss"):
-                axis.set_yscale("log")
-        _legend(figure, axes[0])
-    return path
-
-
-def _plot_episodes(logs: Logs, scores: Scores, contender: str, path: Path) -> Path:
-    with _figure(path, len(scores.workloads), height=3.2) as (figure, axes):
-        for axis, workload in zip(axes, scores.workloads, strict=True):
-            trials = [
-                trial
-                for trial in logs.trials
-                if (trial.record.contender, trial.record.workload) == (contender, workload)
-            ]
-            for trial in trials:
-                _draw_episodes(axis, trial)
-            axis.set(title=workload, yscale="log", xlabel="step", ylabel="training loss")
-        _legend_of_phases(figure, axes)
-    return path
-
-
-def _draw_episodes(axis: Any, trial: Any) -> None:
-    parts = episodes(trial)
-    shades = sns.color_palette("flare", max(1, len(parts)))
-    for shade, (phase, rows) in zip(shades, parts, strict=False):
-        deployed = phase == "deployed"
-        colour = sns.color_palette("colorblind")[0] if deployed else shade
-        loss = rows["loss"].replace([np.inf, -np.inf], np.nan)
-        alpha = 0.9 if trial.record.study == 1 else 0.35
-        axis.plot(rows["global_step"], loss, color=colour, linewidth=1.1, alpha=alpha, label=phase)
-
-
-def _legend_of_phases(figure: Figure, axes: list[Any]) -> None:
-    by_label: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            by_label.setdefault(label, handle)
-    if by_label:
-        figure.legend(
-            by_label.values(), by_label, loc="outside lower center", ncols=3, frameon=False
-        )
+def _plot_episodes(logs: Logs, contender: str, workload: str, path: Path) -> None:
+    runs = [episodes(trial) for trial in logs.of(contender, workload)]
+    record = logs.of(contender, workload)[0].record
+    most = max((len(run) for run in runs), default=1)
+    shades = sns.color_palette("flare", max(2, most))
+    phases: dict[str, Any] = {}
+    with _figure(path, 1) as (figure, axis):
+        positive = False
+        for index, run in enumerate(runs):
+            for episode in run:
+                deployed = episode.phase == "deployed"
+                colour = _DEPLOYED if deployed else shades[episode.number]
+                axis.plot(
+                    episode.spent, episode.loss, color=colour, linewidth=1.5 if deployed else 1.1,
+                    alpha=0.9 if index == 0 else 0.35,
+                )  # fmt: skip
+                positive = positive or bool((episode.loss > 0).any())
+                phases.setdefault(episode.phase, Line2D([], [], color=colour, linewidth=2))
+        axis.set(title=f"{plain(contender)} on {plain(workload)}", ylabel="training loss")
+        axis.set_xlabel(f"budget spent by the run, {unit_name(record.budget.currency)}")
+        if positive:
+            axis.set_yscale("log")
+        names = [f"{name} (darker: later)" if name != "deployed" else name for name in phases]
+        _legend(figure, names, list(phases.values()), 2)
 
 
 def _is_self_tuning(logs: Logs, contender: str) -> bool:
@@ -160,4 +195,4 @@ def _is_self_tuning(logs: Logs, contender: str) -> bool:
 
 
 def _slug(name: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)[:40]

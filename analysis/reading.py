@@ -51,6 +51,14 @@ class Logs:
         planned = self.campaign["studies"] if self.campaign else 0
         return max([planned, *(trial.record.study for trial in self.trials)])
 
+    def of(self, contender: str, workload: str) -> list[Trial]:
+        """Return one contender's trials on one workload, study by study."""
+        return [
+            trial
+            for trial in self.trials
+            if (trial.record.contender, trial.record.workload) == (contender, workload)
+        ]
+
 
 def read_logs(path: Path) -> Logs:
     """Read an output folder, or the ``logs`` folder in it.

@@ -3,17 +3,19 @@
 import base64
 import csv
 import io
-import os
-import tempfile
+import itertools
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
 from analysis.reading import Logs
-from analysis.scoring import Scores, check_budgets, missing_studies, score_path
+from analysis.scoring import Scores, score_path
 from analysis.tables import (
-    Table,
+    budgets_line,
+    ends_table,
     environment_table,
-    failure_table,
+    errors_table,
     flags_of,
     plain,
     score_table,
@@ -21,15 +23,20 @@ from analysis.tables import (
     spreadsheet_cell,
     target_table,
 )
+from metaopt.bench.budget import CURRENCIES
+from metaopt.bench.records import write_text
+
+if TYPE_CHECKING:
+    from analysis.plots import Plot
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(logs_path: Path, out: Path, *, command: str | None = None) -> Path:
+def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
     """Write ``report.html``, ``report.md``, ``scores.csv``, ``trials.csv`` and the plots.
 
     Args:
-        logs_path: A campaign's output folder, or its logs.
+        logs: A campaign's output folder, or its logs.
         out: Folder of the report; files of these names in it are replaced.
         command: The command that made the campaign, to be shown.
 
@@ -43,26 +50,23 @@ def write_report(logs_path: Path, out: Path, *, command: str | None = None) -> P
 
     from analysis.plots import plot_all
 
-    logs, scores = score_path(logs_path)
+    read, scores = score_path(logs)
     out.mkdir(parents=True, exist_ok=True)
-    plots = plot_all(logs, scores, out)
-    context = _context(logs, scores, command)
-    context["plots"] = [
-        {
-            "name": path.name,
-            "text": text,
-            "data": base64.b64encode(path.read_bytes()).decode("ascii"),
-        }
-        for path, text in plots
+    context = _context(read, scores, command)
+    context["headings"] = [
+        (heading, [_picture(plot) for plot in plots])
+        for heading, plots in itertools.groupby(
+            plot_all(read, scores, out), key=lambda plot: plot.heading
+        )
     ]
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     html = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    _write(out / "report.html", html.get_template("report.html.j2").render(context))
     text = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
     text.filters["cell"] = _markdown_cell
-    _write(out / "report.md", text.get_template("report.md.j2").render(context))
-    _write(out / "scores.csv", scores_csv(scores))
-    _write(out / "trials.csv", trials_csv(logs))
+    _publish(out / "report.html", html.get_template("report.html.j2").render(context))
+    _publish(out / "report.md", text.get_template("report.md.j2").render(context))
+    _publish(out / "scores.csv", scores_csv(scores))
+    _publish(out / "trials.csv", trials_csv(read))
     return out / "report.html"
 
 
@@ -72,12 +76,12 @@ def scores_csv(scores: Scores) -> str:
         (
             name,
             workload,
-            repr(cell.median("given")),
-            repr(cell.median("including")),
+            cell.median("given"),
+            cell.median("including"),
             cell.reached,
             scores.studies,
-            f"{scores.scores[name]['given']:.6f}",
-            f"{scores.scores[name]['including']:.6f}",
+            round(scores.scores[name]["given"], 6),
+            round(scores.scores[name]["including"], 6),
         )
         for name in scores.contenders
         for workload in scores.workloads
@@ -93,15 +97,17 @@ def scores_csv(scores: Scores) -> str:
 
 def trials_csv(logs: Logs) -> str:
     """Return one line per trial."""
+    costs = [f"{part}_{unit}" for part in ("reached", "episode", "before") for unit in CURRENCIES]
     header = (
-        "contender", "workload", "study", "trial", "status", "best", "steps",
-        "gradient_evaluations", "seconds", "compilation_seconds", "evaluation_seconds",
-        "reached_gradient_evaluations", "spent_before_gradient_evaluations", "hyperparameters",
+        "contender", "workload", "study", "trial", "status", "best", *CURRENCIES,
+        "compilation_seconds", "evaluation_seconds", "tuner_seconds", "logging_seconds", *costs,
+        "hyperparameters", "error",
     )  # fmt: skip
     rows = []
     for trial in logs.trials:
-        record, ledger = trial.record, trial.record.ledger
-        reached = record.reached.cost.gradient_evaluations if record.reached else ""
+        record, ledger, reached = trial.record, trial.record.ledger, trial.record.reached
+        parts = (reached and reached.cost, reached and reached.episode_cost, record.spent_before)
+        hyperparameters = record.hyperparameters
         rows.append(
             (
                 record.contender,
@@ -109,48 +115,59 @@ def trials_csv(logs: Logs) -> str:
                 record.study,
                 record.trial,
                 record.status,
-                "" if record.best is None else repr(record.best),
-                ledger.cost.steps,
-                ledger.cost.gradient_evaluations,
-                ledger.cost.seconds,
+                record.best,
+                *(ledger.cost.amount(unit) for unit in CURRENCIES),
                 ledger.compilation_seconds,
                 ledger.evaluation_seconds,
-                reached,
-                record.spent_before.gradient_evaluations,
-                record.hyperparameters or "",
+                ledger.tuner_seconds,
+                ledger.logging_seconds,
+                *(part.amount(unit) if part else None for part in parts for unit in CURRENCIES),
+                json.dumps(hyperparameters, sort_keys=True) if hyperparameters else None,
+                record.error.strip().split("\n")[-1] if record.error else None,
             )
         )
     return _csv(header, rows)
 
 
+def _publish(path: Path, text: str) -> None:
+    write_text(path, text)
+    path.chmod(0o644)  # records are the owner's; a report is to be shown
+
+
+def _picture(plot: "Plot") -> dict[str, str]:
+    data = base64.b64encode(plot.path.read_bytes()).decode("ascii")
+    return {"name": plot.path.name, "text": plot.text, "data": data}
+
+
 def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
-    budgets_ok = not any("NOT EQUAL" in sentence for sentence in check_budgets(logs))
     campaign = logs.campaign or {}
-    started = min(trial.record.started_at for trial in logs.trials)
-    flags = flags_of(logs)
-    tables: list[Table] = [
-        target_table(logs),
-        spent_table(logs),
-        failure_table(logs),
-        environment_table(logs),
-    ]
+    dates = sorted(trial.record.started_at for trial in logs.trials)
+    environment = environment_table(logs)
+    errors = errors_table(logs)
     return {
         "title": plain(campaign.get("name", "runs")),
-        "scores": score_table(scores, flags),
-        "tables": tables,
-        "flags": flags,
+        "scores": score_table(scores, flags_of(logs)),
+        "targets": target_table(logs),
+        "spent": spent_table(logs),
+        "ends": ends_table(logs),
+        "errors": errors if errors.rows else None,
+        "environment": environment,
+        "flags": flags_of(logs),
         "missing": [plain(entry) for entry in missing_studies(logs)],
-        "budgets_ok": budgets_ok,
-        "early": [plain(sentence) for sentence in check_budgets(logs)],
+        "unequal": [plain(entry) for entry in unequal_budgets(logs)],
+        "differing": [plain(entry) for entry in differing_targets(logs)],
+        "early": [plain(entry) for entry in early_ends(logs)],
         "notes": [plain(note) for note in logs.notes],
+        "budgets": plain(budgets_line(logs, scores)),
         "command": plain(command) if command else None,
-        "started": plain(started),
-        "unit": scores.currency.replace("_", " "),
+        "dates": plain(" to ".join(sorted({dates[0][:10], dates[-1][:10]}))),
+        "seed": plain(campaign.get("seed", "unknown")),
         "studies": scores.studies,
-        "budget": plain(campaign.get("budget", "see below")),
-        "contenders": [plain(name) for name in scores.contenders],
-        "workloads": [plain(name) for name in scores.workloads],
-        "hardware": environment_table(logs).rows[0][0],
+        "contenders": len(scores.contenders),
+        "workloads": len(scores.workloads),
+        "hardware": environment.rows[0][0],
+        "devices": environment.rows[0][1],
+        "commits": ", ".join(sorted({row[3] for row in environment.rows})),
     }
 
 
@@ -158,18 +175,17 @@ def _csv(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([spreadsheet_cell(cell) for cell in row] for row in rows)
+    writer.writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
 
 
 def _markdown_cell(text: str) -> str:
     for character in "\\|<>*_`[]":
         text = text.replace(character, "\\" + character)
     return text
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)

@@ -1,13 +1,13 @@
 """The tables of a report, as plain rows that every format prints."""
 
 import dataclasses
-import json
 import unicodedata
 from collections import Counter
 from typing import Any
 
 from analysis.reading import Logs
 from analysis.scoring import Scores, format_cost
+from metaopt.bench.budget import Currency
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 
 
@@ -34,22 +34,43 @@ def spreadsheet_cell(text: Any) -> str:
 
 def score_table(scores: Scores, flags: dict[str, str]) -> Table:
     """Return scores and costs to target: for each workload "given / including" and k/n."""
-    unit = scores.currency.replace("_", " ")
     rows = []
     for name in scores.contenders:
-        row = [plain(name + flags.get(name, "")), f"{scores.scores[name]['including']:.3f}"]
-        row.append(f"{scores.scores[name]['given']:.3f}")
+        row = [plain(name + flags.get(name, ""))]
+        row += [f"{scores.scores[name][view]:.3f}" for view in ("including", "given")]
         for workload in scores.workloads:
             cell = scores.cells[name, workload]
             costs = [format_cost(cell.median(view)) for view in ("given", "including")]
             row.append(f"{costs[0]} / {costs[1]} ({cell.reached}/{scores.studies})")
         rows.append(tuple(row))
     caption = (
-        f"Median cost to target in {unit}: given tuned / including tuning "
-        "(studies that reached the target); - where the median study did not"
+        f"Score: including tuning, and given tuned. Workloads: median cost to target in "
+        f"{unit_name(scores.currency)}, given tuned / including tuning (studies that reached it); "
+        "- where the median study did not."
     )
     header = ("contender", "score", "given tuned", *map(plain, scores.workloads))
     return Table(caption, header, tuple(rows))
+
+
+def unit_name(currency: Currency) -> str:
+    """Return how people say it."""
+    return currency.replace("_", " ")
+
+
+def budgets_line(logs: Logs, scores: Scores) -> str:
+    """Return one line: the currency of the costs, and the budget of a study on each workload."""
+    found = {t.record.workload: t.record.budget for t in reversed(logs.trials)}
+    budgets = {w: f"{found[w].study:,.6g}" for w in scores.workloads if w in found}
+    amounts = sorted(set(budgets.values()))
+    spent_in = " or ".join(sorted({unit_name(budget.currency) for budget in found.values()}))
+    asked = (logs.campaign or {}).get("budget")
+    of = f" ({asked})" if asked else ""
+    if len(amounts) == 1:
+        listed = amounts[0]
+    else:
+        listed = ", ".join(f"{workload} {amount}" for workload, amount in budgets.items())
+    unit = unit_name(scores.currency)
+    return f"Costs in {unit}. Budget of a study{of}, tuning included, in {spent_in}: {listed}."
 
 
 def spent_table(logs: Logs) -> Table:
@@ -89,26 +110,49 @@ def spent_table(logs: Logs) -> Table:
     return Table(caption, header, tuple(rows))
 
 
-def failure_table(logs: Logs) -> Table:
-    """Return how many trials ended in which way."""
-    ends = Counter((t.record.contender, t.record.status) for t in logs.trials)
+def ends_table(logs: Logs) -> Table:
+    """Return how many trials of each contender ended in which way, failures last."""
+    counts = Counter((t.record.contender, t.record.status) for t in logs.trials)
+    ends = sorted({end for _, end in counts}, key=lambda end: (end in FAILURES, end))
     rows = tuple(
-        (plain(contender), status.replace("_", " "), str(count))
-        for (contender, status), count in sorted(ends.items())
+        (plain(name), *(f"{counts[name, end]:,}" for end in ends)) for name in logs.contenders
     )
-    return Table("How trials ended", ("contender", "end", "trials"), rows)
+    header = ("contender", *(end.replace("_", " ") for end in ends))
+    failures = ", ".join(sorted(end.replace("_", " ") for end in FAILURES))
+    return Table(f"Trials by how they ended; failures are: {failures}", header, rows)
+
+
+def errors_table(logs: Logs) -> Table:
+    """Return the errors of failed trials, the most frequent first."""
+    counts = Counter(
+        (
+            t.record.contender,
+            t.record.workload,
+            plain((t.record.error.strip() or "?").split("\n")[-1]),
+        )
+        for t in logs.trials
+        if t.record.error is not None
+    )
+    rows = tuple(
+        (plain(contender), plain(workload), f"{count:,}", error[:300])
+        for (contender, workload, error), count in counts.most_common(20)
+    )
+    header = ("contender", "workload", "trials", "last line of the error")
+    return Table("Errors; the whole ones are in each trial's run.json", header, rows)
 
 
 def target_table(logs: Logs) -> Table:
     """Return the targets and budgets in force."""
     found: dict[str, TrialRecord] = {}
     for trial in logs.trials:
-        found.setdefault(trial.record.workload, trial.record)
+        known = found.get(trial.record.workload)
+        if known is None or (known.tuner is None and trial.record.tuner is not None):
+            found[trial.record.workload] = trial.record
     rows = tuple(
         (
             plain(name),
             plain(record.target.metric),
-            f"{record.target.value:.6g}",
+            f"{'<=' if record.target.better == 'lower' else '>='} {record.target.value:.6g}",
             f"{record.budget.study:,.6g}",
             f"{record.budget.trial:,.6g}" if record.tuner else "the study's",
             f"{record.budget.eval_period:g}",
@@ -116,30 +160,31 @@ def target_table(logs: Logs) -> Table:
         )
         for name, record in sorted(found.items())
     )
-    unit = next(iter(found.values())).budget.currency.replace("_", " ")
+    unit = unit_name(next(iter(found.values())).budget.currency)
     header = (
-        "workload", "target", "value", f"study, {unit}", "trial", "evaluated every", "batch"
+        "workload", "target", "value", "study's budget", "trial's budget", "evaluated every",
+        "reference batch",
     )  # fmt: skip
-    return Table("Targets and budgets", header, rows)
+    return Table(f"Targets, and budgets in {unit}", header, rows)
 
 
 def environment_table(logs: Logs) -> Table:
     """Return hardware, software and commits; more than one row where runs differ."""
-    seen: dict[str, dict[str, Any]] = {}
-    for trial in logs.trials:
-        environment = trial.record.environment
-        seen.setdefault(json.dumps(environment, sort_keys=True, default=str), environment)
-    rows = []
-    for environment in seen.values():
-        hardware, git = environment.get("hardware", {}), environment.get("git", {})
-        software = environment.get("software", {})
-        devices = ", ".join(map(str, hardware.get("devices", [])))
-        versions = ", ".join(f"{k} {v}" for k, v in software.items() if v and k != "xla_flags")
-        commit = f"{str(git.get('commit'))[:12]}{', dirty' if git.get('dirty') else ''}"
-        cpu = f"{hardware.get('cpu')} x {hardware.get('cpu_count')}"
-        rows.append(tuple(map(plain, (cpu, devices, versions, commit))))
-    header = ("processor", "devices", "software", "commit")
-    return Table("Environment of the runs", header, tuple(rows))
+    rows = Counter(_environment(trial.record.environment) for trial in logs.trials)
+    header = ("processor", "devices", "software", "commit", "trials")
+    table = tuple((*row, f"{count:,}") for row, count in rows.most_common())
+    return Table("Environment of the runs", header, table)
+
+
+def _environment(environment: dict[str, Any]) -> tuple[str, ...]:
+    parts = (environment.get(part) for part in ("hardware", "software", "git"))
+    hardware, software, git = (part if isinstance(part, dict) else {} for part in parts)
+    devices = hardware.get("devices")
+    devices = ", ".join(map(str, devices)) if isinstance(devices, list) else str(devices)
+    versions = ", ".join(f"{name} {value}" for name, value in software.items() if value)
+    commit = str(git.get("commit") or "unknown")[:12] + (" (dirty)" if git.get("dirty") else "")
+    cpu = f"{hardware.get('cpu', 'unknown')} x {hardware.get('cpu_count', '?')}"
+    return tuple(map(plain, (cpu, devices, versions, commit)))
 
 
 def flags_of(logs: Logs) -> dict[str, str]:

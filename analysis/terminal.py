@@ -1,5 +1,6 @@
 """The score table in a terminal."""
 
+import dataclasses
 from pathlib import Path
 
 from rich import box
@@ -7,44 +8,101 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from analysis.scoring import check_budgets, missing_studies, score_path
-from analysis.tables import Table, flags_of, plain, score_table
+from analysis.costs import View
+from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
+from analysis.reading import Logs
+from analysis.scoring import Scores, score_path
+from analysis.tables import Table, budgets_line, flags_of, plain, score_table
 from metaopt.bench.budget import Currency
+
+_LISTED = 5
 
 
 def print_scores(
-    path: Path, *, currency: Currency | None = None, console: Console | None = None
+    logs: Path,
+    *,
+    cost: Currency | None = None,
+    view: View = "including",
+    console: Console | None = None,
 ) -> None:
-    """Print the score table of a campaign, what is missing above it, and its budgets below."""
-    logs, scores = score_path(path, currency)
+    """Print a campaign's score table, what is missing above it and its budgets below.
+
+    Args:
+        logs: The campaign's output folder, or its logs.
+        cost: Currency of the costs; by default that of the budgets.
+        view: By which score the rows are sorted.
+        console: Where to print; by default the standard output.
+
+    Raises:
+        ValueError: There is nothing to score.
+    """
+    read, scores = score_path(logs, cost)
     console = console or Console()
-    missing = missing_studies(logs)
-    if missing:
-        listed = "; ".join(map(plain, missing[:5]))
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        console.print(escape(f"INCOMPLETE, counted as misses: {listed}{more}"), style="bold red")
-    flags = flags_of(logs)
-    print_table(score_table(scores, flags), console)
-    early = check_budgets(logs)
-    unequal = [sentence for sentence in early if "NOT EQUAL" in sentence]
-    for sentence in unequal:
-        console.print(escape(plain(sentence)), style="bold red")
-    if not unequal:
-        console.print("Spent budgets are equal to within one evaluation period.", end="")
-        console.print(f" {len(early)} studies ended early, see the report." if early else "")
-    if flags:
-        console.print("* gradient evaluations not declared by the submission")
+    _print_warning("INCOMPLETE, counted as misses", missing_studies(read), console)
+    table = score_table(scores.sorted_by(view), flags_of(read))
+    for part in _parts(table, console.width):
+        _print_rows(part, console)
+    _say(table.caption, console)
+    _print_budgets(read, scores, console)
+    if flags_of(read):
+        _say("* gradient evaluations not declared by the submission: each step is charged its "
+             "examples", console)  # fmt: skip
+    _print_warning("NOTES on the logs", list(read.notes), console)
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print one table; on a narrow terminal its columns break at spaces."""
-    rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(table.header):
-        first = index == 0
-        rich.add_column(
-            escape(name), justify="left" if first else "right", no_wrap=first, overflow="fold"
+    """Print one table with its caption below."""
+    _print_rows(table, console)
+    _say(table.caption, console)
+
+
+def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:
+    _say(budgets_line(logs, scores), console)
+    _print_warning("NOT COMPARABLE", differing_targets(logs), console)
+    unequal, early = unequal_budgets(logs), early_ends(logs)
+    _print_warning("Spent budgets are NOT EQUAL", unequal, console)
+    if not unequal:
+        but = f", but for studies that ended early: {'; '.join(early)}." if early else "."
+        _say(f"Spent budgets are equal to within one evaluation period{but}", console)
+    elif early:
+        _say(f"Ended early: {'; '.join(early)}.", console)
+
+
+def _print_warning(title: str, entries: list[str], console: Console) -> None:
+    if entries:
+        more = f"; and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
+        text = f"{title}: {'; '.join(entries[:_LISTED])}{more}."
+        console.print(escape(plain(text)), style="yellow", highlight=False)
+
+
+def _say(text: str, console: Console) -> None:
+    console.print(escape(plain(text)), style="dim", highlight=False)
+
+
+def _parts(table: Table, width: int) -> list[Table]:
+    """Cut a table into tables that fit, each with the contenders in front."""
+    widths = [max(map(len, column)) + 3 for column in zip(table.header, *table.rows, strict=True)]
+    parts: list[list[int]] = [[0]]
+    for index in range(1, len(widths)):
+        columns = parts[-1]
+        if len(columns) > 1 and sum(widths[i] for i in [*columns, index]) > width:
+            parts.append(columns := [0])
+        columns.append(index)
+    return [
+        dataclasses.replace(
+            table,
+            header=tuple(table.header[i] for i in columns),
+            rows=tuple(tuple(row[i] for i in columns) for row in table.rows),
         )
+        for columns in parts
+    ]
+
+
+def _print_rows(table: Table, console: Console) -> None:
+    rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(table.header):
+        rich.add_column(escape(name), justify="right" if index else "left", overflow="fold")
     for row in table.rows:
         rich.add_row(*map(escape, row))
     console.print(rich)
-    console.print(escape(table.caption), style="dim")
+    console.print()

@@ -122,7 +122,6 @@ def compare(
     """Run a campaign, or go on with it, and write its report."""
     from analysis.report import write_report
     from analysis.terminal import print_scores
-
     from tuning.campaign import read_campaign
     from tuning.executor import run_campaign
 

@@ -7,11 +7,12 @@ import numpy as np
 from metaopt.bench.spec import LossType
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
+_HE = nn.initializers.he_normal()
 _SPLIT_SEED = 0  # the splits are part of the problem, not of a run
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them; truncated-normal (LeCun) kernels, zero biases."""
+    """Dense layers with ReLU between them; He's truncated-normal kernels, zero biases."""
 
     widths: tuple[int, ...]  # hidden layers
     outputs: int
@@ -21,8 +22,8 @@ class MLP(nn.Module):
         """Map (n, d) to logits (n, outputs)."""
         hidden = inputs
         for index, width in enumerate(self.widths):
-            hidden = nn.relu(nn.Dense(width, name=f"hidden_{index}")(hidden))
-        return nn.Dense(self.outputs, name="output")(hidden)
+            hidden = nn.relu(nn.Dense(width, name=f"hidden_{index}", kernel_init=_HE)(hidden))
+        return nn.Dense(self.outputs, name="output", kernel_init=_HE)(hidden)
 
 
 class Logistic(nn.Module):

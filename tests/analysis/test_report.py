@@ -43,7 +43,7 @@ def test_the_page_needs_no_network_and_says_what_is_missing(hand_made, tmp_path)
     page = write_report(hand_made(), tmp_path / "report").read_text("utf-8")
 
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
-    assert "1 studies are missing and count as misses" in page
+    assert "1 study is missing and counts as a miss;" in page
     assert "a+random on hard, study 3" in page
 
 
@@ -52,7 +52,8 @@ def test_everything_is_written(hand_made, tmp_path):
 
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {
-        "report.html", "report.md", "scores.csv", "trials.csv", "profiles.png", "anytime.png",
+        "report.html", "report.md", "scores.csv", "trials.csv", "profile-including.png",
+        "profile-given.png", "anytime-1-easy.png", "anytime-2-hard.png",
     }  # fmt: skip
 
 

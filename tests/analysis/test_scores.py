@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.costs import cost_table
+from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
 from analysis.profiles import profile, profile_area, ratios
 from analysis.reading import read_logs
-from analysis.scoring import check_budgets, missing_studies, score_strictly
+from analysis.scoring import score_strictly
+from metaopt.bench import records
 
 INF = math.inf
+GRADS = "gradient_evaluations"
 
 
 def test_the_hand_made_table(hand_made):
@@ -22,7 +25,7 @@ def test_the_hand_made_table(hand_made):
     # a on hard lacks study 3, which is a miss.
     logs = read_logs(hand_made())
 
-    cells = cost_table(logs)
+    cells = cost_table(logs, GRADS)
 
     assert cells["a+random", "easy"].given == (50.0, 200.0, 10.0)
     assert cells["a+random", "easy"].including == (350.0, 200.0, 760.0)
@@ -43,6 +46,44 @@ def test_scores_of_the_hand_made_table(hand_made):
     assert scores.scores["a+random"]["given"] == pytest.approx(1.0)
     assert scores.scores["b+random"]["given"] == pytest.approx((4 - 80 / 50) / 2 / 3)
     assert scores.contenders == ("a+random", "b+random")
+
+
+def test_a_start_that_meets_the_target_costs_nothing_and_is_best():
+    costs = np.array([[0.0], [0.0], [5.0], [INF]])
+
+    np.testing.assert_array_equal(ratios(costs), [[1], [1], [INF], [INF]])
+
+
+def test_who_never_reached_a_target_scores_zero_and_one_without_logs_too(build, tmp_path):
+    b = build(tmp_path, ["a", "b", "ghost"], ["w"], 1)
+    b.trial("a", "w", 1, 100.0, reached=100.0)
+    b.trial("b", "w", 1, 100.0)
+
+    scores = score_strictly(read_logs(tmp_path)).scores
+
+    assert scores["a"]["including"] == 1.0
+    assert scores["b"] == scores["ghost"] == {"including": 0.0, "given": 0.0}
+
+
+def test_without_a_campaign_the_largest_study_says_how_many_there_are(build, tmp_path):
+    b = build(tmp_path, ["a", "b"], ["w"], 1)
+    for contender, study in [("a", 1), ("a", 2), ("a", 3), ("b", 1)]:
+        b.trial(contender, "w", study, 100.0, reached=100.0)
+    (tmp_path / "campaign.json").unlink()
+
+    scores = score_strictly(read_logs(tmp_path))
+
+    assert scores.studies == 3
+    assert scores.cells["b", "w"].including == (100.0, INF, INF)
+    assert scores.scores["b"]["including"] == 0.0
+
+
+def test_a_miss_is_a_miss_in_every_currency(build, tmp_path):
+    b = build(tmp_path, ["a"], ["w"], 1, budget=300.0)
+    b.trial("a", "w", 1, 250.0)
+    b.trial("a", "w", 1, 60.0, reached=51.0)
+
+    assert cost_table(read_logs(tmp_path), "seconds")["a", "w"].given == (INF,)
 
 
 def test_missing_studies_are_named(hand_made):
@@ -67,7 +108,7 @@ def test_another_currency_gives_another_column(hand_made):
 
 
 def test_including_is_never_below_given(hand_made):
-    for cell in cost_table(read_logs(hand_made())).values():
+    for cell in cost_table(read_logs(hand_made()), GRADS).values():
         assert all(i >= g for i, g in zip(cell.including, cell.given, strict=True))
 
 
@@ -76,7 +117,7 @@ def test_a_hit_beyond_the_budget_does_not_count(build, tmp_path):
     b.trial("a", "w", 1, 250.0)
     b.trial("a", "w", 1, 60.0, reached=51.0)
 
-    assert cost_table(read_logs(tmp_path))["a", "w"].including == (INF,)
+    assert cost_table(read_logs(tmp_path), GRADS)["a", "w"].including == (INF,)
 
 
 def test_a_hit_at_the_budget_counts(build, tmp_path):
@@ -84,14 +125,14 @@ def test_a_hit_at_the_budget_counts(build, tmp_path):
     b.trial("a", "w", 1, 250.0)
     b.trial("a", "w", 1, 50.0, reached=50.0)
 
-    assert cost_table(read_logs(tmp_path))["a", "w"].including == (300.0,)
+    assert cost_table(read_logs(tmp_path), GRADS)["a", "w"].including == (300.0,)
 
 
 def test_given_tuned_counts_from_the_restart_of_the_episode(build, tmp_path):
     b = build(tmp_path, ["m"], ["w"], 1)
     b.trial("m", "w", 1, 900.0, reached=800.0, episode_cost=120.0)
 
-    cell = cost_table(read_logs(tmp_path))["m", "w"]
+    cell = cost_table(read_logs(tmp_path), GRADS)["m", "w"]
 
     assert (cell.given, cell.including) == ((120.0,), (800.0,))
 
@@ -150,10 +191,28 @@ def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):
     b.trial("s", "w", 1, 300.0, reached=300.0)
     b.study("s", "w", 1, ended="self_tuning_ended")
 
-    assert check_budgets(read_logs(tmp_path)) == [
-        "a on w, study 1: NOT EQUAL: spent 950 of 1000",
-        "g on w, study 1: grid exhausted at 100 of 1000",
-        "s on w, study 1: the self-tuning run ended at 300 of 1000",
+    logs = read_logs(tmp_path)
+
+    assert unequal_budgets(logs) == ["a on w, study 1: spent 950 of 1,000"]
+    assert early_ends(logs) == [
+        "g: its grid was exhausted in 1 of 1 studies, 10% of the budget spent",
+        "s: its self-tuning run ended early in 1 of 1 studies, 30% of the budget spent",
+    ]
+
+
+def test_budgets_and_targets_that_differ_are_said(build, tmp_path):
+    target = records.TargetRecord(metric="validation/loss", value=0.7, better="lower")
+    for name, budget, changes in [("a", 1000.0, {}), ("b", 2000.0, {"target": target})]:
+        b = build(tmp_path, ["a", "b"], ["w"], 1, budget=budget)
+        b.trial(name, "w", 1, budget, **changes)
+        b.study(name, "w", 1)
+    logs = read_logs(tmp_path)
+
+    assert unequal_budgets(logs) == [
+        "w: budgets of a study differ: 1,000 gradient_evaluations, 2,000 gradient_evaluations"
+    ]
+    assert differing_targets(logs) == [
+        "w: targets differ: validation/loss 0.5, validation/loss 0.7"
     ]
 
 
@@ -164,16 +223,39 @@ def test_oddities_are_noted_and_none_is_fatal(hand_made):
     trial = logs / "a+random" / "study_1" / "easy_jax"
     (trial / "trial_1" / "run.json").write_text("{")
     (trial / "trial_2" / "run.json").unlink()
+    (trial / "trial_4" / "eval_measurements.csv").write_text("")
     (trial / "study.json").unlink()
+    (logs / "b+random" / "study_1" / "easy_jax" / "trial_4" / "run.json").unlink()
+    (logs / "cake.txt").touch()
     shutil.copytree(trial / "trial_3", trial / "trial_9")
 
     notes = "\n".join(read_logs(out).notes)
 
     assert "a+random/notes: stray" in notes
+    assert "cake.txt: stray" in notes
+    assert "trial_4: eval_measurements.csv is missing or empty" in notes
+    assert "b+random on easy, study 1: 4 trials were run, 3 can be read" in notes
     assert "trial_1/run.json: content: Invalid JSON" in notes
     assert "trial_2: unfinished trial" in notes
     assert "easy_jax: unfinished study" in notes
     assert "trial_9: its record belongs to a+random/study_1/easy_jax/trial_3" in notes
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"contenders": 1, "workloads": [], "studies": 1}'])
+def test_an_unreadable_campaign_is_a_note(hand_made, text):
+    out = hand_made()
+    (out / "campaign.json").write_text(text)
+
+    logs = read_logs(out)
+
+    assert logs.campaign is None and "campaign.json cannot be read" in logs.notes[0]
+    assert logs.contenders == ["a+random", "b+random"]
+
+
+def test_the_folder_of_logs_is_read_like_the_one_around_it(hand_made):
+    out = hand_made()
+
+    assert read_logs(out / "logs") == read_logs(out)
 
 
 def test_an_empty_folder_is_no_campaign(tmp_path):

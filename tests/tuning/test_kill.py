@@ -61,25 +61,31 @@ def test_sigkill_at_twenty_random_moments_changes_nothing(campaign, root, monkey
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(campaign / "cache"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     run_to_the_end(campaign, campaign / "unbroken", root)
+    expected = table(campaign / "unbroken")
     generator = np.random.default_rng(0)
-    progress = []
+    outs, progress, finished = [campaign / "broken_1"], [], {}
 
-    for _ in range(KILLS):
+    while len(progress) < KILLS:
         process = subprocess.Popen(
-            command(campaign, campaign / "broken"), cwd=root, stdout=subprocess.DEVNULL,
+            command(campaign, outs[-1]), cwd=root, stdout=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
         time.sleep(generator.uniform(2.0, 6.0))
-        finished = process.poll() is not None
-        os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice
+        if process.poll() is not None:  # too quick for us: break another one
+            outs.append(campaign / f"broken_{len(outs) + 1}")
+            continue
+        process.kill()  # the parent alone: its workers must notice
         process.wait()
-        progress.append(len(list((campaign / "broken").rglob("run.json"))))
-        if finished:
-            break
-    run_to_the_end(campaign, campaign / "broken", root)
+        finished |= {path: path.read_bytes() for path in outs[-1].rglob("run.json")}
+        progress.append((len(outs), len(list(outs[-1].rglob("run.json")))))
+    for out in outs:
+        run_to_the_end(campaign, out, root)
 
-    assert len(set(progress)) > 2, "kills should fall into different states of the campaign"
-    assert table(campaign / "broken") == table(campaign / "unbroken")
+    assert len(set(progress)) > 3, "kills should fall into different states of the campaign"
+    for out in outs:
+        assert table(out) == expected
+    for path, content in finished.items():  # no finished trial was run again
+        assert path.read_bytes() == content
 
 
 def test_a_second_process_on_the_same_folder_is_refused_by_name(campaign, root):

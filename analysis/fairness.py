@@ -1,0 +1,91 @@
+"""Is the comparison complete and fair: missing studies, unequal budgets, differing targets."""
+
+from collections import defaultdict
+
+from analysis.reading import Logs
+from metaopt.bench.records import StudyRecord
+
+_EARLY = {
+    "self_tuning_ended": "its self-tuning run ended early",
+    "grid_exhausted": "its grid was exhausted",
+    "failures": "it failed too often",
+}
+
+
+def missing_studies(logs: Logs) -> list[str]:
+    """Return what a complete comparison would have and this one does not."""
+    finished = {(s.contender, s.workload, s.study) for s in logs.studies}
+    return [
+        f"{contender} on {workload}, study {study}"
+        for contender in logs.contenders
+        for workload in logs.workloads
+        for study in range(1, logs.study_count + 1)
+        if (contender, workload, study) not in finished
+    ]
+
+
+def early_ends(logs: Logs) -> list[str]:
+    """Name, one sentence per contender and reason, the studies that ended before their budget."""
+    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+    totals: dict[str, int] = defaultdict(int)
+    for study in logs.studies:
+        totals[study.contender] += 1
+        if study.ended != "budget" and not _spent_all(study):
+            groups[study.contender, study.ended].append(_share(study))
+    sentences = []
+    for (contender, ended), shares in sorted(groups.items()):
+        low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+        spent = low if low == high else f"{low} to {high}"
+        sentences.append(
+            f"{contender}: {_EARLY.get(ended, ended)} in {len(shares)} of {totals[contender]} "
+            f"studies, {spent} of the budget spent"
+        )
+    return sentences
+
+
+def unequal_budgets(logs: Logs) -> list[str]:
+    """Say where budgets, or what was spent of them, differ by more than one evaluation period.
+
+    A study that ended before its budget for a reason of its own is not unequal but early, see
+    :func:`early_ends`: it could have spent the same.
+    """
+    sentences = []
+    budgets: dict[str, set[tuple[float, str]]] = defaultdict(set)
+    for study in logs.studies:
+        budget = study.budget
+        budgets[study.workload].add((budget.study, budget.currency))
+        if _spent_all(study) or (study.ended != "budget" and _share(study) < 1):
+            continue
+        spent = study.spent.amount(budget.currency)
+        sentences.append(
+            f"{study.contender} on {study.workload}, study {study.study}: "
+            f"spent {spent:,.6g} of {budget.study:,.6g}"
+        )
+    for workload, found in sorted(budgets.items()):
+        if len(found) > 1:
+            listed = ", ".join(f"{amount:,.6g} {unit}" for amount, unit in sorted(found))
+            sentences.append(f"{workload}: budgets of a study differ: {listed}")
+    return sentences
+
+
+def differing_targets(logs: Logs) -> list[str]:
+    """Say on which workloads not all trials aimed at the same target."""
+    targets: dict[str, set[tuple[str, float, str]]] = defaultdict(set)
+    for trial in logs.trials:
+        target = trial.record.target
+        targets[trial.record.workload].add((target.metric, target.value, target.better))
+    return [
+        f"{workload}: targets differ: "
+        + ", ".join(f"{metric} {value:g}" for metric, value, _ in sorted(found))
+        for workload, found in sorted(targets.items())
+        if len(found) > 1
+    ]
+
+
+def _share(study: StudyRecord) -> float:
+    return study.spent.amount(study.budget.currency) / study.budget.study
+
+
+def _spent_all(study: StudyRecord) -> bool:
+    gap = abs(study.spent.amount(study.budget.currency) - study.budget.study)
+    return gap <= study.budget.eval_period
