@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean help
+.PHONY: demo test lint hooks format bench clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,10 +26,17 @@ test: .venv  ## lint, then every test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv  ## lint and types
+.venv/lint-installed: .venv/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
+	@touch $@
+
+lint: .venv/lint-installed  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+hooks: .venv/lint-installed  ## run the checks before every commit
+	$(BIN)/pre-commit install
 
 format: .venv  ## format the code
 	$(BIN)/ruff format .

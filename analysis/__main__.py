@@ -2,6 +2,7 @@
 
 import sys
 
-from analysis.cli import main
+from analysis.cli import app
+from analysis.command_line import run_app
 
-sys.exit(main())
+sys.exit(run_app(app, "analysis"))

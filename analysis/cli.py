@@ -1,16 +1,13 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-# Typer's usage errors: click's, which newer versions of typer carry inside.
-_UsageError: Any = typer.BadParameter.__mro__[1]
+from analysis.command_line import one_line_errors
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -51,40 +48,6 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; a usage error is one line as well.
-
-    Args:
-        arguments: Of the command line; by default this process's.
-    """
-    try:
-        code = app(arguments, prog_name="python -m analysis", standalone_mode=False)
-    except _UsageError as error:
-        message = error.format_message()
-        if message:  # else the help was shown
-            _say_mistake(message)
-        return 2
-    except typer.Abort:
-        return 130
-    return code if isinstance(code, int) else 0
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line on stderr and exit code 2."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        _say_mistake(str(error))
-        raise typer.Exit(2) from None
-
-
-def _say_mistake(message: str) -> None:
-    from analysis.tables import plain
-
-    typer.echo(f"analysis: {plain(' '.join(message.split()))}", err=True)
-
-
 @app.command()
 def score(
     logs: Annotated[Path, typer.Argument(help="a campaign's output folder, or AlgoPerf logs")],
@@ -99,7 +62,7 @@ def score(
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
     """Print the score of every contender under LOGS."""
-    with one_line_errors():
+    with one_line_errors("analysis"):
         if rules is Rules.ALGOPERF:
             if cost not in (None, CostUnit.SECONDS):
                 raise ValueError(f"The rules algoperf count seconds, got --cost {cost}.")
@@ -118,7 +81,7 @@ def report(
     """Write the report of a campaign and print its path."""
     from analysis.report import write_report
 
-    with one_line_errors():
+    with one_line_errors("analysis"):
         typer.echo(write_report(logs, out or logs / "report"))
 
 

@@ -86,7 +86,7 @@ def episodes(trial: Trial) -> list[Episode]:
     rows = read_rows(trial, [spent, "train/loss", "episode", "phase"])
     return [
         Episode(
-            index, str(part["phase"].iloc[-1]), _finite(part[spent]), _finite(part["train/loss"])
+            index, str(part["phase"].iloc[-1]), _finite(part, spent), _finite(part, "train/loss")
         )
         for index, (_, part) in enumerate(rows.groupby("episode"))
     ]
@@ -97,12 +97,12 @@ def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     record = trial.record
     column = COLUMNS[record.budget.currency]
     rows = read_rows(trial, [column, record.target.metric])
-    spent, values = _finite(rows[column]), _finite(rows[record.target.metric])
+    spent, values = _finite(rows, column), _finite(rows, record.target.metric)
     known = ~np.isnan(spent)
     return record.spent_before.amount(record.budget.currency) + spent[known], values[known]
 
 
-def _finite(column: pd.Series) -> NDArray[np.float64]:
-    """Return numbers; whatever is not a finite one is NaN."""
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+def _finite(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Return a column's numbers; whatever is not a finite one is NaN."""
+    values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), np.float64)
     return np.where(np.isfinite(values), values, np.nan)

@@ -15,6 +15,7 @@ nothing outside this module knows how the past is kept, as H gradients or as ave
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -29,8 +30,15 @@ class Controller(Protocol):
     any pytree of arrays; it restarts with every episode.
     """
 
-    family: str  # names the family in controller files
-    weights: Any  # to start from; None for zeros
+    @property
+    def family(self) -> str:
+        """Names the family in controller files."""
+        ...
+
+    @property
+    def weights(self) -> Any:
+        """What to start from; ``None`` for zeros."""
+        ...
 
     def init_weights(self, size: int, history: int) -> Any:
         """Return the weights to start from, for ``size`` parameters."""
@@ -132,7 +140,8 @@ class ScalarLags(_Lags):
             memory.rows, adjoints.T, precision="highest", preferred_element_type=weights.dtype
         )
         by_age = products[_ages(memory)]
-        return -sum(by_age[i : i + history, i - 1] for i in range(1, count + 1))
+        parts = (by_age[i : i + history, i - 1] for i in range(1, count + 1))
+        return -functools.reduce(jnp.add, parts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,7 +179,8 @@ class DiagonalLags(_Lags):
         r"""Return :math:`-\sum_i \lambda_i \odot w_{t-1-i-h}` for each h."""
         history, count = weights.shape[0], adjoints.shape[0]
         past = memory.rows[_ages(memory)].astype(weights.dtype)
-        return -sum(adjoints[i - 1][None] * past[i : i + history] for i in range(1, count + 1))
+        parts = (adjoints[i - 1][None] * past[i : i + history] for i in range(1, count + 1))
+        return -functools.reduce(jnp.add, parts)
 
 
 FAMILIES: dict[str, type] = {kind.family: kind for kind in (ScalarLags, DiagonalLags)}

@@ -139,7 +139,8 @@ def meta_optimizer(
         meta_every=meta_every,
         history_dtype=history_dtype,
     )
-    return optax.GradientTransformationExtraArgs(rule.init, rule.update)
+    # optax types a state as an array, or containers that it knows
+    return optax.GradientTransformationExtraArgs(rule.init, rule.update)  # pyright: ignore
 
 
 class _Rule(NamedTuple):
@@ -273,6 +274,7 @@ class _Rule(NamedTuple):
             return flat.flatten(jax.grad(self.value_fn)(flat.unflatten(point), datum))
 
         def replay() -> Float[Array, "rollout d"]:
+            assert state.start is not None and state.controls is not None
             lags = range(self.rollout - 1, 0, -1)  # steps ago, oldest first
             return rollout_adjoints(
                 gradient,
@@ -320,5 +322,6 @@ def _prepare_rollout(
     state: MetaOptimizerState, base: Float[Array, " d"], controls: Float[Array, "rollout d"]
 ) -> MetaOptimizerState:
     """Keep what the rollout at the next step will start from."""
+    assert state.bases is not None
     bases = jnp.concatenate([base[None], state.bases])
     return state._replace(start=bases[-1] - controls[-1], controls=controls[:-1], bases=bases[:-1])

@@ -98,6 +98,16 @@ def make_gradient_descent():
     return gradient_descent
 
 
+class Killed(BaseException):
+    """Ends a run the way a signal does: nothing in the runner catches it."""
+
+
+@pytest.fixture
+def killed() -> type[Killed]:
+    """The exception that stands for a signal."""
+    return Killed
+
+
 @pytest.fixture
 def make_plan():
     """A factory of trial plans on a workload, with sensible values for what a test leaves out."""

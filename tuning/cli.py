@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from analysis.command_line import one_line_errors
 
 app = typer.Typer(
     help="Tune and compare optimizers under equal budgets.",
@@ -27,19 +27,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line on stderr and exit code 2."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"tuning: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("tuning: interrupted; run the same command again to go on.", err=True)
-        raise typer.Exit(130) from None
-
-
 @app.command("list")
 def list_everything(
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
@@ -50,7 +37,7 @@ def list_everything(
     from tuning.contenders import SUBMISSIONS
     from tuning.tuners import TUNERS
 
-    with one_line_errors():
+    with one_line_errors("tuning"):
         workloads = {name: w.summary for name, w in list_workloads().items()}
         submissions = {}
         for name in find_submissions(SUBMISSIONS):
@@ -90,7 +77,7 @@ def run(
     """Train one submission once on one workload, and print how it went."""
     from tuning.single import run_single
 
-    with one_line_errors():
+    with one_line_errors("tuning"):
         record, folder = run_single(
             submission, workload, hparams or [], budget=budget, eval_period=eval_period, seed=seed,
             out=out,
@@ -125,7 +112,7 @@ def compare(
     from tuning.campaign import read_campaign
     from tuning.executor import run_campaign
 
-    with one_line_errors():
+    with one_line_errors("tuning"):
         plan = read_campaign(
             Path(campaign),
             workloads=_split(workloads),
@@ -153,7 +140,7 @@ def targets(
     from metaopt.bench.targets import load_targets, to_document
     from tuning.targets import set_targets
 
-    with one_line_errors():
+    with one_line_errors("tuning"):
         path = CHECKOUT / "metaopt" / "bench" / "targets.json"
         known = dict(load_targets(path)) if path.exists() else {}
         for name in workloads:
@@ -176,7 +163,7 @@ def download(
     from metaopt.workloads.data import VARIABLE, data_root
     from metaopt.workloads.mnist import MNIST_FILES
 
-    with one_line_errors():
+    with one_line_errors("tuning"):
         root = to or data_root()
         if root is None:
             raise ValueError(f"Say where to with --to, or set {VARIABLE}.")

@@ -57,13 +57,15 @@ def run_campaign(
         The records of all studies, in the order of :func:`list_studies`.
 
     Raises:
-        ValueError: ``out`` holds something else or is in use; the campaign needs data that is not
-            there; budgets in seconds with several workers; spent budgets that are not equal.
+        FileNotFoundError: The campaign needs data that is not there.
+        ValueError: ``out`` holds something else or is in use; budgets in seconds with several
+            workers; spent budgets that are not equal.
     """
     studies = list_studies(campaign)
     workers = _count_workers(campaign, workers, len(studies))
-    for name in campaign.workloads:
-        _ = get_workload(name).targets  # said before anything runs
+    for name in campaign.workloads:  # what is missing is said before anything runs
+        _ = get_workload(name).targets
+        get_workload(name).check_data()
     with hold(out / _LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
         claim_folder(campaign, out)
         finished = _run_studies(campaign, out, studies, workers, console)
@@ -156,9 +158,7 @@ def _run_studies(
     pool = ProcessPoolExecutor(workers, context, _start_worker, (messages,))
     with _show_progress(studies, messages, console) as tell, pool:
         try:
-            futures = {
-                pool.submit(_run_one, document, str(out), tuple(key)): key for key in studies
-            }
+            futures = {pool.submit(_run_one, document, str(out), key): key for key in studies}
             for future in as_completed(futures):
                 finished[futures[future]] = future.result()
                 tell(futures[future], 1.0)
@@ -190,9 +190,8 @@ def _start_worker(messages: Any) -> None:
     threading.Thread(target=die_with_parent, daemon=True).start()
 
 
-def _run_one(document: dict[str, Any], out: str, key: tuple[str, str, int]) -> StudyRecord:
+def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
     campaign = make_campaign(document, "campaign")
-    name = StudyKey(*key)
     workload = get_workload(name.workload)
     plan = StudyPlan(
         campaign=campaign.name,
@@ -207,7 +206,7 @@ def _run_one(document: dict[str, Any], out: str, key: tuple[str, str, int]) -> S
     lock = Path(out) / _LOCKS / f"{name.contender}-{name.workload}-{name.study}.lock"
     with hold(lock, f"The study {name}", wait_seconds=_LOCK_SECONDS):
         return run_study(
-            plan, Path(out) / LOGS, on_progress=lambda share: _messages.put((key, share))
+            plan, Path(out) / LOGS, on_progress=lambda share: _messages.put((name, share))
         )
 
 
@@ -241,12 +240,13 @@ def _show_progress(
             elif key in tasks:
                 progress.update(tasks[key], completed=share)
             else:
-                tasks[key] = progress.add_task(f"  {key}", total=1.0, completed=share)
+                tasks[key] = progress.add_task(f"  {key}", total=1.0)
+                progress.update(tasks[key], completed=share)
 
     def listen() -> None:
         while (message := messages.get()) is not None:
             key, share = message
-            tell(StudyKey(*key), share)
+            tell(key, share)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()

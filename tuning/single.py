@@ -39,10 +39,12 @@ def run_single(
         The record and its folder.
 
     Raises:
+        FileNotFoundError: The workload's data is not there.
         ValueError: A name or a value is wrong, or ``out`` holds a finished trial.
     """
     submission = load_submission(submission_name, SUBMISSIONS)
     workload = get_workload(workload_name)
+    workload.check_data()
     contender = f"{submission.name}+none" if submission.ruleset == "external" else submission.name
     point = _parse_hyperparameters(hparams, submission.defaults)
     if submission.ruleset == "self-tuning":

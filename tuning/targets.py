@@ -1,6 +1,6 @@
 """Set a workload's targets by the stated procedure, from the baselines' own search spaces.
 
-1.  Search: from the union of the baselines' spaces, the same number of quasi-random points each;
+1.  Search: from the union of the baselines' spaces, the same number of random points each;
     every point trains for 0.75 of the step hint; the point with the best validation metric is kept.
 2.  Rerun that point from 20 new seeds.
 3.  Validation target: the median of the 20 best values. Test target: the worst test value, at its
@@ -23,6 +23,7 @@ from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import TrialPlan, run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target, WorkloadTargets
+from metaopt.bench.tuner import value_of
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, parse_contender
@@ -50,11 +51,16 @@ def set_targets(
 
     Returns:
         The targets with their provenance.
+
+    Raises:
+        FileNotFoundError: The workload's data is not there.
+        ValueError: Every trial of the search failed.
     """
     workload = get_workload(name)
+    workload.check_data()
     search = _Search(workload)
     try:
-        found = []
+        found, error = [], None
         for baseline in BASELINES:
             contender = parse_contender(f"{baseline}+random")
             tuner = contender.make_tuner(derive_seed(_SEARCH_SEED, name, 1, "tuner"))
@@ -62,10 +68,13 @@ def set_targets(
             for _ in range(trials):
                 point = tuner.ask()
                 record = search.run(contender, point, study=1)
-                tuner.tell(0.0)
+                tuner.tell(value_of(record))
+                error = record.error
                 if record.best is not None:
                     found.append((record.best, contender, point))
             say(f"{name}: {baseline}: {trials} trials")
+        if not found:
+            raise ValueError(f"{name}: every trial of the search failed, the last with {error}")
         sign = 1.0 if search.target.better == "lower" else -1.0
         _, contender, point = min(found, key=lambda entry: sign * entry[0])
         reruns = [search.run(contender, point, study=study) for study in range(2, 2 + SEEDS)]
@@ -159,8 +168,8 @@ class _Search:
         sign = 1.0 if self.target.better == "lower" else -1.0
         metric = self.target.metric
         rows = [row for row in self.rows[study] if not math.isnan(row[metric])]
-        best = min(rows, key=lambda row: sign * row[metric])
-        return best[f"test/{self.workload.target_metric}"]
+        best = min(rows, key=lambda row: sign * row[metric], default={})
+        return best.get(f"test/{self.workload.target_metric}", math.nan)
 
     def close(self) -> None:
         """Delete the temporary folder."""

@@ -31,7 +31,7 @@ def load_checkpoint(path: Path, templates: dict[str, Any]) -> tuple[dict[str, An
 
     Arrays come back on the default device, numbers as numbers.
     """
-    content = serialization.msgpack_restore(path.read_bytes())
+    content: Any = serialization.msgpack_restore(path.read_bytes())
     trees = {
         name: serialization.from_state_dict(template, content["trees"][name])
         for name, template in templates.items()

@@ -89,10 +89,10 @@ def compilation_seconds() -> float:
     return _compilation_seconds
 
 
-def _on_duration(event: str, seconds: float, **_: Any) -> None:
+def _on_duration(event: str, duration_secs: float, **_: Any) -> None:
     global _compilation_seconds
     if event in _COMPILATION_EVENTS:
-        _compilation_seconds += seconds
+        _compilation_seconds += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_on_duration)

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -173,7 +173,7 @@ class _Trial:
         self.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
         streams = trial_keys(plan.seeds.trial, plan.submission.ruleset)
         self.keys = step_keys(streams.steps)
-        self.queue: Iterator[Any] = workload._build_input_queue(
+        self.queue: Any = workload._build_input_queue(
             streams.data, "train", data_dir="", global_batch_size=self.batch_size
         )
         self.params, self.model_state = workload.init_model_fn(streams.model)
@@ -511,9 +511,9 @@ def _batch_size(module: Any, workload: Any) -> int:
 
 
 def _examples(batch: Any) -> int:
-    targets = batch.get("targets") if isinstance(batch, dict) else None
-    array = targets if hasattr(targets, "shape") else jax.tree.leaves(batch)[0]
-    return array.shape[0]
+    """Return how many examples a batch holds: the first axis of its targets, if it names them."""
+    named = batch.get("targets") if isinstance(batch, dict) else None
+    return jax.tree.leaves(batch if named is None else named)[0].shape[0]
 
 
 def _signature(params: Any) -> Any:

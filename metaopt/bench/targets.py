@@ -122,5 +122,5 @@ def targets_of(workload: str) -> WorkloadTargets:
 
 @functools.cache
 def _frozen_targets() -> dict[str, WorkloadTargets]:
-    text = resources.files(__package__).joinpath("targets.json").read_text("utf-8")
+    text = resources.files("metaopt.bench").joinpath("targets.json").read_text("utf-8")
     return from_document(json.loads(text))

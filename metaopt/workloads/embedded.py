@@ -40,7 +40,7 @@ def load_digits() -> Arrays:
     from sklearn import datasets
 
     inputs, targets = datasets.load_digits(return_X_y=True)
-    return split(inputs.astype(np.float32) / 16.0, targets.astype(np.int32))
+    return split(np.asarray(inputs, np.float32) / 16.0, np.asarray(targets, np.int32))
 
 
 def load_breast_cancer() -> Arrays:
@@ -48,7 +48,7 @@ def load_breast_cancer() -> Arrays:
     from sklearn import datasets
 
     inputs, targets = datasets.load_breast_cancer(return_X_y=True)
-    arrays = split(inputs.astype(np.float32), targets.astype(np.int32))
+    arrays = split(np.asarray(inputs, np.float32), np.asarray(targets, np.int32))
     mean, deviation = arrays.train["inputs"].mean(0), arrays.train["inputs"].std(0)
 
     def standardise(part: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

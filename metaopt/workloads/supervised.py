@@ -17,6 +17,7 @@ import optax
 
 from metaopt.bench.spec import ForwardPassMode, LossType, ParameterType
 from metaopt.bench.targets import Target, WorkloadTargets, targets_of
+from metaopt.workloads.data import DataFile
 from metaopt.workloads.queues import Batch, ShuffledQueue, in_order
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
@@ -59,6 +60,7 @@ class SupervisedWorkload:
         step_hint: Steps of a trial at the reference batch size; what "1x" means in a budget.
         target_metric: The metric of the targets, without its split.
         eval_train_size: How many training examples ``train/`` metrics are computed on.
+        files: What ``load`` reads; empty where the data comes with a dependency.
     """
 
     name: str
@@ -72,15 +74,21 @@ class SupervisedWorkload:
     max_allowed_runtime_sec: float = 60.0
     eval_period_time_sec: float = 1.0
     eval_train_size: int = 10_000
+    files: tuple[DataFile, ...] = ()
     is_fixed_batch = False
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.name == other.name
+        return isinstance(other, SupervisedWorkload) and self.name == other.name
 
     def __hash__(self) -> int:
         return hash(self.name)
 
     # Data.
+
+    def check_data(self) -> None:
+        """Raise ``FileNotFoundError``, which says what to do, if a file of the data is missing."""
+        for file in self.files:
+            file.locate()
 
     @functools.cached_property
     def arrays(self) -> dict[str, Batch]:
@@ -180,7 +188,8 @@ class SupervisedWorkload:
         """Return ``(logits, model_state)``. There is neither dropout nor batch normalisation."""
         del mode, rng, update_batch_norm, dropout_rate
         inputs = augmented_and_preprocessed_input_batch["inputs"]
-        return self.model.apply({"params": params}, inputs), model_state
+        logits: Any = self.model.apply({"params": params}, inputs)
+        return logits, model_state
 
     def loss_fn(
         self,
@@ -396,13 +405,13 @@ class RepeatedBatch(Iterator[Batch]):
 
 def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:
     """Return the ``_fixed`` form of a workload: its target is the training loss of one batch."""
-    fields = {field.name: getattr(workload, field.name) for field in dataclasses.fields(workload)}
-    return FixedBatchWorkload(
-        **fields
-        | {
-            "name": f"{workload.name}_fixed",
-            "summary": f"{workload.summary}; one fixed batch of {workload.reference_batch_size}",
-            "target_metric": "loss",
-            "base_name": workload.name,
-        }
-    )
+    fields: dict[str, Any] = {
+        field.name: getattr(workload, field.name) for field in dataclasses.fields(workload)
+    }
+    fields |= {
+        "name": f"{workload.name}_fixed",
+        "summary": f"{workload.summary}; one fixed batch of {workload.reference_batch_size}",
+        "target_metric": "loss",
+        "base_name": workload.name,
+    }
+    return FixedBatchWorkload(**fields)

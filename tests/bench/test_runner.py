@@ -244,21 +244,17 @@ def test_a_finished_trial_is_never_run_again(tmp_path, make_plan, make_gradient_
     assert run_trial(make_plan(harm, WORKLOAD), tmp_path) == first
 
 
-class Killed(BaseException):
-    """Ends a run the way a signal does: nothing in the runner catches it."""
-
-
 @pytest.mark.parametrize("killed_at", [0, 5, 10, 37, 99])
 def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_numbers(
-    tmp_path, make_plan, make_gradient_descent, killed_at
+    tmp_path, make_plan, make_gradient_descent, killed, killed_at
 ):
     plan = make_plan(make_gradient_descent(), WORKLOAD)
     unbroken = run_trial(plan, tmp_path / "unbroken")
     steps = []
-    harm = make_gradient_descent(before_step=raise_at(killed_at, Killed()))
+    harm = make_gradient_descent(before_step=raise_at(killed_at, killed()))
     again = make_gradient_descent(before_step=steps.append)
 
-    with pytest.raises(Killed):
+    with pytest.raises(killed):
         run_trial(make_plan(harm, WORKLOAD), tmp_path / "broken", checkpoint_seconds=0.0)
     resumed = run_trial(make_plan(again, WORKLOAD), tmp_path / "broken")
 

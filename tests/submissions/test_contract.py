@@ -84,6 +84,42 @@ def test_a_run_trains_and_repeats_to_the_last_bit(name, workload, tmp_path, make
     assert min(losses[0]) < 0.9 * losses[0][0]
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("killed_at", [5, 45, 70, 250], ids="killed at step {}".format)
+def test_a_killed_run_goes_on_to_the_numbers_of_an_unbroken_one(
+    name, killed_at, tmp_path, make_plan, monkeypatch, killed
+):
+    submission = load(name)
+    point = submission.defaults if submission.ruleset == "external" else None
+    plan = make_plan(
+        submission, get_workload("breast_cancer_logistic"), hyperparameters=point,
+        study_budget=900.0, trial_budget=900.0, allowance=900.0,
+    )  # fmt: skip
+    unbroken = run_trial(plan, tmp_path / "unbroken")
+    update_params = submission.module.update_params
+
+    def killed_once(*, global_step, **arguments):
+        if global_step == killed_at:
+            raise killed
+        return update_params(global_step=global_step, **arguments)
+
+    monkeypatch.setattr(submission.module, "update_params", killed_once)
+    with pytest.raises(killed):
+        run_trial(plan, tmp_path / "broken", checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    resumed = run_trial(plan, tmp_path / "broken", checkpoint_seconds=0.0)
+
+    rows, again = (
+        records.read_evaluations(tmp_path / run / records.EVAL_FILE)
+        for run in ("unbroken", "broken")
+    )
+    exact = [column for column in rows[0] if "time" not in column and "second" not in column]
+    exact = [c for c in exact if c not in ("score", "total_duration", "preemption_count")]
+    assert [[row[c] for c in exact] for row in rows] == [[row[c] for c in exact] for row in again]
+    assert resumed.ledger.cost.steps == unbroken.ledger.cost.steps
+    assert (unbroken.preemptions, resumed.preemptions) == (0, 1)
+
+
 @pytest.mark.parametrize("name", EXTERNAL)
 def test_two_points_compile_once(name, tmp_path, make_plan):
     workload, submission = get_workload("breast_cancer_logistic"), load(name)

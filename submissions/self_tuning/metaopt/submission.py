@@ -146,8 +146,8 @@ def _restart(
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
     before = state.optimizer
     if learning:
-        optimizer = _learner(None, (rng, model_state)).init(params)
-        optimizer = optimizer._replace(weights=before.weights, meta_state=before.meta_state)
+        fresh: Any = _learner(None, (rng, model_state)).init(params)
+        optimizer = fresh._replace(weights=before.weights, meta_state=before.meta_state)
     else:
         optimizer = _frozen(before.weights).init(params)
     state = state._replace(

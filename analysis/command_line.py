@@ -1,0 +1,50 @@
+"""What the commands share: a user's mistake is one line on stderr and exit code 2."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from analysis.tables import plain
+
+# Typer's usage errors: click's, which newer versions of typer carry inside.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a command of ``python -m NAME`` and return its exit code.
+
+    Args:
+        app: The commands.
+        name: The package.
+        arguments: Of the command line; by default this process's.
+    """
+    try:
+        code = app(arguments, prog_name=f"python -m {name}", standalone_mode=False)
+    except _UsageError as error:
+        message = error.format_message()
+        known = getattr(error.ctx.command, "commands", None) if error.ctx else None
+        if message:  # else the help was shown
+            _say(name, f"{message} There are {sorted(known)}." if known else message)
+        return 2
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def one_line_errors(name: str) -> Iterator[None]:
+    """Turn a user's mistake in the block into one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        _say(name, str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _say(name, "interrupted; run the same command again to go on.")
+        raise typer.Exit(130) from None
+
+
+def _say(name: str, message: str) -> None:
+    typer.echo(f"{name}: {plain(' '.join(message.split()))}", err=True)
