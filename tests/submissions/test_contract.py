@@ -1,5 +1,6 @@
 """What every submission must do, over everything found on disk."""
 
+import functools
 import inspect
 import json
 import re
@@ -98,6 +99,7 @@ def test_a_killed_run_goes_on_to_the_numbers_of_an_unbroken_one(
     unbroken = run_trial(plan, tmp_path / "unbroken")
     update_params = submission.module.update_params
 
+    @functools.wraps(update_params)  # its signature says whether it wants train_state
     def killed_once(*, global_step, **arguments):
         if global_step == killed_at:
             raise killed
