@@ -1,8 +1,9 @@
 """Checkpoints of a running trial: self-describing, written atomically, nothing pickled.
 
 The pytrees go through flax's state dictionaries and msgpack, as AlgoPerf's own checkpoints do. A
-state is restored into the structure that ``init_optimizer_state`` returns; a field that is ``None``
-there may hold anything made of dictionaries, lists, arrays and numbers.
+state is restored into the structure that ``init_optimizer_state`` returns. It may have changed in
+two ways: a part that was there may be ``None`` by now, and a part that was ``None`` may hold
+anything made of dictionaries, lists, arrays and numbers.
 """
 
 from pathlib import Path
@@ -33,10 +34,31 @@ def load_checkpoint(path: Path, templates: dict[str, Any]) -> tuple[dict[str, An
     """
     content: Any = serialization.msgpack_restore(path.read_bytes())
     trees = {
-        name: serialization.from_state_dict(template, content["trees"][name])
+        name: serialization.from_state_dict(_without(template, saved), saved)
         for name, template in templates.items()
+        for saved in [content["trees"][name]]
     }
     return jax.tree.map(_to_device, trees), content["facts"]
+
+
+def _without(template: Any, saved: Any) -> Any:
+    """Return ``template`` with ``None`` wherever the state dictionary ``saved`` has it."""
+
+    def is_gone(path: Any, _: Any) -> bool:
+        part = saved
+        for entry in path:
+            if part is None:
+                return True
+            name = next(getattr(entry, a) for a in ("name", "key", "idx") if hasattr(entry, a))
+            part = part[str(name)]
+        return part is None
+
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: None if is_gone(path, leaf) else leaf,
+        template,
+        is_leaf=is_gone,
+        is_leaf_takes_path=True,
+    )
 
 
 def _to_device(leaf: Any) -> Any:

@@ -192,14 +192,13 @@ class _Trial:
         self._last_checkpoint = self._last_progress = self.watch.clock.now()
 
     def _restore(self) -> None:
-        checkpoint = self.directory / CHECKPOINT_FILE
         before: dict[str, Any] = {}
         if (self.directory / PROGRESS_FILE).exists():
             before = json.loads((self.directory / PROGRESS_FILE).read_text("utf-8"))
             self.preemptions = before["preemptions"] + 1
             self.lost_seconds = before["lost_seconds"]
-        if checkpoint.exists():
-            trees, facts = load_checkpoint(checkpoint, self._trees())
+        trees, facts = self._load_checkpoint()
+        if facts:
             self.params, self.model_state = trees["params"], trees["model_state"]
             self.optimizer_state = (trees["optimizer_state"], *self.optimizer_state[1:])
             self.queue.seek(facts.pop("queue_position"))
@@ -211,6 +210,18 @@ class _Trial:
             self._eval_results = [(row["global_step"], row) for row in self.rows]
         if before:
             self.lost_seconds += max(0.0, before["training_seconds"] - self.watch.training)
+
+    def _load_checkpoint(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a checkpoint's trees and facts; nothing if there is none that can be read."""
+        path = self.directory / CHECKPOINT_FILE
+        if not path.exists():
+            return {}, {}
+        try:
+            return load_checkpoint(path, self._trees())
+        except (ValueError, TypeError, KeyError):
+            # Of another version of the submission, say. From its start the trial comes to the same
+            # numbers; what is lost goes on the ledger.
+            return {}, {}
 
     # The loop.
 

@@ -271,6 +271,29 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_numbers(
     }
 
 
+def test_a_trial_whose_checkpoint_cannot_be_read_starts_again(
+    tmp_path, make_plan, make_gradient_descent, killed, clock
+):
+    def die(step):
+        clock.advance(1.0)
+        raise_at(50, killed())(step)
+
+    plan = make_plan(make_gradient_descent(), WORKLOAD)
+    harm = make_plan(make_gradient_descent(before_step=die), WORKLOAD)
+    unbroken = run_trial(plan, tmp_path / "unbroken")
+    with pytest.raises(killed):
+        run_trial(harm, tmp_path / "broken", clock=clock, checkpoint_seconds=0.0)
+    checkpoint = tmp_path / "broken" / "checkpoint.msgpack"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+
+    resumed = run_trial(plan, tmp_path / "broken", clock=clock)
+
+    assert resumed.best == unbroken.best
+    assert resumed.ledger.cost.steps == unbroken.ledger.cost.steps
+    assert resumed.preemptions == 1
+    assert resumed.ledger.lost_seconds == 50.0
+
+
 def test_train_state_goes_to_those_who_name_it_and_tells_the_share_of_the_budget(
     tmp_path, make_plan, make_gradient_descent
 ):
