@@ -101,6 +101,9 @@ def compare(
     workloads: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
     contenders: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
     budget: Annotated[str | None, typer.Option(help="of a study, over the file's")] = None,
+    eval_period: Annotated[
+        str | None, typer.Option(help="cost between evaluations, over the file's")
+    ] = None,
     studies: Annotated[int | None, typer.Option(help="repetitions, over the file's")] = None,
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
     out: Annotated[Path | None, typer.Option(help="default: runs/<campaign>")] = None,
@@ -118,6 +121,7 @@ def compare(
             workloads=_split(workloads),
             contenders=_split(contenders),
             budget=budget,
+            eval_period=eval_period,
             studies=studies,
             seed=seed,
         )

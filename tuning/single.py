@@ -46,10 +46,11 @@ def run_single(
     workload = get_workload(workload_name)
     workload.check_data()
     contender = f"{submission.name}+none" if submission.ruleset == "external" else submission.name
-    point = _parse_hyperparameters(hparams, submission.defaults)
-    if submission.ruleset == "self-tuning":
-        if hparams:
-            raise ValueError(f"{submission.name} tunes itself, it takes no --hparams.")
+    if submission.ruleset == "external":
+        point = _parse_hyperparameters(hparams, submission.defaults)
+    elif hparams:
+        raise ValueError(f"{submission.name} tunes itself, it takes no --hparams.")
+    else:
         point = None
     document = {"name": "run", "seed": seed, "studies": 1, "budget": budget}
     document |= {"trial_budget": budget, "eval_period": eval_period}

@@ -74,7 +74,8 @@ def set_targets(
                     found.append((record.best, contender, point))
             say(f"{name}: {baseline}: {trials} trials")
         if not found:
-            raise ValueError(f"{name}: every trial of the search failed, the last with {error}")
+            last = (error or "no value").strip().splitlines()[-1]
+            raise ValueError(f"{name}: every trial of the search failed, the last with: {last}")
         sign = 1.0 if search.target.better == "lower" else -1.0
         _, contender, point = min(found, key=lambda entry: sign * entry[0])
         reruns = [search.run(contender, point, study=study) for study in range(2, 2 + SEEDS)]

@@ -93,7 +93,8 @@ class SupervisedWorkload:
     @functools.cached_property
     def arrays(self) -> dict[str, Batch]:
         """The splits ``train``, ``validation`` and ``test``, on the default device."""
-        return jax.tree.map(jnp.asarray, dataclasses.asdict(self.load()))
+        with jax.ensure_compile_time_eval():  # kept, so it must not be a trace's
+            return jax.tree.map(jnp.asarray, dataclasses.asdict(self.load()))
 
     @property
     def num_train_examples(self) -> int:
@@ -340,8 +341,9 @@ class FixedBatchWorkload(SupervisedWorkload):
     @functools.cached_property
     def batch(self) -> Batch:
         """The batch, of the reference size."""
-        key = np.asarray(jax.random.PRNGKey(self.batch_seed))
-        return next(ShuffledQueue(self.arrays["train"], key, self.reference_batch_size))
+        with jax.ensure_compile_time_eval():
+            key = jax.random.PRNGKey(self.batch_seed)
+            return next(ShuffledQueue(self.arrays["train"], key, self.reference_batch_size))
 
     def _build_input_queue(
         self,

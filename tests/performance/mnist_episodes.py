@@ -8,7 +8,9 @@ One fixed batch of 512, base learning rate 0.1, history 32, rollout 2, Adam 1e-4
 
 import argparse
 import functools
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,6 +21,34 @@ from metaopt.bench.submission_kit import training_loss
 from metaopt.workloads.registry import get_workload
 
 
+def final_losses(steps: int, seed: int) -> Iterator[float]:
+    """Yield the training loss at the end of each episode, for ever."""
+    workload = get_workload("mnist_mlp_fixed").with_batch_seed(seed)
+
+    def loss(params: Any, batch: Any) -> jax.Array:
+        return training_loss(workload, params, None, batch, None)[0]
+
+    tx = meta_optimizer(loss, 0.1, fixed=True, meta_optimizer=optax.adam(1e-4))
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def train(params: Any, state: Any, batch: Any) -> tuple[Any, jax.Array]:
+        def step(carry: Any, _: None) -> tuple[Any, None]:
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params, batch), state, params, datum=batch)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, state), _ = jax.lax.scan(step, (params, state), length=steps)
+        return state, loss(params, batch)
+
+    state, keys = None, jax.random.PRNGKey(seed)
+    while True:
+        keys, key = jax.random.split(keys)
+        params, _ = workload.init_model_fn(key)
+        state = tx.init(params) if state is None else start_episode(state, params)
+        state, last = train(params, state, workload.batch)
+        yield float(last)
+
+
 def main() -> None:
     """Train and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -26,33 +56,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    workload = get_workload("mnist_mlp_fixed").with_batch_seed(arguments.seed)
-
-    def loss(params: Any, batch: Any) -> jax.Array:
-        return training_loss(workload, params, None, batch, None)[0]
-
-    tx = meta_optimizer(loss, 0.1, fixed=True, meta_optimizer=optax.adam(1e-4))
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def train(params: Any, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
-        def step(carry: Any, _: None) -> tuple[Any, None]:
-            params, state = carry
-            updates, state = tx.update(jax.grad(loss)(params, batch), state, params, datum=batch)
-            return (optax.apply_updates(params, updates), state), None
-
-        carry, _ = jax.lax.scan(step, (params, state), length=arguments.steps)
-        return *carry, loss(carry[0], batch)
-
-    state = None
+    losses = final_losses(arguments.steps, arguments.seed)
     start = time.perf_counter()
-    for episode in range(1, arguments.episodes + 1):
-        params, _ = workload.init_model_fn(
-            jax.random.fold_in(jax.random.PRNGKey(arguments.seed), episode)
-        )
-        state = tx.init(params) if state is None else start_episode(state, params)
-        _, state, last = train(params, state, workload.batch)
-        print(f"episode {episode:2d}  loss {float(last):.2e}  {time.perf_counter() - start:5.0f} s",
-              flush=True)  # fmt: skip
+    try:
+        for episode in range(1, arguments.episodes + 1):
+            loss = next(losses)
+            seconds = time.perf_counter() - start
+            print(f"episode {episode:2d}  loss {loss:.2e}  {seconds:5.0f} s", flush=True)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What every workload must do, and what each one is."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,3 +148,11 @@ def test_splits_do_not_overlap():
     rows = [tuple(row) for part in arrays.values() for row in np.asarray(part["inputs"])]
 
     assert len(set(rows)) == len(rows) == 1797
+
+
+def test_data_that_is_first_touched_inside_a_trace_is_data_outside_it():
+    workload = dataclasses.replace(get_workload("digits_mlp_fixed"))
+
+    inside = jax.jit(lambda: workload.batch["inputs"].sum())()
+
+    np.testing.assert_allclose(np.asarray(workload.batch["inputs"]).sum(), inside, rtol=1e-5)

@@ -1,0 +1,103 @@
+"""The commands of ``python -m tuning``, as a person types them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from metaopt.bench import records
+
+
+@pytest.fixture
+def tuning(root, tmp_path, monkeypatch):
+    """Run a command, with no data but what ships with the dependencies."""
+    monkeypatch.delenv("METAOPT_DATA_DIR", raising=False)
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "tuning", *map(str, arguments)]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+    return run
+
+
+def test_list_names_everything_that_there_is(tuning, root):
+    listed = json.loads(tuning("list", "--format", "json").stdout)
+
+    assert set(listed) == {"workloads", "submissions", "tuners"}
+    on_disk = {path.parent.name for path in (root / "submissions").glob("*/*/submission.py")}
+    assert set(listed["submissions"]) == on_disk
+    assert {"digits_mlp", "digits_mlp_fixed", "mnist_mlp"} <= set(listed["workloads"])
+    assert {"grid", "random", "tpe"} <= set(listed["tuners"])
+
+
+def test_run_leaves_a_record_and_does_not_write_over_it(tuning, tmp_path):
+    arguments = ("run", "adamw", "breast_cancer_logistic", "--hparams", "learning_rate=0.01",
+                 "--budget", "50grads", "--out", tmp_path / "one")  # fmt: skip
+
+    first, second = tuning(*arguments), tuning(*arguments)
+
+    assert first.returncode == 0
+    folder = first.stdout.splitlines()[-1]
+    record = records.read_trial(tmp_path / "one" / folder / records.RUN_FILE)
+    assert record.hyperparameters["learning_rate"] == 0.01
+    assert record.ledger.cost.gradient_evaluations <= 50
+    assert second.returncode == 2
+    assert "holds a finished trial; use another --out" in second.stderr
+
+
+def test_compare_ends_with_the_path_of_the_report_and_a_second_call_runs_nothing(tuning, tmp_path):
+    arguments = ("compare", "demo", "--workloads", "breast_cancer_logistic", "--contenders",
+                 "adamw+random,sgd+random", "--studies", 1, "--budget", "2x",
+                 "--out", tmp_path / "out")  # fmt: skip
+
+    first = tuning(*arguments)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("run.json")}
+    second = tuning(*arguments)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    last = first.stdout.splitlines()[-1]
+    assert last == f"report: {tmp_path / 'out' / 'report' / 'report.html'}"
+    assert (tmp_path / "out" / "report" / "report.html").is_file()
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("run.json")}
+    assert second.stdout.splitlines()[-1] == last
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["bogus"], "No such command 'bogus'. There are ['compare',"),
+        (["run", "adamw"], "Missing argument 'workload'"),
+        (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'metaopt',"),
+        (["run", "adamw", "nowhere"], "No workload 'nowhere', only ['breast_cancer_logistic',"),
+        (["run", "adamw", "mnist_mlp"], "Missing data file train-images-idx3-ubyte.gz: looked in"),
+        (["run", "metaopt", "digits_mlp", "--hparams", "x=1"], "tunes itself"),
+        (["run", "adamw", "digits_mlp", "--hparams", "learning_rate=fast"], "must be a number"),
+        (["run", "adamw", "digits_mlp", "--budget", "-1grads"], "positive and finite, got -1"),
+        (["compare", "demo", "--workloads", "mnist_mlp"], "to get it: python -m tuning download"),
+        (["compare", "nothing"], "No campaign file 'nothing'; there are ['demo'"),
+        (["compare", "demo", "--studies", "0"], "studies: Input should be greater than or equal"),
+        (["compare", "demo", "--contenders", "adamw"], "needs a tuner, as in 'adamw+random'"),
+        (["compare", "demo", "--budget", "9s"], "eval_period = '25grads' must be in the currency"),
+        (
+            ["compare", "demo", "--budget", "9s", "--eval-period", "1s", "--workers", "2"],
+            "run one study at a time",
+        ),
+        (["targets", "nowhere"], "No workload 'nowhere'"),
+        (["download", "imagenet"], "No data set 'imagenet', only ['mnist']"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tuning, tmp_path, arguments, message):
+    if arguments[0] in ("run", "compare"):
+        arguments = [*arguments, "--out", tmp_path / "out"]
+    if arguments[0] == "download":
+        arguments = [*arguments, "--to", tmp_path]
+
+    result = tuning(*arguments)
+
+    assert result.returncode == 2
+    assert result.stderr.startswith("tuning: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out" / "logs").exists()
