@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,7 +37,11 @@ def save_controller(
     """
     if controller.weights is None:
         raise ValueError("`controller` has no weights; give it some: ScalarLags(state.weights).")
-    weights = np.asarray(controller.weights, np.float64)
+    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(controller.weights)]
+    if len(leaves) == 1:
+        weights = leaves[0]
+    else:  # of a tree: its leaves one after another, behind the axis of the lags
+        weights = np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
     if not np.isfinite(weights).all():
         raise ValueError(f"`controller` must have finite weights, got {weights[:4]} ...")
     document = {

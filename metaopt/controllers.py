@@ -5,22 +5,31 @@ Notation, the same in code, tests and documentation:
     d      number of parameters
     H      history: how many past disturbances a control is made of
     L      rollout length
-    w_t    disturbance at step t, (d,): the gradient, or a transformation of it; 0 before the first
+    w_t    disturbance at step t: the gradient, or a transformation of it; 0 before the first
     M      weights; M[0] (the paper's M^(1)) multiplies the newest disturbance
     u_t    control, u_t = sum over h < H of M[h] w_{t-h}; the update is *minus* the control
     age    0 for the newest disturbance in memory, 1 for the one before it, ...
 
-A controller is linear in its disturbances. What rollouts need of it is in :class:`Controller`:
-nothing outside this module knows how the past is kept, as H gradients or as averages of them.
+Disturbances, controls and adjoints are trees shaped like the parameters. A controller is linear in
+its disturbances. What rollouts need of it is in :class:`Controller`: nothing outside this module
+knows how the past is kept, as H gradients or as averages of them.
 """
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
+
+from metaopt.precision import wide_dtype
+from metaopt.rings import make_rings, write_rings
+
+# A control of one row is a sum over the history that XLA writes as one loop if it is spelled out:
+# on its CPU backend a third faster than a dot. It costs compilation, so not beyond so many terms.
+_SPELLED_OUT = 1024
 
 
 class Controller(Protocol):
@@ -40,60 +49,71 @@ class Controller(Protocol):
         """What to start from; ``None`` for zeros."""
         ...
 
-    def init_weights(self, size: int, history: int) -> Any:
-        """Return the weights to start from, for ``size`` parameters."""
+    def init_weights(self, params: Any, history: int) -> Any:
+        """Return the weights to start from."""
         ...
 
-    def init_memory(self, size: int, history: int, rollout: int, dtype: DTypeLike) -> Any:
-        """Return the memory of an episode that begins; ``rollout`` is 0 for a frozen controller."""
+    def init_memory(self, params: Any, history: int, rollout: int, dtype: DTypeLike | None) -> Any:
+        """Return the memory of an episode that begins.
+
+        Args:
+            params: Parameters, or their shapes.
+            history: H.
+            rollout: L, 0 for a frozen controller.
+            dtype: Of what is kept; by default the parameters', float32 at least.
+        """
         ...
 
-    def observe(self, memory: Any, disturbance: Float[Array, " d"]) -> Any:
+    def observe(self, memory: Any, disturbance: Any) -> Any:
         """Return the memory with one more disturbance."""
         ...
 
-    def controls(self, weights: Any, memory: Any, count: int) -> Float[Array, "count d"]:
-        """Return what ``weights`` would have commanded, row i: i steps ago."""
+    def controls(self, weights: Any, memory: Any, count: int, like: Any) -> list[Any]:
+        """Return what ``weights`` would have commanded, entry i: i steps ago.
+
+        ``like`` is a tree with the shapes of the parameters.
+        """
         ...
 
-    def meta_gradient(self, weights: Any, memory: Any, adjoints: Float[Array, "count d"]) -> Any:
+    def meta_gradient(self, weights: Any, memory: Any, adjoints: Sequence[Any]) -> Any:
         """Return the gradient by the weights of ``-sum_i <adjoints[i], controls[i + 1]>``.
 
-        Row i of the adjoints belongs to the control of i + 1 steps ago: the rollout ends at the
+        Entry i of the adjoints belongs to the control of i + 1 steps ago: the rollout ends at the
         loss whose gradient was observed last, and no control has met that one yet.
         """
         ...
 
 
 class LagMemory(NamedTuple):
-    """The last disturbances, in a ring: nothing is moved when a new one comes."""
+    """The last disturbances."""
 
-    rows: Float[Array, "slots d"]
+    rows: Any  # rings, every leaf is (slots, leaf.size)
     newest: Int[Array, ""]  # slot of the newest row
 
 
 class _Lags:
-    """What scalar and diagonal lags share: a ring of the last H + L disturbances.
+    """What scalar and diagonal lags share: rings of the last H + L disturbances."""
 
-    A ring of H + L - 1 would do if the oldest were overwritten only after the meta-gradient has
-    read it. But XLA copies an array that is read before it is written: the whole history.
-    """
-
-    def init_memory(self, size: int, history: int, rollout: int, dtype: DTypeLike) -> LagMemory:
-        """Return an empty ring: disturbances before the first are 0."""
-        rows = jnp.zeros((history + rollout, size), dtype)
+    def init_memory(
+        self, params: Any, history: int, rollout: int, dtype: DTypeLike | None
+    ) -> LagMemory:
+        """Return empty rings: disturbances before the first are 0."""
+        rows = make_rings(params, history + rollout, lambda leaf: dtype or wide_dtype(leaf))
         return LagMemory(rows, jnp.zeros((), jnp.int32))
 
-    def observe(self, memory: LagMemory, disturbance: Float[Array, " d"]) -> LagMemory:
+    def observe(self, memory: LagMemory, disturbance: Any) -> LagMemory:
         """Overwrite the oldest row."""
-        slot = jnp.remainder(memory.newest + 1, memory.rows.shape[0])
-        row = disturbance.astype(memory.rows.dtype)
-        return LagMemory(jax.lax.dynamic_update_index_in_dim(memory.rows, row, slot, 0), slot)
+        slot = jnp.remainder(memory.newest + 1, _slots(memory))
+        return LagMemory(write_rings(memory.rows, disturbance, slot), slot)
+
+
+def _slots(memory: LagMemory) -> int:
+    return jax.tree.leaves(memory.rows)[0].shape[0]
 
 
 def _ages(memory: LagMemory) -> Int[Array, " slots"]:
     """Return the age of the row in each slot, which is also the slot of each age."""
-    slots = memory.rows.shape[0]
+    slots = _slots(memory)
     return jnp.remainder(memory.newest - jnp.arange(slots, dtype=jnp.int32), slots)
 
 
@@ -102,7 +122,7 @@ class ScalarLags(_Lags):
     r"""The paper's controller: one number for each lag, :math:`u_t = \sum_h M_h w_{t-h}`.
 
     Costs H + L disturbances of memory while learning, H frozen. All controls of a rollout come
-    from one pass over them, and so does the meta-gradient: inner products with the adjoints.
+    from one pass over them, and the meta-gradient from L: inner products with the adjoints.
 
     Attributes:
         weights: M to start from, shape (H,), newest lag first; ``None`` for zeros.
@@ -111,76 +131,132 @@ class ScalarLags(_Lags):
     weights: Float[Array, " history"] | None = None
     family = "scalar_lags"
 
-    def init_weights(self, size: int, history: int) -> Float[Array, " history"]:
+    def init_weights(self, params: Any, history: int) -> Float[Array, " history"]:
         """Return M."""
+        del params
         return _initial(self.weights, (history,))
 
     def controls(
-        self, weights: Float[Array, " history"], memory: LagMemory, count: int
-    ) -> Float[Array, "count d"]:
+        self, weights: Float[Array, " history"], memory: LagMemory, count: int, like: Any
+    ) -> list[Any]:
         """Multiply the ring by M, brought into the order of its slots instead of the reverse."""
-        history = weights.shape[0]
-        lags = _ages(memory)[None] - jnp.arange(count, dtype=jnp.int32)[:, None]
-        inside = (lags >= 0) & (lags < history)
-        in_slots = jnp.where(inside, weights[jnp.clip(lags, 0, history - 1)], jnp.float32(0))
-        return jax.lax.dot(
-            in_slots, memory.rows, precision="highest", preferred_element_type=weights.dtype
-        )
+        in_slots = _in_slots(weights, memory, count)
+        spelled_out = count == 1 and in_slots.size * len(jax.tree.leaves(like)) <= _SPELLED_OUT
+        contract = _spelled_out if spelled_out else _contract
+        sums = jax.tree.map(lambda ring: contract(in_slots, ring), memory.rows)
+        return [
+            jax.tree.map(lambda s, x, i=i: s[i].reshape(x.shape), sums, like) for i in range(count)
+        ]
 
     def meta_gradient(
-        self,
-        weights: Float[Array, " history"],
-        memory: LagMemory,
-        adjoints: Float[Array, "count d"],
+        self, weights: Float[Array, " history"], memory: LagMemory, adjoints: Sequence[Any]
     ) -> Float[Array, " history"]:
         r"""Return :math:`-\sum_i \langle \lambda_i, w_{t-1-i-h} \rangle` for each h."""
-        history, count = weights.shape[0], adjoints.shape[0]
-        # (slots, d) @ (d, count): on XLA's CPU backend four times faster than the other way round.
-        products = jax.lax.dot(
-            memory.rows, adjoints.T, precision="highest", preferred_element_type=weights.dtype
-        )
-        by_age = products[_ages(memory)]
-        parts = (by_age[i : i + history, i - 1] for i in range(1, count + 1))
-        return -functools.reduce(jnp.add, parts)
+        history, ages = weights.shape[0], _ages(memory)
+        parts = []
+        for i, adjoint in enumerate(adjoints, start=1):
+            by_leaf = jax.tree.map(_inner_products, memory.rows, adjoint)
+            products = functools.reduce(jnp.add, jax.tree.leaves(by_leaf))
+            parts.append(products[ages][i : i + history])
+        return -functools.reduce(jnp.add, parts).astype(weights.dtype)
+
+
+def _in_slots(
+    weights: Float[Array, " history"], memory: LagMemory, count: int
+) -> Float[Array, "count slots"]:
+    """Return what multiplies the row in each slot in the control of i steps ago, for i < count."""
+    history = weights.shape[0]
+    lags = _ages(memory)[None] - jnp.arange(count, dtype=jnp.int32)[:, None]
+    inside = (lags >= 0) & (lags < history)
+    return jnp.where(inside, weights[jnp.clip(lags, 0, history - 1)], jnp.zeros((), weights.dtype))
+
+
+def _spelled_out(
+    in_slots: Float[Array, "1 slots"], ring: Float[Array, "slots size"]
+) -> Float[Array, "1 size"]:
+    """Return the weighted sum of the rows, term by term."""
+    terms = (m * row for m, row in zip(in_slots[0], ring, strict=True))
+    return functools.reduce(jnp.add, terms)[None]
+
+
+def _contract(
+    in_slots: Float[Array, "count slots"], ring: Float[Array, "slots size"]
+) -> Float[Array, "count size"]:
+    """Return the weighted sums of the rows."""
+    dtype = jnp.promote_types(in_slots.dtype, ring.dtype)
+    return jax.lax.dot(in_slots, ring, precision="highest", preferred_element_type=dtype)
+
+
+def _inner_products(ring: Float[Array, "slots size"], leaf: Array) -> Float[Array, " slots"]:
+    """Return the inner product of a leaf with every row."""
+    # (slots, size) @ (size,): with the leaf in front XLA's CPU backend takes four times as long.
+    return jax.lax.dot(ring, leaf.ravel(), precision="highest", preferred_element_type=leaf.dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DiagonalLags(_Lags):
-    r"""One vector for each lag: :math:`u_t = \sum_h M_h \odot w_{t-h}`.
+    r"""One number for each lag and parameter: :math:`u_t = \sum_h M_h \odot w_{t-h}`.
 
     Costs the memory of :class:`ScalarLags` and H parameter-sized weights, with as much again for
     each moment of the meta-optimizer.
 
     Attributes:
-        weights: M to start from, shape (H, d), newest lag first; ``None`` for zeros.
+        weights: M to start from, a tree of leaves (H, *leaf.shape), newest lag first, or one array
+            (H, d) with the leaves one after another; ``None`` for zeros.
     """
 
-    weights: Float[Array, "history d"] | None = None
+    weights: Any = None
     family = "diagonal_lags"
 
-    def init_weights(self, size: int, history: int) -> Float[Array, "history d"]:
-        """Return M."""
-        return _initial(self.weights, (history, size))
+    def init_weights(self, params: Any, history: int) -> Any:
+        """Return M, a tree of leaves (H, *leaf.shape)."""
+        shapes = [(history, *leaf.shape) for leaf in jax.tree.leaves(params)]
+        sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+        structure = jax.tree.structure(params)
+        given = self.weights
+        if given is not None and jax.tree.structure(given) != structure:
+            given = _initial(given, (history, sum(sizes)))
+            ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+            parts = [given[:, end - size : end] for end, size in zip(ends, sizes, strict=True)]
+            return jax.tree.unflatten(
+                structure, [part.reshape(s) for part, s in zip(parts, shapes, strict=True)]
+            )
+        leaves = [None] * len(shapes) if given is None else jax.tree.leaves(given)
+        return jax.tree.unflatten(structure, list(map(_initial, leaves, shapes)))
 
-    def controls(
-        self, weights: Float[Array, "history d"], memory: LagMemory, count: int
-    ) -> Float[Array, "count d"]:
+    def controls(self, weights: Any, memory: LagMemory, count: int, like: Any) -> list[Any]:
         """Return the sums of products, newest first."""
-        history = weights.shape[0]
-        past = memory.rows[_ages(memory)].astype(weights.dtype)
-        return jnp.stack([jnp.sum(weights * past[i : i + history], 0) for i in range(count)])
+        del like
+        history = _history(weights)
+        past = _by_age(memory, weights)
+        return [
+            jax.tree.map(lambda m, w, i=i: jnp.sum(m * w[i : i + history], 0), weights, past)
+            for i in range(count)
+        ]
 
-    def meta_gradient(
-        self,
-        weights: Float[Array, "history d"],
-        memory: LagMemory,
-        adjoints: Float[Array, "count d"],
-    ) -> Float[Array, "history d"]:
+    def meta_gradient(self, weights: Any, memory: LagMemory, adjoints: Sequence[Any]) -> Any:
         r"""Return :math:`-\sum_i \lambda_i \odot w_{t-1-i-h}` for each h."""
-        history, count = weights.shape[0], adjoints.shape[0]
-        past = memory.rows[_ages(memory)].astype(weights.dtype)
-        parts = (adjoints[i - 1][None] * past[i : i + history] for i in range(1, count + 1))
-        return -functools.reduce(jnp.add, parts)
+        history = _history(weights)
+        past = _by_age(memory, weights)
+        parts = [
+            jax.tree.map(lambda a, w, i=i: a[None] * w[i : i + history], adjoint, past)
+            for i, adjoint in enumerate(adjoints, start=1)
+        ]
+        return jax.tree.map(lambda *leaves: -functools.reduce(jnp.add, leaves), *parts)
+
+
+def _history(weights: Any) -> int:
+    return jax.tree.leaves(weights)[0].shape[0]
+
+
+def _by_age(memory: LagMemory, weights: Any) -> Any:
+    """Return the rows from the newest to the oldest, leaves (slots, *leaf.shape)."""
+    ages = _ages(memory)
+    return jax.tree.map(
+        lambda ring, m: ring[ages].astype(wide_dtype(ring)).reshape(-1, *m.shape[1:]),
+        memory.rows,
+        weights,
+    )
 
 
 FAMILIES: dict[str, type] = {kind.family: kind for kind in (ScalarLags, DiagonalLags)}

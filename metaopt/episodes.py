@@ -30,10 +30,9 @@ def start_episode(state: Any, params: Any) -> Any:
         if not isinstance(part, MetaOptimizerState):
             return part
         found += 1
-        if part.start is not None and part.start.size != size:
-            raise ValueError(
-                f"`params` have {size} numbers, the state was made for {part.start.size}."
-            )
+        made_for = sum(leaf.size for leaf in jax.tree.leaves(part.start))
+        if part.start is not None and made_for != size:
+            raise ValueError(f"`params` have {size} numbers, the state was made for {made_for}.")
         return jax.tree.map(jnp.zeros_like, part)._replace(
             weights=part.weights, meta_state=part.meta_state
         )

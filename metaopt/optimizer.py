@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, DTypeLike, Float, Int, PyTree
+from jaxtyping import Array, DTypeLike, Int, PyTree
 
 from metaopt.controllers import Controller, ScalarLags
-from metaopt.flattening import Flattener
+from metaopt.precision import narrow, wide_dtype, widen
+from metaopt.rings import make_rings, read_rings, write_rings
 from metaopt.rollout import rollout_adjoints
 
 ValueFn = Callable[[Any, Any], Any]
@@ -35,10 +36,10 @@ class MetaOptimizerState(NamedTuple):
     memory: PyTree  # the controller's: what it keeps of past disturbances
     disturbance: PyTree  # state of the disturbance's transformation, or None
     meta_state: PyTree  # state of O
-    start: Float[Array, " d"] | None  # y_1 of the next rollout
-    controls: Float[Array, "rollout-1 d"] | None  # of the next rollout, newest first
-    bases: Float[Array, "rollout-1 d"] | None  # b_t, b_{t-1}, .., newest first
-    data: PyTree  # last L data, a ring along the first axis; None where nothing is recorded
+    start: PyTree  # y_1 of the next rollout
+    controls: tuple[PyTree, ...] | None  # L - 1, of the next rollout, newest first
+    bases: PyTree  # rings of the last L base points, b_t in slot t mod L
+    data: PyTree  # rings of the last L data, likewise; None where nothing is recorded
 
 
 def meta_optimizer(
@@ -65,7 +66,7 @@ def meta_optimizer(
     is given: ``update(grads, state, params, datum=datum)``. The gradients must be those of
     ``value_fn``; transform them through ``disturbance``, not before.
 
-    Costs 3 L - 1 gradient evaluations a step while learning, 1 frozen. The state holds H + 3 L - 1
+    Costs 3 L - 1 gradient evaluations a step while learning, 1 frozen. The state holds H + 3 L
     parameter-sized arrays and L recorded data while learning, H and none frozen (and, with
     :class:`~metaopt.controllers.DiagonalLags`, M itself and the state of O). Jit with
     ``donate_argnums`` on the state, or XLA copies the history at every step.
@@ -160,11 +161,9 @@ class _Rule(NamedTuple):
     history_dtype: DTypeLike | None
 
     def init(self, params: optax.Params) -> MetaOptimizerState:
-        flat = Flattener(params)
-        weights = self.controller.init_weights(flat.size, self.history)
-        dtype = flat.dtype if self.history_dtype is None else self.history_dtype
+        weights = self.controller.init_weights(params, self.history)
         rollout = self.rollout if self.learn else 0
-        memory = self.controller.init_memory(flat.size, self.history, rollout, dtype)
+        memory = self.controller.init_memory(params, self.history, rollout, self.history_dtype)
         state = MetaOptimizerState(
             count=jnp.zeros((), jnp.int32),
             weights=weights,
@@ -178,15 +177,12 @@ class _Rule(NamedTuple):
         )
         if not self.learn:
             return state
-        rows = (self.rollout - 1, flat.size)
         return state._replace(
             meta_state=self.outer.init(weights),
-            start=jnp.zeros(flat.size, flat.dtype),
-            controls=jnp.zeros(rows, flat.dtype),
-            bases=jnp.zeros(rows, flat.dtype),
-            data=jax.tree.map(
-                lambda leaf: jnp.zeros((self.rollout, *leaf.shape), leaf.dtype), self.example
-            ),
+            start=_zeros(params),
+            controls=tuple(_zeros(params) for _ in range(self.rollout - 1)),
+            bases=make_rings(params, self.rollout, wide_dtype),
+            data=make_rings(self.example, self.rollout),
         )
 
     def update(
@@ -200,22 +196,27 @@ class _Rule(NamedTuple):
     ) -> tuple[optax.Updates, MetaOptimizerState]:
         del extra_args
         self._check(params, datum)
-        flat = Flattener(updates)
-        slope = flat.flatten(updates)
-        step = -self._rate(state.count) * slope  # the base step, without the decay
-        if self.weight_decay:
-            step = step - self.weight_decay * flat.flatten(params)
-        disturbance, disturbance_state = self._disturb(updates, slope, flat, state, params)
+        slope = widen(updates)
+        point = None if params is None else widen(params)
+        step = self._base_step(slope, point, state.count)
+        disturbance, disturbance_state = self._disturb(slope, state, params)
         memory = self.controller.observe(state.memory, disturbance)
         state = state._replace(memory=memory, disturbance=disturbance_state)
         if self.learn:
-            state = self._learn(self._record(state, datum), flat, datum)
-        rows = self.rollout if self.learn else 1
-        controls = self.controller.controls(state.weights, memory, rows).astype(flat.dtype)
+            state = self._learn(self._record(state, datum), params, datum)
+        count = self.rollout if self.learn else 1
+        controls = self.controller.controls(state.weights, memory, count, slope)
         if self.learn:
-            base = flat.flatten(params) + step
-            state = _prepare_rollout(state, base, controls)
-        return flat.unflatten(step - controls[0]), state._replace(count=state.count + 1)
+            state = self._prepare_rollout(state, jax.tree.map(jnp.add, point, step), controls)
+        step = jax.tree.map(jnp.subtract, step, controls[0])
+        return narrow(step, updates), state._replace(count=state.count + 1)
+
+    def _base_step(self, slope: Any, point: Any, count: Any) -> Any:
+        """Return ``-eta g - delta x``."""
+        rate = self._rate(count)
+        if not self.weight_decay:
+            return jax.tree.map(lambda g: -rate * g, slope)
+        return jax.tree.map(lambda g, x: -rate * g - self.weight_decay * x, slope, point)
 
     def _check(self, params: optax.Params | None, datum: Any) -> None:
         if params is None and (self.learn or self.weight_decay):
@@ -246,34 +247,31 @@ class _Rule(NamedTuple):
 
     def _disturb(
         self,
-        updates: optax.Updates,
-        slope: Float[Array, " d"],
-        flat: Flattener,
+        slope: Any,
         state: MetaOptimizerState,
         params: optax.Params | None,
-    ) -> tuple[Float[Array, " d"], Any]:
+    ) -> tuple[Any, Any]:
         """Return the disturbance and the new state of its transformation."""
         if self.disturbance is None:
             return slope, None
         # An episode restarts by setting the count to 0: only here is the transformation known.
-        fresh = self.disturbance.init(updates if params is None else params)
+        fresh = self.disturbance.init(slope if params is None else params)
         before = jax.tree.map(
             lambda new, old: jnp.where(state.count == 0, new, old), fresh, state.disturbance
         )
-        disturbance, after = self.disturbance.update(updates, before, params)
-        return flat.flatten(disturbance), after
+        return self.disturbance.update(slope, before, params)
 
-    def _learn(self, state: MetaOptimizerState, flat: Flattener, datum: Any) -> MetaOptimizerState:
+    def _learn(self, state: MetaOptimizerState, params: Any, datum: Any) -> MetaOptimizerState:
         """Update M by the rollout that ends at this step, once there is enough of a past."""
         first = self.history + self.rollout - 1  # t >= H + L, with t = count + 1
         since = state.count - first
         due = (since >= 0) & (jnp.remainder(since, self.meta_every) == 0)
 
-        def gradient(point: Float[Array, " d"], datum: Any) -> Float[Array, " d"]:
+        def gradient(point: Any, datum: Any) -> Any:
             assert self.value_fn is not None
-            return flat.flatten(jax.grad(self.value_fn)(flat.unflatten(point), datum))
+            return widen(jax.grad(self.value_fn)(narrow(point, params), datum))
 
-        def replay() -> Float[Array, "rollout d"]:
+        def replay() -> list[Any]:
             assert state.start is not None and state.controls is not None
             lags = range(self.rollout - 1, 0, -1)  # steps ago, oldest first
             return rollout_adjoints(
@@ -287,9 +285,7 @@ class _Rule(NamedTuple):
 
         # Only the replay is skipped when nothing is due. The history stays outside the conditional:
         # inside, XLA copies all of it.
-        adjoints = jax.lax.cond(
-            due, replay, lambda: jnp.zeros((self.rollout, flat.size), flat.dtype)
-        )
+        adjoints = jax.lax.cond(due, replay, lambda: [_zeros(params)] * self.rollout)
         slope = self.controller.meta_gradient(state.weights, state.memory, adjoints)
         updates, meta_state = self.outer.update(slope, state.meta_state, state.weights)
         learned = optax.apply_updates(state.weights, updates), meta_state
@@ -302,26 +298,24 @@ class _Rule(NamedTuple):
         """Return the datum of ``lag`` steps ago."""
         if state.data is None:
             return datum
-        slot = jnp.remainder(state.count - lag, self.rollout)
-        return jax.tree.map(
-            lambda ring: jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False), state.data
-        )
+        return read_rings(state.data, jnp.remainder(state.count - lag, self.rollout), datum)
 
     def _record(self, state: MetaOptimizerState, datum: Any) -> MetaOptimizerState:
-        """Overwrite the oldest datum; before any is read, or XLA copies them all."""
+        """Overwrite the oldest datum."""
+        if state.data is None:
+            return state
         slot = jnp.remainder(state.count, self.rollout)
-        data = jax.tree.map(
-            lambda ring, leaf: jax.lax.dynamic_update_index_in_dim(ring, leaf, slot, 0),
-            state.data,
-            None if state.data is None else datum,
-        )
-        return state._replace(data=data)
+        return state._replace(data=write_rings(state.data, datum, slot))
+
+    def _prepare_rollout(
+        self, state: MetaOptimizerState, base: Any, controls: list[Any]
+    ) -> MetaOptimizerState:
+        """Keep what the rollout at the next step will start from: ``y_1 = b - u`` of L - 1 ago."""
+        slot, oldest = (jnp.remainder(state.count + i, self.rollout) for i in (0, 1))
+        bases = write_rings(state.bases, base, slot)
+        start = jax.tree.map(jnp.subtract, read_rings(bases, oldest, base), controls[-1])
+        return state._replace(start=start, controls=tuple(controls[:-1]), bases=bases)
 
 
-def _prepare_rollout(
-    state: MetaOptimizerState, base: Float[Array, " d"], controls: Float[Array, "rollout d"]
-) -> MetaOptimizerState:
-    """Keep what the rollout at the next step will start from."""
-    assert state.bases is not None
-    bases = jnp.concatenate([base[None], state.bases])
-    return state._replace(start=bases[-1] - controls[-1], controls=controls[:-1], bases=bases[:-1])
+def _zeros(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, wide_dtype(leaf)), params)

@@ -27,21 +27,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-Gradient = Callable[[Float[Array, " d"], Any], Float[Array, " d"]]
+Gradient = Callable[[Any, Any], Any]
 
 
 def rollout_adjoints(
     gradient: Gradient,
-    start: Float[Array, " d"],
-    controls: Sequence[Float[Array, " d"]],
+    start: Any,
+    controls: Sequence[Any],
     data: Sequence[Any],
     learning_rates: Sequence[Any],
     weight_decay: float,
-) -> Float[Array, "rollout d"]:
-    """Replay from ``y_1`` and return the adjoints, newest first: row i belongs to i steps ago.
+) -> list[Any]:
+    """Replay from ``y_1`` and return the adjoints, newest first: entry i belongs to i steps ago.
+
+    Points, controls and adjoints are trees shaped like the parameters.
 
     Args:
         gradient: ``gradient(y, datum)``, the gradient of the loss.
@@ -59,10 +59,15 @@ def rollout_adjoints(
     for control, datum, rate in zip(controls, data[:-1], learning_rates, strict=True):
         # The gradient's own linearisation is the Hessian: symmetric, so forward mode will do.
         slope, hessian = jax.linearize(lambda y, datum=datum: gradient(y, datum), point)
-        point = decay * point - rate * slope - control
+        point = jax.tree.map(
+            lambda y, g, u, rate=rate: decay * y - rate * g - u, point, slope, control
+        )
         pullbacks.append((hessian, rate))
     adjoints = [gradient(point, data[-1])]
     for hessian, rate in reversed(pullbacks):
-        adjoint = adjoints[-1]
-        adjoints.append(decay * adjoint - rate * hessian(adjoint))
-    return jnp.stack(adjoints)
+        adjoints.append(
+            jax.tree.map(
+                lambda a, c, rate=rate: decay * a - rate * c, adjoints[-1], hessian(adjoints[-1])
+            )
+        )
+    return adjoints

@@ -7,6 +7,8 @@ import numpy as np
 from metaopt.bench.spec import LossType
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
+# Made for ReLU. With LeCun's, the paper's setting on MNIST stalls for some seeds: 4.6e-4 after 16
+# episodes where the others reach 9e-5 (measured).
 _HE = nn.initializers.he_normal()
 _SPLIT_SEED = 0  # the splits are part of the problem, not of a run
 

@@ -79,8 +79,14 @@ def run(tx, value_fn, start, data, state=None):
     for datum in data:
         x, state = step(x, state, datum)
         iterates.append(x)
-        weights.append(state.weights)
+        weights.append(as_one_array(state.weights))
     return SimpleNamespace(iterates=iterates, weights=np.array(weights), state=state)
+
+
+def as_one_array(weights):
+    """Return M, (H,) or, of diagonal lags, (H, d) with the leaves one after another."""
+    leaves = jax.tree.leaves(weights)
+    return np.concatenate([np.asarray(w).reshape(len(w), -1) for w in leaves], 1).squeeze()
 
 
 @pytest.fixture

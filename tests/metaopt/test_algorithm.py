@@ -227,7 +227,7 @@ def test_the_meta_gradient_vanishes_at_the_best_filter_of_a_one_step_quadratic()
     gradient = A * x
     best = jnp.sum(x * A * gradient) / jnp.sum(gradient * A * gradient)
     controller = ScalarLags()
-    memory = controller.observe(controller.init_memory(2, 1, 1, jnp.float32), gradient)
+    memory = controller.observe(controller.init_memory(x, 1, 1, jnp.float32), gradient)
     memory = controller.observe(memory, jnp.full(2, 9.0))  # at the end point: met by no control
 
     adjoints = rollout_adjoints(lambda y, a: a * y, x - best * gradient, [], [A], [], 0.0)

@@ -4,9 +4,10 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from metaopt import DiagonalLags, ScalarLags, load_controller, save_controller
+from metaopt import DiagonalLags, ScalarLags, load_controller, meta_optimizer, save_controller
 
 WEIGHTS = jnp.array([0.1, -1e-30, 3.3333333], jnp.float32)
 
@@ -60,3 +61,26 @@ def test_what_is_no_controller_is_refused(content, tmp_path):
 
     with pytest.raises(ValueError, match="not a controller file"):
         load_controller(path)
+
+
+@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags])
+def test_a_learned_controller_is_deployed_from_its_file_as_from_its_state(
+    kind, mlp, train, tmp_path
+):
+    learner = meta_optimizer(
+        mlp.loss, 0.3, example=mlp.data[0], history=4, controller=kind(),
+        meta_optimizer=optax.adam(1e-2),
+    )  # fmt: skip
+    learned = kind(train(learner, mlp.loss, mlp.params, mlp.data).state.weights)
+    save_controller(tmp_path / "c.json", learned)
+
+    runs = [
+        train(
+            meta_optimizer(None, 0.3, history=4, controller=controller, learn=False),
+            mlp.loss, mlp.params, mlp.data,
+        )
+        for controller in (learned, load_controller(tmp_path / "c.json"))
+    ]  # fmt: skip
+
+    np.testing.assert_array_equal(*(mlp.ravel(run.iterates[-1]) for run in runs))
+    assert json.loads((tmp_path / "c.json").read_text())["shape"][0] == 4

@@ -1,0 +1,25 @@
+"""One dtype policy for parameter-like trees.
+
+Histories, iterates and adjoints are float32 where the parameters are narrower, whatever the
+parameters' own dtypes; what goes back is cast to those.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def widen(tree: Any) -> Any:
+    """Return ``tree`` with leaves of float32 at least."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, wide_dtype(leaf)), tree)
+
+
+def narrow(tree: Any, like: Any) -> Any:
+    """Return ``tree`` with the dtypes of the leaves of ``like``."""
+    return jax.tree.map(lambda leaf, other: leaf.astype(jnp.result_type(other)), tree, like)
+
+
+def wide_dtype(leaf: Any) -> Any:
+    """Return the dtype that :func:`widen` gives ``leaf``."""
+    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
