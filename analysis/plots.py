@@ -22,7 +22,8 @@ from analysis.reading import Logs
 from analysis.scoring import Scores
 from analysis.tables import plain, unit_name
 
-_DASHES = ["-", "--", "-.", ":"]
+_DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1))]
+_AS_IT_IS = {"parse_math": False}  # a stranger's name may hold a dollar sign
 _COLOURS = 8
 _VIEWS: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
 _DEPLOYED = "#0173b2"
@@ -81,7 +82,7 @@ def style(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         name: {
             "color": colours[index % _COLOURS],
             "linestyle": _DASHES[(index // _COLOURS + index) % len(_DASHES)],
-            "linewidth": 3.2 - 1.8 * index / last,
+            "linewidth": 3.4 - 1.6 * index / last,
         }
         for index, name in enumerate(sorted(contenders))
     }
@@ -93,7 +94,7 @@ def _figure(path: Path, lines: int = 0) -> Iterator[tuple[Any, Any]]:
     with (
         warnings.catch_warnings(),
         sns.axes_style("whitegrid"),
-        plt.rc_context({"font.size": 10, "axes.titlesize": 11, "text.parse_math": False}),
+        plt.rc_context({"font.size": 10, "axes.titlesize": 11}),
     ):
         # A stranger's name may have letters that the font lacks: boxes will do.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -108,9 +109,11 @@ def _figure(path: Path, lines: int = 0) -> Iterator[tuple[Any, Any]]:
 def _legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> None:
     # Explicit handles: matplotlib leaves out labels that begin with an underscore.
     labels = [plain(name) if not name.startswith("_") else f" {plain(name)}" for name in names]
-    figure.legend(
+    legend = figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
     )
+    for text in legend.get_texts():
+        text.set(**_AS_IT_IS)
 
 
 def _columns(names: list[str]) -> int:
@@ -152,9 +155,10 @@ def _plot_anytime(logs: Logs, scores: Scores, workload: str, path: Path) -> bool
             colour = styles[name]["color"]
             axis.fill_between(band.x, band.low, band.high, color=colour, alpha=0.1, lw=0)
         handles.append(axis.axhline(record.target.value, color="0.25", linewidth=1))
-        axis.set(title=plain(workload), xscale="log")
+        axis.set_title(plain(workload), **_AS_IT_IS)
+        axis.set_xscale("log")
         axis.set_xlabel(f"budget spent by the study, {unit_name(record.budget.currency)}")
-        axis.set_ylabel(f"best {plain(record.target.metric)}")
+        axis.set_ylabel(f"best {plain(record.target.metric)}", **_AS_IT_IS)
         if "loss" in record.target.metric and min(b.low.min() for b in bands.values() if b) > 0:
             axis.set_yscale("log")
         _legend(figure, [*names, "target"], handles, _columns([*names, "target"]))
@@ -179,7 +183,8 @@ def _plot_episodes(logs: Logs, contender: str, workload: str, path: Path) -> Non
                 )  # fmt: skip
                 positive = positive or bool((episode.loss > 0).any())
                 phases.setdefault(episode.phase, Line2D([], [], color=colour, linewidth=2))
-        axis.set(title=f"{plain(contender)} on {plain(workload)}", ylabel="training loss")
+        axis.set_title(f"{plain(contender)} on {plain(workload)}", **_AS_IT_IS)
+        axis.set_ylabel("training loss")
         axis.set_xlabel(f"budget spent by the run, {unit_name(record.budget.currency)}")
         if positive:
             axis.set_yscale("log")

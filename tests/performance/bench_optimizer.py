@@ -5,7 +5,8 @@
 Batch 512, history 32, rollout 2, on this machine's default device; random data of MNIST's shape
 (the cost does not depend on it). All steps are jitted with their state donated, and take turns in
 one process, so that what disturbs one disturbs all. ``floor`` is the arithmetic of a learning step
-and nothing else: the training gradient and the gradient through a two-step rollout, unstored.
+and nothing else: the training gradient and the gradient through a two-step rollout, unstored. The
+rows "without" leave out one part of a learning step, which shows what it costs.
 """
 
 import argparse
@@ -41,6 +42,26 @@ def make_problem() -> tuple[Any, Callable, Any]:
     return model.init(keys[2], batch["inputs"])["params"], loss, batch
 
 
+class WithoutControls(ScalarLags):
+    """Never reads the history to make a control."""
+
+    def controls(self, weights: Any, memory: Any, count: int, like: Any) -> list[Any]:
+        """Return something that depends on the weights."""
+        return [jax.tree.map(lambda x: jnp.full_like(x, weights[i]), like) for i in range(count)]
+
+
+class WithoutInnerProducts(ScalarLags):
+    """Never reads the history to make a meta-gradient."""
+
+    def meta_gradient(self, weights: Any, memory: Any, adjoints: Any) -> Any:
+        """Return something that depends on the adjoints."""
+        return 1e-9 * sum(leaf.sum() for leaf in jax.tree.leaves(adjoints)) + weights
+
+
+class WithoutReading(WithoutControls, WithoutInnerProducts):
+    """Writes the history and never reads it."""
+
+
 def make_steps(history: int, rollout: int) -> dict[str, tuple[Callable, Any]]:
     """Return by name a donating step ``carry -> carry`` and its first carry."""
     params, loss, batch = make_problem()
@@ -68,6 +89,9 @@ def make_steps(history: int, rollout: int) -> dict[str, tuple[Callable, Any]]:
     add("frozen, scalar", learning(ScalarLags(jnp.full(history, 1e-4)), learn=False))
     add("learning, scalar", learning(ScalarLags(), example=batch))
     add("learning, scalar, fixed batch", learning(ScalarLags(), fixed=True))
+    add("  without inner products", learning(WithoutInnerProducts(), fixed=True))
+    add("  without controls", learning(WithoutControls(), fixed=True))
+    add("  without either", learning(WithoutReading(), fixed=True))
     add("learning, diagonal", learning(DiagonalLags(), example=batch))
 
     def floor(carry: Any, batch: Any) -> Any:
