@@ -47,7 +47,9 @@ class WithoutControls(ScalarLags):
 
     def controls(self, weights: Any, memory: Any, count: int, like: Any) -> list[Any]:
         """Return something that depends on the weights."""
-        return [jax.tree.map(lambda x: jnp.full_like(x, weights[i]), like) for i in range(count)]
+        return [
+            jax.tree.map(lambda x, i=i: jnp.full_like(x, weights[i]), like) for i in range(count)
+        ]
 
 
 class WithoutInnerProducts(ScalarLags):
