@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metaopt.controller_files import load_controller, save_controller
-    from metaopt.controllers import Controller, DiagonalLags, ScalarLags
+    from metaopt.controllers import Controller, DiagonalLags, FullLags, ScalarLags
     from metaopt.episodes import start_episode
     from metaopt.optimizer import MetaOptimizerState, meta_optimizer
 
 __all__ = [
     "Controller",
     "DiagonalLags",
+    "FullLags",
     "MetaOptimizerState",
     "ScalarLags",
     "load_controller",
@@ -28,6 +29,7 @@ __all__ = [
 _HOMES = {
     "Controller": "controllers",
     "DiagonalLags": "controllers",
+    "FullLags": "controllers",
     "MetaOptimizerState": "optimizer",
     "ScalarLags": "controllers",
     "load_controller": "controller_files",

@@ -17,6 +17,7 @@ knows how the past is kept, as H gradients or as averages of them.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -92,7 +93,7 @@ class LagMemory(NamedTuple):
 
 
 class _Lags:
-    """What scalar and diagonal lags share: rings of the last H + L disturbances."""
+    """What the families of lags share: rings of the last H + L disturbances."""
 
     def init_memory(
         self, params: Any, history: int, rollout: int, dtype: DTypeLike | None
@@ -259,7 +260,83 @@ def _by_age(memory: LagMemory, weights: Any) -> Any:
     )
 
 
-FAMILIES: dict[str, type] = {kind.family: kind for kind in (ScalarLags, DiagonalLags)}
+@dataclasses.dataclass(frozen=True, eq=False)
+class FullLags(_Lags):
+    r"""One matrix for each lag: :math:`u_t = \sum_h M_h w_{t-h}`, the paper's Algorithm 1.
+
+    Costs H d^2 numbers of weights, with as much again for each moment of the meta-optimizer: for
+    small problems only. Parameters and disturbances are vectors here, leaves one after another.
+
+    Attributes:
+        weights: M to start from, shape (H, d, d), newest lag first; ``None`` for zeros.
+        limit_bytes: ``init`` refuses weights larger than this.
+    """
+
+    weights: Float[Array, "history d d"] | None = None
+    limit_bytes: int = 2**30
+    family = "full_lags"
+
+    def init_weights(self, params: Any, history: int) -> Float[Array, "history d d"]:
+        """Return M.
+
+        Raises:
+            ValueError: M would be larger than the limit; says how large.
+        """
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        needed = 4 * history * size**2
+        if needed > self.limit_bytes:
+            raise ValueError(
+                f"`controller` needs {history} matrices of {size:,} x {size:,}: "
+                f"{needed / 2**30:,.1f} GiB, above its limit of {self.limit_bytes / 2**30:g} GiB "
+                "(FullLags(limit_bytes=...)). Scalar or diagonal lags need no matrices."
+            )
+        return _initial(self.weights, (history, size, size))
+
+    def controls(
+        self, weights: Float[Array, "history d d"], memory: LagMemory, count: int, like: Any
+    ) -> list[Any]:
+        """Return the sums of products, newest first."""
+        history, past = weights.shape[0], _vectors_by_age(memory)
+        sums = [
+            jnp.einsum("hij,hj->i", weights, past[i : i + history], precision="highest")
+            for i in range(count)
+        ]
+        return [_as_tree(vector, like) for vector in sums]
+
+    def meta_gradient(
+        self, weights: Float[Array, "history d d"], memory: LagMemory, adjoints: Sequence[Any]
+    ) -> Float[Array, "history d d"]:
+        r"""Return :math:`-\sum_i \lambda_i w_{t-1-i-h}^\top` for each h."""
+        history, past = weights.shape[0], _vectors_by_age(memory)
+        parts = [
+            jnp.einsum("i,hj->hij", _as_vector(adjoint), past[i : i + history])
+            for i, adjoint in enumerate(adjoints, start=1)
+        ]
+        return -functools.reduce(jnp.add, parts).astype(weights.dtype)
+
+
+def _vectors_by_age(memory: LagMemory) -> Float[Array, "slots d"]:
+    """Return the rows from the newest to the oldest, leaves one after another."""
+    rings = jax.tree.leaves(memory.rows)
+    return jnp.concatenate([r.astype(wide_dtype(r)) for r in rings], axis=1)[_ages(memory)]
+
+
+def _as_vector(tree: Any) -> Float[Array, " d"]:
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def _as_tree(vector: Float[Array, " d"], like: Any) -> Any:
+    """Return a vector of leaves one after another as a tree shaped like ``like``."""
+    leaves, structure = jax.tree.flatten(like)
+    ends = list(itertools.accumulate(leaf.size for leaf in leaves))
+    parts = [
+        vector[end - leaf.size : end].reshape(leaf.shape)
+        for end, leaf in zip(ends, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, parts)
+
+
+FAMILIES: dict[str, type] = {kind.family: kind for kind in (ScalarLags, DiagonalLags, FullLags)}
 
 
 def _initial(weights: Array | None, shape: tuple[int, ...]) -> Array:

@@ -11,7 +11,7 @@ import pytest
 
 def transcription(
     value_fn, start, data, *, rate, history, rollout, decay, outer, weights=None, meta_state=None,
-    disturbance=None, diagonal=False, learn=True,
+    disturbance=None, kind="scalar_lags", learn=True,
 ):  # fmt: skip
     """Run one episode of Algorithm 7 with lists and loops; return iterates and all M's.
 
@@ -19,7 +19,9 @@ def transcription(
     """
     x, losses, controls_seen, gradients = [None, start], [None], [None], [None]
     if weights is None:
-        weights = jnp.zeros((history, start.size) if diagonal else (history,))
+        d = start.size
+        shapes = {"scalar_lags": (), "diagonal_lags": (d,), "full_lags": (d, d)}
+        weights = jnp.zeros((history, *shapes[kind]))
     meta_state = outer.init(weights) if meta_state is None else meta_state
     dist_state = None if disturbance is None else disturbance.init(start)
     all_weights = []
@@ -28,7 +30,8 @@ def transcription(
         total = jnp.zeros_like(start)
         for h in range(1, history + 1):
             if t - h + 1 >= 1:
-                total = total + weights[h - 1] * controls_seen[t - h + 1]
+                times = jnp.matmul if weights.ndim == 3 else jnp.multiply
+                total = total + times(weights[h - 1], controls_seen[t - h + 1])
         return total
 
     for t, datum in enumerate(data, start=1):
@@ -84,9 +87,11 @@ def run(tx, value_fn, start, data, state=None):
 
 
 def as_one_array(weights):
-    """Return M, (H,) or, of diagonal lags, (H, d) with the leaves one after another."""
+    """Return M, (H,), (H, d, d) or, of diagonal lags, (H, d): the leaves one after another."""
     leaves = jax.tree.leaves(weights)
-    return np.concatenate([np.asarray(w).reshape(len(w), -1) for w in leaves], 1).squeeze()
+    if len(leaves) == 1:
+        return np.asarray(leaves[0])
+    return np.concatenate([np.asarray(w).reshape(len(w), -1) for w in leaves], 1)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import DiagonalLags, ScalarLags, meta_optimizer, start_episode
+from metaopt import DiagonalLags, FullLags, ScalarLags, meta_optimizer, start_episode
 from metaopt.rollout import rollout_adjoints
 
 A = jnp.array([1.0, 5.0])
@@ -97,19 +97,19 @@ def test_the_meta_gradient_is_that_of_finite_differences(train, transcribe):
 
 
 @pytest.mark.parametrize("rollout", [1, 2, 3, 4])
-@pytest.mark.parametrize("diagonal", [False, True], ids=["scalar", "diagonal"])
-def test_whole_runs_are_those_of_the_transcription(mlp, train, transcribe, rollout, diagonal):
+@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags])
+def test_whole_runs_are_those_of_the_transcription(mlp, train, transcribe, rollout, kind):
     options = {"history": 5, "rollout": rollout}
     outer = optax.adam(1e-2)
     tx = meta_optimizer(
         mlp.loss, 0.3, example=mlp.data[0], meta_optimizer=outer, weight_decay=0.02,
-        controller=DiagonalLags() if diagonal else ScalarLags(), **options,
+        controller=kind(), **options,
     )  # fmt: skip
 
     ours = train(tx, mlp.loss, mlp.params, mlp.data)
     theirs = transcribe(
         mlp.flat_loss, mlp.vector, mlp.data, rate=lambda t: 0.3, decay=0.02, outer=outer,
-        diagonal=diagonal, **options,
+        kind=kind.family, **options,
     )  # fmt: skip
 
     assert np.abs(theirs.weights[-1]).max() > 1e-2
@@ -119,21 +119,21 @@ def test_whole_runs_are_those_of_the_transcription(mlp, train, transcribe, rollo
 
 
 @pytest.mark.parametrize("rollout", [1, 2, 3])
-@pytest.mark.parametrize("diagonal", [False, True], ids=["scalar", "diagonal"])
+@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags, FullLags])
 def test_the_meta_gradient_agrees_with_autodiff_to_one_in_a_hundred_thousand(
-    mlp, train, transcribe, rollout, diagonal
+    mlp, train, transcribe, rollout, kind
 ):
     options = {"history": 4, "rollout": rollout}
     data = mlp.data[: 4 + rollout]
     tx = meta_optimizer(
         mlp.loss, 0.3, example=data[0], meta_optimizer=optax.sgd(1.0),
-        controller=DiagonalLags() if diagonal else ScalarLags(), **options,
+        controller=kind(), **options,
     )  # fmt: skip
 
     ours = train(tx, mlp.loss, mlp.params, data).weights[-1]
     theirs = transcribe(
         mlp.flat_loss, mlp.vector, data, rate=lambda t: 0.3, decay=0.0, outer=optax.sgd(1.0),
-        diagonal=diagonal, **options,
+        kind=kind.family, **options,
     ).weights[-1]  # fmt: skip
 
     error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)

@@ -7,7 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import DiagonalLags, ScalarLags, load_controller, meta_optimizer, save_controller
+from metaopt import (
+    DiagonalLags,
+    FullLags,
+    ScalarLags,
+    load_controller,
+    meta_optimizer,
+    save_controller,
+)
 
 WEIGHTS = jnp.array([0.1, -1e-30, 3.3333333], jnp.float32)
 
@@ -38,7 +45,7 @@ def test_a_controller_without_finite_weights_is_not_written(weights, tmp_path):
     "change, message",
     [
         ({"schema_version": 2}, "schema version 1, got 2"),
-        ({"family": "oracle"}, r"no controller family 'oracle', only \['diagonal_lags', 'scalar"),
+        ({"family": "oracle"}, r"no controller family 'oracle', only \['diagonal_lags', 'full_l"),
         ({"shape": [4]}, r"`weights` have shape \[3\], the file states \[4\]"),
         ({"weights": [1.0, None, 2.0]}, "`weights` must be"),
         ({"weights": [[1.0], 2.0, 3.0]}, "`weights` must be numbers in a regular array"),
@@ -63,7 +70,7 @@ def test_what_is_no_controller_is_refused(content, tmp_path):
         load_controller(path)
 
 
-@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags])
+@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags, FullLags])
 def test_a_learned_controller_is_deployed_from_its_file_as_from_its_state(
     kind, mlp, train, tmp_path
 ):

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import metaopt
-from metaopt import DiagonalLags, ScalarLags, meta_optimizer, start_episode
+from metaopt import DiagonalLags, FullLags, ScalarLags, meta_optimizer, start_episode
 
 
 @pytest.fixture
@@ -218,7 +218,17 @@ def test_a_bad_update_is_refused_with_what_was_expected(arguments, message):
         tx.update(jnp.ones(3), tx.init(jnp.ones(3)), params, **arguments)
 
 
-@pytest.mark.parametrize("controller", [ScalarLags(jnp.ones(3)), DiagonalLags(jnp.ones((4, 3)))])
+def test_matrices_that_do_not_fit_are_refused_with_their_size():
+    tx = meta_optimizer(SUM, 0.1, fixed=True, controller=FullLags())
+
+    with pytest.raises(ValueError, match=r"32 matrices of 89,610 x 89,610: 957.2 GiB, above its"):
+        tx.init(jax.ShapeDtypeStruct((89_610,), jnp.float32))
+
+
+@pytest.mark.parametrize(
+    "controller",
+    [ScalarLags(jnp.ones(3)), DiagonalLags(jnp.ones((4, 3))), FullLags(jnp.ones((4, 3, 3)))],
+)
 def test_weights_of_another_shape_are_refused(controller):
     tx = meta_optimizer(SUM, 0.1, fixed=True, history=4, controller=controller)
 
