@@ -8,7 +8,7 @@ from metaopt.bench.records import StudyRecord
 _EARLY = {
     "self_tuning_ended": "its self-tuning run ended early",
     "grid_exhausted": "its grid was exhausted",
-    "failures": "it failed too often",
+    "failures": "its trials cost nothing",
 }
 
 
@@ -88,4 +88,4 @@ def _share(study: StudyRecord) -> float:
 
 def _spent_all(study: StudyRecord) -> bool:
     gap = abs(study.spent.amount(study.budget.currency) - study.budget.study)
-    return gap <= study.budget.eval_period
+    return gap <= study.tolerance

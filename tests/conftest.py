@@ -67,6 +67,7 @@ class FakeSubmission:
     module: SimpleNamespace | ModuleType
     name: str = "fake"
     ruleset: str = "self-tuning"
+    digest: str = "0"
     wants_train_state: bool = False
 
 

@@ -10,7 +10,7 @@ import pydantic
 from metaopt.bench.budget import Budget, Currency, parse_budget
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
-from tuning.contenders import parse_contender
+from tuning.contenders import Contender, parse_contender
 
 _DEFAULT_EVALUATIONS = 16  # in a trial, where the campaign does not say
 
@@ -28,8 +28,7 @@ def _known_workloads(names: list[str]) -> list[str]:
 
 
 def _known_contenders(names: list[str]) -> list[str]:
-    for name in names:
-        parse_contender(name)
+    _unique([parse_contender(name).name for name in names])
     return names
 
 
@@ -70,6 +69,11 @@ class Campaign(pydantic.BaseModel):
         for name in self.workloads:
             self.limits(get_workload(name))
         return self
+
+    def parsed(self) -> dict[str, Contender]:
+        """Return the contenders by name; the name of one that is given by its path has no path."""
+        contenders = map(parse_contender, self.contenders)
+        return {contender.name: contender for contender in contenders}
 
     def limits(self, workload: SupervisedWorkload) -> Limits:
         """Return the budgets on one workload.

@@ -113,7 +113,7 @@ def compare(
     from analysis.report import write_report
     from analysis.terminal import print_scores
     from tuning.campaign import read_campaign
-    from tuning.executor import run_campaign
+    from tuning.executor import check_budgets, run_campaign
 
     with one_line_errors("tuning"):
         plan = read_campaign(
@@ -126,11 +126,12 @@ def compare(
             seed=seed,
         )
         folder = out or Path("runs") / plan.name
-        run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
+        finished = run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
         command = "python -m tuning " + " ".join(sys.argv[1:])
         report = write_report(folder, folder / "report", command=command)
         print_scores(folder)
-    typer.echo(f"report: {report}")
+        typer.echo(f"report: {report}")
+        check_budgets(finished)
 
 
 @app.command()

@@ -50,6 +50,8 @@ def parse_contender(text: str, root: Path = SUBMISSIONS) -> Contender:
         raise ValueError(f"{text!r}: {submission.name} tunes itself, it takes no space or tuner.")
     if submission.ruleset == "external" and tuner is None:
         raise ValueError(f"{text!r} needs a tuner, as in '{text}+random'; there are {[*TUNERS]}.")
-    contender = Contender(text, submission, match["space"], tuner)
+    space = match["space"]
+    name = submission.name + (f"@{space}" if space else "") + (f"+{tuner}" if tuner else "")
+    contender = Contender(name, submission, space, tuner)
     contender.make_tuner(seed=0)  # a bad space, or a grid over a range, is said now
     return contender

@@ -22,7 +22,6 @@ from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, make_campaign
-from tuning.contenders import parse_contender
 from tuning.locks import hold
 from tuning.study import StudyPlan, run_study
 
@@ -59,7 +58,7 @@ def run_campaign(
     Raises:
         FileNotFoundError: The campaign needs data that is not there.
         ValueError: ``out`` holds something else or is in use; budgets in seconds with several
-            workers; spent budgets that are not equal.
+            workers.
     """
     studies = list_studies(campaign)
     workers = _count_workers(campaign, workers, len(studies))
@@ -69,7 +68,6 @@ def run_campaign(
     with hold(out / _LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
         claim_folder(campaign, out)
         finished = _run_studies(campaign, out, studies, workers, console)
-    check_budgets(campaign, list(finished.values()))
     return [finished[key] for key in studies]
 
 
@@ -78,7 +76,7 @@ def list_studies(campaign: Campaign) -> list[StudyKey]:
     return [
         StudyKey(contender, workload, study)
         for workload in campaign.workloads
-        for contender in sorted(campaign.contenders)
+        for contender in sorted(campaign.parsed())
         for study in range(1, campaign.studies + 1)
     ]
 
@@ -92,7 +90,7 @@ def claim_folder(campaign: Campaign, out: Path) -> None:
     path = out / records.CAMPAIGN_FILE
     currency = campaign.limits(get_workload(campaign.workloads[0])).currency
     content = {"schema_version": records.SCHEMA_VERSION, "currency": currency}
-    content |= campaign.model_dump(mode="json")
+    content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.parsed())}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         changed = [
@@ -111,8 +109,8 @@ def claim_folder(campaign: Campaign, out: Path) -> None:
     records.write_json(path, content)
 
 
-def check_budgets(campaign: Campaign, studies: list[StudyRecord]) -> None:
-    """Assert that spent budgets are equal to within one evaluation period.
+def check_budgets(studies: list[StudyRecord]) -> None:
+    """Assert that spent budgets are equal to within one evaluation period, or one step.
 
     Studies that ended early for the two allowed reasons, and those whose trials all failed at no
     cost, are left out: their records say so.
@@ -124,11 +122,11 @@ def check_budgets(campaign: Campaign, studies: list[StudyRecord]) -> None:
         if study.ended != "budget":
             continue
         spent, limits = study.spent.amount(study.budget.currency), study.budget
-        if abs(spent - limits.study) > limits.eval_period:
+        if abs(spent - limits.study) > study.tolerance:
             raise ValueError(
                 f"{study.contender} on {study.workload}, study {study.study}, spent {spent:g} of "
-                f"{limits.study:g} {limits.currency}: more than one evaluation period "
-                f"({limits.eval_period:g}) from its budget."
+                f"{limits.study:g} {limits.currency}: more than one evaluation period or step "
+                f"({study.tolerance:g}) from its budget."
             )
 
 
@@ -155,7 +153,12 @@ def _run_studies(
     messages = context.Queue()
     finished: dict[StudyKey, StudyRecord] = {}
     document = campaign.model_dump(mode="json")
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (messages,))
+    # Where seconds are the budget, every study compiles for itself: a process that has compiled for
+    # another contender would give it time.
+    in_seconds = campaign.limits(get_workload(campaign.workloads[0])).currency == "seconds"
+    pool = ProcessPoolExecutor(
+        workers, context, _start_worker, (messages,), max_tasks_per_child=1 if in_seconds else None
+    )
     with _show_progress(studies, messages, console) as tell, pool:
         try:
             futures = {pool.submit(_run_one, document, str(out), key): key for key in studies}
@@ -196,7 +199,7 @@ def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
     plan = StudyPlan(
         campaign=campaign.name,
         campaign_seed=campaign.seed,
-        contender=parse_contender(name.contender),
+        contender=campaign.parsed()[name.contender],
         workload=workload,
         study=name.study,
         limits=campaign.limits(workload),

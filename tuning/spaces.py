@@ -5,6 +5,7 @@ A dictionary of parameters, ``{"lr": {"min": 1e-4, "max": 1e-1, "scaling": "log"
 """
 
 import dataclasses
+import keyword
 import math
 from collections.abc import Iterator
 from itertools import product
@@ -110,6 +111,7 @@ def _parse_list(points: list[Any], source: str) -> PointList:
             )
     for name in points[0]:
         _check_name(name, source)
+        _check_values([point[name] for point in points], f"{source}: {name!r}")
     return PointList(tuple(points))
 
 
@@ -122,6 +124,7 @@ def _parse_entry(name: str, entry: Any, source: str) -> Range | Choices:
         points = entry["feasible_points"]
         if set(entry) != {"feasible_points"} or not isinstance(points, list) or not points:
             raise ValueError(f"{where} needs a list of `feasible_points` and nothing else: {entry}")
+        _check_values(points, where)
         return Choices(tuple(points))
     if set(entry) != {"min", "max", "scaling"} or entry["scaling"] not in ("log", "linear"):
         raise ValueError(
@@ -138,5 +141,13 @@ def _parse_entry(name: str, entry: Any, source: str) -> Range | Choices:
 
 
 def _check_name(name: Any, source: str) -> None:
-    if not isinstance(name, str) or not name.isidentifier():
+    usable = isinstance(name, str) and name.isidentifier() and not name.startswith("_")
+    if not usable or keyword.iskeyword(name):
         raise ValueError(f"{source}: hyperparameter names are Python identifiers, got {name!r}.")
+
+
+def _check_values(values: list[Any], where: str) -> None:
+    for value in values:
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if not number and not isinstance(value, str):
+            raise ValueError(f"{where}: values are numbers, strings or booleans, got {value!r}.")

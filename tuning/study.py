@@ -20,7 +20,7 @@ from metaopt.bench.tuner import Tuner, value_of
 from tuning.campaign import Limits
 from tuning.contenders import Contender
 
-_FREE_FAILURES = 10  # trials in a row that fail before they cost anything end a study
+_FREE_TRIALS = 10  # so many trials in a row that cost nothing end a study: it would never end
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
 
 
@@ -84,6 +84,7 @@ class _Study:
         self.spent = Cost()
         self.trials = 0
         self.tuner_seconds = 0.0
+        self.largest_step = 0.0
         self.tuner_seed = self._seed("tuner")
         self.tuner: Tuner | None = plan.contender.make_tuner(self.tuner_seed)
         self.description = self.tuner.describe() if self.tuner else None
@@ -106,11 +107,12 @@ class _Study:
             spent=self.spent,
             budget=records.BudgetRecord(**dataclasses.asdict(limits)),
             tuner_seconds=self.tuner_seconds,
+            largest_step=self.largest_step,
         )
 
     def _run_trials(self) -> StudyEnd:
         limits = self.plan.limits
-        free_failures = 0
+        free_trials = 0
         while True:
             left = limits.study - self.spent.amount(limits.currency)
             if left <= _ROUNDING * limits.study:
@@ -124,15 +126,16 @@ class _Study:
             record = self._run_trial(point, left, deciding)
             self.spent += record.ledger.cost
             self.tuner_seconds += record.ledger.tuner_seconds
+            self.largest_step = max(self.largest_step, record.ledger.largest_step)
             if self.tuner is None:
                 whole = record.status == "study_budget" or record.status == "trial_budget"
                 return "budget" if whole else "self_tuning_ended"
             start = time.perf_counter()
             self.tuner.tell(value_of(record))
             self.tuner_seconds += time.perf_counter() - start
-            failed = record.status in records.FAILURES and record.ledger.cost.steps == 0
-            free_failures = free_failures + 1 if failed else 0
-            if free_failures == _FREE_FAILURES:
+            free = record.ledger.cost.amount(limits.currency) == 0
+            free_trials = free_trials + 1 if free else 0
+            if free_trials == _FREE_TRIALS:
                 return "failures"
 
     def _run_trial(
@@ -170,14 +173,18 @@ class _Study:
         )
         folder = self.folder / f"trial_{self.trials}"
         record = run_trial(trial, folder, on_progress=self._tell_progress, **self.trial_options)
-        if record.seeds != seeds or record.hyperparameters != point:
-            raise ValueError(
-                f"{folder} holds another trial than this campaign leads to: seeds {record.seeds}, "
-                f"hyperparameters {record.hyperparameters}; expected {seeds}, {point}. "
-                "Was it made by another version? Use another output folder."
-            )
+        self._check_record(record, trial, folder)
         self._tell_progress(record.ledger.cost.amount(limits.currency))
         return record
+
+    def _check_record(self, record: TrialRecord, trial: TrialPlan, folder: Path) -> None:
+        found = record.seeds, record.hyperparameters, record.target.target(), record.digest
+        expected = trial.seeds, trial.hyperparameters, trial.target, trial.submission.digest
+        if found != expected:
+            raise ValueError(
+                f"{folder} holds another trial than this campaign leads to: {found}, expected "
+                f"{expected}. Was it made by another version? Use another output folder."
+            )
 
     def _tell_progress(self, trial_cost: float) -> None:
         if self.on_progress is not None:

@@ -3,7 +3,7 @@
 The pytrees go through flax's state dictionaries and msgpack, as AlgoPerf's own checkpoints do. A
 state is restored into the structure that ``init_optimizer_state`` returns. It may have changed in
 two ways: a part that was there may be ``None`` by now, and a part that was ``None`` may hold
-anything made of dictionaries, lists, arrays and numbers.
+anything made of dictionaries, lists, arrays and numbers (a tuple comes back as a list).
 """
 
 from pathlib import Path
@@ -34,11 +34,32 @@ def load_checkpoint(path: Path, templates: dict[str, Any]) -> tuple[dict[str, An
     """
     content: Any = serialization.msgpack_restore(path.read_bytes())
     trees = {
-        name: serialization.from_state_dict(_without(template, saved), saved)
+        name: _restore(_without(template, saved), saved)
         for name, template in templates.items()
         for saved in [content["trees"][name]]
     }
     return jax.tree.map(_to_device, trees), content["facts"]
+
+
+def _restore(template: Any, saved: Any) -> Any:
+    restored = serialization.from_state_dict(template, saved)
+    # What was None in the template is a state dictionary still.
+    return jax.tree.map(
+        lambda old, new: _with_lists(new) if old is None else new,
+        template,
+        restored,
+        is_leaf=lambda old: old is None,
+    )
+
+
+def _with_lists(saved: Any) -> Any:
+    """Return a state dictionary with lists where flax has dictionaries from "0" to "n - 1"."""
+    if not isinstance(saved, dict):
+        return saved
+    entries = {name: _with_lists(entry) for name, entry in saved.items()}
+    if entries and list(entries) == [str(index) for index in range(len(entries))]:
+        return list(entries.values())
+    return entries
 
 
 def _without(template: Any, saved: Any) -> Any:

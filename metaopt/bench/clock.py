@@ -61,6 +61,12 @@ class Stopwatch:
         start = self._segment_start
         return self.training if start is None else self.training + self.clock.now() - start
 
+    def compiled(self) -> float:
+        """Return the seconds of compilation including the open segment's."""
+        if self._segment_start is None:
+            return self.compilation
+        return self.compilation + compilation_seconds() - self._compiled_before
+
     def end_segment(self, results: Any) -> None:
         """Wait for ``results`` (any pytree), then stop charging the submission."""
         jax.block_until_ready(results)
@@ -70,8 +76,7 @@ class Stopwatch:
         """Stop charging the submission without waiting; nothing happens if that is so already."""
         if self._segment_start is None:
             return
-        self.training = self.running()
-        self.compilation += compilation_seconds() - self._compiled_before
+        self.training, self.compilation = self.running(), self.compiled()
         self._segment_start = None
 
     @contextmanager

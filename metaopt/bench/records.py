@@ -95,6 +95,7 @@ class Ledger(_Model):
     logging_seconds: float = 0.0  # records and checkpoints, untimed
     tuner_seconds: float = 0.0  # deciding on this trial's hyperparameters
     lost_seconds: float = 0.0  # submission time that kills destroyed; not charged
+    largest_step: float = 0.0  # cost of the dearest step, in the budget's currency
 
 
 class Reached(_Model):
@@ -102,7 +103,7 @@ class Reached(_Model):
 
     evaluation: int  # row of eval_measurements.csv, from 0
     cost: Cost  # of the trial, up to that row
-    episode_cost: Cost  # since the restart of the episode that met it ("given tuned")
+    episode_cost: Cost  # "given tuned": since the episode's restart, compilation left out
 
 
 class Seeds(_Model):
@@ -142,6 +143,7 @@ class TrialRecord(_Model):
     campaign: str
     contender: str  # submission[@space][+tuner]
     submission: str
+    digest: str  # SHA-256 of the submission's Python files
     space: str | None
     tuner: dict[str, Any] | None  # its name, version and every argument
     ruleset: Literal["external", "self-tuning"]
@@ -180,6 +182,12 @@ class StudyRecord(_Model):
     spent: Cost
     budget: BudgetRecord
     tuner_seconds: float
+    largest_step: float  # cost of its dearest step, in the budget's currency
+
+    @property
+    def tolerance(self) -> float:
+        """How far its spent budget may be from its budget: a step cannot be cut in two."""
+        return max(self.budget.eval_period, self.largest_step)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -264,7 +272,8 @@ def find_reached(rows: Iterable[Mapping[str, Any]], target: Target) -> Reached |
     """Return where ``target`` is first met in evaluation rows, or ``None``.
 
     The cost since the restart of the episode is the row's cost less that at the first step of the
-    episode, which the runner writes into the columns ``episode_start_*``.
+    episode, which the runner writes into the columns ``episode_start_*``; its seconds are those
+    without compilation.
     """
     for index, row in enumerate(rows):
         value = row.get(target.metric, math.nan)
@@ -275,7 +284,10 @@ def find_reached(rows: Iterable[Mapping[str, Any]], target: Target) -> Reached |
                 gradient_evaluations=row.get("episode_start_gradient_evaluations", 0.0),
                 seconds=row.get("episode_start_seconds", 0.0),
             )
-            return Reached(evaluation=index, cost=cost, episode_cost=cost - start)
+            compilation = row.get("compilation_seconds", 0.0)
+            compilation -= row.get("episode_start_compilation_seconds", 0.0)
+            given = cost - start - Cost(seconds=compilation)
+            return Reached(evaluation=index, cost=cost, episode_cost=given)
     return None
 
 

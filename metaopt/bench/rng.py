@@ -1,4 +1,8 @@
-"""Random streams, equal to AlgoPerf's for the same seed, but from few calls."""
+"""Random streams, equal to those of AlgoPerf's external tuning, but from few calls.
+
+AlgoPerf splits a self-tuning run's seed once less. Here every ruleset gets the same streams, or
+self-tuning contenders would not be paired with the others.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,11 +23,9 @@ class TrialKeys(NamedTuple):
     steps: jax.Array
 
 
-def trial_keys(seed: int, ruleset: str) -> TrialKeys:
-    """Split a trial's seed as AlgoPerf does: external tuning splits once more than self-tuning."""
-    rng = jax.random.PRNGKey(seed)
-    if ruleset == "external":
-        rng = jax.random.split(rng, 2)[0]
+def trial_keys(seed: int) -> TrialKeys:
+    """Split a trial's seed."""
+    rng = jax.random.split(jax.random.PRNGKey(seed), 2)[0]
     return TrialKeys(*jax.random.split(rng, 4))
 
 

@@ -13,6 +13,7 @@ import collections
 import dataclasses
 import json
 import math
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,8 @@ from metaopt.bench.targets import Target
 PROGRESS_FILE = "progress.json"
 DEFAULT_CHECKPOINT_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.5
+_FREE_STEPS = 1000  # so many in a row that cost nothing: the submission's count stands still
+_SYNCS = 10  # in an evaluation period of a budget in seconds, at least
 
 
 class ContractError(Exception):
@@ -95,22 +98,26 @@ def run_trial(
 
     Returns:
         The record that was written to ``run.json``. Whatever the submission does wrong is in its
-        status; only a mistake of the caller raises.
+        status.
+
+    Raises:
+        ValueError: The folder holds an unfinished trial of another plan.
     """
     finished = directory / records.RUN_FILE
     if finished.exists():
         return records.read_trial(finished)
     trial = _Trial(plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress)
+    trial.check_progress()
     try:
         trial.set_up()
         status, error = trial.run(), None
-    except Exception as exception:
+    except (Exception, SystemExit) as exception:
         trial.watch.abandon_segment()
         status, error = _failure(exception), traceback.format_exc()
     return trial.finish(status, error)
 
 
-def _failure(exception: Exception) -> Status:
+def _failure(exception: BaseException) -> Status:
     if isinstance(exception, ContractError):
         return "invalid"
     if isinstance(exception, MemoryError) or "RESOURCE_EXHAUSTED" in str(exception):
@@ -135,7 +142,6 @@ class _Trial:
         self.checkpoint_seconds = checkpoint_seconds
         self.on_progress = on_progress
         self.module = plan.submission.module
-        self.hyperparameters = _as_namedtuple(plan.hyperparameters)
         self.report: Callable[[Any], dict[str, Any]] | None = getattr(self.module, "report", None)
         self.batch_size = 0
         self.reference_batch_size = 0
@@ -147,10 +153,14 @@ class _Trial:
         self.episode = 0
         self.phase = "training"
         self.episode_start = Cost()
+        self.episode_start_compilation = 0.0
+        self.largest_step = 0.0
+        self.free_steps = 0
         self.rows: list[dict[str, Any]] = []
         self.preemptions = 0
         self.lost_seconds = 0.0
         self.complete = False
+        self._before: dict[str, Any] = {}  # what a killed process left in the progress file
         self._train_state: dict[str, Any] = {
             "validation_goal_reached": False,
             "test_goal_reached": False,
@@ -169,9 +179,10 @@ class _Trial:
     def set_up(self) -> None:
         """Build queue, parameters and optimizer state; restore a checkpoint if there is one."""
         plan, workload = self.plan, self.plan.workload
+        self.hyperparameters = _as_namedtuple(plan.hyperparameters)
         self.batch_size = _batch_size(self.module, workload)
         self.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
-        streams = trial_keys(plan.seeds.trial, plan.submission.ruleset)
+        streams = trial_keys(plan.seeds.trial)
         self.keys = step_keys(streams.steps)
         self.queue: Any = workload._build_input_queue(
             streams.data, "train", data_dir="", global_batch_size=self.batch_size
@@ -191,10 +202,27 @@ class _Trial:
         self._save_progress()
         self._last_checkpoint = self._last_progress = self.watch.clock.now()
 
+    def check_progress(self) -> None:
+        """Read what a killed process left behind, and see that it ran the same trial."""
+        path = self.directory / PROGRESS_FILE
+        if not path.exists():
+            return
+        self._before = json.loads(path.read_text("utf-8"))
+        then, now = self._before["plan"], _fingerprint(self.plan)
+        differing = [
+            f"{key}: {then.get(key)!r} there, {now[key]!r} now"
+            for key in now
+            if then.get(key) != now[key]
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.directory} holds an unfinished trial of another plan "
+                f"({'; '.join(differing)}). Use another output folder, or delete it."
+            )
+
     def _restore(self) -> None:
-        before: dict[str, Any] = {}
-        if (self.directory / PROGRESS_FILE).exists():
-            before = json.loads((self.directory / PROGRESS_FILE).read_text("utf-8"))
+        before = self._before
+        if before:
             self.preemptions = before["preemptions"] + 1
             self.lost_seconds = before["lost_seconds"]
         trees, facts = self._load_checkpoint()
@@ -207,7 +235,9 @@ class _Trial:
             self.episode_start = Cost(**facts.pop("episode_start"))
             for name, value in facts.items():
                 setattr(self, name, value)
-            self._eval_results = [(row["global_step"], row) for row in self.rows]
+            self._eval_results = [(row["global_step"], dict(row)) for row in self.rows]
+            for row in self.rows:
+                self._update_train_state(row)
         if before:
             self.lost_seconds += max(0.0, before["training_seconds"] - self.watch.training)
 
@@ -250,15 +280,20 @@ class _Trial:
         plan, module, extra = self.plan, self.module, self._extra_arguments
         workload, hyperparameters = plan.workload, self.hyperparameters
         optimizer_state, params, model_state = self.optimizer_state, self.params, self.model_state
+        in_seconds = plan.currency == "seconds"
+        until_sync = synced = self._until_sync(None, 0)
         while True:
-            step = self.steps
+            step, before = self.steps, self._spent()
+            running = self.watch.running(), self.watch.compiled()
             select_key, update_key, prepare_key, eval_key = self.keys(step)
             batch = module.data_selection(
                 workload, self.queue, optimizer_state, params, model_state, hyperparameters, step,
                 select_key,
             )  # fmt: skip
             if extra:
-                self._train_state["budget_fraction"] = self._spent() / plan.allowance
+                self._train_state["budget_fraction"] = before / plan.allowance
+                self._train_state["accumulated_submission_time"] = running[0]
+                self._train_state["last_step_end_time"] = time.time()
             try:
                 returned = module.update_params(
                     workload=workload,
@@ -284,7 +319,13 @@ class _Trial:
                     "update_params must return (optimizer_state, params, model_state), "
                     f"got {type(returned).__name__}."
                 ) from None
-            self._count(optimizer_state, batch)
+            if in_seconds:  # a clock that runs ahead of the device would end late
+                until_sync -= 1
+                if until_sync <= 0:
+                    jax.block_until_ready((params, model_state))
+                    until_sync = synced = self._until_sync(running[0], synced)
+            self._count(optimizer_state, batch, running)
+            self.largest_step = max(self.largest_step, self._spent() - before)
             if self._spent() >= stop:
                 break
         self._evaluation_keys = prepare_key, eval_key
@@ -302,31 +343,65 @@ class _Trial:
                 global_step=self.steps,
                 rng=prepare_key,
             )
+            if self.report is not None:
+                before = self._spent()
+                self._read_report(self.optimizer_state)
+                self.largest_step = max(self.largest_step, self._spent() - before)
         self.watch.end_segment((self.params, self.model_state, self.optimizer_state[0]))
         if _signature(self.params) != self._signature:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
 
-    def _count(self, optimizer_state: Any, batch: Any) -> None:
-        """Put one step on the ledger."""
+    def _until_sync(self, since: float | None, steps: int) -> int:
+        """Return how many steps may be queued before the device is waited for: few at first.
+
+        Args:
+            since: When the last step before this wait began, in seconds of the submission.
+            steps: How many steps were queued.
+        """
+        if since is None:
+            return 1
+        last = max(self.watch.running() - since, 1e-9)  # of the last step and what was queued
+        return max(1, min(2 * steps, int(self.plan.eval_period / _SYNCS / last)))
+
+    def _count(self, optimizer_state: Any, batch: Any, before: tuple[float, float]) -> None:
+        """Put one step on the ledger; before it, the clock showed ``(running, compiled)``."""
         examples = _examples(batch)
         self.examples += examples
         if self.report is None:
             self.steps += 1
             self.gradients += examples / self.reference_batch_size
             return
-        said = self.report(optimizer_state)
-        if said["episode"] != self.episode:
-            # A submission restarts before its step, so the new episode began where this step did.
-            self.episode, self.episode_start = said["episode"], self._cost(self.watch.running())
+        gradients, start = self.gradients, self._cost(before[0])
+        episode = self._read_report(optimizer_state)
+        self.free_steps = self.free_steps + 1 if self.gradients == gradients else 0
+        if self.free_steps == _FREE_STEPS:
+            raise ContractError(f"report() counted no gradient evaluation in {_FREE_STEPS} steps.")
+        # Only what tunes itself has episodes. It restarts before its step, so the new episode began
+        # where this step did.
+        if episode != self.episode and self.plan.submission.ruleset == "self-tuning":
+            self.episode, self.episode_start = episode, start
+            self.episode_start_compilation = before[1]
         self.steps += 1
-        self.phase = said["phase"]
-        gradients = said["gradient_evaluations"]
-        if not gradients >= self.gradients:  # also catches NaN
+
+    def _read_report(self, optimizer_state: Any) -> int:
+        """Take the count and the phase that the submission declares; return the episode."""
+        assert self.report is not None
+        said = self.report(optimizer_state)
+        try:
+            gradients, episode = float(said["gradient_evaluations"]), int(said["episode"])
+            self.phase = str(said["phase"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ContractError(
+                "report() must return numbers for 'gradient_evaluations' and 'episode', and a "
+                f"'phase'; got {said!r} ({error!r})."
+            ) from None
+        if not self.gradients <= gradients < math.inf:  # also catches NaN
             raise ContractError(
                 f"report() must give a cumulative number of gradient evaluations, "
                 f"got {gradients} after {self.gradients}."
             )
-        self.gradients = float(gradients)
+        self.gradients = gradients
+        return episode
 
     def _spent(self) -> float:
         if self.plan.currency == "gradient_evaluations":
@@ -376,14 +451,13 @@ class _Trial:
             "episode_start_steps": start.steps,
             "episode_start_gradient_evaluations": start.gradient_evaluations,
             "episode_start_seconds": start.seconds,
+            "compilation_seconds": watch.compilation,
+            "episode_start_compilation_seconds": self.episode_start_compilation,
         }
         self.rows.append(row)
-        self._eval_results.append((self.steps, row))
-        self._train_state |= {
-            "accumulated_submission_time": watch.training,
-            "accumulated_eval_time": watch.evaluation,
-            "accumulated_logging_time": watch.logging,
-        }
+        # The submission's copy: what it writes into it is not what was measured.
+        self._eval_results.append((self.steps, dict(row)))
+        self._update_train_state(row)
         now = watch.clock.now()
         if now - self._last_progress >= _PROGRESS_SECONDS:
             with watch.measure("logging"):
@@ -392,6 +466,21 @@ class _Trial:
             if self.on_progress is not None:
                 self.on_progress(self._cost(watch.training).amount(plan.currency))
         return row
+
+    def _update_train_state(self, row: dict[str, Any]) -> None:
+        plan, state = self.plan, self._train_state
+        for name, target in (("validation", plan.target), ("test", plan.test_target)):
+            if target is not None and target.is_met(row.get(target.metric, math.nan)):
+                state[f"{name}_goal_reached"] = True
+        spent = records.row_cost(row).amount(plan.currency)
+        state |= {
+            "is_time_remaining": spent < plan.allowance,
+            "last_eval_time": time.time(),
+            "training_complete": self.complete,
+            "accumulated_submission_time": row["accumulated_submission_time"],
+            "accumulated_eval_time": row["accumulated_eval_time"],
+            "accumulated_logging_time": row["accumulated_logging_time"],
+        }
 
     def _verdict(self, row: dict[str, Any]) -> Status | None:
         value = row.get(self.plan.target.metric)
@@ -426,7 +515,10 @@ class _Trial:
         self._last_checkpoint = self.watch.clock.now()
 
     def _facts(self) -> dict[str, Any]:
-        names = ("steps", "examples", "gradients", "episode", "phase", "rows", "started_at")
+        names = (
+            "steps", "examples", "gradients", "episode", "phase", "rows", "started_at",
+            "episode_start_compilation", "largest_step", "free_steps",
+        )  # fmt: skip
         seconds = ("training", "compilation", "evaluation", "logging")
         return {
             **{name: getattr(self, name) for name in names},
@@ -441,6 +533,7 @@ class _Trial:
             "training_seconds": self.watch.training,
             "lost_seconds": self.lost_seconds,
             "preemptions": self.preemptions,
+            "plan": _fingerprint(self.plan),
         }
         records.write_json(self.directory / PROGRESS_FILE, progress)
 
@@ -458,6 +551,7 @@ class _Trial:
             campaign=plan.campaign,
             contender=plan.contender,
             submission=plan.submission.name,
+            digest=plan.submission.digest,
             space=plan.space,
             tuner=plan.tuner,
             ruleset=plan.submission.ruleset,
@@ -489,6 +583,7 @@ class _Trial:
                 logging_seconds=watch.logging,
                 tuner_seconds=plan.tuner_seconds,
                 lost_seconds=self.lost_seconds,
+                largest_step=self.largest_step,
             ),
             spent_before=plan.spent_before,
             reached=reached,
@@ -501,6 +596,21 @@ class _Trial:
         for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
             (self.directory / leftover).unlink(missing_ok=True)
         return record
+
+
+def _fingerprint(plan: TrialPlan) -> dict[str, Any]:
+    """Return what a trial's numbers depend on, as JSON data."""
+    target = plan.target
+    return {
+        "submission": plan.submission.digest,
+        "workload": plan.workload.name,
+        "seeds": plan.seeds.model_dump(),
+        "hyperparameters": plan.hyperparameters,
+        "currency": plan.currency,
+        "allowance": plan.allowance,
+        "eval_period": plan.eval_period,
+        "target": [target.metric, target.value, target.better],
+    }
 
 
 def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
@@ -535,7 +645,7 @@ def _signature(params: Any) -> Any:
 def _best(rows: list[dict[str, Any]], target: Target) -> float | None:
     best: float | None = None
     for row in rows:
-        value = row[target.metric]
+        value = row.get(target.metric, math.nan)
         if target.is_improvement(value, best):
             best = value
     return best if best is None or math.isfinite(best) else None

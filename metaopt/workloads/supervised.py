@@ -400,9 +400,9 @@ class RepeatedBatch(Iterator[Batch]):
         self.position = position
 
     def __next__(self) -> Batch:
-        """Return the batch."""
+        """Return the batch, in a dictionary that its taker may change."""
         self.position += 1
-        return self._batch
+        return dict(self._batch)
 
 
 def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:

@@ -37,7 +37,8 @@ class CampaignBuilder:
             )
         record = records.TrialRecord(
             **{
-                "campaign": "made", "contender": contender, "submission": "s", "space": None,
+                "campaign": "made", "contender": contender, "submission": "s", "digest": "0",
+                "space": None,
                 "tuner": {"name": "random"}, "ruleset": "external", "workload": workload,
                 "study": study, "trial": number + 1, "hyperparameters": {"lr": 0.1},
                 "seeds": records.Seeds(campaign=1, trial=1, tuner=1, fixed_batch=None),
@@ -72,7 +73,7 @@ class CampaignBuilder:
         trials, spent = self.spent[contender, workload, study]
         record = records.StudyRecord(
             campaign="made", contender=contender, workload=workload, study=study, ended=ended,
-            trials=trials, spent=self._cost(spent), tuner_seconds=0.0,
+            trials=trials, spent=self._cost(spent), tuner_seconds=0.0, largest_step=1.0,
             budget=records.BudgetRecord(
                 currency="gradient_evaluations", study=self.budget * self.scale,
                 trial=self.budget * self.scale, eval_period=10 * self.scale,

@@ -1,6 +1,8 @@
 """The runner: when trials end, what they cost, what they leave on disk."""
 
+import dataclasses
 import math
+import re
 import time
 
 import jax
@@ -297,8 +299,6 @@ def test_a_trial_whose_checkpoint_cannot_be_read_starts_again(
 def test_train_state_goes_to_those_who_name_it_and_tells_the_share_of_the_budget(
     tmp_path, make_plan, make_gradient_descent
 ):
-    import dataclasses
-
     shares = []
     submission = dataclasses.replace(make_gradient_descent(), wants_train_state=True)
     plain = submission.module.update_params
@@ -348,3 +348,174 @@ def test_budgets_in_seconds_are_evaluated_after_the_first_step_and_not_beyond_th
     assert times[0] == 3.0
     assert max(times) <= 100.0
     assert record.ledger.cost.seconds == 102.0  # the step that crossed the line
+
+
+def counting_submission(make_gradient_descent, ruleset="self-tuning", **declared):
+    """Return gradient descent that declares one gradient evaluation a step, or as given."""
+    count = {"steps": 0}
+
+    def before_step(_):
+        count["steps"] += 1
+
+    def report(_):
+        said = {"gradient_evaluations": float(count["steps"]), "episode": 0, "phase": "training"}
+        return said | {name: value(count["steps"]) for name, value in declared.items()}
+
+    submission = make_gradient_descent(before_step=before_step, report=report)
+    return dataclasses.replace(submission, ruleset=ruleset), count
+
+
+def test_a_submission_cannot_rewrite_its_evaluations(tmp_path, make_plan, make_gradient_descent):
+    submission = make_gradient_descent()
+    update_params = submission.module.update_params
+
+    def forging(*, eval_results, **arguments):
+        for _, row in eval_results:
+            row["validation/loss"] = -5.0
+        return update_params(**arguments)
+
+    submission.module.update_params = forging
+
+    record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    assert record.reached is None
+    assert record.best == pytest.approx(closed_form([100])[0], rel=1e-5)
+
+
+def test_what_prepare_for_eval_spends_is_charged(tmp_path, make_plan, make_gradient_descent):
+    submission, count = counting_submission(make_gradient_descent)
+
+    def prepare_for_eval(*, optimizer_state, current_param_container, model_state, **_):
+        count["steps"] += 50
+        return optimizer_state, current_param_container, model_state
+
+    submission.module.prepare_for_eval = prepare_for_eval
+    target = Target("validation/loss", 1e9, "lower")
+
+    record = run_trial(make_plan(submission, WORKLOAD, target=target), tmp_path)
+
+    assert record.reached.cost.gradient_evaluations == 10 + 50
+    assert record.ledger.largest_step == 50
+
+
+def test_only_what_tunes_itself_has_episodes(tmp_path, make_plan, make_gradient_descent):
+    target = Target("validation/loss", float(closed_form([30])[0] * 1.00001), "lower")
+    costs = {}
+    for ruleset in ("external", "self-tuning"):
+        submission, _ = counting_submission(
+            make_gradient_descent, ruleset, episode=lambda steps: steps
+        )
+        plan = make_plan(submission, WORKLOAD, target=target)
+        reached = run_trial(plan, tmp_path / ruleset).reached
+        costs[ruleset] = reached.episode_cost.gradient_evaluations
+
+    assert costs == {"external": 30.0, "self-tuning": 1.0}
+
+
+@pytest.mark.parametrize(
+    "declared, message",
+    [
+        ({"gradient_evaluations": lambda steps: math.inf}, "cumulative number"),
+        ({"gradient_evaluations": lambda steps: math.nan}, "cumulative number"),
+        ({"gradient_evaluations": lambda steps: -steps}, "cumulative number"),
+        ({"gradient_evaluations": lambda steps: 0.0}, "no gradient evaluation in 1000 steps"),
+        ({"episode": lambda steps: None}, r"report\(\) must return numbers"),
+    ],
+    ids=["infinite", "NaN", "falling", "standing still", "no episode"],
+)
+def test_a_report_that_makes_no_sense_is_refused(
+    tmp_path, make_plan, make_gradient_descent, declared, message
+):
+    submission, _ = counting_submission(make_gradient_descent, **declared)
+
+    record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    assert record.status == "invalid"
+    assert re.search(message, record.error)
+
+
+def test_a_submission_that_exits_has_crashed(tmp_path, make_plan, make_gradient_descent):
+    submission = make_gradient_descent(before_step=raise_at(5, SystemExit(0)))
+
+    assert run_trial(make_plan(submission, WORKLOAD), tmp_path).status == "crashed"
+
+
+def test_an_unfinished_trial_of_another_plan_is_refused_by_what_differs(
+    tmp_path, make_plan, make_gradient_descent, killed
+):
+    harm = make_gradient_descent(before_step=raise_at(50, killed()))
+    with pytest.raises(killed):
+        run_trial(
+            make_plan(harm, WORKLOAD, hyperparameters={"rate": 1.0}), tmp_path,
+            checkpoint_seconds=0.0,
+        )  # fmt: skip
+
+    with pytest.raises(ValueError, match=r"hyperparameters: {'rate': 1.0} there, {'rate': 2.0}"):
+        run_trial(make_plan(harm, WORKLOAD, hyperparameters={"rate": 2.0}), tmp_path)
+
+
+def test_given_tuned_leaves_compilation_out(tmp_path, make_plan, make_gradient_descent):
+    def compile_something(step):
+        if step == 0:
+            jax.jit(lambda x: jnp.cos(x) @ jnp.sin(x).T)(jnp.ones((18, 21))).block_until_ready()
+
+    target = Target("validation/loss", 1e9, "lower")
+    submission = make_gradient_descent(before_step=compile_something)
+
+    record = run_trial(make_plan(submission, WORKLOAD, target=target), tmp_path)
+
+    cost, given = record.reached.cost.seconds, record.reached.episode_cost.seconds
+    assert given == pytest.approx(cost - record.ledger.compilation_seconds)
+    assert given < cost
+
+
+def test_a_budget_in_seconds_does_not_run_ahead_of_the_device(
+    tmp_path, make_plan, make_gradient_descent
+):
+    def slow(x):
+        time.sleep(0.02)
+        return x
+
+    @jax.jit
+    def step(x):
+        return jax.pure_callback(slow, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    submission = make_gradient_descent()
+    submission.module.update_params = (
+        lambda *, optimizer_state, current_param_container, model_state, **_: (
+            optimizer_state,
+            step(current_param_container),
+            model_state,
+        )
+    )
+    jax.block_until_ready(step(jnp.ones(2)))
+    plan = make_plan(
+        submission, WORKLOAD, currency="seconds", study_budget=1.0, trial_budget=1.0,
+        allowance=1.0, eval_period=0.2,
+    )  # fmt: skip
+
+    record = run_trial(plan, tmp_path)
+
+    rows = records.read_evaluations(tmp_path / records.EVAL_FILE)
+    assert len(rows) >= 5  # after the first step, and in every period but the last
+    assert record.ledger.cost.seconds <= 1.0 + 0.2
+
+
+def test_train_state_tells_what_algoperf_tells(tmp_path, make_plan, make_gradient_descent, clock):
+    submission = make_gradient_descent(before_step=lambda _: clock.advance(1.0))
+    submission = dataclasses.replace(submission, wants_train_state=True)
+    plain, seen = submission.module.update_params, []
+
+    def update_params(*, train_state, **arguments):
+        seen.append(dict(train_state))
+        return plain(**arguments)
+
+    submission.module.update_params = update_params
+    met_at_30 = Target("test/loss", float(closed_form([30])[0] * 1.00001), "lower")
+
+    run_trial(make_plan(submission, WORKLOAD, test_target=met_at_30), tmp_path, clock=clock)
+
+    assert [state["accumulated_submission_time"] for state in seen] == list(range(100))
+    assert [state["test_goal_reached"] for state in seen] == [False] * 30 + [True] * 70
+    assert not any(state["validation_goal_reached"] for state in seen)
+    assert seen[0]["last_eval_time"] == 0.0 < seen[50]["last_eval_time"]

@@ -88,6 +88,16 @@ def test_a_folder_belongs_to_one_campaign(tmp_path):
         claim_folder(Campaign(**GOOD, seed=2), tmp_path)
 
 
+def test_a_contender_given_by_its_path_has_a_name_without_one(root):
+    path = root / "submissions" / "external_tuning" / "sgd"
+
+    campaign = make_campaign({**GOOD, "contenders": [f"{path}+random"]}, "test")
+
+    assert list(campaign.parsed()) == ["sgd+random"]
+    with pytest.raises(ValueError, match="names must differ"):
+        make_campaign({**GOOD, "contenders": [f"{path}+random", "sgd+random"]}, "test")
+
+
 def test_a_folder_with_runs_of_no_campaign_is_left_alone(tmp_path):
     (tmp_path / "logs").mkdir()
 

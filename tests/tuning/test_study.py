@@ -1,10 +1,14 @@
 """Studies: equal budgets whatever the tuner does, pairing, and resuming."""
 
+import functools
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from metaopt.bench import records
+from metaopt.bench.spec import TrainingCompleteError
 from metaopt.bench.targets import Target
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Limits
@@ -84,6 +88,42 @@ def test_contenders_are_paired_by_seed_and_start_from_the_same_loss(tmp_path):
     one, two = (trials_of(tmp_path / c) for c in ("adamw+random", "momentum+tpe"))
     assert [t.seeds for t in one] == [t.seeds for t in two]
     assert len({t.seeds.trial for t in one}) == len(one)
+
+
+def test_a_self_tuning_contender_starts_where_the_others_start_and_sees_what_they_see(
+    tmp_path, monkeypatch
+):
+    seen = {}
+    for name in ("adamw+random", "metaopt"):
+        plan = make_study(name)
+        module, first = plan.contender.submission.module, []
+        update_params = module.update_params
+
+        @functools.wraps(update_params)
+        def watching(*, batch, current_param_container, update=update_params, first=first, **rest):
+            first.append(jax.device_get((batch, current_param_container)))
+            return update(batch=batch, current_param_container=current_param_container, **rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "update_params", watching)
+            run_study(plan, tmp_path / name)
+        seen[name] = first[0]
+
+    jax.tree.map(np.testing.assert_array_equal, seen["adamw+random"], seen["metaopt"])
+
+
+def test_trials_that_cost_nothing_end_a_study(tmp_path, monkeypatch):
+    plan = make_study("sgd+random")
+
+    def complete(**_):
+        raise TrainingCompleteError
+
+    monkeypatch.setattr(plan.contender.submission.module, "update_params", complete)
+
+    record = run_study(plan, tmp_path)
+
+    assert record.ended == "failures"
+    assert record.trials == 10
 
 
 def test_the_fixed_batch_depends_on_the_study_alone(tmp_path):

@@ -156,3 +156,14 @@ def test_data_that_is_first_touched_inside_a_trace_is_data_outside_it():
     inside = jax.jit(lambda: workload.batch["inputs"].sum())()
 
     np.testing.assert_allclose(np.asarray(workload.batch["inputs"]).sum(), inside, rtol=1e-5)
+
+
+def test_a_fixed_batch_that_is_changed_by_its_taker_stays_what_it_was():
+    workload = get_workload("digits_mlp_fixed")
+    queue = workload._build_input_queue(None, "train")
+    batch = next(queue)
+
+    batch["inputs"] = batch["inputs"] * 0.5
+
+    np.testing.assert_array_equal(next(queue)["inputs"], workload.batch["inputs"])
+    assert not np.array_equal(batch["inputs"], workload.batch["inputs"])
