@@ -6,7 +6,6 @@ from analysis.reading import Logs
 from metaopt.bench.records import StudyRecord
 
 _EARLY = {
-    "self_tuning_ended": "its self-tuning run ended early",
     "grid_exhausted": "its grid was exhausted",
     "failures": "its trials cost nothing",
 }

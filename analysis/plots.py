@@ -166,7 +166,9 @@ def _plot_anytime(logs: Logs, scores: Scores, workload: str, path: Path) -> bool
 
 
 def _plot_episodes(logs: Logs, contender: str, workload: str, path: Path) -> None:
-    runs = [episodes(trial) for trial in logs.of(contender, workload)]
+    """Draw the first run of each study."""
+    trials = [trial for trial in logs.of(contender, workload) if trial.record.trial == 1]
+    runs = [episodes(trial) for trial in trials]
     record = logs.of(contender, workload)[0].record
     most = max((len(run) for run in runs), default=1)
     shades = sns.color_palette("flare", max(2, most))

@@ -127,12 +127,10 @@ class _Study:
             self.spent += record.ledger.cost
             self.tuner_seconds += record.ledger.tuner_seconds
             self.largest_step = max(self.largest_step, record.ledger.largest_step)
-            if self.tuner is None:
-                whole = record.status == "study_budget" or record.status == "trial_budget"
-                return "budget" if whole else "self_tuning_ended"
-            start = time.perf_counter()
-            self.tuner.tell(value_of(record))
-            self.tuner_seconds += time.perf_counter() - start
+            if self.tuner:
+                start = time.perf_counter()
+                self.tuner.tell(value_of(record))
+                self.tuner_seconds += time.perf_counter() - start
             free = record.ledger.cost.amount(limits.currency) == 0
             free_trials = free_trials + 1 if free else 0
             if free_trials == _FREE_TRIALS:
@@ -142,7 +140,8 @@ class _Study:
         self, point: dict[str, Any] | None, left: float, tuner_seconds: float
     ) -> TrialRecord:
         plan, limits = self.plan, self.plan.limits
-        # A self-tuning run is the study: nothing but the study's budget ends it.
+        # A self-tuning run is bounded by the study's budget alone. One that ends before it is
+        # followed by another from new seeds, as a tuner's trials are: all spend the same.
         trial_budget = limits.trial if self.tuner else limits.study
         seeds = records.Seeds(
             campaign=plan.campaign_seed,

@@ -51,7 +51,7 @@ Status = Literal[
 FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "invalid"})
 
 # Why a study ended.
-StudyEnd = Literal["budget", "grid_exhausted", "self_tuning_ended", "failures"]
+StudyEnd = Literal["budget", "grid_exhausted", "failures"]
 
 
 class _Model(pydantic.BaseModel):

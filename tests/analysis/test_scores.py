@@ -189,14 +189,14 @@ def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):
     b.trial("g", "w", 1, 100.0)
     b.study("g", "w", 1, ended="grid_exhausted")
     b.trial("s", "w", 1, 300.0, reached=300.0)
-    b.study("s", "w", 1, ended="self_tuning_ended")
+    b.study("s", "w", 1, ended="failures")
 
     logs = read_logs(tmp_path)
 
     assert unequal_budgets(logs) == ["a on w, study 1: spent 950 of 1,000"]
     assert early_ends(logs) == [
         "g: its grid was exhausted in 1 of 1 studies, 10% of the budget spent",
-        "s: its self-tuning run ended early in 1 of 1 studies, 30% of the budget spent",
+        "s: its trials cost nothing in 1 of 1 studies, 30% of the budget spent",
     ]
 
 

@@ -112,6 +112,20 @@ def test_a_self_tuning_contender_starts_where_the_others_start_and_sees_what_the
     jax.tree.map(np.testing.assert_array_equal, seen["adamw+random"], seen["metaopt"])
 
 
+def test_a_self_tuning_run_that_meets_its_target_is_followed_by_another(tmp_path):
+    easy = Target("validation/loss", 0.5, "lower")
+
+    study = run_study(make_study("metaopt", target=easy), tmp_path)
+
+    trials = trials_of(tmp_path)
+    assert study.ended == "budget"
+    assert study.spent.gradient_evaluations == 130
+    assert study.trials == len(trials) > 1
+    assert len({trial.seeds.trial for trial in trials}) == len(trials)
+    assert trials[0].status == "target"
+    assert trials[-1].status in ("target", "study_budget")
+
+
 def test_trials_that_cost_nothing_end_a_study(tmp_path, monkeypatch):
     plan = make_study("sgd+random")
 
