@@ -56,6 +56,7 @@ def save_controller(
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(document, file, allow_nan=False)
+        os.chmod(temporary, 0o644)  # a controller is to be shared
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -79,17 +80,17 @@ def load_controller(path: str | Path) -> Controller:
             f"{path}: not a controller file of schema version {SCHEMA_VERSION}, got {version!r}."
         )
     family = document.get("family")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{path}: no controller family {family!r}, only {sorted(FAMILIES)}.")
     try:
         weights = np.asarray(document.get("weights"), np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(f"{path}: `weights` must be numbers in a regular array.") from None
     if list(weights.shape) != document.get("shape"):
         raise ValueError(
             f"{path}: `weights` have shape {list(weights.shape)}, the file states "
             f"{document.get('shape')}."
         )
-    if not np.isfinite(weights).all():
+    if not (np.abs(weights) <= np.finfo(np.float32).max).all():  # also catches NaN
         raise ValueError(f"{path}: `weights` must be finite.")
     return FAMILIES[family](jnp.asarray(weights, jnp.float32))

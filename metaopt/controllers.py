@@ -215,7 +215,10 @@ class DiagonalLags(_Lags):
         sizes = [leaf.size for leaf in jax.tree.leaves(params)]
         structure = jax.tree.structure(params)
         given = self.weights
-        if given is not None and jax.tree.structure(given) != structure:
+        whole = isinstance(given, jax.Array) and jnp.size(given) == history * sum(sizes)
+        if whole and len(given) == history:  # as files have it, or a bare array's
+            given = given.reshape(history, -1)
+        if given is not None and (whole or jax.tree.structure(given) != structure):
             given = _initial(given, (history, sum(sizes)))
             ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
             parts = [given[:, end - size : end] for end, size in zip(ends, sizes, strict=True)]
@@ -243,7 +246,8 @@ class DiagonalLags(_Lags):
             jax.tree.map(lambda a, w, i=i: a[None] * w[i : i + history], adjoint, past)
             for i, adjoint in enumerate(adjoints, start=1)
         ]
-        return jax.tree.map(lambda *leaves: -functools.reduce(jnp.add, leaves), *parts)
+        total = jax.tree.map(lambda *leaves: -functools.reduce(jnp.add, leaves), *parts)
+        return jax.tree.map(lambda slope, m: slope.astype(m.dtype), total, weights)
 
 
 def _history(weights: Any) -> int:
@@ -254,7 +258,7 @@ def _by_age(memory: LagMemory, weights: Any) -> Any:
     """Return the rows from the newest to the oldest, leaves (slots, *leaf.shape)."""
     ages = _ages(memory)
     return jax.tree.map(
-        lambda ring, m: ring[ages].astype(wide_dtype(ring)).reshape(-1, *m.shape[1:]),
+        lambda ring, m: ring[ages].astype(wide_dtype(ring)).reshape(len(ages), *m.shape[1:]),
         memory.rows,
         weights,
     )
@@ -347,4 +351,4 @@ def _initial(weights: Array | None, shape: tuple[int, ...]) -> Array:
             f"`controller` has weights of shape {jnp.shape(weights)}, but history and parameters "
             f"ask for {shape}."
         )
-    return jnp.asarray(weights, jnp.float32)
+    return jnp.array(weights, jnp.float32)  # a copy: states are donated

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, DTypeLike, Int, PyTree
+from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from metaopt.controllers import Controller, ScalarLags
 from metaopt.precision import narrow, wide_dtype, widen
@@ -29,7 +29,7 @@ LearningRate = float | Array | Callable[[Any], Any]
 
 
 class MetaOptimizerState(NamedTuple):
-    """State of :func:`meta_optimizer`. The last five fields are ``None`` where nothing learns."""
+    """State of :func:`meta_optimizer`. The last six fields are ``None`` where nothing learns."""
 
     count: Int[Array, ""]  # steps taken in this episode
     weights: PyTree  # M
@@ -38,6 +38,7 @@ class MetaOptimizerState(NamedTuple):
     meta_state: PyTree  # state of O
     start: PyTree  # y_1 of the next rollout
     controls: tuple[PyTree, ...] | None  # L - 1, of the next rollout, newest first
+    rates: Float[Array, " rollout"] | None  # the last L base learning rates, eta_t in slot t mod L
     bases: PyTree  # rings of the last L base points, b_t in slot t mod L
     data: PyTree  # rings of the last L data, likewise; None where nothing is recorded
 
@@ -72,7 +73,8 @@ def meta_optimizer(
     ``donate_argnums`` on the state, or XLA copies the history at every step.
 
     Args:
-        value_fn: ``value_fn(params, datum)``, the loss; ``None`` will do where nothing learns.
+        value_fn: ``value_fn(params, datum)``, the loss; ``None`` will do where nothing learns. Its
+            gradient must be the true one: rollouts take its Jacobian for symmetric.
         learning_rate: eta: a number or an optax schedule.
         example: A datum, or its shapes and dtypes: rollouts longer than 1 record data.
         fixed: The datum never changes; nothing is recorded.
@@ -168,19 +170,22 @@ class _Rule(NamedTuple):
             count=jnp.zeros((), jnp.int32),
             weights=weights,
             memory=memory,
-            disturbance=None if self.disturbance is None else self.disturbance.init(params),
+            disturbance=None if self.disturbance is None else self._fresh_disturbance(params),
             meta_state=None,
             start=None,
             controls=None,
+            rates=None,
             bases=None,
             data=None,
         )
         if not self.learn:
             return state
+        leaves = jax.tree.leaves(params)
         return state._replace(
-            meta_state=self.outer.init(weights),
+            meta_state=self.outer.init(jax.tree.map(jnp.copy, weights)),  # they may keep it
             start=_zeros(params),
             controls=tuple(_zeros(params) for _ in range(self.rollout - 1)),
+            rates=jnp.zeros(self.rollout, jnp.result_type(jnp.float32, *map(wide_dtype, leaves))),
             bases=make_rings(params, self.rollout, wide_dtype),
             data=make_rings(self.example, self.rollout),
         )
@@ -196,30 +201,40 @@ class _Rule(NamedTuple):
     ) -> tuple[optax.Updates, MetaOptimizerState]:
         del extra_args
         self._check(params, datum)
+        if not jax.tree.leaves(updates):  # masked out, say
+            return updates, state
         slope = widen(updates)
         point = None if params is None else widen(params)
-        step = self._base_step(slope, point, state.count)
-        disturbance, disturbance_state = self._disturb(slope, state, params)
+        rate = self._rate(state.count)
+        step = self._base_step(slope, point, rate)
+        disturbance, disturbance_state = self._disturb(slope, state, point)
         memory = self.controller.observe(state.memory, disturbance)
         state = state._replace(memory=memory, disturbance=disturbance_state)
         if self.learn:
-            state = self._learn(self._record(state, datum), params, datum)
+            state = self._learn(self._record(state, datum, rate), params, datum)
         count = self.rollout if self.learn else 1
         controls = self.controller.controls(state.weights, memory, count, slope)
+        controls = [narrow(control, slope) for control in controls]
         if self.learn:
             state = self._prepare_rollout(state, jax.tree.map(jnp.add, point, step), controls)
         step = jax.tree.map(jnp.subtract, step, controls[0])
         return narrow(step, updates), state._replace(count=state.count + 1)
 
-    def _base_step(self, slope: Any, point: Any, count: Any) -> Any:
+    @property
+    def _decays(self) -> bool:
+        """Whether there is weight decay, as far as a number can tell; an array may be traced."""
+        return not isinstance(self.weight_decay, int | float) or self.weight_decay != 0
+
+    def _base_step(self, slope: Any, point: Any, rate: Any) -> Any:
         """Return ``-eta g - delta x``."""
-        rate = self._rate(count)
-        if not self.weight_decay:
-            return jax.tree.map(lambda g: -rate * g, slope)
-        return jax.tree.map(lambda g, x: -rate * g - self.weight_decay * x, slope, point)
+        if not self._decays:
+            return jax.tree.map(lambda g: (-rate * g).astype(g.dtype), slope)
+        return jax.tree.map(
+            lambda g, x: (-rate * g - self.weight_decay * x).astype(g.dtype), slope, point
+        )
 
     def _check(self, params: optax.Params | None, datum: Any) -> None:
-        if params is None and (self.learn or self.weight_decay):
+        if params is None and (self.learn or self._decays):
             raise ValueError("`params` must be passed to update() to learn or to decay weights.")
         if self.learn and datum is None:
             raise ValueError(
@@ -249,17 +264,21 @@ class _Rule(NamedTuple):
         self,
         slope: Any,
         state: MetaOptimizerState,
-        params: optax.Params | None,
+        point: Any,
     ) -> tuple[Any, Any]:
         """Return the disturbance and the new state of its transformation."""
         if self.disturbance is None:
             return slope, None
         # An episode restarts by setting the count to 0: only here is the transformation known.
-        fresh = self.disturbance.init(slope if params is None else params)
+        fresh = self._fresh_disturbance(slope if point is None else point)
         before = jax.tree.map(
             lambda new, old: jnp.where(state.count == 0, new, old), fresh, state.disturbance
         )
-        return self.disturbance.update(slope, before, params)
+        return self.disturbance.update(slope, before, point)
+
+    def _fresh_disturbance(self, params: Any) -> Any:
+        assert self.disturbance is not None
+        return self.disturbance.init(jax.tree.map(jnp.copy, widen(params)))
 
     def _learn(self, state: MetaOptimizerState, params: Any, datum: Any) -> MetaOptimizerState:
         """Update M by the rollout that ends at this step, once there is enough of a past."""
@@ -272,14 +291,14 @@ class _Rule(NamedTuple):
             return widen(jax.grad(self.value_fn)(narrow(point, params), datum))
 
         def replay() -> list[Any]:
-            assert state.start is not None and state.controls is not None
+            assert state.controls is not None and state.rates is not None
             lags = range(self.rollout - 1, 0, -1)  # steps ago, oldest first
             return rollout_adjoints(
                 gradient,
                 state.start,
                 [state.controls[lag - 1] for lag in lags],
                 [*(self._recorded(state, lag, datum) for lag in lags), datum],
-                [self._rate(state.count - lag) for lag in lags],
+                [state.rates[jnp.remainder(state.count - lag, self.rollout)] for lag in lags],
                 self.weight_decay,
             )
 
@@ -298,14 +317,17 @@ class _Rule(NamedTuple):
         """Return the datum of ``lag`` steps ago."""
         if state.data is None:
             return datum
-        return read_rings(state.data, jnp.remainder(state.count - lag, self.rollout), datum)
+        like = jax.tree.map(jnp.asarray, datum)
+        return read_rings(state.data, jnp.remainder(state.count - lag, self.rollout), like)
 
-    def _record(self, state: MetaOptimizerState, datum: Any) -> MetaOptimizerState:
-        """Overwrite the oldest datum."""
+    def _record(self, state: MetaOptimizerState, datum: Any, rate: Any) -> MetaOptimizerState:
+        """Overwrite the oldest learning rate and datum."""
+        assert state.rates is not None
+        slot = jnp.remainder(state.count, self.rollout)
+        state = state._replace(rates=state.rates.at[slot].set(rate))
         if state.data is None:
             return state
-        slot = jnp.remainder(state.count, self.rollout)
-        return state._replace(data=write_rings(state.data, datum, slot))
+        return state._replace(data=write_rings(state.data, jax.tree.map(jnp.asarray, datum), slot))
 
     def _prepare_rollout(
         self, state: MetaOptimizerState, base: Any, controls: list[Any]

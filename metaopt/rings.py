@@ -27,11 +27,15 @@ def write_rings(rings: Any, tree: Any, slot: Any) -> Any:
     """Return the rings with ``tree`` in row ``slot``."""
     return jax.tree.map(
         lambda ring, leaf: jax.lax.dynamic_update_index_in_dim(
-            ring, leaf.ravel().astype(ring.dtype), slot, 0
+            ring, _cast(leaf.ravel(), ring.dtype), slot, 0
         ),
         rings,
         tree,
     )
+
+
+def _cast(leaf: Any, dtype: Any) -> Any:
+    return leaf if leaf.dtype == dtype else leaf.astype(dtype)  # typed keys cannot be cast
 
 
 def read_rings(rings: Any, slot: Any, like: Any) -> Any:

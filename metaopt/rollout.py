@@ -60,14 +60,16 @@ def rollout_adjoints(
         # The gradient's own linearisation is the Hessian: symmetric, so forward mode will do.
         slope, hessian = jax.linearize(lambda y, datum=datum: gradient(y, datum), point)
         point = jax.tree.map(
-            lambda y, g, u, rate=rate: decay * y - rate * g - u, point, slope, control
-        )
+            lambda y, g, u, rate=rate: (decay * y - rate * g - u).astype(y.dtype),
+            point, slope, control,
+        )  # fmt: skip
         pullbacks.append((hessian, rate))
     adjoints = [gradient(point, data[-1])]
     for hessian, rate in reversed(pullbacks):
         adjoints.append(
             jax.tree.map(
-                lambda a, c, rate=rate: decay * a - rate * c, adjoints[-1], hessian(adjoints[-1])
+                lambda a, c, rate=rate: (decay * a - rate * c).astype(a.dtype),
+                adjoints[-1], hessian(adjoints[-1]),
             )
-        )
+        )  # fmt: skip
     return adjoints

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -91,3 +92,16 @@ def test_a_learned_controller_is_deployed_from_its_file_as_from_its_state(
 
     np.testing.assert_array_equal(*(mlp.ravel(run.iterates[-1]) for run in runs))
     assert json.loads((tmp_path / "c.json").read_text())["shape"][0] == 4
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (6,), ()])
+def test_diagonal_lags_of_a_single_array_come_back(shape, tmp_path):
+    for params in (jnp.ones(shape), {"w": jnp.ones(shape)}):
+        tx = meta_optimizer(None, 0.1, history=4, controller=DiagonalLags(), learn=False)
+        save_controller(tmp_path / "c.json", DiagonalLags(tx.init(params).weights))
+
+        controller = load_controller(tmp_path / "c.json")
+        again = meta_optimizer(None, 0.1, history=4, controller=controller, learn=False)
+
+        leaves = jax.tree.leaves(again.init(params).weights)
+        assert [leaf.shape for leaf in leaves] == [(4, *shape)]

@@ -239,7 +239,7 @@ def test_weights_of_another_shape_are_refused(controller):
 def test_an_episode_needs_a_state_of_ours_and_parameters_of_its_size(learner, mlp):
     with pytest.raises(ValueError, match="holds no MetaOptimizerState"):
         start_episode(optax.sgd(0.1).init(mlp.params), mlp.params)
-    with pytest.raises(ValueError, match="`params` have 2 numbers, the state was made for"):
+    with pytest.raises(ValueError, match="`params` have 1 arrays with 2 numbers, the state"):
         start_episode(learner.init(mlp.params), jnp.ones(2))
 
 
@@ -259,3 +259,98 @@ def test_a_control_is_the_same_spelled_out_or_not(mlp, train, monkeypatch):
 
     for a, b in zip(spelled_out.iterates, contracted.iterates, strict=True):
         np.testing.assert_allclose(mlp.ravel(a), mlp.ravel(b), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "meta", [optax.adam(1e-2), optax.contrib.dog()], ids=["adam", "one that keeps its start"]
+)
+def test_donating_the_state_leaves_the_controllers_weights_alone(mlp, meta):
+    controller = ScalarLags(jnp.full(4, 0.01))
+    tx = meta_optimizer(mlp.loss, 0.1, example=mlp.data[0], history=4, controller=controller,
+                        meta_optimizer=meta)  # fmt: skip
+    one = jax.jit(functools.partial(step, tx, mlp.loss), donate_argnums=0)
+
+    for _ in range(2):
+        params = jax.tree.map(jnp.array, mlp.params)
+        one((params, tx.init(params)), mlp.data[0])
+
+    np.testing.assert_allclose(controller.weights, 0.01)
+
+
+@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags, FullLags])
+@pytest.mark.parametrize(
+    "dtypes, history_dtype",
+    [((jnp.bfloat16, jnp.float32), None), ((jnp.float16, jnp.float16), jnp.bfloat16)],
+    ids=["mixed", "half"],
+)
+def test_narrow_parameters_with_a_transformed_disturbance_scan(kind, dtypes, history_dtype):
+    params = {name: jnp.ones(3, dtype) for name, dtype in zip("ab", dtypes, strict=True)}
+    loss = lambda x, datum: sum(jnp.sum((leaf * datum) ** 2) for leaf in x.values())  # noqa: E731
+    tx = meta_optimizer(
+        loss, 0.01, example=jnp.ones(()), history=3, controller=kind(),
+        disturbance=optax.scale_by_adam(), history_dtype=history_dtype,
+    )  # fmt: skip
+
+    def body(carry, datum):
+        with jax.numpy_dtype_promotion("standard"):
+            return step(tx, loss, carry, datum), None
+
+    (after, _), _ = jax.lax.scan(body, (params, tx.init(params)), jnp.ones(8))
+
+    assert {name: leaf.dtype for name, leaf in after.items()} == {
+        name: leaf.dtype for name, leaf in params.items()
+    }
+    assert all(jnp.isfinite(leaf).all() for leaf in after.values())
+
+
+def test_a_datum_may_hold_typed_keys_and_numbers(mlp):
+    loss = lambda x, datum: mlp.loss(x, datum[0]) + 0.0 * jax.random.uniform(datum[1]) * datum[2]  # noqa: E731
+    datum = mlp.data[0], jax.random.key(0), 3
+    tx = meta_optimizer(loss, 0.1, example=datum, history=2)
+
+    params, state = mlp.params, tx.init(mlp.params)
+    for _ in range(5):
+        params, state = step(tx, loss, (params, state), datum)
+
+    assert int(state.count) == 5
+
+
+def test_injected_rates_are_replayed_as_they_were(mlp):
+    schedule = optax.piecewise_constant_schedule(0.3, {6: 0.1})
+    arguments = {"history": 2, "rollout": 3, "meta_optimizer": optax.sgd(1.0)}
+    plain = meta_optimizer(mlp.loss, schedule, example=mlp.data[0], **arguments)
+    injected = optax.inject_hyperparams(
+        meta_optimizer,
+        static_args=(
+            "value_fn", "example", "fixed", "history", "rollout", "meta_optimizer", "controller",
+            "disturbance", "learn", "meta_every", "history_dtype",
+        ),
+    )(mlp.loss, learning_rate=schedule, example=mlp.data[0], **arguments)  # fmt: skip
+
+    weights = []
+    for tx in (plain, injected):
+        carry = mlp.params, tx.init(mlp.params)
+        for datum in mlp.data[:9]:
+            carry = jax.jit(functools.partial(step, tx, mlp.loss))(carry, datum)
+        state = carry[1]
+        weights.append(getattr(state, "inner_state", state).weights)
+
+    np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("learn", [True, False], ids=["learning", "frozen"])
+def test_where_there_are_no_parameters_there_is_nothing_to_do(learn):
+    tx = meta_optimizer(SUM, 0.1, fixed=True, learn=learn)
+
+    updates, _ = tx.update({}, tx.init({}), {}, datum=jnp.ones(()))
+
+    assert updates == {}
+
+
+def test_an_episode_of_a_masked_optimizer_starts(mlp):
+    inner = meta_optimizer(lambda x, datum: 0.0, 0.1, fixed=True, history=2)
+    tx = optax.masked(inner, {"a": True, "b": False, "c": True})
+
+    restarted = start_episode(tx.init(mlp.params), mlp.params)
+
+    assert int(restarted.inner_state.count) == 0
