@@ -91,7 +91,7 @@ def hypergradient_descent(
         return HypergradientState(alpha, jax.tree.map(jnp.zeros_like, params))
 
     def update_fn(
-        updates: optax.Updates, state: HypergradientState, params: optax.Params | None = None
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, HypergradientState]:
         del params
         alpha = state.learning_rate - hyper_rate * hypergradient(updates, state.previous)
