@@ -1,6 +1,7 @@
 """DoG, distance over gradients: gradient descent with a step size from the path so far.
 
 Untuned, as in the paper: optax's defaults, no decay, the last iterate and no average.
+Needs optax 0.2.3.
 """
 
 import optax
