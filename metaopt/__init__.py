@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from metaopt.controller_files import load_controller, save_controller
     from metaopt.controllers import Controller, DiagonalLags, FullLags, ScalarLags
     from metaopt.episodes import start_episode
+    from metaopt.hypergradient import HypergradientState, hypergradient_descent
     from metaopt.optimizer import MetaOptimizerState, meta_optimizer
 
 __all__ = [
     "Controller",
     "DiagonalLags",
     "FullLags",
+    "HypergradientState",
     "MetaOptimizerState",
     "ScalarLags",
+    "hypergradient_descent",
     "load_controller",
     "meta_optimizer",
     "save_controller",
@@ -30,8 +33,10 @@ _HOMES = {
     "Controller": "controllers",
     "DiagonalLags": "controllers",
     "FullLags": "controllers",
+    "HypergradientState": "hypergradient",
     "MetaOptimizerState": "optimizer",
     "ScalarLags": "controllers",
+    "hypergradient_descent": "hypergradient",
     "load_controller": "controller_files",
     "meta_optimizer": "optimizer",
     "save_controller": "controller_files",

@@ -106,6 +106,7 @@ class BaselineState(NamedTuple):
     hyperparameters: dict[str, jax.Array]  # 0-d arrays
     optimizer: optax.OptState
     gradient_evaluations: float  # so far
+    training_params: Any = None  # while the caller holds evaluation parameters: where to go on from
 
 
 class Baseline:
@@ -116,15 +117,21 @@ class Baseline:
             hyperparameters are traced 0-d arrays: no Python branches on them.
         defaults: Every hyperparameter with the value of an untuned run; a search space may leave
             any of them out.
+        eval_params: ``eval_params(optimizer_state, params)`` returns the parameters to evaluate,
+            for optimizers that train at another point (an average, say). A submission with it also
+            exports ``prepare_for_eval``.
     """
 
     def __init__(
         self,
         optimizer: Callable[..., optax.GradientTransformation],
         defaults: dict[str, float],
+        *,
+        eval_params: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.defaults = defaults
+        self._eval_params = None if eval_params is None else jax.jit(eval_params)
 
     def init_optimizer_state(
         self, workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
@@ -142,9 +149,9 @@ class Baseline:
             for name, value in {**self.defaults, **given}.items()
         }
         transformation = self.optimizer(workload.step_hint, **values)
-        return BaselineState(values, transformation.init(model_params), 0.0), self.step_for(
-            workload
-        )
+        # Some keep the starting point: as a copy, for the step donates the parameters.
+        inner = jax.tree.map(jnp.array, transformation.init(model_params))
+        return BaselineState(values, inner, 0.0), self.step_for(workload)
 
     def update_params(
         self,
@@ -163,11 +170,39 @@ class Baseline:
         """Take one optimizer step."""
         del current_params_types, hyperparameters, loss_type, eval_results, global_step
         state, step = optimizer_state
+        params = _training_params(state, current_param_container)
         inner, params, model_state = step(
-            state.hyperparameters, state.optimizer, current_param_container, model_state, batch, rng
+            state.hyperparameters, state.optimizer, params, model_state, batch, rng
         )
         spent = state.gradient_evaluations + gradient_evaluations(workload, batch)
         return (BaselineState(state.hyperparameters, inner, spent), step), params, model_state
+
+    def prepare_for_eval(
+        self,
+        workload: Any,
+        current_param_container: Any,
+        current_params_types: Any,
+        model_state: Any,
+        hyperparameters: Any,
+        loss_type: Any,
+        optimizer_state: tuple[BaselineState, Callable],
+        eval_results: Any,
+        global_step: int,
+        rng: Any,
+    ) -> tuple[tuple[BaselineState, Callable], Any, Any]:
+        """Hand out the evaluation parameters and keep those that training goes on from.
+
+        Training does not notice: the next step starts, to the last bit, where the last one ended.
+        Batch-normalisation statistics stay those of the training parameters.
+        """
+        del workload, current_params_types, hyperparameters, loss_type, eval_results
+        del global_step, rng
+        state, step = optimizer_state
+        if self._eval_params is None:
+            return optimizer_state, current_param_container, model_state
+        params = _training_params(state, current_param_container)
+        state = state._replace(training_params=params)
+        return (state, step), self._eval_params(state.optimizer, params), model_state
 
     @staticmethod
     def report(optimizer_state: tuple[BaselineState, Callable]) -> dict[str, Any]:
@@ -196,6 +231,10 @@ class Baseline:
             return inner, optax.apply_updates(params, updates), new_model_state
 
         return jax.jit(step, donate_argnums=(1, 2, 3))
+
+
+def _training_params(state: BaselineState, current: Any) -> Any:
+    return current if state.training_params is None else state.training_params
 
 
 def gradient_evaluations(workload: Any, batch: dict[str, Any]) -> float:

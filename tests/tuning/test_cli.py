@@ -68,7 +68,7 @@ def test_compare_ends_with_the_path_of_the_report_and_a_second_call_runs_nothing
     [
         (["bogus"], "No such command 'bogus'. There are ['compare',"),
         (["run", "adamw"], "Missing argument 'workload'"),
-        (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'metaopt',"),
+        (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'd_adaptation',"),
         (["run", "adamw", "nowhere"], "No workload 'nowhere', only ['breast_cancer_logistic',"),
         (["run", "adamw", "mnist_mlp"], "Missing data file train-images-idx3-ubyte.gz: looked in"),
         (["run", "metaopt", "digits_mlp", "--hparams", "x=1"], "tunes itself"),

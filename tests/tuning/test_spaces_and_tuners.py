@@ -125,13 +125,13 @@ def test_a_bad_space_is_refused_with_its_entry(document, message):
 
 def test_the_papers_grids_have_the_papers_sizes():
     sizes = {}
-    for name in ("sgd", "momentum", "adamw"):
+    for name in ("sgd", "momentum", "adamw", "hgd", "mechanic"):
         contender = parse_contender(f"{name}@paper+grid")
         space = parse_space(contender.submission.read_space("paper"), name)
         assert isinstance(space, Space)
         sizes[name] = len(list(space.grid()))
 
-    assert sizes == {"sgd": 24, "momentum": 72, "adamw": 72}
+    assert sizes == {"sgd": 24, "momentum": 72, "adamw": 72, "hgd": 4, "mechanic": 72}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""NadamW with warm-up and cosine decay to zero, the method of AlgoPerf's baseline.
+
+The ranges hold the five points of AlgoPerf's external baseline: learning rates around 1e-3, strong
+weight decay (it is scaled by the learning rate), ``beta2`` down to 0.63. That baseline ends at zero
+and so do the defaults; ``end_factor`` is there for runs that may stop early.
+"""
+
+from typing import Any
+
+import optax
+
+from metaopt.bench import submission_kit as kit
+
+DEFAULTS = {
+    "learning_rate": 1e-3,
+    "one_minus_beta1": 0.1,
+    "one_minus_beta2": 0.002,
+    "weight_decay": 1e-2,
+    "warmup_factor": 0.05,  # of the step hint
+    "end_factor": 0.0,  # of the learning rate, at the step hint; 1 keeps it
+}
+
+
+def optimizer(
+    step_hint: int,
+    *,
+    learning_rate: Any,
+    one_minus_beta1: Any,
+    one_minus_beta2: Any,
+    weight_decay: Any,
+    warmup_factor: Any,
+    end_factor: Any,
+) -> optax.GradientTransformation:
+    """Return optax's NadamW with a schedule over the step hint."""
+    schedule = kit.warmup_cosine(learning_rate, step_hint, warmup_factor, end_factor)
+    return optax.nadamw(
+        schedule, b1=1.0 - one_minus_beta1, b2=1.0 - one_minus_beta2, weight_decay=weight_decay
+    )
+
+
+_baseline = kit.Baseline(optimizer, DEFAULTS)
+get_batch_size = kit.get_batch_size
+data_selection = kit.data_selection
+init_optimizer_state = _baseline.init_optimizer_state
+update_params = _baseline.update_params
+report = _baseline.report

@@ -1,0 +1,23 @@
+"""DoG, distance over gradients: gradient descent with a step size from the path so far.
+
+Untuned, as in the paper: optax's defaults, no decay, the last iterate and no average.
+Needs optax 0.2.3.
+"""
+
+import optax
+
+from metaopt.bench import submission_kit as kit
+
+
+def optimizer(step_hint: int) -> optax.GradientTransformation:
+    """Return optax's DoG."""
+    del step_hint
+    return optax.contrib.dog()
+
+
+_baseline = kit.Baseline(optimizer, {})
+get_batch_size = kit.get_batch_size
+data_selection = kit.data_selection
+init_optimizer_state = _baseline.init_optimizer_state
+update_params = _baseline.update_params
+report = _baseline.report

@@ -1,0 +1,216 @@
+"""Baselines are what they are named after: optax's own functions, or the formula by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metaopt.bench import records
+from metaopt.bench.loading import load_submission
+from metaopt.bench.runner import run_trial
+from metaopt.bench.submission_kit import Baseline, warmup_cosine
+from metaopt.workloads.registry import get_workload
+from tuning.contenders import SUBMISSIONS
+
+STEPS = 100  # the step hint
+START = {"matrix": jnp.array([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0]]), "vector": jnp.array([1.0, -1])}
+BETAS = {"one_minus_beta1": 0.25, "one_minus_beta2": 0.0625}  # one minus them is exact
+SCHEDULE = {"warmup_factor": 0.05, "end_factor": 0.1}
+RATE = warmup_cosine(0.02, STEPS, 0.05, 0.1)
+
+# Name, a point, and optax's own function with the point's values.
+CASES = {
+    "nadamw": (
+        {"learning_rate": 0.02, "weight_decay": 0.3, **BETAS, **SCHEDULE},
+        lambda: optax.nadamw(RATE, b1=0.75, b2=0.9375, weight_decay=0.3),
+    ),
+    "mechanic": (
+        {"learning_rate": 0.02, "weight_decay": 0.3, **BETAS, **SCHEDULE},
+        lambda: optax.contrib.mechanize(optax.adamw(RATE, b1=0.75, b2=0.9375, weight_decay=0.3)),
+    ),
+    "schedule_free_adamw": (
+        {"learning_rate": 0.02, "weight_decay": 0.3, **BETAS, "warmup_factor": 0.0},
+        lambda: optax.contrib.schedule_free_adamw(0.02, b1=0.75, b2=0.9375, weight_decay=0.3),
+    ),
+    "muon": (
+        {"learning_rate": 0.02, "one_minus_momentum": 0.125, "weight_decay": 0.3, **SCHEDULE},
+        lambda: optax.contrib.muon(RATE, beta=0.875, weight_decay=0.3, consistent_rms=0.2),
+    ),
+    "dog": ({}, optax.contrib.dog),
+    "d_adaptation": ({}, optax.contrib.dadapt_adamw),
+    "prodigy": ({}, optax.contrib.prodigy),
+}
+SELF_SCALED = ("mechanic", "dog", "d_adaptation", "prodigy")
+
+
+def module_of(name):
+    return load_submission(name, SUBMISSIONS).module
+
+
+def gradient(params):
+    """The gradient of a quadratic with curvatures 1, 2, 3, ... leaf by leaf."""
+    return jax.tree.map(lambda p: p * jnp.arange(1.0, p.size + 1).reshape(p.shape), params)
+
+
+def iterates(transformation, start, steps=20):
+    @jax.jit
+    def step(params, state):
+        updates, state = transformation.update(gradient(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state, found = start, transformation.init(start), []
+    for _ in range(steps):
+        params, state = step(params, state)
+        found.append((params, state))
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_baseline_is_optax_own_function(name):
+    point, reference = CASES[name]
+    traced = {key: jnp.float32(value) for key, value in point.items()}
+
+    steps = 200 if name in SELF_SCALED else 20  # what learns its own scale starts slowly
+    ours = iterates(module_of(name).optimizer(STEPS, **traced), START, steps)
+    theirs = iterates(reference(), START, steps)
+
+    for (a, _), (b, _) in zip(ours, theirs, strict=True):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-5), a, b)
+    assert np.abs(ours[-1][0]["matrix"] - START["matrix"]).max() > 0.2
+
+
+def test_hypergradient_descent_sees_the_decayed_gradient():
+    point = {"learning_rate": 0.05, "hyper_rate": 0.001, "weight_decay": 0.5}
+
+    found = iterates(module_of("hgd").optimizer(STEPS, **point), jnp.ones(3))
+
+    x, alpha, before = np.ones(3), 0.05, np.zeros(3)
+    for params, _ in found:
+        g = np.arange(1, 4) * x + 0.5 * x
+        alpha += 0.001 * g @ before
+        x, before = x - alpha * g, g
+        np.testing.assert_allclose(params, x, rtol=1e-4, atol=1e-6)
+
+
+def test_muon_takes_a_convolution_as_a_matrix_of_its_outputs():
+    point = {"learning_rate": 0.02, "one_minus_momentum": 0.1, "weight_decay": 0.3, **SCHEDULE}
+    matrix = jax.random.normal(jax.random.PRNGKey(0), (12, 5))
+    muon = module_of("muon").optimizer(STEPS, **point)
+
+    as_matrix = iterates(muon, {"kernel": matrix})
+    as_convolution = iterates(muon, {"kernel": matrix.reshape(2, 2, 3, 5)})
+
+    for (a, _), (b, _) in zip(as_matrix, as_convolution, strict=True):
+        reshaped = b["kernel"].reshape(12, 5)
+        np.testing.assert_allclose(a["kernel"], reshaped, rtol=1e-3, atol=1e-5)
+
+
+def test_schedule_free_is_its_three_sequences_by_hand():
+    point = {
+        "learning_rate": 0.1, "one_minus_beta1": 0.2, "one_minus_beta2": 0.05,
+        "weight_decay": 0.3, "warmup_factor": 0.1,
+    }  # fmt: skip
+    evaluated = optax.contrib.schedule_free_eval_params
+
+    found = iterates(module_of("schedule_free_adamw").optimizer(STEPS, **point), jnp.ones(3))
+
+    x, y, z, v, weights = np.ones(3), np.ones(3), np.ones(3), np.zeros(3), 0.0
+    for t, (params, state) in enumerate(found, start=1):
+        rate = 0.1 * min(1.0, t / 10)
+        g = np.arange(1, 4) * y
+        v = 0.95 * v + 0.05 * g**2
+        z = z - rate * (g / (np.sqrt(v / (1 - 0.95**t)) + 1e-8) + 0.3 * y)
+        weights += rate**2
+        x = x + rate**2 / weights * (z - x)
+        y = 0.8 * x + 0.2 * z
+        np.testing.assert_allclose(params, y, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(state.z, z, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(evaluated(state, params), x, rtol=1e-4, atol=1e-5)
+
+
+class Loop:
+    """Drives the functions of a submission by hand."""
+
+    def __init__(self, module, workload):
+        self.module, self.workload = module, workload
+        key = jax.random.PRNGKey(0)
+        self.queue = workload._build_input_queue(key, "train", data_dir="", global_batch_size=64)
+        self.params, self.model_state = workload.init_model_fn(key)
+        self.state = module.init_optimizer_state(
+            workload, self.params, self.model_state, None, key
+        )  # fmt: skip
+
+    def common(self):
+        return {
+            "workload": self.workload, "current_param_container": self.params,
+            "current_params_types": None, "model_state": self.model_state,
+            "hyperparameters": None, "loss_type": None, "optimizer_state": self.state,
+            "eval_results": [], "global_step": 0, "rng": jax.random.PRNGKey(1),
+        }  # fmt: skip
+
+    def step(self):
+        self.state, self.params, self.model_state = self.module.update_params(
+            batch=next(self.queue), **self.common()
+        )
+
+    def prepare(self):
+        self.state, self.params, self.model_state = self.module.prepare_for_eval(**self.common())
+
+
+def test_an_evaluation_does_not_disturb_schedule_free_training():
+    module, workload = module_of("schedule_free_adamw"), get_workload("digits_mlp")
+    plain, watched = Loop(module, workload), Loop(module, workload)
+
+    for step in range(30):
+        plain.step()
+        watched.step()
+        training = jax.device_get(watched.params)
+        jax.tree.map(np.testing.assert_array_equal, training, jax.device_get(plain.params))
+        if step % 7 == 0:
+            watched.prepare()
+            watched.prepare()  # a second time changes nothing
+            z = watched.state[0].optimizer.z
+            average = jax.tree.map(lambda y, z: (y - 0.1 * z) / 0.9, training, z)
+            close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+            jax.tree.map(close, watched.params, average)
+    assert not np.array_equal(training["hidden_0"]["kernel"], average["hidden_0"]["kernel"])
+
+
+def test_the_runner_scores_the_average_of_schedule_free(tmp_path, make_plan, monkeypatch):
+    submission, workload = load_submission("schedule_free_adamw", SUBMISSIONS), "digits_mlp"
+
+    def losses(folder, **changes):
+        plan = make_plan(
+            submission, get_workload(workload), hyperparameters=submission.defaults, **changes
+        )
+        assert run_trial(plan, tmp_path / folder).error is None
+        rows = records.read_evaluations(tmp_path / folder / records.EVAL_FILE)
+        return {row["global_step"]: row["train/loss"] for row in rows}
+
+    averaged, seldom = losses("averaged"), losses("seldom", eval_period=50.0)
+    monkeypatch.delattr(submission.module, "prepare_for_eval")
+    last = losses("last")
+
+    assert seldom == {step: averaged[step] for step in seldom}
+    assert all(averaged[step] != last[step] for step in averaged if step > 10)
+
+
+def test_a_baseline_without_evaluation_parameters_hands_out_what_it_has():
+    baseline, marker = Baseline(lambda hint: optax.sgd(0.1), {}), object()
+
+    state, params, model_state = baseline.prepare_for_eval(
+        None, marker, None, "model state", None, None, ("state", "step"), [], 0, None
+    )  # fmt: skip
+
+    assert (state, params, model_state) == (("state", "step"), marker, "model state")
+
+
+@pytest.mark.parametrize("name", ["dog", "d_adaptation", "prodigy"])
+def test_what_has_nothing_to_tune_is_self_tuning(name):
+    submission = load_submission(name, SUBMISSIONS)
+
+    assert submission.ruleset == "self-tuning"
+    assert (submission.defaults, submission.spaces()) == ({}, [])
