@@ -19,6 +19,8 @@ from metaopt.bench.spec import ForwardPassMode
 # Examples per optimizer step. AlgoPerf's are those of its baselines.
 BATCH_SIZES = {
     "breast_cancer_logistic": 64,
+    "cifar10_vgg16": 512,
+    "cifar10_vgg16_small": 128,
     "digits_mlp": 64,
     "mnist_mlp": 512,
     "cifar": 128,

@@ -2,13 +2,20 @@
 
 import functools
 
+from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.mnist import MNIST_MLP
 from metaopt.workloads.supervised import SupervisedWorkload, fix_batch
 
 FIXED_SUFFIX = "_fixed"
 
-_STOCHASTIC = (BREAST_CANCER_LOGISTIC, DIGITS_MLP, MNIST_MLP)
+_STOCHASTIC = (
+    BREAST_CANCER_LOGISTIC,
+    CIFAR10_VGG16,
+    CIFAR10_VGG16_SMALL,
+    DIGITS_MLP,
+    MNIST_MLP,
+)
 
 
 @functools.cache
