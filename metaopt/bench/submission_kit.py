@@ -22,6 +22,8 @@ BATCH_SIZES = {
     "cifar10_vgg16": 512,
     "cifar10_vgg16_small": 128,
     "digits_mlp": 64,
+    "ende_transformer": 16,
+    "ende_transformer_small": 32,
     "mnist_mlp": 512,
     "cifar": 128,
     "criteo1tb": 262_144,

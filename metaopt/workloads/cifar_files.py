@@ -246,7 +246,7 @@ def _plain(value: Any) -> Any:
         return value.array
     if type(value) is dict:
         return {key: _plain(entry) for key, entry in value.items()}
-    if type(value) in (list, tuple):
+    if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     if value is None or type(value) in (bytes, str, int, float, bool):
         return value

@@ -14,7 +14,7 @@ from metaopt.workloads.registry import get_workload, list_workloads
 
 ALL = sorted(list_workloads())
 # The paper's sizes are for accelerators: their own files test their parts.
-LARGE = {"cifar10_vgg16"}
+LARGE = {"cifar10_vgg16", "ende_transformer"}
 NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE]
 ALGOPERF_NAMES = {
     "cifar", "criteo1tb", "fastmri", "finewebedu_lm", "imagenet_resnet", "imagenet_vit",
@@ -22,13 +22,14 @@ ALGOPERF_NAMES = {
 }  # fmt: skip
 PARAMETERS = {
     "digits_mlp": 8_970, "breast_cancer_logistic": 31, "mnist_mlp": 89_610,
-    "cifar10_vgg16_small": 231_746,
+    "cifar10_vgg16_small": 231_746, "ende_transformer_small": 1_447_424,
 }  # fmt: skip
 EXAMPLES = {
     "digits_mlp": (1079, 359, 359),
     "breast_cancer_logistic": (341, 114, 114),
     "mnist_mlp": (50_000, 10_000, 10_000),
     "cifar10_vgg16_small": (9_000, 1_000, 2_000),
+    "ende_transformer_small": (28_156, 1_014, 1_000),  # training pairs of at most 32 subwords
 }
 
 
