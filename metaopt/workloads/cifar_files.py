@@ -102,7 +102,7 @@ def parse_python_batch(content: bytes, path: Path | str) -> Examples:
     batch = plain_pickle(content, path)
     if not isinstance(batch, dict):
         raise ValueError(f"{path}: the pickle must be a dictionary, got {type(batch).__name__}.")
-    batch = {key.decode() if isinstance(key, bytes) else key: v for key, v in batch.items()}
+    batch = {key.decode("latin1") if isinstance(key, bytes) else key: v for key, v in batch.items()}
     for key in ("data", "labels"):
         if key not in batch:
             raise ValueError(f"{path}: the batch must have {key!r}, got {sorted(map(str, batch))}.")
