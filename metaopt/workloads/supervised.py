@@ -299,17 +299,15 @@ class SupervisedWorkload:
         }
 
     def _mean_metrics(self, params: Any, model_state: Any) -> dict[str, float]:
-        totals: dict[str, dict[str, float]] = {}
+        found: dict[str, list[dict[str, float]]] = {}  # by split, of each chunk
         for chunks in self._evaluation_data:
-            sums = jax.device_get(self._evaluate(params, model_state, chunks))
-            for split, found in sums.items():
-                total = totals.setdefault(split, dict.fromkeys(found, 0.0))
-                for name, value in found.items():
-                    total[name] += float(value)
+            metrics = jax.device_get(self._evaluate(params, model_state, chunks))
+            for split, values in metrics.items():
+                found.setdefault(split, []).append(values)
         return {
-            f"{split}/{name}": float(np.float32(value) / np.float32(total["count"]))
-            for split, total in totals.items()
-            for name, value in total.items()
+            f"{split}/{name}": _mean(chunks, name)
+            for split, chunks in found.items()
+            for name in chunks[0]
             if name != "count"
         }
 
@@ -327,18 +325,18 @@ class SupervisedWorkload:
     @functools.cached_property
     def _evaluate(self) -> Callable[..., dict[str, dict[str, jax.Array]]]:
         @jax.jit
-        def sums(params: Any, model_state: Any, batches: list[Batch]) -> list[dict[str, Any]]:
-            return [self.metric_sums(params, model_state, self.complete(b)) for b in batches]
+        def each(params: Any, model_state: Any, batches: list[Batch]) -> list[dict[str, Any]]:
+            return [self.metrics(params, model_state, self.complete(b)) for b in batches]
 
         def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:
             # Compiled for shapes, whatever the names of the splits.
-            found = sums(params, model_state, list(splits.values()))
+            found = each(params, model_state, list(splits.values()))
             return dict(zip(splits, found, strict=True))
 
         return evaluate
 
-    def metric_sums(self, params: Any, model_state: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Return the sums of loss and accuracy over one batch's targets, and their ``count``."""
+    def metrics(self, params: Any, model_state: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Return mean loss and accuracy over one batch's valid targets, and their ``count``."""
         mode = ForwardPassMode.TRAIN if self.is_fixed_batch else ForwardPassMode.EVAL
         rng = jax.random.PRNGKey(0)  # nothing is random without dropout
         logits, _ = self.model_fn(params, batch, model_state, mode, rng, False, 0.0)
@@ -350,8 +348,8 @@ class SupervisedWorkload:
             predictions = jnp.int32(logits > 0.0)
         right = jnp.asarray(predictions == batch["targets"], jnp.float32)
         return {
-            "loss": loss["summed"],
-            "accuracy": (right if weights is None else right * weights).sum(),
+            "loss": loss["summed"] / loss["n_valid_examples"],
+            "accuracy": right.mean() if weights is None else jnp.average(right, weights=weights),
             "count": loss["n_valid_examples"],
         }
 
@@ -411,6 +409,13 @@ def parameter_type(path: list[str]) -> ParameterType:
     if leaf == "bias":
         return ParameterType.BIAS
     return ParameterType.CONV_WEIGHT if "conv" in kinds else ParameterType.WEIGHT
+
+
+def _mean(chunks: list[dict[str, float]], name: str) -> float:
+    """Return the mean of a metric over chunks of different counts; of one chunk, its own."""
+    counts = [float(chunk["count"]) for chunk in chunks]
+    values = [float(chunk[name]) for chunk in chunks]
+    return values[0] if len(chunks) == 1 else float(np.average(values, weights=counts))
 
 
 def _meets(eval_result: dict[str, float], target: Target) -> bool:
