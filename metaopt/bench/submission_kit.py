@@ -19,7 +19,11 @@ from metaopt.bench.spec import ForwardPassMode
 # Examples per optimizer step. AlgoPerf's are those of its baselines.
 BATCH_SIZES = {
     "breast_cancer_logistic": 64,
+    "cifar10_vgg16": 512,
+    "cifar10_vgg16_small": 128,
     "digits_mlp": 64,
+    "ende_transformer": 16,
+    "ende_transformer_small": 32,
     "mnist_mlp": 512,
     "cifar": 128,
     "criteo1tb": 262_144,

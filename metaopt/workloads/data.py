@@ -10,8 +10,17 @@ import hashlib
 import os
 import zlib
 from pathlib import Path
+from typing import Protocol
 
 VARIABLE = "METAOPT_DATA_DIR"
+
+
+class Source(Protocol):
+    """Something that a workload reads, and that may not be there."""
+
+    def locate(self) -> Path:
+        """Return where it lies; raises ``FileNotFoundError``, which says what to do."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +58,7 @@ class DataFile:
                     f"{path}: wrong checksum, refused: SHA-256 is {digest}, should be "
                     f"{self.sha256[path.name]}. Delete the file and get it again."
                 )
-        if path.suffix != ".gz":
-            return content
-        try:
-            return gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: not a whole gzip file: {error}") from None
+        return unzipped(content, path) if path.suffix == ".gz" else content
 
     def locate(self) -> Path:
         """Return the path of the file; raises ``FileNotFoundError`` if it is not there."""
@@ -66,10 +70,8 @@ class DataFile:
             for path in [*canonical, *sorted(others)]:
                 if path.is_file():
                     return path
-        raise FileNotFoundError(
-            f"Missing data file {self.stem}.gz: looked in {root or '$' + VARIABLE}/{self.folder}/"
-            f"{'' if root else f' ({VARIABLE} is not set)'}; "
-            f"to get it: python -m tuning download {self.folder}"
+        raise missing(
+            f"file {self.stem}.gz", self.folder, f"python -m tuning download {self.folder}"
         )
 
     def download(self, root: Path) -> Path:
@@ -86,3 +88,24 @@ def data_root() -> Path | None:
     """Return ``METAOPT_DATA_DIR`` as a path, ``None`` if it is not set."""
     value = os.environ.get(VARIABLE)
     return Path(value) if value else None
+
+
+def missing(what: str, folder: str, how: str) -> FileNotFoundError:
+    """Return the error for data that is not there: what is looked for, where, how to get it."""
+    root = data_root()
+    return FileNotFoundError(
+        f"Missing data {what}: looked in {root or '$' + VARIABLE}/{folder}/"
+        f"{'' if root else f' ({VARIABLE} is not set)'}; to get it: {how}"
+    )
+
+
+def unzipped(content: bytes, path: Path) -> bytes:
+    """Return the content of a gzip file.
+
+    Raises:
+        ValueError: It is cut short or something else.
+    """
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole gzip file: {error}") from None

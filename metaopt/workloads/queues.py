@@ -1,6 +1,7 @@
 """Input queues over arrays in memory: shuffled, endless, and restorable at any position."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +16,11 @@ _CHUNK_BATCHES = 32
 _CHUNK_BYTES = 64 * 2**20
 
 
+def as_stored(batch: Batch) -> Batch:
+    """Return the batch: it is used as it is stored."""
+    return batch
+
+
 class ShuffledQueue(Iterator[Batch]):
     """Endless batches of full size; every epoch in a new order that depends on the key alone.
 
@@ -25,10 +31,18 @@ class ShuffledQueue(Iterator[Batch]):
         arrays: Arrays with a common first axis, on the device.
         key: A raw JAX key, shape (2,), uint32.
         batch_size: Examples in a batch.
+        complete: Applied to every batch when it is cut out.
     """
 
-    def __init__(self, arrays: Batch, key: Any, batch_size: int) -> None:
+    def __init__(
+        self,
+        arrays: Batch,
+        key: Any,
+        batch_size: int,
+        complete: Callable[[Batch], Batch] = as_stored,
+    ) -> None:
         self._arrays = arrays
+        self._complete = complete
         self._entropy = [int(word) for word in np.asarray(key).ravel()]
         self._batch_size = batch_size
         examples = len(next(iter(arrays.values())))
@@ -38,7 +52,8 @@ class ShuffledQueue(Iterator[Batch]):
             raise ValueError(
                 f"A batch of {batch_size} does not fit into {examples} training examples."
             )
-        batch_bytes = sum(a.nbytes for a in arrays.values()) * batch_size // examples
+        shapes = jax.eval_shape(_cut_one(complete), arrays, np.zeros(batch_size, np.int32))
+        batch_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(shapes))
         self._chunk_batches = max(1, min(_CHUNK_BATCHES, _CHUNK_BYTES // max(1, batch_bytes)))
         self._epoch: tuple[int, np.ndarray] | None = None
         self._chunk: list[Batch] = []
@@ -58,7 +73,7 @@ class ShuffledQueue(Iterator[Batch]):
         """Return the next batch."""
         if not self._chunk:
             rows = [self._batch_indices(self._position + i) for i in range(self._chunk_batches)]
-            self._chunk = _cut(self._arrays, np.stack(rows))[::-1]
+            self._chunk = _cut(self._complete, self._arrays, np.stack(rows))[::-1]
         self._position += 1
         return self._chunk.pop()
 
@@ -71,24 +86,30 @@ class ShuffledQueue(Iterator[Batch]):
         return self._epoch[1][start : start + self._batch_size]
 
 
-@jax.jit
-def _cut(arrays: Batch, indices: jax.Array) -> list[Batch]:
+@functools.partial(jax.jit, static_argnums=0)
+def _cut(complete: Callable[[Batch], Batch], arrays: Batch, indices: jax.Array) -> list[Batch]:
     """Return one batch for each row of ``indices`` (batches, batch size)."""
-    return [jax.tree.map(lambda array, row=row: array[row], arrays) for row in indices]
+    return [_cut_one(complete)(arrays, row) for row in indices]
+
+
+def _cut_one(complete: Callable[[Batch], Batch]) -> Callable[[Batch, Any], Batch]:
+    return lambda arrays, row: complete(jax.tree.map(lambda array: array[row], arrays))
 
 
 def in_order(arrays: Batch, batch_size: int) -> Iterator[Batch]:
-    """Yield the arrays once, in order; ``weights`` is 0 where the last batch is padded."""
+    """Yield the arrays once, in order; ``weights`` is 0 where the last batch is padded.
+
+    Each batch has weights of its examples, unless the arrays have ``weights`` of their own.
+    """
     examples = len(next(iter(arrays.values())))
     for start in range(0, examples, batch_size):
         batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
         size = len(next(iter(batch.values())))
-        weights = jnp.ones(size, jnp.float32)
+        batch.setdefault("weights", jnp.ones(size, jnp.float32))
         if size < batch_size:
             pad = batch_size - size
             batch = {
                 name: jnp.pad(array, [(0, pad)] + [(0, 0)] * (array.ndim - 1))
                 for name, array in batch.items()
             }
-            weights = jnp.pad(weights, (0, pad))
-        yield {**batch, "weights": weights}
+        yield batch

@@ -2,13 +2,23 @@
 
 import functools
 
+from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.mnist import MNIST_MLP
 from metaopt.workloads.supervised import SupervisedWorkload, fix_batch
+from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
 
 FIXED_SUFFIX = "_fixed"
 
-_STOCHASTIC = (BREAST_CANCER_LOGISTIC, DIGITS_MLP, MNIST_MLP)
+_STOCHASTIC = (
+    BREAST_CANCER_LOGISTIC,
+    CIFAR10_VGG16,
+    CIFAR10_VGG16_SMALL,
+    DIGITS_MLP,
+    ENDE_TRANSFORMER,
+    ENDE_TRANSFORMER_SMALL,
+    MNIST_MLP,
+)
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """A workload over labelled arrays in memory, behind AlgoPerf's workload interface (v0.6).
 
-Letters: n examples, d features, c classes. Logits are (n, c) with integer targets (n,), or (n,)
-with targets in {0, 1} for the logistic loss.
+Letters: n examples, d features, c classes, t positions. Logits are (n, c) with integer targets
+(n,), or (n, t, c) with targets and weights (n, t), or (n,) with targets in {0, 1} for the logistic
+loss.
 """
 
 import dataclasses
@@ -17,8 +18,8 @@ import optax
 
 from metaopt.bench.spec import ForwardPassMode, LossType, ParameterType
 from metaopt.bench.targets import Target, WorkloadTargets, targets_of
-from metaopt.workloads.data import DataFile
-from metaopt.workloads.queues import Batch, ShuffledQueue, in_order
+from metaopt.workloads.data import Source
+from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, in_order
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
 
@@ -47,6 +48,11 @@ class Arrays:
 class SupervisedWorkload:
     """Train ``model`` on ``load()``'s arrays; metrics are the mean loss and the accuracy.
 
+    The model state is what ``model`` keeps beside its parameters, running averages of batch
+    normalisation say, and ``None`` if that is nothing. The mode alone decides which statistics are
+    used, the batch's (training) or the running averages (evaluation); ``update_batch_norm`` decides
+    whether the averages move.
+
     Workloads are compared and hashed by name, so that jitted functions that take one as a static
     argument are compiled once per process.
 
@@ -61,6 +67,14 @@ class SupervisedWorkload:
         target_metric: The metric of the targets, without its split.
         eval_train_size: How many training examples ``train/`` metrics are computed on.
         files: What ``load`` reads; empty where the data comes with a dependency.
+        model_inputs: The keys of a batch that ``model`` is called with, in its order.
+        has_modes: Whether ``model`` takes the keywords ``train`` and ``dropout_rate``.
+        dropout_rate: In training, where the submission does not say.
+        complete: From a batch as it is stored to one as it is used, so that bytes can stay bytes in
+            memory; may add ``weights`` with the shape of the targets.
+        max_eval_batch_size: Evaluation takes this many examples at a time; ``None``: all.
+        more_metrics: ``more_metrics(workload, params, model_state)`` returns further metrics, named
+            with their split, computed on the host.
     """
 
     name: str
@@ -74,7 +88,13 @@ class SupervisedWorkload:
     max_allowed_runtime_sec: float = 60.0
     eval_period_time_sec: float = 1.0
     eval_train_size: int = 10_000
-    files: tuple[DataFile, ...] = ()
+    files: tuple[Source, ...] = ()
+    model_inputs: tuple[str, ...] = ("inputs",)
+    has_modes: bool = False
+    dropout_rate: float = 0.0
+    complete: Callable[[Batch], Batch] = as_stored
+    max_eval_batch_size: int | None = None
+    more_metrics: Callable[["SupervisedWorkload", Any, Any], dict[str, float]] | None = None
     is_fixed_batch = False
 
     def __eq__(self, other: object) -> bool:
@@ -118,8 +138,9 @@ class SupervisedWorkload:
 
     @property
     def eval_batch_size(self) -> int:
-        """Evaluation looks at a whole split at once."""
-        return max(self.num_eval_train_examples, self.num_validation_examples)
+        """Examples that evaluation looks at at once: a whole split, unless that is too many."""
+        whole = max(self.num_eval_train_examples, self.num_validation_examples)
+        return whole if self.max_eval_batch_size is None else min(whole, self.max_eval_batch_size)
 
     train_mean = 0.0
     train_stddev = 1.0
@@ -138,10 +159,10 @@ class SupervisedWorkload:
         del data_dir, cache, repeat_final_dataset, num_batches
         size = global_batch_size or self.reference_batch_size
         if split == "train":
-            return ShuffledQueue(self.arrays["train"], data_rng, size)
+            return ShuffledQueue(self.arrays["train"], data_rng, size, self.complete)
         if split not in SPLITS:
             raise ValueError(f"`split` must be one of {['train', *SPLITS]}, got {split!r}.")
-        return in_order(self._evaluation_arrays(split), size)
+        return map(self.complete, in_order(self._evaluation_arrays(split), size))
 
     def _evaluation_arrays(self, split: str) -> Batch:
         arrays = self.arrays[SPLITS[split]]
@@ -152,24 +173,32 @@ class SupervisedWorkload:
 
     @functools.cached_property
     def _init(self) -> Callable[[jax.Array], Any]:
-        example = self.arrays["train"]["inputs"][:1]
-        return jax.jit(lambda rng: self.model.init(rng, example)["params"])
+        stored = jax.tree.map(lambda array: array[:1], self.arrays["train"])
+        modes = {"train": False, "dropout_rate": 0.0} if self.has_modes else {}
 
-    def init_model_fn(self, rng: jax.Array) -> tuple[Any, None]:
-        """Return fresh parameters and the model state, of which there is none."""
-        return self._init(rng), None
+        def init(rng: jax.Array) -> tuple[Any, Any]:
+            example = self.complete(stored)
+            inputs = [example[key] for key in self.model_inputs]
+            variables = dict(self.model.init(rng, *inputs, **modes))
+            params = variables.pop("params")
+            return params, variables or None
+
+        return jax.jit(init)
+
+    def init_model_fn(self, rng: jax.Array) -> tuple[Any, Any]:
+        """Return fresh parameters and the model state, ``None`` if there is none."""
+        return self._init(rng)
 
     @functools.cached_property
     def param_shapes(self) -> Any:
         """The parameters' shapes."""
-        return jax.eval_shape(self._init, jax.random.PRNGKey(0))
+        return jax.eval_shape(self._init, jax.random.PRNGKey(0))[0]
 
     @functools.cached_property
     def model_params_types(self) -> Any:
         """What each array of parameters is for."""
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: ParameterType.BIAS if "bias" in str(path[-1]) else ParameterType.WEIGHT,
-            self.param_shapes,
+            lambda path, _: parameter_type([str(entry.key) for entry in path]), self.param_shapes
         )
 
     def is_output_params(self, param_key: str) -> bool:
@@ -184,13 +213,32 @@ class SupervisedWorkload:
         mode: ForwardPassMode,
         rng: jax.Array,
         update_batch_norm: bool,
-        dropout_rate: float = 0.0,
+        dropout_rate: float | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Return ``(logits, model_state)``. There is neither dropout nor batch normalisation."""
-        del mode, rng, update_batch_norm, dropout_rate
-        inputs = augmented_and_preprocessed_input_batch["inputs"]
-        logits: Any = self.model.apply({"params": params}, inputs)
-        return logits, model_state
+        """Return ``(logits, model_state)``; a ``dropout_rate`` of ``None`` is the workload's own.
+
+        Raises:
+            ValueError: ``update_batch_norm`` is set in evaluation mode.
+        """
+        train = mode == ForwardPassMode.TRAIN
+        if update_batch_norm and not train:
+            raise ValueError(
+                "`update_batch_norm` must be False in evaluation mode, which uses the running "
+                "averages and leaves them as they are; got True."
+            )
+        modes: dict[str, Any] = {}
+        if self.has_modes:
+            rate = self.dropout_rate if dropout_rate is None else dropout_rate
+            modes = {"train": train, "dropout_rate": rate if train else 0.0}
+        logits, new_model_state = self.model.apply(
+            {"params": params, **(model_state or {})},
+            *(augmented_and_preprocessed_input_batch[key] for key in self.model_inputs),
+            mutable=list(model_state or {}) if train else [],
+            rngs={"dropout": rng} if train and self.has_modes else None,
+            **modes,
+        )
+        kept = update_batch_norm and model_state is not None
+        return logits, dict(new_model_state) if kept else model_state
 
     def loss_fn(
         self,
@@ -199,7 +247,7 @@ class SupervisedWorkload:
         mask_batch: jax.Array | None = None,
         label_smoothing: float = 0.0,
     ) -> dict[str, jax.Array]:
-        """Return the loss ``summed`` over valid examples, their number, and ``per_example``."""
+        """Return the loss ``summed`` over valid targets, their number, and ``per_example``."""
         if self.loss_type is LossType.SOFTMAX_CROSS_ENTROPY:
             classes = logits_batch.shape[-1]
             one_hot = jax.nn.one_hot(label_batch, classes, dtype=logits_batch.dtype)
@@ -210,7 +258,7 @@ class SupervisedWorkload:
             labels = (1.0 - label_smoothing) * labels + 0.5 * label_smoothing
             per_example = optax.sigmoid_binary_cross_entropy(logits_batch, labels)
         if mask_batch is None:
-            valid = jnp.asarray(float(len(label_batch)), per_example.dtype)
+            valid = jnp.asarray(float(per_example.size), per_example.dtype)
         else:
             per_example = per_example * mask_batch
             valid = mask_batch.sum()
@@ -239,46 +287,70 @@ class SupervisedWorkload:
         imagenet_v2_data_dir: str | None = None,
         global_step: int = 0,
     ) -> dict[str, float]:
-        """Return loss and accuracy on the training (part), validation and test examples."""
+        """Return the metrics on the training (part), validation and test examples."""
         del global_batch_size, rng, data_dir, imagenet_v2_data_dir, global_step
-        metrics = jax.device_get(self._evaluate(params, model_state, self._evaluation_data))
+        metrics = self._mean_metrics(params, model_state)
+        if self.more_metrics is not None:
+            metrics |= self.more_metrics(self, params, model_state)
         return {
-            **{name: float(value) for name, value in metrics.items()},
+            **metrics,
             "validation/num_examples": self.num_validation_examples,
             "test/num_examples": self.num_test_examples,
         }
 
-    @functools.cached_property
-    def _evaluation_data(self) -> dict[str, Batch]:
+    def _mean_metrics(self, params: Any, model_state: Any) -> dict[str, float]:
+        found: dict[str, list[dict[str, float]]] = {}  # by split, of each chunk
+        for chunks in self._evaluation_data:
+            metrics = jax.device_get(self._evaluate(params, model_state, chunks))
+            for split, values in metrics.items():
+                found.setdefault(split, []).append(values)
         return {
-            "train": self._evaluation_arrays("eval_train"),
-            "validation": self._evaluation_arrays("validation"),
-            "test": self._evaluation_arrays("test"),
+            f"{split}/{name}": _mean(chunks, name)
+            for split, chunks in found.items()
+            for name in chunks[0]
+            if name != "count"
         }
 
     @functools.cached_property
-    def _evaluate(self) -> Callable[..., dict[str, jax.Array]]:
-        def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:
-            return {
-                f"{split}/{metric}": value
-                for split, batch in splits.items()
-                for metric, value in self.metrics(params, model_state, batch).items()
-            }
+    def _evaluation_data(self) -> list[dict[str, Batch]]:
+        """What is evaluated together: everything, or one chunk after the other."""
+        splits = {name: self._evaluation_arrays(split) for split, name in SPLITS.items()}
+        size = self.eval_batch_size
+        if self.max_eval_batch_size is None:
+            return [splits]
+        return [
+            {name: chunk} for name, arrays in splits.items() for chunk in in_order(arrays, size)
+        ]
 
-        return jax.jit(evaluate)
+    @functools.cached_property
+    def _evaluate(self) -> Callable[..., dict[str, dict[str, jax.Array]]]:
+        @jax.jit
+        def each(params: Any, model_state: Any, batches: list[Batch]) -> list[dict[str, Any]]:
+            return [self.metrics(params, model_state, self.complete(b)) for b in batches]
+
+        def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:
+            # Compiled for shapes, whatever the names of the splits.
+            found = each(params, model_state, list(splits.values()))
+            return dict(zip(splits, found, strict=True))
+
+        return evaluate
 
     def metrics(self, params: Any, model_state: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Return mean loss and accuracy of one batch, in evaluation mode."""
-        rng = jax.random.PRNGKey(0)  # nothing in evaluation mode is random
-        logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, rng, False)
-        loss = self.loss_fn(batch["targets"], logits)
+        """Return mean loss and accuracy over one batch's valid targets, and their ``count``."""
+        mode = ForwardPassMode.TRAIN if self.is_fixed_batch else ForwardPassMode.EVAL
+        rng = jax.random.PRNGKey(0)  # nothing is random without dropout
+        logits, _ = self.model_fn(params, batch, model_state, mode, rng, False, 0.0)
+        weights = batch.get("weights")
+        loss = self.loss_fn(batch["targets"], logits, weights)
         if self.loss_type is LossType.SOFTMAX_CROSS_ENTROPY:
             predictions = logits.argmax(-1)
         else:
             predictions = jnp.int32(logits > 0.0)
+        right = jnp.asarray(predictions == batch["targets"], jnp.float32)
         return {
             "loss": loss["summed"] / loss["n_valid_examples"],
-            "accuracy": jnp.mean(predictions == batch["targets"], dtype=jnp.float32),
+            "accuracy": right.mean() if weights is None else jnp.average(right, weights=weights),
+            "count": loss["n_valid_examples"],
         }
 
     # Targets.
@@ -315,6 +387,37 @@ class SupervisedWorkload:
         """Do nothing: our records hold what the runner measures."""
 
 
+def parameter_type(path: list[str]) -> ParameterType:
+    """Return what the array at ``path`` is for, which the names of its layers say.
+
+    Layers are named after their kind: ``conv``, ``bn``, ``ln``, ``embedding``, ``attention``.
+
+    Examples:
+        >>> parameter_type(["encoder", "ln_attention", "scale"]).name
+        'LAYER_NORM_SCALE'
+    """
+    *layers, leaf = path
+    kinds = {word for layer in layers[-1:] for word in layer.split("_")}
+    if "bn" in kinds or "ln" in kinds:
+        norm = "BATCH_NORM" if "bn" in kinds else "LAYER_NORM"
+        return ParameterType[f"{norm}_{leaf.upper()}"]
+    if len(layers) > 1 and "attention" in layers[-2]:
+        roles = {"query": "Q", "key": "K", "value": "V", "out": "OUT"}
+        return ParameterType[f"ATTENTION_{'BIAS' if leaf == 'bias' else roles[layers[-1]]}"]
+    if leaf == "embedding":
+        return ParameterType.EMBEDDING
+    if leaf == "bias":
+        return ParameterType.BIAS
+    return ParameterType.CONV_WEIGHT if "conv" in kinds else ParameterType.WEIGHT
+
+
+def _mean(chunks: list[dict[str, float]], name: str) -> float:
+    """Return the mean of a metric over chunks of different counts; of one chunk, its own."""
+    counts = [float(chunk["count"]) for chunk in chunks]
+    values = [float(chunk[name]) for chunk in chunks]
+    return values[0] if len(chunks) == 1 else float(np.average(values, weights=counts))
+
+
 def _meets(eval_result: dict[str, float], target: Target) -> bool:
     return target.is_met(eval_result[target.metric])
 
@@ -323,8 +426,9 @@ def _meets(eval_result: dict[str, float], target: Target) -> bool:
 class FixedBatchWorkload(SupervisedWorkload):
     """The deterministic setting: one batch, drawn once; its training loss is the only metric.
 
-    ``train/``, ``validation/`` and ``test/`` all report the loss on that batch. Make one with
-    :func:`fix_batch`, and choose the batch with :meth:`with_batch_seed`.
+    ``train/``, ``validation/`` and ``test/`` all report the loss on that batch, in training mode:
+    batch normalisation uses the batch's statistics. There is no dropout unless the submission asks
+    for it. Make one with :func:`fix_batch`, and choose the batch with :meth:`with_batch_seed`.
     """
 
     batch_seed: int = 0
@@ -341,6 +445,11 @@ class FixedBatchWorkload(SupervisedWorkload):
     @functools.cached_property
     def batch(self) -> Batch:
         """The batch, of the reference size."""
+        with jax.ensure_compile_time_eval():
+            return self.complete(self._stored_batch)
+
+    @functools.cached_property
+    def _stored_batch(self) -> Batch:
         with jax.ensure_compile_time_eval():
             key = jax.random.PRNGKey(self.batch_seed)
             return next(ShuffledQueue(self.arrays["train"], key, self.reference_batch_size))
@@ -367,15 +476,15 @@ class FixedBatchWorkload(SupervisedWorkload):
         return RepeatedBatch(self.batch)
 
     @functools.cached_property
-    def _evaluation_data(self) -> dict[str, Batch]:
-        return {"train": self.batch}
+    def _evaluation_data(self) -> list[dict[str, Batch]]:
+        return [{"train": self._stored_batch}]
 
     def eval_model(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return the loss on the batch under the names of all three splits."""
         params, model_state = _params_and_state(*args, **kwargs)
-        metrics = jax.device_get(self._evaluate(params, model_state, self._evaluation_data))
+        metrics = self._mean_metrics(params, model_state)
         return {
-            f"{split}/{name.removeprefix('train/')}": float(value)
+            f"{split}/{name.removeprefix('train/')}": value
             for split in ("train", "validation", "test")
             for name, value in metrics.items()
         }
@@ -414,6 +523,8 @@ def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:
         "name": f"{workload.name}_fixed",
         "summary": f"{workload.summary}; one fixed batch of {workload.reference_batch_size}",
         "target_metric": "loss",
+        "dropout_rate": 0.0,
+        "more_metrics": None,
         "base_name": workload.name,
     }
     return FixedBatchWorkload(**fields)

@@ -9,35 +9,53 @@ import pytest
 from sklearn.metrics import log_loss
 
 from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.targets import load_targets
 from metaopt.workloads.registry import get_workload, list_workloads
 
-NAMES = sorted(list_workloads())
+ALL = sorted(list_workloads())
+# The paper's sizes are for accelerators: their own files test their parts.
+LARGE = {"cifar10_vgg16", "ende_transformer"}
+NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE]
 ALGOPERF_NAMES = {
     "cifar", "criteo1tb", "fastmri", "finewebedu_lm", "imagenet_resnet", "imagenet_vit",
     "librispeech_conformer", "librispeech_deepspeech", "mnist", "ogbg", "wmt",
 }  # fmt: skip
-PARAMETERS = {"digits_mlp": 8_970, "breast_cancer_logistic": 31, "mnist_mlp": 89_610}
+PARAMETERS = {
+    "digits_mlp": 8_970, "breast_cancer_logistic": 31, "mnist_mlp": 89_610,
+    "cifar10_vgg16_small": 231_746, "ende_transformer_small": 1_447_424,
+}  # fmt: skip
 EXAMPLES = {
     "digits_mlp": (1079, 359, 359),
     "breast_cancer_logistic": (341, 114, 114),
     "mnist_mlp": (50_000, 10_000, 10_000),
+    "cifar10_vgg16_small": (9_000, 1_000, 2_000),
+    "ende_transformer_small": (28_156, 1_014, 1_000),  # training pairs of at most 32 subwords
 }
 
 
 @pytest.fixture(params=NAMES)
 def workload(request):
-    if request.param.startswith("mnist"):
-        request.getfixturevalue("data_dir")
-    return get_workload(request.param)
+    workload = get_workload(request.param)
+    try:
+        workload.check_data()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return workload
 
 
 @pytest.fixture
-def params(workload):
-    return workload.init_model_fn(jax.random.PRNGKey(0))[0]
+def trees(workload):
+    """Parameters and model state."""
+    return workload.init_model_fn(jax.random.PRNGKey(0))
+
+
+@pytest.fixture
+def params(trees):
+    return trees[0]
 
 
 def test_names_collide_with_none_of_algoperfs():
-    assert not set(NAMES) & ALGOPERF_NAMES
+    assert not set(ALL) & ALGOPERF_NAMES
 
 
 def test_an_unknown_name_lists_the_known_ones():
@@ -61,61 +79,77 @@ def test_the_types_have_the_structure_of_the_parameters(workload, params):
     assert jax.tree.structure(types) == jax.tree.structure(params)
 
 
-def test_the_loss_is_scikit_learns(workload, params):
+@pytest.fixture
+def trained_logits(workload, trees):
+    """A training batch and its logits, a little away from the start."""
     batch = next(workload._build_input_queue(np.array([0, 1], np.uint32), "train"))
-    params = jax.tree.map(lambda p: p + 0.01, params)
-    logits, _ = workload.model_fn(
-        params, batch, None, ForwardPassMode.TRAIN, jax.random.PRNGKey(0), True
-    )
+    params = jax.tree.map(lambda p: p + 0.01, trees[0])
+    train = ForwardPassMode.TRAIN
+    logits, _ = workload.model_fn(params, batch, trees[1], train, jax.random.PRNGKey(0), True)
+    return batch, logits
 
-    loss = workload.loss_fn(batch["targets"], logits)
+
+def test_the_loss_is_scikit_learns(workload, trained_logits):
+    batch, logits = trained_logits
+
+    loss = workload.loss_fn(batch["targets"], logits, batch.get("weights"))
 
     probabilities = np.asarray(workload.output_activation_fn(logits), np.float64)
-    if probabilities.ndim == 2:
-        probabilities /= probabilities.sum(1, keepdims=True)  # to double precision
-    labels = list(range(10)) if probabilities.ndim == 2 else [0, 1]
-    expected = log_loss(np.asarray(batch["targets"]), probabilities, labels=labels)
+    targets, labels = np.asarray(batch["targets"]), [0, 1]
+    if logits.ndim > targets.ndim:
+        probabilities /= probabilities.sum(-1, keepdims=True)  # to double precision
+        labels = list(range(logits.shape[-1]))
+    valid = np.asarray(batch.get("weights", jnp.ones(targets.shape))) > 0
+    expected = log_loss(targets[valid], probabilities[valid], labels=labels)
     assert loss["summed"] / loss["n_valid_examples"] == pytest.approx(expected, rel=1e-4)
     assert loss["per_example"].sum() == pytest.approx(float(loss["summed"]), rel=1e-5)
 
 
-def test_a_mask_leaves_examples_out(workload, params):
-    batch = next(workload._build_input_queue(np.array([0, 1], np.uint32), "train"))
-    logits, _ = workload.model_fn(
-        params, batch, None, ForwardPassMode.TRAIN, jax.random.PRNGKey(0), True
-    )
-    mask = jnp.zeros(len(logits), jnp.float32).at[:5].set(1.0)
+def test_a_mask_leaves_examples_out(workload, trained_logits):
+    batch, logits = trained_logits
+    mask = jnp.zeros(batch["targets"].shape, jnp.float32).at[:5].set(1.0)
 
     masked = workload.loss_fn(batch["targets"], logits, mask)
     fewer = workload.loss_fn(batch["targets"][:5], logits[:5])
 
-    np.testing.assert_allclose(masked["summed"], fewer["summed"], rtol=1e-6)
-    assert masked["n_valid_examples"] == fewer["n_valid_examples"] == 5
+    np.testing.assert_allclose(masked["summed"], fewer["summed"], rtol=1e-5)
+    assert masked["n_valid_examples"] == fewer["n_valid_examples"] == batch["targets"][:5].size
 
 
-def test_evaluation_agrees_with_a_loop_over_the_split(workload, params):
-    params = jax.tree.map(lambda p: p + 0.01, params)
+def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees):
+    params, model_state = jax.tree.map(lambda p: p + 0.01, trees[0]), trees[1]
     metrics = workload.eval_model(
-        workload.eval_batch_size, params, None, jax.random.PRNGKey(0), "", "", 0
+        workload.eval_batch_size, params, model_state, jax.random.PRNGKey(0), "", "", 0
     )
 
+    mode = ForwardPassMode.EVAL
     if workload.is_fixed_batch:
         batches = [next(workload._build_input_queue(None, "train"))]
+        mode = ForwardPassMode.TRAIN  # the function that is trained
     else:
         batches = list(workload._build_input_queue(None, "validation", global_batch_size=100))
+    forward = jax.jit(
+        lambda batch: workload.model_fn(
+            params, batch, model_state, mode, jax.random.PRNGKey(0), False
+        )[0]
+    )
     summed = correct = count = 0.0
     for batch in batches:
-        logits, _ = workload.model_fn(params, batch, None, ForwardPassMode.EVAL, None, False)
-        mask = batch.get("weights", jnp.ones(len(logits)))
+        logits = forward(batch)
+        mask = np.asarray(batch.get("weights", jnp.ones(len(logits))))
+        targets = np.asarray(batch["targets"])
         summed += float(workload.loss_fn(batch["targets"], logits, mask)["summed"])
-        guess = np.asarray(logits.argmax(-1) if logits.ndim == 2 else logits > 0)
-        correct += float(((guess == np.asarray(batch["targets"])) * np.asarray(mask)).sum())
+        guess = np.asarray(logits.argmax(-1) if logits.ndim > targets.ndim else logits > 0)
+        correct += float(((guess == targets) * mask).sum())
         count += float(mask.sum())
     assert metrics["validation/loss"] == pytest.approx(summed / count, rel=1e-4)
-    assert metrics["validation/accuracy"] == pytest.approx(correct / count, rel=1e-6)
+    # Chunks of another size may round a tie of two logits otherwise.
+    assert metrics["validation/accuracy"] == pytest.approx(correct / count, rel=1e-3)
 
 
 def test_targets_are_frozen_with_their_provenance(workload):
+    if workload.name not in load_targets():
+        pytest.skip(f"{workload.name} has no frozen targets yet")
     targets = workload.targets
 
     assert targets.step_hint == workload.step_hint

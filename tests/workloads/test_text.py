@@ -1,0 +1,120 @@
+"""Aligned text and subwords: what is read, what is refused, and that nothing gets lost."""
+
+import gzip
+import random
+
+import numpy as np
+import pytest
+
+from metaopt.workloads.subwords import END, PAD, Subwords, padded
+from metaopt.workloads.text import AlignedText
+
+ENGLISH = ["A dog runs.", "Two\u2028lines, one sentence\x85.", "", "  spaces  and\ttabs\r"]
+GERMAN = ["Ein Hund läuft.", "Zwei Zeilen.", "", "Straße: 5 €"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
+    (tmp_path / "texts").mkdir()
+    return tmp_path / "texts"
+
+
+def write(path, lines, end="\n"):
+    content = ("\n".join(lines) + end).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def text(stem="small"):
+    return AlignedText("texts", stem, "ask")
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("end", ["\n", ""], ids=["with a last line end", "without"])
+def test_lines_end_at_line_feeds_only(folder, ending, end):
+    write(folder / f"small.en{ending}", ENGLISH, end)
+    write(folder / f"small.de{ending}", GERMAN, end)
+
+    assert text().read() == (ENGLISH, GERMAN)
+
+
+def test_a_pattern_reads_pair_after_pair_by_name(folder):
+    for name, lines in (("news.de-en", ["1"]), ("europarl.de-en", ["2", "3"])):
+        write(folder / f"{name}.en", lines)
+        write(folder / f"{name}.de.gz", lines)
+
+    assert text("*").read() == (["2", "3", "1"], ["2", "3", "1"])
+
+
+def test_unequal_numbers_of_lines_are_refused(folder):
+    write(folder / "small.en", ENGLISH)
+    write(folder / "small.de", GERMAN[1:])
+
+    with pytest.raises(ValueError, match=r"small.en and .*small.de: .* got 4 and 3"):
+        text().read()
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("small.de", "läuft".encode("latin1"), "the text must be UTF-8"),
+        ("small.de.gz", gzip.compress(b"a line\n" * 99)[:-9], "not a whole gzip file"),
+        ("small.de.gz", b"plain", "not a whole gzip file"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_refused(folder, name, content, message):
+    write(folder / "small.en", ["A dog runs."])
+    (folder / name).write_bytes(content)
+
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        text().read()
+
+
+def test_empty_files_are_refused(folder):
+    (folder / "small.en").write_bytes(b"")
+    (folder / "small.de").write_bytes(b"")
+
+    with pytest.raises(ValueError, match=r"small.en: the text must have a line, got none"):
+        text().read()
+
+
+def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(folder, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=f"small.en or small.en.gz: .*{folder}/; .*: ask"):
+        text().locate()
+    write(folder / "small.en", ENGLISH)
+    with pytest.raises(FileNotFoundError, match=r"small.de or small.de.gz"):
+        text("*").locate()
+    monkeypatch.delenv("METAOPT_DATA_DIR")
+    with pytest.raises(FileNotFoundError, match="METAOPT_DATA_DIR is not set"):
+        text().locate()
+
+
+def test_what_was_encoded_is_decoded_to_the_same_text():
+    subwords = Subwords(["a dog runs", "a cat runs"] * 20, 300)
+    generator = random.Random(0)
+    lines = [*ENGLISH, *GERMAN, "</s> and <pad> are text", "猫 \U0001f408\x00"]
+    lines += ["".join(chr(generator.randrange(1, 0xD800)) for _ in range(20)) for _ in range(20)]
+
+    rows = subwords.encode(lines)
+
+    assert all(row.count(END) == 1 and row[-1] == END and PAD not in row for row in rows)
+    assert subwords.decode(padded(rows, 200)) == lines
+
+
+def test_the_same_text_gives_the_same_vocabulary_of_the_size_asked_for():
+    generator = random.Random(1)
+    lines = ["".join(generator.choices("abcdefg ", k=60)) for _ in range(300)]
+
+    one, two = Subwords(lines, 500), Subwords(lines, 500)
+
+    assert one.size == two.size == 500
+    assert one.encode(lines[:50]) == two.encode(lines[:50])
+    assert sum(map(len, one.encode(lines))) < 0.7 * sum(map(len, lines))
+    with pytest.raises(ValueError, match="`size` must be at least 258, every byte, got 257"):
+        Subwords(lines, 257)
+
+
+def test_rows_are_filled_up_and_cut():
+    assert padded([[5, END], [5, 6, 7, END]], 3).tolist() == [[5, END, PAD], [5, 6, 7]]
+    assert padded([], 3).shape == (0, 3)
+    assert padded([[65_000]], 1).dtype == np.uint16

@@ -1,0 +1,282 @@
+"""The Transformer: its size, its masks, its greedy decoding and its BLEU."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sacrebleu
+
+from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.submission_kit import training_loss
+from metaopt.workloads.registry import get_workload
+from metaopt.workloads.subwords import END, PAD
+from metaopt.workloads.supervised import SupervisedWorkload, fix_batch
+from metaopt.workloads.text import AlignedText
+from metaopt.workloads.transformer import Transformer, dropout, greedy, positions
+from metaopt.workloads.translation import (
+    ENDE_TRANSFORMER,
+    ENDE_TRANSFORMER_SMALL,
+    Corpus,
+    GreedyBleu,
+    as_tokens,
+    bleu,
+)
+
+KEY = jax.random.PRNGKey(0)
+TINY = Transformer(vocabulary=300, width=16, inner=32, heads=2, layers=1)
+apply = jax.jit(TINY.apply)
+TRAIN, EVAL = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
+
+
+@pytest.fixture
+def tokens():
+    """Three sentences with padding: (sources, targets)."""
+    rows = np.random.default_rng(0).integers(2, 300, (2, 3, 7)).astype(np.int32)
+    rows[:, 0, 4:] = [END, PAD, PAD]
+    rows[:, 1:, 6] = END
+    return jnp.asarray(rows)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(TINY.init)(KEY, *jnp.ones((2, 3, 7), jnp.int32))["params"]
+
+
+@pytest.fixture
+def copying(tmp_path, monkeypatch):
+    """A tiny workload whose translations are its sources."""
+    monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
+    generator = np.random.default_rng(0)
+    (tmp_path / "copy").mkdir()
+    for stem, count in (("train", 40), ("val", 9), ("test", 8)):
+        lines = "".join(
+            " ".join(generator.choice(list("abcdefgh"), 6)) + ".\n" for _ in range(count)
+        )
+        for language in ("en", "de"):
+            (tmp_path / "copy" / f"{stem}.{language}").write_text(lines)
+    texts = (AlignedText("copy", stem, "ask") for stem in ("train", "val", "test"))
+    corpus = Corpus(*texts, vocabulary=300, length=10)
+    return SupervisedWorkload(
+        name="copying", summary="for tests", load=corpus.load, model=TINY, step_hint=10,
+        loss_type=ENDE_TRANSFORMER.loss_type, reference_batch_size=4, complete=as_tokens,
+        model_inputs=("inputs", "targets"), has_modes=True, dropout_rate=0.1,
+        max_eval_batch_size=5, more_metrics=GreedyBleu(corpus, sentences=8, batch_size=3),
+    )  # fmt: skip
+
+
+def count(model):
+    example = jnp.zeros((1, 4), jnp.int32)
+    shapes = jax.eval_shape(functools.partial(model.init, KEY), example, example)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+@pytest.mark.parametrize("vocabulary", [300, 32_000, 37_000])
+def test_the_base_model_has_the_parameters_that_a_hand_count_gives(vocabulary):
+    d, inner = 512, 2048
+    attention, forward, norm = 4 * d * d, 2 * d * inner + inner + d, 2 * d
+    encoder = attention + forward + 2 * norm
+    decoder = 2 * attention + forward + 3 * norm
+
+    found = count(Transformer(vocabulary))
+
+    assert found == vocabulary * d + 6 * (encoder + decoder) + 2 * norm
+    assert found == 512 * vocabulary + 44_103_680
+
+
+def test_the_summaries_say_the_sizes():
+    assert f"({count(ENDE_TRANSFORMER.model):,} parameters)" in ENDE_TRANSFORMER.summary
+    assert f"({count(ENDE_TRANSFORMER_SMALL.model):,} parameters)" in ENDE_TRANSFORMER_SMALL.summary
+
+
+def test_later_tokens_do_not_influence_earlier_ones(params, tokens):
+    inputs, targets = tokens
+    changed = targets.at[:, 3:].set(7)
+
+    one, two = (apply({"params": params}, inputs, t) for t in (targets, changed))
+
+    np.testing.assert_array_equal(one[:, :4], two[:, :4])  # position 3 sees tokens 0 to 2
+    assert np.abs(np.asarray(one[:, 4:] - two[:, 4:])).max() > 0.01
+
+
+def test_a_token_depends_on_the_source_and_on_the_tokens_before_it(params, tokens):
+    inputs, targets = tokens
+    logits = apply({"params": params}, inputs, targets)
+
+    other_source = apply({"params": params}, inputs.at[:, 0].set(9), targets)
+    other_past = apply({"params": params}, inputs, targets.at[:, 0].set(9))
+
+    assert np.abs(np.asarray(logits - other_source)).min(-1).max() > 0
+    np.testing.assert_array_equal(logits[:, 0], other_past[:, 0])
+    assert np.abs(np.asarray(logits - other_past))[:, 1:].max() > 0.01
+
+
+def test_padding_changes_neither_loss_nor_gradient(copying, params, tokens):
+    def loss_of(tokens, extra):
+        pad = jnp.pad(tokens, ((0, 0), (0, extra), (0, extra)))  # sentences and positions
+        batch = as_tokens({"inputs": pad[0], "targets": pad[1]})
+        loss = lambda params: training_loss(fix_batch(copying), params, None, batch, KEY)[0]  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    loss, gradient = loss_of(tokens, 0)
+    padded_loss, padded_gradient = loss_of(tokens, 4)
+
+    np.testing.assert_allclose(padded_loss, loss, rtol=1e-5)
+    jax.tree.map(
+        lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-6),
+        gradient, padded_gradient,
+    )  # fmt: skip
+
+
+def test_the_loss_is_the_mean_over_the_tokens_that_are_no_padding(copying, params, tokens):
+    batch = as_tokens({"inputs": tokens[0], "targets": tokens[1]})
+    logits, _ = copying.model_fn(params, batch, None, EVAL, KEY, False)
+
+    loss = copying.loss_fn(batch["targets"], logits, batch["weights"])
+
+    log = np.asarray(jax.nn.log_softmax(logits))
+    valid = [(n, t) for n in range(3) for t in range(7) if tokens[1][n, t] != PAD]
+    expected = -np.mean([log[n, t, tokens[1][n, t]] for n, t in valid])
+    assert loss["n_valid_examples"] == len(valid) == 19
+    assert loss["summed"] / loss["n_valid_examples"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_smoothing_mixes_in_the_mean_over_the_vocabulary(copying, params, tokens):
+    batch = as_tokens({"inputs": tokens[0], "targets": tokens[1]})
+    logits, _ = copying.model_fn(params, batch, None, EVAL, KEY, False)
+    plain, smooth = (
+        copying.loss_fn(batch["targets"], logits, batch["weights"], label_smoothing=rate)
+        for rate in (0.0, 0.1)
+    )
+
+    uniform = -np.asarray(jax.nn.log_softmax(logits)).mean(-1) * np.asarray(batch["weights"])
+
+    expected = 0.9 * plain["per_example"] + 0.1 * uniform
+    np.testing.assert_allclose(smooth["per_example"], expected, rtol=1e-5)
+
+
+def test_dropout_is_the_workloads_unless_the_submission_says_and_off_in_evaluation(
+    copying, params, tokens
+):
+    batch = as_tokens({"inputs": tokens[0], "targets": tokens[1]})
+    forward = jax.jit(copying.model_fn, static_argnums=(3, 5))
+
+    def logits(mode, key=0, *rate):
+        return forward(params, batch, None, mode, jax.random.PRNGKey(key), False, *rate)[0]
+
+    def same(one, two):
+        return np.allclose(one, two, atol=1e-5)
+
+    assert same(logits(EVAL, 0), logits(EVAL, 1))
+    assert same(logits(EVAL, 0, 0.5), logits(EVAL))
+    assert same(logits(TRAIN, 0, 0.0), logits(EVAL))
+    assert not same(logits(TRAIN, 0), logits(TRAIN, 1))
+    assert same(logits(TRAIN, 0), logits(TRAIN, 0, 0.1))
+    assert fix_batch(copying).dropout_rate == 0.0  # one batch, one loss function
+
+
+def test_dropout_keeps_the_expectation():
+    class Dropped(Transformer):
+        def __call__(self, values):
+            return dropout(self, values, 0.25)
+
+    values = Dropped(300).apply({}, jnp.ones((100, 1000)), rngs={"dropout": KEY})
+
+    assert sorted(set(np.asarray(values).ravel().tolist())) == [0.0, pytest.approx(4 / 3)]
+    assert values.mean() == pytest.approx(1.0, abs=0.01)
+
+
+def test_positions_are_sines_and_cosines():
+    table = positions(50, 8)
+
+    for position in (0, 1, 49):
+        angles = [position / 10_000 ** (i / 4) for i in range(4)]
+        np.testing.assert_allclose(table[position], [*np.sin(angles), *np.cos(angles)], atol=1e-5)
+
+
+def test_greedy_decoding_is_what_whole_forward_passes_give(params, tokens):
+    inputs, steps = tokens[0], 6
+    decoded = np.full((3, steps), PAD, np.int32)
+    for position in range(steps):
+        logits = apply({"params": params}, inputs, jnp.asarray(decoded))
+        decoded[:, position] = np.asarray(logits[:, position].argmax(-1))
+
+    found = greedy(TINY, params, inputs, steps)
+
+    # No model that was not trained ends a sentence, so no row is cut.
+    assert END not in decoded
+    np.testing.assert_array_equal(found, decoded)
+
+
+def test_greedy_decoding_stops_at_the_end_of_a_sentence(params, tokens):
+    only_end = jax.tree.map(jnp.zeros_like, params)
+    only_end["ln_decoder"]["bias"] = jnp.ones(16)
+    only_end["embedding"]["embedding"] = jnp.zeros((300, 16)).at[END].set(1.0)
+
+    assert greedy(TINY, only_end, tokens[0], 4).tolist() == [[END, PAD, PAD, PAD]] * 3
+
+
+def test_bleu_of_a_copy_is_100_and_of_others_what_sacrebleu_gives():
+    references = ["Ein Hund läuft über die Wiese.", "Zwei Männer sitzen auf einer Bank ."]
+    translations = ["Ein Hund läuft durch die Wiese.", "Zwei Männer auf einer alten Bank ."]
+
+    assert bleu(references, references) == pytest.approx(100.0)
+    expected = sacrebleu.BLEU().corpus_score(translations, [references]).score
+    assert bleu(translations, references) == expected
+    assert 10 < expected < 90
+
+
+def test_evaluation_reports_bleu_of_the_greedy_translations(copying, params):
+    perfect = np.asarray(copying.arrays["test"]["targets"])
+
+    metrics = copying.eval_model(0, params, None, KEY)
+
+    corpus = copying.more_metrics.corpus
+    inputs = copying.arrays["test"]["inputs"].astype(jnp.int32)
+    rows = [greedy(TINY, params, inputs[start : start + 3], 10) for start in (0, 3, 5)]
+    translations = corpus.subwords.decode(np.concatenate([*rows[:2], rows[2][1:]]))
+    expected = sacrebleu.corpus_bleu(translations, [corpus.texts["test"][1]]).score
+    assert metrics["test/bleu"] == pytest.approx(expected)
+    assert 0 <= metrics["validation/bleu"] < 100
+    assert bleu(corpus.subwords.decode(perfect), corpus.texts["test"][1]) == pytest.approx(100.0)
+    assert fix_batch(copying).more_metrics is None
+
+
+def test_training_pairs_that_are_empty_or_too_long_are_left_out_and_others_cut(copying, tmp_path):
+    path = tmp_path / "copy"
+    for stem in ("train", "val"):
+        (path / f"{stem}.en").write_text("a b\n\na b c d e f g h a b c d\na\n")
+        (path / f"{stem}.de").write_text("a b\na\na\n\n")
+
+    arrays = copying.load()
+
+    assert arrays.train["targets"].shape == (1, 10)
+    assert arrays.validation["inputs"].shape == (4, 10)
+    assert arrays.validation["inputs"][1].tolist() == [END] + [PAD] * 9
+
+
+def test_the_small_workload_trains():
+    workload = get_workload("ende_transformer_small")
+    try:
+        workload.check_data()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    params, state = workload.init_model_fn(KEY)
+    queue = workload._build_input_queue(np.array([0, 1], np.uint32), "train")
+
+    @jax.jit
+    def step(params, batch, key):
+        loss, grads = jax.value_and_grad(
+            lambda params: training_loss(workload, params, state, batch, key)[0]
+        )(params)
+        norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(grads)))
+        return jax.tree.map(lambda p, g: p - 0.5 * g / norm, params, grads), loss
+
+    losses = []
+    for key in jax.random.split(KEY, 20):
+        params, loss = step(params, next(queue), key)
+        losses.append(float(loss))
+
+    assert np.mean(losses[-5:]) < 0.93 * np.mean(losses[:5])
+    assert state is None
