@@ -161,6 +161,11 @@ def advance(
     )
 
 
+def lag_bounds(settings: BanditSettings) -> Float[Array, " lags"]:
+    r"""Return :math:`\kappa^3 (1 - \gamma)^l` for each lag l = 1..L."""
+    return settings.kappa**3 * (1 - settings.gamma) ** jnp.arange(1, settings.history + 1)
+
+
 def project_weights(
     settings: BanditSettings, weights: Float[Array, "lags 3d 3d"]
 ) -> Float[Array, "lags 3d 3d"]:
@@ -169,8 +174,7 @@ def project_weights(
     In Frobenius distance that is to clip the singular values of each lag.
     """
     left, values, right = jnp.linalg.svd(weights, full_matrices=False)
-    lags = jnp.arange(1, settings.history + 1)
-    bounds = (1 - settings.perturbation) * settings.kappa**3 * (1 - settings.gamma) ** lags
+    bounds = (1 - settings.perturbation) * lag_bounds(settings)
     return (left * jnp.minimum(values, bounds[:, None])[:, None, :]) @ right
 
 
@@ -208,7 +212,8 @@ def bandit_inner(settings: BanditSettings, schedule: Callable[[Array], Array]) -
     def inner(objective: Loss, start: Array, data: Any, carry: Any) -> tuple[Array, Any]:
         state, key = carry
         state = redirect(state, start)
-        key, last_key, *_ = keys = jax.random.split(key, jax.tree.leaves(data)[0].shape[0] + 1)
+        steps = jax.tree.leaves(data)[0].shape[0]
+        key, last_key, *_ = keys = jax.random.split(key, steps + 1)
 
         def step(state: BanditState, given: Any) -> tuple[BanditState, Array]:
             datum, key = given

@@ -59,7 +59,9 @@ def disturbance(
     _check_age(gradient_age)
     gradient = np.asarray(gradient)
     zero = np.zeros_like(gradient)
-    return np.concatenate([zero if gradient_age == 1 else -learning_rate * gradient, zero, gradient])
+    return np.concatenate(
+        [zero if gradient_age == 1 else -learning_rate * gradient, zero, gradient]
+    )
 
 
 def _check_age(gradient_age: int) -> None:

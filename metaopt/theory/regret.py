@@ -1,6 +1,6 @@
 """Regret and how fast it grows.
 
-    regret(T)  cost of what was played in rounds 1..T, minus that of the best fixed choice for them
+regret(T)  cost of what was played in rounds 1..T, minus that of the best fixed choice for them
 """
 
 import jax
