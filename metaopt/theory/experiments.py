@@ -25,6 +25,7 @@ from metaopt.theory.bandit import (
     lag_bounds,
 )
 from metaopt.theory.bco_memory import bco_step, init_bco, project_to_ball
+from metaopt.theory.dynamics import mean_hessian, product_norms, transition
 from metaopt.theory.reduction import (
     Inner,
     gradient_descent,
@@ -192,9 +193,9 @@ def bco_regrets(
 ) -> list[RegretRow]:
     r"""Run Algorithm 6 on :math:`f_t(y) = \frac12 \|\bar y - c_t\|^2` in the unit disc.
 
-    :math:`\bar y` is the mean of the last ``memory`` points and c_t alternates around (0.4, -0.2) by
-    (0.2, 0.2); the best fixed point is the mean of the targets. Each horizon is a run of its own:
-    delta = ``delta_scale`` T^(-1/4).
+    :math:`\bar y` is the mean of the last ``memory`` points and c_t alternates around (0.4, -0.2)
+    by (0.2, 0.2); the best fixed point is the mean of the targets. Each horizon is a run of its
+    own: delta = ``delta_scale`` T^(-1/4).
     """
     rows = []
     for rounds in horizons:
@@ -239,7 +240,8 @@ def bandit_regrets(
 ) -> list[RegretRow]:
     """Run Algorithm 5 on f(x) = x^2 / 2, restarted at 1 every ``EPOCH`` rounds.
 
-    Regret is against :func:`best_fixed_controller`, which is really run: it meets its own gradients.
+    Regret is against :func:`best_fixed_controller`, which is really run: it meets its own
+    gradients.
     """
     rows = []
     for rounds in horizons:
@@ -306,8 +308,8 @@ def best_fixed_controller(
 ) -> tuple[Float[np.ndarray, "lags 3d 3d"], float]:
     """Return the best controller of the set, not shrunk, and its mean cost per round in the end.
 
-    Only first rows matter where d = 1. Nelder-Mead from five starts: run in closed loop, the cost is
-    not convex in the controller.
+    Only first rows matter where d = 1. Nelder-Mead from five starts: run in closed loop, the
+    cost is not convex in the controller.
     """
     lags, bounds = settings.history, np.asarray(lag_bounds(settings), np.float64)
 
@@ -329,3 +331,35 @@ def best_fixed_controller(
     found = [minimize(cost, x, method="Nelder-Mead", options=options) for x in starts]
     best = min(found, key=lambda result: result.fun)
     return inside(best.x), float(best.fun)
+
+
+def stability_norms(
+    loss: Callable[[Array], Array],
+    start: Float[Array, " d"],
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    beta: float,
+    gradient_age: int = 1,
+) -> Float[np.ndarray, "starts lengths"]:
+    """Train without controls and return the norms of the products of the transitions met.
+
+    The loss is regularised around the start with weight ``beta``, as in the first epoch of
+    Algorithm 2. Costs 4 Hessians a step, then :func:`~metaopt.theory.dynamics.product_norms`.
+    """
+    objective = regularize(lambda x, _: loss(x), start, beta)
+    gradient = jax.jit(jax.grad(lambda x: objective(x, None)))
+    hessian = jax.jit(jax.hessian(lambda x: objective(x, None)))
+    before = point = start
+    slope, matrices = gradient(start), []
+    for _ in range(steps):
+        mean = mean_hessian(hessian, np.asarray(before), np.asarray(point))
+        matrices.append(transition(mean, learning_rate, weight_decay, gradient_age))
+        fresh = gradient(point)
+        used = slope if gradient_age == 1 else fresh
+        before, point, slope = (
+            point,
+            (1 - weight_decay) * point - learning_rate * used,
+            fresh,
+        )
+    return product_norms(np.stack(matrices))

@@ -14,6 +14,7 @@ from metaopt.theory.dynamics import (
     product_norms,
     transition,
 )
+from metaopt.theory.experiments import stability_norms
 from metaopt.theory.hindsight import (
     Recording,
     best_controller,
@@ -116,6 +117,32 @@ def test_products_decay_with_weight_decay_and_not_without_where_the_hessian_is_s
     np.testing.assert_allclose(decaying[0, -1] / decaying[0, -2], radius, rtol=1e-3)
     assert fit_stability(still).gamma < 1e-9
     assert fit_stability(decaying).gamma == pytest.approx(1 - radius, rel=0.2)
+
+
+@pytest.mark.parametrize("age", [0, 1])
+def test_without_weight_decay_no_product_decays_however_convex_the_losses(quadratics, age):
+    # A point at rest stays: grad f_s(x_{s-1}), which would move it, is in the disturbance.
+    matrices = np.stack([transition(q + 2 * np.eye(2), RATE, 0.0, age) for q in quadratics[0]])
+    at_rest = np.array([1.0, -2.0, 1.0, -2.0, 0.0, 0.0])
+
+    norms = product_norms(matrices)
+
+    for matrix in matrices:
+        np.testing.assert_allclose(matrix @ at_rest, at_rest, atol=1e-12)
+    assert np.nanmin(norms) >= 1
+
+
+@pytest.mark.parametrize("age", [0, 1])
+def test_measured_on_a_regularised_quadratic_the_products_are_those_of_its_constant_matrix(age):
+    hessian = np.diag([1.0, 0.0])
+
+    norms = stability_norms(
+        lambda x: 0.5 * x[0] ** 2, jnp.array([1.0, -1.0]), 6, RATE, DECAY, 0.5, age
+    )
+
+    matrix = transition(hessian + np.eye(2), RATE, DECAY, age)
+    powers = [np.linalg.norm(np.linalg.matrix_power(matrix, n), 2) for n in range(1, 7)]
+    np.testing.assert_allclose(norms[0], powers, rtol=1e-4)
 
 
 def test_products_have_the_newest_transition_on_the_left():

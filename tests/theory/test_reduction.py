@@ -1,5 +1,7 @@
 """Algorithms 2 and 3 against closed forms and a solver of another kind."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,7 +87,7 @@ def test_gradient_norms_at_the_best_centre_fall_like_the_bound():
 
     centres = np.float64(found.centres)
     errors = []  # by how much each sub-problem was missed, by quasi-Newton in double precision
-    for centre, solution in zip(centres[:-1], centres[1:], strict=True):
+    for centre, solution in itertools.pairwise(centres):
         value_k = lambda x, c=centre: value(x) + BETA * np.sum((x - c) ** 2)  # noqa: E731
         slope_k = lambda x, c=centre: slope(x) + 2 * BETA * (x - c)  # noqa: E731
         errors.append(value_k(solution) - minimize(value_k, solution, jac=slope_k).fun)
