@@ -77,7 +77,14 @@ def stability() -> None:
         return -jnp.mean(jnp.take_along_axis(scores, targets[:, None], axis=1))
 
     print("delta  beta  age   kappa   gamma   largest norm of products of 1, 2, 5, 10, 20 matrices")
-    for decay, beta, age in ((0, 0, 1), (0, 1, 1), (0.05, 0, 1), (0.05, 1, 1), (0.2, 0, 1), (0.05, 0, 0)):
+    for decay, beta, age in (
+        (0, 0, 1),
+        (0, 1, 1),
+        (0.05, 0, 1),
+        (0.05, 1, 1),
+        (0.2, 0, 1),
+        (0.05, 0, 0),
+    ):
         norms = []
         for seed in range(3):
             start = 0.3 * jax.random.normal(jax.random.PRNGKey(seed), (int(ends[-1]),))

@@ -27,7 +27,7 @@ def test_rounds_are_those_of_the_page(memory):
     state = init_bco(jnp.array([0.3, 0.1]), memory, delta, jax.random.PRNGKey(0))
     step = jax.jit(
         lambda state, key: bco_step(
-            state, loss, 0.1 * state.round**-0.75, delta, project_to_ball(1.0), key
+            state, loss, 0.5 * state.round**-0.75, delta, project_to_ball(1.0), key
         )
     )
 
@@ -46,12 +46,14 @@ def test_rounds_are_those_of_the_page(memory):
     for i, t in enumerate(range(memory, memory + rounds)):
         cost = loss(np.array([y[t - memory + 1 + j] for j in range(memory)]))
         g[t] = d / delta * cost * sum(u[t - j] for j in range(memory))
-        moved = x[t] - 0.1 * t**-0.75 * g[t - memory + 1]
+        moved = x[t] - 0.5 * t**-0.75 * g[t - memory + 1]
         x[t + 1] = moved * min(1, (1 - delta) / np.linalg.norm(moved))
         y[t + 1] = x[t + 1] + delta * u[t + 1]
         assert int(states[i].round) == t
         np.testing.assert_allclose(costs[i], cost, rtol=1e-4)
         np.testing.assert_allclose(states[i + 1].point, x[t + 1], rtol=1e-4, atol=1e-5)
+    lengths = [np.linalg.norm(point) for point in x.values()]
+    assert max(lengths) == pytest.approx(1 - delta)  # the shrunk set's edge was reached
 
 
 def test_the_estimate_is_unbiased_for_the_gradient_of_a_quadratic_of_one_point():
