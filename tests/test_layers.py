@@ -49,6 +49,13 @@ def test_the_optimizer_knows_neither_workloads_nor_referee():
         assert not inner, path
 
 
+def test_the_theory_knows_nothing_beside_itself_but_the_optimizer():
+    roots = {path.stem for path in (ROOT / "metaopt").glob("*.py")}
+    for path in files("metaopt/theory"):
+        ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("metaopt.")}
+        assert ours <= roots | {"theory"}, path
+
+
 def test_analysis_knows_the_records_and_nothing_else_of_the_referee():
     allowed = ("metaopt.bench.records", "metaopt.bench.targets", "metaopt.bench.budget")
     for path in files("analysis"):

@@ -1,0 +1,1 @@
+"""The paper's guarantees as code: reduction, bandit algorithms, the dynamical system, hindsight."""

@@ -1,0 +1,111 @@
+r"""The best fixed disturbance-feedback controller in hindsight, on quadratics.
+
+Letters as in :mod:`metaopt.theory.dynamics`, and
+
+    L      lags;   T  steps
+    M^l    weights of lag l, l = 1..L, (d, 3d): the paper's have 3d rows, of which B keeps d
+    u_s    control, u_s = sum_l M^l w_{s-l}, *added* to the iterate (Algorithm 7 subtracts)
+    Q_s, c_s   cost of step s, (x_s - c_s)' Q_s (x_s - c_s) / 2
+    p      coordinates of M in a basis of controllers
+
+The disturbances are recorded and stay what they were, as in the paper's rollouts (Algorithm 4) and
+as in control, where they do not depend on the controller. Then z_s is affine in M and the total
+cost a quadratic: least squares. A controller that is really run meets other gradients.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from metaopt.theory.dynamics import control_matrix
+
+
+class Recording(NamedTuple):
+    """What happened in T steps, and what they cost."""
+
+    start: Float[np.ndarray, " 3d"]  # z_1
+    transitions: Float[np.ndarray, "steps 3d 3d"]  # A_s
+    disturbances: Float[np.ndarray, "steps 3d"]  # w_s; 0 before the first
+    curvatures: Float[np.ndarray, "steps d d"]  # Q_s, positive semidefinite
+    targets: Float[np.ndarray, "steps d"]  # c_s
+
+
+class Hindsight(NamedTuple):
+    """The best controller."""
+
+    weights: Float[np.ndarray, "lags d 3d"]  # the shortest one, if several are best
+    cost: float  # total over the T steps
+
+
+def full_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d 3d"]:
+    """Return the basis of all controllers: 3 d^2 L coordinates."""
+    size = 3 * dimension**2 * lags
+    return np.eye(size).reshape(size, lags, dimension, 3 * dimension)
+
+
+def scalar_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d 3d"]:
+    """Return the basis of one number per lag, times the gradient in the disturbance's last block.
+
+    This is Algorithm 7's controller, up to sign.
+    """
+    on_gradient = np.eye(dimension, 3 * dimension, k=2 * dimension)
+    return np.eye(lags)[:, :, None, None] * on_gradient
+
+
+def replay(
+    recording: Recording, weights: Float[np.ndarray, "lags d 3d"]
+) -> Float[np.ndarray, "steps d"]:
+    """Return the iterates x_1 .. x_T under a fixed controller, with the recorded disturbances."""
+    dimension = recording.targets.shape[1]
+    inject, state, iterates = control_matrix(dimension), recording.start, []
+    for step, (matrix, noise) in enumerate(
+        zip(recording.transitions, recording.disturbances, strict=True)
+    ):
+        iterates.append(state[:dimension])
+        past = _past(recording.disturbances, step, len(weights))
+        state = matrix @ state + inject @ np.einsum("lij,lj->i", weights, past) + noise
+    return np.array(iterates)
+
+
+def total_cost(recording: Recording, weights: Float[np.ndarray, "lags d 3d"]) -> float:
+    """Return the cost of the T steps under a fixed controller."""
+    gaps = replay(recording, weights) - recording.targets
+    return float(np.einsum("si,sij,sj->", gaps, recording.curvatures, gaps) / 2)
+
+
+def best_controller(recording: Recording, basis: Float[np.ndarray, "p lags d 3d"]) -> Hindsight:
+    r"""Return the controller of least total cost in the span of a basis.
+
+    .. math:: x_s = x_s^0 + X_s p, \qquad
+        \min_p \sum_s \tfrac12 \| Q_s^{1/2} (x_s^0 - c_s + X_s p) \|^2
+
+    where :math:`X_s` follows the system without its disturbances: each column is the response to
+    one member of the basis. Costs T products of A_s with a (3d, P) matrix and one least squares of
+    (T d, P).
+    """
+    dimension = recording.targets.shape[1]
+    inject, lags = control_matrix(dimension), basis.shape[1]
+    response, responses = np.zeros((len(recording.start), len(basis))), []
+    for step, matrix in enumerate(recording.transitions):
+        responses.append(response[:dimension])
+        past = _past(recording.disturbances, step, lags)
+        response = matrix @ response + inject @ np.einsum("plij,lj->ip", basis, past)
+    gaps = replay(recording, np.zeros(basis.shape[1:])) - recording.targets
+    roots = np.array([_root(q) for q in recording.curvatures])
+    matrix = (roots @ np.array(responses)).reshape(-1, len(basis))
+    p = np.linalg.lstsq(matrix, -np.einsum("sij,sj->si", roots, gaps).ravel())[0]
+    weights = np.einsum("p,plij->lij", p, basis)
+    return Hindsight(weights, total_cost(recording, weights))
+
+
+def _past(disturbances: np.ndarray, step: int, lags: int) -> Float[np.ndarray, "lags 3d"]:
+    """Return w_{s-1} .. w_{s-L}."""
+    rows = disturbances[max(step - lags, 0) : step][::-1]
+    return np.concatenate([rows, np.zeros((lags - len(rows), disturbances.shape[1]))])
+
+
+def _root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
+    """Return R with R' R equal to a positive semidefinite matrix; Cholesky would want definite."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
