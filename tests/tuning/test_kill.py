@@ -17,7 +17,7 @@ KILLS = 20
 CAMPAIGN = """
 name = "kill"
 budget = "{budget}"
-studies = 2
+studies = 1
 eval_period = "10grads"
 workloads = ["breast_cancer_logistic", "breast_cancer_logistic_fixed"]
 contenders = ["metaopt", "adamw+tpe", "sgd+random"]
@@ -74,7 +74,7 @@ def test_sigkill_at_twenty_random_moments_changes_nothing(campaign, root, monkey
             command(campaign, outs[-1]), cwd=root, stdout=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        time.sleep(generator.uniform(0.3, 1.0) * whole)
+        time.sleep(generator.uniform(0.3, 0.9) * whole)
         if process.poll() is not None:  # too quick for us: break another one
             outs.append(campaign / f"broken_{len(outs) + 1}")
             continue
