@@ -10,7 +10,7 @@ import pydantic
 from metaopt.bench.budget import Budget, Currency, parse_budget
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
-from tuning.contenders import Contender, parse_contender
+from tuning.contenders import Contender, Hyperparameter, make_variant, parse_contender
 
 _DEFAULT_EVALUATIONS = 16  # in a trial, where the campaign does not say
 
@@ -27,11 +27,6 @@ def _known_workloads(names: list[str]) -> list[str]:
     return names
 
 
-def _known_contenders(names: list[str]) -> list[str]:
-    _unique([parse_contender(name).name for name in names])
-    return names
-
-
 _Names = Annotated[list[str], pydantic.Field(min_length=1), pydantic.AfterValidator(_unique)]
 
 
@@ -43,6 +38,15 @@ class Limits:
     study: float
     trial: float
     eval_period: float
+
+
+class Variant(pydantic.BaseModel):
+    """A contender with some hyperparameters fixed."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    of: str
+    hyperparameters: dict[str, Hyperparameter]
 
 
 class Campaign(pydantic.BaseModel):
@@ -62,7 +66,22 @@ class Campaign(pydantic.BaseModel):
     trial_budget: str = "1x"
     eval_period: str | None = None
     workloads: Annotated[_Names, pydantic.AfterValidator(_known_workloads)]
-    contenders: Annotated[_Names, pydantic.AfterValidator(_known_contenders)]
+    contenders: _Names
+    variants: dict[str, Variant] = {}
+    stop_at_target: bool = True
+
+    @pydantic.model_validator(mode="after")
+    def _check_contenders(self) -> "Campaign":
+        try:
+            for name, variant in self.variants.items():
+                make_variant(name, variant.of, variant.hyperparameters)
+        except ValueError as error:
+            raise ValueError(f"variants: {error}") from None
+        try:
+            _unique([contender.name for contender in self._contenders()])
+        except ValueError as error:
+            raise ValueError(f"contenders: {error}") from None
+        return self
 
     @pydantic.model_validator(mode="after")
     def _check_budgets(self) -> "Campaign":
@@ -72,8 +91,15 @@ class Campaign(pydantic.BaseModel):
 
     def parsed(self) -> dict[str, Contender]:
         """Return the contenders by name; the name of one that is given by its path has no path."""
-        contenders = map(parse_contender, self.contenders)
-        return {contender.name: contender for contender in contenders}
+        return {contender.name: contender for contender in self._contenders()}
+
+    def _contenders(self) -> list[Contender]:
+        return [
+            make_variant(name, self.variants[name].of, self.variants[name].hyperparameters)
+            if name in self.variants
+            else parse_contender(name)
+            for name in self.contenders
+        ]
 
     def limits(self, workload: SupervisedWorkload) -> Limits:
         """Return the budgets on one workload.

@@ -1,16 +1,23 @@
-"""Contenders: a submission with its tuner, as ``submission[@space][+tuner]``."""
+"""Contenders: a submission with its tuner, as ``submission[@space][+tuner]``, and variants.
+
+A variant is a contender under a name of its own with some hyperparameters fixed: an ablation.
+"""
 
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 from metaopt.bench.loading import Submission, load_submission
 from metaopt.bench.tuner import Tuner
 from tuning.spaces import parse_space
 from tuning.tuners import TUNERS
 
+Hyperparameter = float | int | str | bool
+
 SUBMISSIONS = Path(__file__).resolve().parents[1] / "submissions"
 
+_VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PATTERN = re.compile(r"(?P<submission>[^@+]+)(?:@(?P<space>[^@+]+))?(?:\+(?P<tuner>[^@+]+))?")
 
 
@@ -22,6 +29,13 @@ class Contender:
     submission: Submission
     space: str | None
     tuner: str | None
+    fixed: dict[str, Hyperparameter] | None = None  # what a variant decides over its tuner
+
+    def point(self, proposed: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return a trial's hyperparameters: what the tuner proposes, if any, and what is fixed."""
+        if self.fixed is None:
+            return proposed
+        return {**(self.submission.defaults if proposed is None else proposed), **self.fixed}
 
     def make_tuner(self, seed: int) -> Tuner | None:
         """Return a new tuner, ``None`` for a self-tuning submission."""
@@ -55,3 +69,24 @@ def parse_contender(text: str, root: Path = SUBMISSIONS) -> Contender:
     contender = Contender(name, submission, space, tuner)
     contender.make_tuner(seed=0)  # a bad space, or a grid over a range, is said now
     return contender
+
+
+def make_variant(
+    name: str, of: str, fixed: dict[str, Hyperparameter], root: Path = SUBMISSIONS
+) -> Contender:
+    """Return the contender ``of`` under another name, with the hyperparameters in ``fixed``.
+
+    Raises:
+        ValueError: The name is no folder's, ``of`` is no contender, or a hyperparameter is not one
+            of the submission's.
+    """
+    if not _VARIANT.fullmatch(name):
+        raise ValueError(f"A variant's name has letters, digits, '_', '-', '.' only, got {name!r}.")
+    base = parse_contender(of, root)
+    known = base.submission.defaults
+    if not fixed or not set(fixed) <= set(known):
+        raise ValueError(
+            f"Variant {name!r} must fix hyperparameters of {base.submission.name}, which are "
+            f"{sorted(known)}; got {sorted(fixed)}."
+        )
+    return dataclasses.replace(base, name=name, fixed=fixed)

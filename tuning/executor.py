@@ -205,6 +205,7 @@ def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
         limits=campaign.limits(workload),
         target=workload.targets.validation,
         test_target=workload.targets.test,
+        stop_at_target=campaign.stop_at_target,
     )
     lock = Path(out) / _LOCKS / f"{name.contender}-{name.workload}-{name.study}.lock"
     with hold(lock, f"The study {name}", wait_seconds=_LOCK_SECONDS):

@@ -46,12 +46,9 @@ def run_single(
     workload = get_workload(workload_name)
     workload.check_data()
     contender = f"{submission.name}+none" if submission.ruleset == "external" else submission.name
-    if submission.ruleset == "external":
+    point = None
+    if submission.ruleset == "external" or hparams:
         point = _parse_hyperparameters(hparams, submission.defaults)
-    elif hparams:
-        raise ValueError(f"{submission.name} tunes itself, it takes no --hparams.")
-    else:
-        point = None
     document = {"name": "run", "seed": seed, "studies": 1, "budget": budget}
     document |= {"trial_budget": budget, "eval_period": eval_period}
     document |= {"workloads": [workload_name], "contenders": ["adamw+none"]}
@@ -92,13 +89,26 @@ def run_single(
 
 
 def _parse_hyperparameters(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
+    if not defaults:
+        raise ValueError("This submission has no hyperparameters, it takes no --hparams.")
     point = dict(defaults)
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator or name not in defaults:
             raise ValueError(f"--hparams takes name=value with a name of {[*defaults]}: {pair!r}.")
-        try:
-            point[name] = float(text)
-        except ValueError:
-            raise ValueError(f"--hparams {name} must be a number, got {text!r}.") from None
+        point[name] = _as_type_of(defaults[name], name, text)
     return point
+
+
+def _as_type_of(default: Any, name: str, text: str) -> Any:
+    if isinstance(default, str):
+        return text
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"--hparams {name} must be true or false, got {text!r}.")
+        return text.lower() == "true"
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"--hparams {name} must be a number, got {text!r}.") from None
+    return int(number) if isinstance(default, int) and number.is_integer() else number

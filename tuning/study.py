@@ -36,6 +36,7 @@ class StudyPlan:
     limits: Limits
     target: Target
     test_target: Target | None
+    stop_at_target: bool = True
 
 
 def run_study(
@@ -123,7 +124,7 @@ class _Study:
             if self.tuner and point is None:
                 return "grid_exhausted"
             self.trials += 1
-            record = self._run_trial(point, left, deciding)
+            record = self._run_trial(self.plan.contender.point(point), left, deciding)
             self.spent += record.ledger.cost
             self.tuner_seconds += record.ledger.tuner_seconds
             self.largest_step = max(self.largest_step, record.ledger.largest_step)
@@ -169,6 +170,7 @@ class _Study:
             test_target=plan.test_target,
             spent_before=self.spent,
             tuner_seconds=tuner_seconds,
+            stop_at_target=plan.stop_at_target,
         )
         folder = self.folder / f"trial_{self.trials}"
         record = run_trial(trial, folder, on_progress=self._tell_progress, **self.trial_options)

@@ -56,6 +56,8 @@ class TrialPlan:
         eval_period: Cost between evaluations.
         target: The validation target that ends the trial.
         spent_before: What the study had spent when the trial began.
+        stop_at_target: If not, the trial trains on; where it met the target is recorded all the
+            same.
     """
 
     campaign: str
@@ -77,6 +79,7 @@ class TrialPlan:
     test_target: Target | None
     spent_before: Cost = Cost()  # noqa: RUF009 (immutable)
     tuner_seconds: float = 0.0
+    stop_at_target: bool = True
 
 
 def run_trial(
@@ -489,7 +492,7 @@ class _Trial:
                 f"The workload reports no {self.plan.target.metric!r}, only {sorted(row)}."
             )
         within = records.row_cost(row).amount(self.plan.currency) <= self.plan.allowance
-        if within and self.plan.target.is_met(value):
+        if self.plan.stop_at_target and within and self.plan.target.is_met(value):
             return "target"
         # What learns over episodes may recover from a bad one: only a deployed run has diverged.
         losses = [row[name] for name in row if name.endswith("/loss")]
@@ -591,6 +594,7 @@ class _Trial:
             preemptions=self.preemptions,
             environment=environment,
             started_at=self.started_at,
+            stop_at_target=plan.stop_at_target,
         )
         records.write_json(self.directory / records.RUN_FILE, record)
         for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
@@ -610,6 +614,7 @@ def _fingerprint(plan: TrialPlan) -> dict[str, Any]:
         "allowance": plan.allowance,
         "eval_period": plan.eval_period,
         "target": [target.metric, target.value, target.better],
+        "stop_at_target": plan.stop_at_target,
     }
 
 

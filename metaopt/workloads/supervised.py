@@ -164,6 +164,14 @@ class SupervisedWorkload:
             raise ValueError(f"`split` must be one of {['train', *SPLITS]}, got {split!r}.")
         return map(self.complete, in_order(self._evaluation_arrays(split), size))
 
+    def batch_shapes(self, batch_size: int) -> Any:
+        """Return the shapes and dtypes of a training batch."""
+
+        def cut(arrays: Batch) -> Batch:
+            return self.complete({name: array[:batch_size] for name, array in arrays.items()})
+
+        return jax.eval_shape(cut, self.arrays["train"])
+
     def _evaluation_arrays(self, split: str) -> Batch:
         arrays = self.arrays[SPLITS[split]]
         limit = self.num_eval_train_examples if split == "eval_train" else None

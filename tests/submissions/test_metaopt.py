@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import numpy as np
@@ -42,10 +43,10 @@ def watched(submission, monkeypatch):
 def run(submission, make_plan, tmp_path):
     """Run it on a workload; return the record and the evaluation rows."""
 
-    def go(workload="breast_cancer_logistic", budget=BUDGET):
+    def go(workload="breast_cancer_logistic", budget=BUDGET, **options):
         plan = make_plan(
             submission, get_workload(workload), eval_period=1.0, study_budget=budget,
-            trial_budget=budget, allowance=budget,
+            trial_budget=budget, allowance=budget, hyperparameters=options or None,
         )  # fmt: skip
         record = run_trial(plan, tmp_path)
         return record, records.read_evaluations(tmp_path / records.EVAL_FILE)
@@ -91,12 +92,13 @@ def test_what_it_declares_is_what_its_steps_cost(run, submission, watched):
     record, _ = run()
 
     module, total = submission.module, 0
-    episode_steps = module._episode_steps(get_workload("breast_cancer_logistic"))
-    first_rollout = module.HISTORY + module.ROLLOUT - 1
+    options = module.Options()
+    episode_steps = module._episode_steps(get_workload("breast_cancer_logistic"), options)
+    first_rollout = options.history + options.rollout - 1
     for _, state, _ in watched:
         if state.learning and state.steps == episode_steps:
             continue  # a restart is no step
-        total += 3 * module.ROLLOUT - 1 if state.learning and state.steps >= first_rollout else 1
+        total += 3 * options.rollout - 1 if state.learning and state.steps >= first_rollout else 1
     assert record.ledger.cost.gradient_evaluations == total
     assert record.ledger.declared
 
@@ -105,7 +107,9 @@ def test_it_deploys_at_half_of_the_budget_at_the_latest(run, submission):
     _, rows = run()
 
     deployed = next(row for row in rows if row["phase"] == "deployed")
-    episode = 5 * submission.module._episode_steps(get_workload("breast_cancer_logistic"))
+    options = submission.module.Options()
+    workload = get_workload("breast_cancer_logistic")
+    episode = 5 * submission.module._episode_steps(workload, options)
     assert deployed["gradient_evaluations"] <= BUDGET / 2 + episode
 
 
@@ -124,3 +128,83 @@ def test_without_a_word_on_the_budget_it_goes_by_the_clock_of_algoperf(submissio
     assert share(workload, None) == 0.0
     assert share(workload, {"accumulated_submission_time": 7.5}) == 7.5 / (1.5 * 10.0)
     assert share(workload, {"budget_fraction": 0.3, "accumulated_submission_time": 9.0}) == 0.3
+
+
+# Ablations.
+
+
+def test_so_many_episodes_of_so_many_steps_whatever_they_gain(run):
+    _, rows = run(budget=700.0, episodes=3, episode_steps=40)
+
+    learning = [row["episode"] for row in rows if row["phase"] == "learning"]
+    assert [learning.count(episode) for episode in (0, 1, 2)] == [40, 40, 40]
+    assert {row["episode"] for row in rows if row["phase"] == "deployed"} == {3}
+
+
+def test_between_updates_of_the_controller_a_step_costs_one(run, watched):
+    record, _ = run(
+        budget=100.0, history=4, rollout=2, meta_every=3, episodes=1, episode_steps=23,
+    )  # fmt: skip
+
+    weights = [np.asarray(state.optimizer.weights) for _, state, _ in watched][:24]
+    changed = [not np.array_equal(a, b) for a, b in itertools.pairwise(weights)]
+    assert [step for step, moved in enumerate(changed) if moved] == [5, 8, 11, 14, 17, 20]
+    spent = [state.gradient_evaluations for _, state, _ in watched][:24]
+    assert [b - a for a, b in itertools.pairwise(spent)] == [5 if m else 1 for m in changed]
+    assert record.ledger.cost.gradient_evaluations == 100
+
+
+def test_unfrozen_it_learns_on_new_batches_from_what_it_recorded_of_the_last(run, watched):
+    run(budget=300.0, fixed_batch=False, history=4, episodes=2, episode_steps=30)
+
+    learning = [batch for batch, state, _ in watched if state.learning and state.steps < 30]
+    pairs = itertools.pairwise(batch["inputs"] for batch in learning)
+    assert len(learning) == 60
+    assert not any(np.array_equal(a, b) for a, b in pairs)
+    for index, (_, state, _) in enumerate(watched[:30]):
+        if index >= 2:
+            recorded = state.optimizer.data[0]["inputs"]
+            for age in (1, 2):
+                slot = recorded[(index - age) % 2]
+                assert np.array_equal(np.ravel(slot), np.ravel(learning[index - age]["inputs"]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lags": "diagonal"},
+        {"disturbance": "adam"},
+        {"meta_optimizer": "sgd", "meta_rate": 1e-3},
+        {"learning_rate": 0.4, "weight_decay": 1e-3},
+        {"history": 8, "rollout": 4},
+    ],
+    ids=str,
+)
+def test_every_ablation_runs_and_is_another_run(run, options):
+    record, rows = run(
+        budget=800.0, **{"history": 8, "episodes": 2, "episode_steps": 40, **options}
+    )
+
+    assert record.error is None
+    assert record.hyperparameters["episodes"] == 2
+    assert {row["phase"] for row in rows} == {"learning", "deployed"}
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"eta": 0.1}, r"Unknown hyperparameters \['eta'\], known are \['disturbance'"),
+        ({"lags": "full"}, r"`lags` must be one of \['diagonal', 'scalar'\], got 'full'"),
+        ({"history": 2.5}, r"`history` must be of type int, got 2.5"),
+        ({"fixed_batch": 1}, r"`fixed_batch` must be of type bool, got 1"),
+        ({"episode_steps": 33}, r"at least history \+ rollout = 34.*got 33"),
+        ({"history": 0}, r"`history` must be an integer of at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_refused(run, options, message):
+    record, _ = run(budget=50.0, **options)
+
+    assert record.status == "crashed"
+    assert re.search(message, record.error)

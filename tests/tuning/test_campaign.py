@@ -50,6 +50,16 @@ def test_budgets_relative_to_the_step_hint(changes, limits):
         ({"eval_period": "500grads"}, r"eval_period = '500grads' does not fit into a trial of 400"),
         ({"eval_period": "5s"}, r"eval_period = '5s' must be in the currency of budget"),
         ({"name": "../up"}, r"name: .*pattern"),
+        ({"variants": {"v": {"of": "dog", "hyperparameters": {"x": 1}}}}, r"dog, which are \[\]"),
+        (
+            {"variants": {"v": {"of": "metaopt", "hyperparameters": {"eta": 1}}}},
+            r"variants: Variant 'v' must fix .*'learning_rate'.*got \['eta'\]",
+        ),
+        (
+            {"variants": {"a/b": {"of": "metaopt", "hyperparameters": {"history": 1}}}},
+            r"variants: A variant's name has letters",
+        ),
+        ({"variants": {"v": {"of": "adamw", "hyperparameters": {}}}}, r"variants: .*needs a tuner"),
     ],
 )
 def test_an_error_names_the_key_the_rule_and_the_value(changes, message):

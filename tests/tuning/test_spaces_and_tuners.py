@@ -32,8 +32,9 @@ def score(point):
 
 @pytest.mark.parametrize("name", sorted(TUNERS))
 def test_replaying_a_tuner_leads_to_the_same_next_proposal(name):
-    space = parse_space(GRID if name == "grid" else SPACE, "test")
-    values = [(7 * i) % 5 / 5 for i in range(6 if name == "grid" else 25)]
+    space = parse_space(GRID if name in ("grid", "stagewise") else SPACE, "test")
+    asked = {"grid": 6, "stagewise": 4}.get(name, 25)
+    values = [(7 * i) % 5 / 5 for i in range(asked)]
 
     unbroken = play(name, space, 3, values)
 
@@ -125,13 +126,42 @@ def test_a_bad_space_is_refused_with_its_entry(document, message):
 
 def test_the_papers_grids_have_the_papers_sizes():
     sizes = {}
-    for name in ("sgd", "momentum", "adamw", "hgd", "mechanic"):
+    for name in ("sgd", "momentum", "adamw", "mechanic"):
         contender = parse_contender(f"{name}@paper+grid")
         space = parse_space(contender.submission.read_space("paper"), name)
         assert isinstance(space, Space)
         sizes[name] = len(list(space.grid()))
 
-    assert sizes == {"sgd": 24, "momentum": 72, "adamw": 72, "hgd": 4, "mechanic": 72}
+    assert sizes == {"sgd": 24, "momentum": 72, "adamw": 72, "mechanic": 72}
+
+
+def test_hypergradient_descent_is_tuned_on_top_of_tuned_sgd():
+    grid = parse_space(load_space("sgd"), "sgd").grid()
+    tuner = TUNERS["stagewise"][1](parse_space(load_space("hgd"), "hgd"), 3, {})
+    value_of = {0.4: 0.5, 1.0: 2.0}  # of a learning rate; all others are worth 1
+
+    asked = []
+    while (point := tuner.ask()) is not None:
+        asked.append(point)
+        tuner.tell(value_of.get(point["learning_rate"], 1.0) + point["weight_decay"])
+
+    first, last = asked[:24], asked[24:]
+    key = lambda point: (point["learning_rate"], point["weight_decay"])  # noqa: E731
+    assert sorted(map(key, first)) == sorted(map(key, grid))
+    assert {point["hyper_rate"] for point in first} == {0.0}
+    assert [point["hyper_rate"] for point in last] == [1e-5, 1e-4, 1e-3, 1e-2]
+    assert {key(point) for point in last} == {(0.4, 0.0)}
+
+
+def test_stagewise_needs_a_last_parameter_with_two_values():
+    one = {"a": {"feasible_points": [1, 2]}, "b": {"feasible_points": [3]}}
+
+    with pytest.raises(ValueError, match=r"the last with two at least; 'b' has \[3\]"):
+        TUNERS["stagewise"][1](parse_space(one, "test"), 0, {})
+
+
+def load_space(name):
+    return parse_contender(f"{name}@paper+random").submission.read_space("paper")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +169,7 @@ def test_the_papers_grids_have_the_papers_sizes():
     [
         ("nobody+random", "No submission 'nobody'"),
         ("adamw", "needs a tuner"),
-        ("adamw+magic", r"no tuner 'magic', only \['grid', 'none', 'random', 'tpe'\]"),
+        ("adamw+magic", r"no tuner 'magic', only \['grid', 'none', 'random', 'stagewise', 'tpe'\]"),
         ("adamw@mine+random", r"no search space 'mine', only \['paper'\]"),
         ("metaopt+random", "tunes itself"),
         ("adamw+grid", "are ranges"),

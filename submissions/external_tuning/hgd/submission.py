@@ -2,8 +2,8 @@
 
 The initial learning rate is searched as for SGD. ``hyper_rate`` has the scale of a learning rate
 over a squared gradient norm, so its useful values span decades: from hardly any change over a run
-to one that diverges, around the paper's 1e-5 to 1e-2. The paper starts from the tuned learning
-rate of SGD; its grid here starts from the default.
+to one that diverges, around the paper's 1e-5 to 1e-2. With ``hyper_rate`` 0 it is SGD: the paper
+tunes SGD first and then ``hyper_rate`` on top of it, which is ``hgd@paper+stagewise``.
 """
 
 from typing import Any

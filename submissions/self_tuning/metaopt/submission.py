@@ -7,6 +7,9 @@
 It deploys when an episode's last loss is no longer better than the best by ENOUGH, or when half of
 the budget is gone. A restart takes a call of ``update_params`` of its own, which costs nothing. One
 configuration serves all workloads; all of it is on the clock.
+
+``DEFAULTS`` is that configuration, and what an ablation may vary: a campaign's variant, or
+``--hparams``, hands over other values as hyperparameters. Without any it tunes itself.
 """
 
 import functools
@@ -17,17 +20,36 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt import ScalarLags, meta_optimizer
+from metaopt import DiagonalLags, ScalarLags, meta_optimizer
 from metaopt.bench import submission_kit as kit
 
-LEARNING_RATE = 0.1
-HISTORY = 32
-ROLLOUT = 2
-META_RATE = 1e-4  # of Adam
+
+class Options(NamedTuple):
+    """The configuration."""
+
+    learning_rate: float = 0.1
+    weight_decay: float = 0.0
+    history: int = 32
+    rollout: int = 2
+    lags: str = "scalar"  # or "diagonal"
+    disturbance: str = "gradient"  # or "adam": what the controller sees of the past
+    meta_optimizer: str = "adam"  # or "sgd"
+    meta_rate: float = 1e-4
+    meta_every: int = 1  # steps from one update of the controller to the next
+    episodes: int = 0  # of learning; 0: as many as pay
+    episode_steps: int = 0  # 0: a share of the step hint
+    fixed_batch: bool = True  # learn on one batch; False: on the run's batches as they come
+
+
+DEFAULTS = Options()._asdict()
 LONGEST_EPISODE = 500  # steps, the paper's
 EPISODE_SHARE = 0.25  # of the step hint: an episode is shorter where a training run is
 ENOUGH = 0.9  # an episode's last loss over the best so far; above it nothing more is learned
 LEARNING_SHARE = 0.5  # of the budget, at most
+
+LAGS = {"scalar": ScalarLags, "diagonal": DiagonalLags}
+DISTURBANCES = {"gradient": lambda: None, "adam": optax.scale_by_adam}
+META_OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
 
 get_batch_size = kit.get_batch_size
 
@@ -50,8 +72,8 @@ def init_optimizer_state(
     workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
 ) -> tuple[State, Callable]:
     """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
-    del hyperparameters
-    learner = _learner(None, (rng, model_state))
+    options = _options(hyperparameters)
+    learner = _learner(None, options, _recorded(workload, options, rng, model_state))
     state = State(
         optimizer=learner.init(model_params),
         batch=None,
@@ -62,7 +84,7 @@ def init_optimizer_state(
         best=float("inf"),
         gradient_evaluations=0.0,
     )
-    return state, _step_for(workload)
+    return state, _step_for(workload, options)
 
 
 def data_selection(
@@ -98,20 +120,21 @@ def update_params(
     train_state: Mapping[str, Any] | None = None,
 ) -> tuple[tuple[State, Callable], Any, Any]:
     """Take one optimizer step, or restart."""
-    del current_params_types, hyperparameters, loss_type, eval_results, global_step
+    del current_params_types, loss_type, eval_results, global_step
+    options = _options(hyperparameters)
     state, step = optimizer_state
-    if state.learning and state.steps == _episode_steps(workload):
-        state, params, model_state = _restart(state, workload, train_state, rng)
+    if state.learning and state.steps == _episode_steps(workload, options):
+        state, params, model_state = _restart(state, workload, options, train_state, rng)
         return (state, step), params, model_state
     optimizer, params, model_state, loss = step(
         state.learning, state.optimizer, current_param_container, model_state, batch, rng
     )
-    # A rollout needs a past of H + L steps; before, a step of learning is a plain one.
-    rolled_out = state.learning and state.steps >= HISTORY + ROLLOUT - 1
-    cost = (3 * ROLLOUT - 1 if rolled_out else 1) * kit.gradient_evaluations(workload, batch)
+    cost = kit.gradient_evaluations(workload, batch)
+    if state.learning and _rolls_out(state.steps, options):
+        cost *= 3 * options.rollout - 1
     state = state._replace(
         optimizer=optimizer,
-        batch=batch if state.learning else None,
+        batch=batch if state.learning and options.fixed_batch else None,
         loss=loss,
         steps=state.steps + 1,
         gradient_evaluations=state.gradient_evaluations + cost,
@@ -129,27 +152,75 @@ def report(optimizer_state: tuple[State, Callable]) -> dict[str, Any]:
     }
 
 
-def _episode_steps(workload: Any) -> int:
+def _options(hyperparameters: Any) -> Options:
+    """Return the configuration: the defaults with the values that are given over them."""
+    given = {} if hyperparameters is None else hyperparameters._asdict()
+    if unknown := sorted(set(given) - set(DEFAULTS)):
+        raise ValueError(f"Unknown hyperparameters {unknown}, known are {sorted(DEFAULTS)}.")
+    values = {name: _typed(name, given.get(name, default)) for name, default in DEFAULTS.items()}
+    for name, known in (
+        ("lags", LAGS), ("disturbance", DISTURBANCES), ("meta_optimizer", META_OPTIMIZERS)
+    ):  # fmt: skip
+        if values[name] not in known:
+            raise ValueError(f"`{name}` must be one of {sorted(known)}, got {values[name]!r}.")
+    options = Options(**values)
+    past = options.history + options.rollout
+    if 0 < options.episode_steps < past:
+        raise ValueError(
+            f"`episode_steps` must be at least history + rollout = {past}, or no episode has a "
+            f"rollout; got {options.episode_steps}."
+        )
+    return options
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return the value with the type of its default: a 1 may stand for 1.0."""
+    kind = type(DEFAULTS[name])
+    if type(value) is int and kind is float:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"`{name}` must be of type {kind.__name__}, got {value!r}.")
+    return value
+
+
+def _episode_steps(workload: Any, options: Options) -> int:
     """Return the length of an episode: at least twice the past that a rollout needs."""
-    shortest = 2 * (HISTORY + ROLLOUT)
+    if options.episode_steps:
+        return options.episode_steps
+    shortest = 2 * (options.history + options.rollout)
     return max(shortest, min(LONGEST_EPISODE, int(EPISODE_SHARE * workload.step_hint)))
 
 
+def _rolls_out(steps: int, options: Options) -> bool:
+    """Return whether the step after ``steps`` of an episode has a rollout."""
+    # Before a past of H + L steps, and between updates of the controller, it is a plain one.
+    first = options.history + options.rollout - 1
+    return steps >= first and (steps - first) % options.meta_every == 0
+
+
 def _restart(
-    state: State, workload: Any, train_state: Mapping[str, Any] | None, rng: Any
+    state: State,
+    workload: Any,
+    options: Options,
+    train_state: Mapping[str, Any] | None,
+    rng: Any,
 ) -> tuple[State, Any, Any]:
     """Begin the next episode, or deploy."""
     last = float(state.loss)
-    improved = last < ENOUGH * state.best  # False for NaN
-    learning = improved and _budget_fraction(workload, train_state) < LEARNING_SHARE
     episode = state.episode + 1
+    if options.episodes:
+        learning = episode < options.episodes
+    else:
+        improved = last < ENOUGH * state.best  # False for NaN
+        learning = improved and _budget_fraction(workload, train_state) < LEARNING_SHARE
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
     before = state.optimizer
     if learning:
-        fresh: Any = _learner(None, (rng, model_state)).init(params)
+        recorded = _recorded(workload, options, rng, model_state)
+        fresh: Any = _learner(None, options, recorded).init(params)
         optimizer = fresh._replace(weights=before.weights, meta_state=before.meta_state)
     else:
-        optimizer = _frozen(before.weights).init(params)
+        optimizer = _frozen(before.weights, options).init(params)
     state = state._replace(
         optimizer=optimizer,
         batch=state.batch if learning else None,
@@ -171,14 +242,28 @@ def _budget_fraction(workload: Any, train_state: Mapping[str, Any] | None) -> fl
     return train_state["accumulated_submission_time"] / allowed
 
 
-def _learner(value_fn: Any, example: Any) -> optax.GradientTransformationExtraArgs:
+def _recorded(workload: Any, options: Options, rng: Any, model_state: Any) -> Any:
+    """Return what is recorded for rollouts, or its shapes: what changes from step to step."""
+    if options.fixed_batch:
+        return None, rng, model_state
+    size = kit.get_batch_size(getattr(workload, "base_name", "") or workload.name)
+    return workload.batch_shapes(size), rng, model_state
+
+
+def _learner(
+    value_fn: Any, options: Options, example: Any
+) -> optax.GradientTransformationExtraArgs:
     return meta_optimizer(
         value_fn or _no_loss,
-        LEARNING_RATE,
+        options.learning_rate,
         example=example,
-        history=HISTORY,
-        rollout=ROLLOUT,
-        meta_optimizer=optax.adam(META_RATE),
+        history=options.history,
+        rollout=options.rollout,
+        weight_decay=options.weight_decay,
+        meta_optimizer=META_OPTIMIZERS[options.meta_optimizer](options.meta_rate),
+        controller=LAGS[options.lags](),
+        disturbance=DISTURBANCES[options.disturbance](),
+        meta_every=options.meta_every,
     )
 
 
@@ -186,32 +271,40 @@ def _no_loss(params: Any, datum: Any) -> Any:
     raise AssertionError("a transformation that only initialises evaluates no loss")
 
 
-def _frozen(weights: Any) -> optax.GradientTransformationExtraArgs:
+def _frozen(weights: Any, options: Options) -> optax.GradientTransformationExtraArgs:
     return meta_optimizer(
-        None, LEARNING_RATE, history=HISTORY, controller=ScalarLags(weights), learn=False
+        None,
+        options.learning_rate,
+        history=options.history,
+        weight_decay=options.weight_decay,
+        controller=LAGS[options.lags](weights),
+        disturbance=DISTURBANCES[options.disturbance](),
+        learn=False,
     )
 
 
 @functools.cache
-def _step_for(workload: Any) -> Callable:
+def _step_for(workload: Any, options: Options) -> Callable:
     """Return the jitted step for a workload, the same function at every call."""
 
     def step(
         learning: bool, optimizer: Any, params: Any, model_state: Any, batch: Any, rng: Any
     ) -> tuple[Any, Any, Any, jax.Array]:
-        # The batch is fixed; the dropout key and the model state change, so they are recorded.
-        datum = rng, model_state
+        # A fixed batch is not recorded; the dropout key and the model state change.
+        datum = None if options.fixed_batch else batch, rng, model_state
 
         def loss_of(params: Any, datum: Any) -> tuple[jax.Array, Any]:
-            key, state_before = datum
-            return kit.training_loss(workload, params, state_before, batch, key)
+            recorded, key, state_before = datum
+            used = batch if recorded is None else recorded
+            return kit.training_loss(workload, params, state_before, used, key)
 
         (loss, new_model_state), grads = jax.value_and_grad(loss_of, has_aux=True)(params, datum)
         if learning:
-            transformation = _learner(lambda params, datum: loss_of(params, datum)[0], datum)
+            learner = _learner(lambda params, datum: loss_of(params, datum)[0], options, datum)
+            updates, optimizer = learner.update(grads, optimizer, params, datum=datum)
         else:
-            transformation = _frozen(optimizer.weights)
-        updates, optimizer = transformation.update(grads, optimizer, params, datum=datum)
+            frozen = _frozen(optimizer.weights, options)
+            updates, optimizer = frozen.update(grads, optimizer, params)
         return optimizer, optax.apply_updates(params, updates), new_model_state, loss
 
     return jax.jit(step, static_argnums=0, donate_argnums=(1, 2))
