@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pydantic
 
 from metaopt.bench.budget import Budget, Currency, parse_budget
+from metaopt.bench.targets import Direction, Target
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, Hyperparameter, make_variant, parse_contender
@@ -49,6 +50,23 @@ class Variant(pydantic.BaseModel):
     hyperparameters: dict[str, Hyperparameter]
 
 
+class OwnTarget(pydantic.BaseModel):
+    """A target that a campaign sets itself, instead of the frozen one."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    value: Annotated[float, pydantic.Field(allow_inf_nan=False)]
+    better: Direction
+
+    @pydantic.field_validator("metric")
+    @classmethod
+    def _check_split(cls, metric: str) -> str:
+        if not metric.startswith("validation/"):
+            raise ValueError("must be a metric of the validation split, as in 'validation/loss'")
+        return metric
+
+
 class Campaign(pydantic.BaseModel):
     """What a campaign file says; see ``tuning/campaigns`` for examples.
 
@@ -69,6 +87,7 @@ class Campaign(pydantic.BaseModel):
     contenders: _Names
     variants: dict[str, Variant] = {}
     stop_at_target: bool = True
+    targets: dict[str, OwnTarget] = {}
 
     @pydantic.model_validator(mode="after")
     def _check_contenders(self) -> "Campaign":
@@ -81,6 +100,8 @@ class Campaign(pydantic.BaseModel):
             _unique([contender.name for contender in self._contenders()])
         except ValueError as error:
             raise ValueError(f"contenders: {error}") from None
+        if stray := sorted(set(self.targets) - set(self.workloads)):
+            raise ValueError(f"targets: {stray} are no workloads of this campaign")
         return self
 
     @pydantic.model_validator(mode="after")
@@ -100,6 +121,17 @@ class Campaign(pydantic.BaseModel):
             else parse_contender(name)
             for name in self.contenders
         ]
+
+    def targets_on(self, workload: SupervisedWorkload) -> tuple[Target, Target | None]:
+        """Return the validation and the test target: the campaign's own, or the frozen ones.
+
+        Raises:
+            ValueError: There are neither.
+        """
+        own = self.targets.get(workload.name)
+        if own is not None:
+            return Target(own.metric, own.value, own.better), None
+        return workload.targets.validation, workload.targets.test
 
     def limits(self, workload: SupervisedWorkload) -> Limits:
         """Return the budgets on one workload.

@@ -11,7 +11,7 @@ from typing import Any
 from metaopt.bench.loading import Submission, load_submission
 from metaopt.bench.tuner import Tuner
 from tuning.spaces import parse_space
-from tuning.tuners import TUNERS
+from tuning.tuners import TUNERS, DefaultsTuner
 
 Hyperparameter = float | int | str | bool
 
@@ -23,7 +23,11 @@ _PATTERN = re.compile(r"(?P<submission>[^@+]+)(?:@(?P<space>[^@+]+))?(?:\+(?P<tu
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A submission and how it is tuned; self-tuning submissions have neither space nor tuner."""
+    """A submission and how it is tuned.
+
+    A self-tuning submission has no space, and no tuner but ``none``: with it, it runs again and
+    again, a trial's budget each, instead of once with the whole study's.
+    """
 
     name: str
     submission: Submission
@@ -34,13 +38,15 @@ class Contender:
     def point(self, proposed: dict[str, Any] | None) -> dict[str, Any] | None:
         """Return a trial's hyperparameters: what the tuner proposes, if any, and what is fixed."""
         if self.fixed is None:
-            return proposed
+            return proposed if self.submission.ruleset == "external" else None
         return {**(self.submission.defaults if proposed is None else proposed), **self.fixed}
 
     def make_tuner(self, seed: int) -> Tuner | None:
-        """Return a new tuner, ``None`` for a self-tuning submission."""
+        """Return a new tuner, ``None`` for a self-tuning submission's single run."""
         if self.tuner is None:
             return None
+        if self.submission.ruleset == "self-tuning":
+            return DefaultsTuner(self.submission.defaults)
         document = self.submission.read_space(self.space)
         where = f"{self.submission.name}{'@' + self.space if self.space else ''}"
         make = TUNERS[self.tuner][1]
@@ -60,8 +66,10 @@ def parse_contender(text: str, root: Path = SUBMISSIONS) -> Contender:
     tuner = match["tuner"]
     if tuner is not None and tuner not in TUNERS:
         raise ValueError(f"{text!r}: no tuner {tuner!r}, only {sorted(TUNERS)}.")
-    if submission.ruleset == "self-tuning" and (tuner or match["space"]):
-        raise ValueError(f"{text!r}: {submission.name} tunes itself, it takes no space or tuner.")
+    if submission.ruleset == "self-tuning" and (tuner not in (None, "none") or match["space"]):
+        raise ValueError(
+            f"{text!r}: {submission.name} tunes itself, it takes no space and no tuner but 'none'."
+        )
     if submission.ruleset == "external" and tuner is None:
         raise ValueError(f"{text!r} needs a tuner, as in '{text}+random'; there are {[*TUNERS]}.")
     space = match["space"]

@@ -63,7 +63,7 @@ def run_campaign(
     studies = list_studies(campaign)
     workers = _count_workers(campaign, workers, len(studies))
     for name in campaign.workloads:  # what is missing is said before anything runs
-        _ = get_workload(name).targets
+        campaign.targets_on(get_workload(name))
         get_workload(name).check_data()
     with hold(out / _LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
         claim_folder(campaign, out)
@@ -196,6 +196,7 @@ def _start_worker(messages: Any) -> None:
 def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
     campaign = make_campaign(document, "campaign")
     workload = get_workload(name.workload)
+    target, test_target = campaign.targets_on(workload)
     plan = StudyPlan(
         campaign=campaign.name,
         campaign_seed=campaign.seed,
@@ -203,8 +204,8 @@ def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
         workload=workload,
         study=name.study,
         limits=campaign.limits(workload),
-        target=workload.targets.validation,
-        test_target=workload.targets.test,
+        target=target,
+        test_target=test_target,
         stop_at_target=campaign.stop_at_target,
     )
     lock = Path(out) / _LOCKS / f"{name.contender}-{name.workload}-{name.study}.lock"

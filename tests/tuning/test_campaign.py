@@ -2,6 +2,7 @@
 
 import pytest
 
+from metaopt.bench.targets import Target
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, Limits, make_campaign, read_campaign
 from tuning.executor import claim_folder
@@ -50,6 +51,14 @@ def test_budgets_relative_to_the_step_hint(changes, limits):
         ({"eval_period": "500grads"}, r"eval_period = '500grads' does not fit into a trial of 400"),
         ({"eval_period": "5s"}, r"eval_period = '5s' must be in the currency of budget"),
         ({"name": "../up"}, r"name: .*pattern"),
+        (
+            {"targets": {"digits": {"metric": "validation/loss", "value": 1, "better": "lower"}}},
+            r"targets: \['digits'\] are no workloads",
+        ),
+        (
+            {"targets": {"digits_mlp": {"metric": "loss", "value": 1, "better": "lower"}}},
+            r"targets.digits_mlp.metric: must be a metric of the validation split",
+        ),
         ({"variants": {"v": {"of": "dog", "hyperparameters": {"x": 1}}}}, r"dog, which are \[\]"),
         (
             {"variants": {"v": {"of": "metaopt", "hyperparameters": {"eta": 1}}}},
@@ -113,3 +122,13 @@ def test_a_folder_with_runs_of_no_campaign_is_left_alone(tmp_path):
 
     with pytest.raises(ValueError, match="holds runs of no campaign"):
         claim_folder(Campaign(**GOOD), tmp_path)
+
+
+def test_a_campaign_may_set_a_target_of_its_own():
+    target = {"metric": "validation/loss", "value": 0.5, "better": "lower"}
+    own = make_campaign({**GOOD, "targets": {"digits_mlp": target}}, "test")
+    workload = get_workload("digits_mlp")
+
+    assert own.targets_on(workload) == (Target("validation/loss", 0.5, "lower"), None)
+    frozen = make_campaign(GOOD, "test").targets_on(workload)
+    assert frozen == (workload.targets.validation, workload.targets.test)

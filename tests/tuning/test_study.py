@@ -12,7 +12,7 @@ from metaopt.bench.spec import TrainingCompleteError
 from metaopt.bench.targets import Target
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Limits
-from tuning.contenders import parse_contender
+from tuning.contenders import make_variant, parse_contender
 from tuning.study import StudyPlan, run_study
 
 WORKLOAD = get_workload("breast_cancer_logistic")
@@ -24,7 +24,7 @@ def make_study(contender="adamw+random", **changes):
     plan = {
         "campaign": "test",
         "campaign_seed": 1,
-        "contender": parse_contender(contender),
+        "contender": parse_contender(contender) if isinstance(contender, str) else contender,
         "workload": WORKLOAD,
         "study": 1,
         "limits": Limits("gradient_evaluations", 130, 40, PERIOD),
@@ -211,3 +211,46 @@ def test_a_record_that_was_tampered_with_names_the_key(tmp_path):
 
     with pytest.raises(ValueError, match=r"run.json: study: .*integer"):
         records.read_trial(path)
+
+
+def test_a_variant_is_its_contender_with_something_fixed_over_what_is_proposed(tmp_path):
+    variant = make_variant("decayed", "adamw+random", {"weight_decay": 0.125})
+    for contender in (parse_contender("adamw+random"), variant):
+        run_study(make_study(contender), tmp_path / contender.name)
+
+    plain, fixed = (trials_of(tmp_path / name) for name in ("adamw+random", "decayed"))
+    assert [t.contender for t in fixed] == ["decayed"] * 4
+    assert [t.hyperparameters for t in fixed] == [
+        {**t.hyperparameters, "weight_decay": 0.125} for t in plain
+    ]
+
+
+def test_a_variant_of_a_self_tuning_submission_gets_its_defaults_and_what_is_fixed(tmp_path):
+    variant = make_variant("short", "metaopt", {"history": 4})
+
+    run_study(make_study(variant), tmp_path)
+
+    (trial,) = trials_of(tmp_path)
+    assert trial.hyperparameters == {**variant.submission.defaults, "history": 4}
+
+
+def test_a_self_tuning_submission_with_no_tuner_runs_again_and_again(tmp_path):
+    run_study(make_study("dog+none"), tmp_path)
+
+    trials = trials_of(tmp_path)
+    assert [t.ledger.cost.steps for t in trials] == [40, 40, 40, 10]
+    assert {t.hyperparameters for t in trials} == {None}
+    assert len({t.seeds.trial for t in trials}) == 4
+
+
+def test_training_on_past_the_target_records_where_it_was_met(tmp_path):
+    easy = Target("validation/loss", 0.62, "lower")
+    for stop in (True, False):
+        plan = make_study("adamw+none", target=easy, stop_at_target=stop)
+        run_study(plan, tmp_path / str(stop))
+
+    stopped, trained_on = (trials_of(tmp_path / str(stop))[0] for stop in (True, False))
+    assert stopped.status == "target"
+    assert (trained_on.status, trained_on.ledger.cost.steps) == ("trial_budget", 40)
+    assert stopped.reached.cost.steps == trained_on.reached.cost.steps < 40
+    assert stopped.reached.evaluation == trained_on.reached.evaluation
