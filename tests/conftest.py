@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from metaopt.bench.loading import Submission
+from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Seeds
-from metaopt.bench.runner import TrialPlan
 from metaopt.bench.targets import Target
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
+from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
-from metaopt.bench.runner import TrialPlan, run_trial
+from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
+from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
-from metaopt.bench.runner import TrialPlan, run_trial
+from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target
 from metaopt.bench.tuner import Tuner, value_of

@@ -19,8 +19,9 @@ from typing import Any
 
 from metaopt.bench import records
 from metaopt.bench.environment import describe_environment
+from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
-from metaopt.bench.runner import TrialPlan, run_trial
+from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target, WorkloadTargets
 from metaopt.bench.tuner import value_of

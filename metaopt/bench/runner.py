@@ -23,13 +23,14 @@ from typing import Any
 import jax
 
 from metaopt.bench import records
-from metaopt.bench.budget import Currency
+from metaopt.bench.algoperf_files import write_algoperf_files
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.checkpoints import load_checkpoint, save_checkpoint
 from metaopt.bench.clock import Clock, Stopwatch, SystemClock
 from metaopt.bench.environment import describe_environment, utc_now
-from metaopt.bench.loading import Submission
-from metaopt.bench.records import Cost, Ledger, Seeds, Status, TrialRecord
+from metaopt.bench.meter import ContractError, Meter
+from metaopt.bench.plan import TrialPlan, fingerprint
+from metaopt.bench.records import Ledger, Status, TrialRecord
 from metaopt.bench.rng import step_keys, trial_keys
 from metaopt.bench.spec import TrainingCompleteError
 from metaopt.bench.targets import Target
@@ -37,49 +38,7 @@ from metaopt.bench.targets import Target
 PROGRESS_FILE = "progress.json"
 DEFAULT_CHECKPOINT_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.5
-_FREE_STEPS = 1000  # so many in a row that cost nothing: the submission's count stands still
 _SYNCS = 10  # in an evaluation period of a budget in seconds, at least
-
-
-class ContractError(Exception):
-    """A submission returned something that the contract does not allow."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialPlan:
-    """Everything that decides a trial's numbers, and its place in the campaign.
-
-    Attributes:
-        currency: Of every budget here.
-        allowance: What this trial may spend: the smaller of the trial's budget and what is left of
-            the study's.
-        eval_period: Cost between evaluations.
-        target: The validation target that ends the trial.
-        spent_before: What the study had spent when the trial began.
-        stop_at_target: If not, the trial trains on; where it met the target is recorded all the
-            same.
-    """
-
-    campaign: str
-    contender: str
-    submission: Submission
-    space: str | None
-    tuner: dict[str, Any] | None
-    workload: Any
-    study: int
-    trial: int
-    seeds: Seeds
-    hyperparameters: dict[str, Any] | None
-    currency: Currency
-    study_budget: float
-    trial_budget: float
-    allowance: float
-    eval_period: float
-    target: Target
-    test_target: Target | None
-    spent_before: Cost = Cost()  # noqa: RUF009 (immutable)
-    tuner_seconds: float = 0.0
-    stop_at_target: bool = True
 
 
 def run_trial(
@@ -145,20 +104,15 @@ class _Trial:
         self.checkpoint_seconds = checkpoint_seconds
         self.on_progress = on_progress
         self.module = plan.submission.module
-        self.report: Callable[[Any], dict[str, Any]] | None = getattr(self.module, "report", None)
+        self.meter = Meter(
+            watch=self.watch,
+            currency=plan.currency,
+            report=getattr(self.module, "report", None),
+            has_episodes=plan.submission.ruleset == "self-tuning",
+        )
         self.batch_size = 0
-        self.reference_batch_size = 0
         self.started_at = utc_now()
-        # What a checkpoint holds besides the pytrees.
-        self.steps = 0
-        self.examples = 0
-        self.gradients = 0.0
-        self.episode = 0
-        self.phase = "training"
-        self.episode_start = Cost()
-        self.episode_start_compilation = 0.0
-        self.largest_step = 0.0
-        self.free_steps = 0
+        # What a checkpoint holds besides the pytrees and the meter.
         self.rows: list[dict[str, Any]] = []
         self.preemptions = 0
         self.lost_seconds = 0.0
@@ -184,7 +138,7 @@ class _Trial:
         plan, workload = self.plan, self.plan.workload
         self.hyperparameters = _as_namedtuple(plan.hyperparameters)
         self.batch_size = _batch_size(self.module, workload)
-        self.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
+        self.meter.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
         streams = trial_keys(plan.seeds.trial)
         self.keys = step_keys(streams.steps)
         self.queue: Any = workload._build_input_queue(
@@ -211,7 +165,7 @@ class _Trial:
         if not path.exists():
             return
         self._before = json.loads(path.read_text("utf-8"))
-        then, now = self._before["plan"], _fingerprint(self.plan)
+        then, now = self._before["plan"], fingerprint(self.plan)
         differing = [
             f"{key}: {then.get(key)!r} there, {now[key]!r} now"
             for key in now
@@ -235,7 +189,7 @@ class _Trial:
             self.queue.seek(facts.pop("queue_position"))
             for name, seconds in facts.pop("watch").items():
                 setattr(self.watch, name, seconds)
-            self.episode_start = Cost(**facts.pop("episode_start"))
+            self.meter.restore(facts.pop("meter"))
             for name, value in facts.items():
                 setattr(self, name, value)
             self._eval_results = [(row["global_step"], dict(row)) for row in self.rows]
@@ -264,7 +218,9 @@ class _Trial:
         while True:
             self.watch.start_segment()
             self._train_until(min(next_evaluation, self.plan.allowance))
-            over_time = self.plan.currency == "seconds" and self._spent() >= self.plan.allowance
+            over_time = (
+                self.plan.currency == "seconds" and self.meter.spent() >= self.plan.allowance
+            )
             if not over_time:  # with a budget in seconds there is no evaluation beyond it
                 row = self._evaluate()
                 status = self._verdict(row)
@@ -272,7 +228,7 @@ class _Trial:
                     return status
             if self.complete:
                 return "completed"
-            if self._spent() >= self.plan.allowance:
+            if self.meter.spent() >= self.plan.allowance:
                 whole = self.plan.allowance >= self.plan.trial_budget
                 return "trial_budget" if whole else "study_budget"
             self._maybe_checkpoint()
@@ -280,13 +236,13 @@ class _Trial:
 
     def _train_until(self, stop: float) -> None:
         """Take steps until ``stop`` is spent (at least one), then wait for the device."""
-        plan, module, extra = self.plan, self.module, self._extra_arguments
+        plan, module, meter, extra = self.plan, self.module, self.meter, self._extra_arguments
         workload, hyperparameters = plan.workload, self.hyperparameters
         optimizer_state, params, model_state = self.optimizer_state, self.params, self.model_state
         in_seconds = plan.currency == "seconds"
         until_sync = synced = self._until_sync(None, 0)
         while True:
-            step, before = self.steps, self._spent()
+            step, before = meter.steps, meter.spent()
             running = self.watch.running(), self.watch.compiled()
             select_key, update_key, prepare_key, eval_key = self.keys(step)
             batch = module.data_selection(
@@ -327,9 +283,9 @@ class _Trial:
                 if until_sync <= 0:
                     jax.block_until_ready((params, model_state))
                     until_sync = synced = self._until_sync(running[0], synced)
-            self._count(optimizer_state, batch, running)
-            self.largest_step = max(self.largest_step, self._spent() - before)
-            if self._spent() >= stop:
+            meter.count_step(optimizer_state, batch, running)
+            meter.note_largest(before)
+            if meter.spent() >= stop:
                 break
         self._evaluation_keys = prepare_key, eval_key
         self.optimizer_state, self.params, self.model_state = optimizer_state, params, model_state
@@ -343,13 +299,10 @@ class _Trial:
                 loss_type=workload.loss_type,
                 optimizer_state=optimizer_state,
                 eval_results=self._eval_results,
-                global_step=self.steps,
+                global_step=meter.steps,
                 rng=prepare_key,
             )
-            if self.report is not None:
-                before = self._spent()
-                self._read_report(self.optimizer_state)
-                self.largest_step = max(self.largest_step, self._spent() - before)
+            meter.count_preparation(self.optimizer_state)
         self.watch.end_segment((self.params, self.model_state, self.optimizer_state[0]))
         if _signature(self.params) != self._signature:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
@@ -366,61 +319,11 @@ class _Trial:
         last = max(self.watch.running() - since, 1e-9)  # of the last step and what was queued
         return max(1, min(2 * steps, int(self.plan.eval_period / _SYNCS / last)))
 
-    def _count(self, optimizer_state: Any, batch: Any, before: tuple[float, float]) -> None:
-        """Put one step on the ledger; before it, the clock showed ``(running, compiled)``."""
-        examples = _examples(batch)
-        self.examples += examples
-        if self.report is None:
-            self.steps += 1
-            self.gradients += examples / self.reference_batch_size
-            return
-        gradients, start = self.gradients, self._cost(before[0])
-        episode = self._read_report(optimizer_state)
-        self.free_steps = self.free_steps + 1 if self.gradients == gradients else 0
-        if self.free_steps == _FREE_STEPS:
-            raise ContractError(f"report() counted no gradient evaluation in {_FREE_STEPS} steps.")
-        # Only what tunes itself has episodes. It restarts before its step, so the new episode began
-        # where this step did.
-        if episode != self.episode and self.plan.submission.ruleset == "self-tuning":
-            self.episode, self.episode_start = episode, start
-            self.episode_start_compilation = before[1]
-        self.steps += 1
-
-    def _read_report(self, optimizer_state: Any) -> int:
-        """Take the count and the phase that the submission declares; return the episode."""
-        assert self.report is not None
-        said = self.report(optimizer_state)
-        try:
-            gradients, episode = float(said["gradient_evaluations"]), int(said["episode"])
-            self.phase = str(said["phase"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ContractError(
-                "report() must return numbers for 'gradient_evaluations' and 'episode', and a "
-                f"'phase'; got {said!r} ({error!r})."
-            ) from None
-        if not self.gradients <= gradients < math.inf:  # also catches NaN
-            raise ContractError(
-                f"report() must give a cumulative number of gradient evaluations, "
-                f"got {gradients} after {self.gradients}."
-            )
-        self.gradients = gradients
-        return episode
-
-    def _spent(self) -> float:
-        if self.plan.currency == "gradient_evaluations":
-            return self.gradients
-        if self.plan.currency == "steps":
-            return self.steps
-        return self.watch.running()
-
-    def _cost(self, seconds: float) -> Cost:
-        return Cost(steps=self.steps, gradient_evaluations=self.gradients, seconds=seconds)
-
     def _next_evaluation(self) -> float:
         """Return the cost at which the next evaluation is due: the next multiple of the period."""
         if self.plan.currency == "seconds" and not self.rows:
             return 0.0  # AlgoPerf evaluates after the first step
-        spent = self.watch.training if self.plan.currency == "seconds" else self._spent()
+        spent = self.watch.training if self.plan.currency == "seconds" else self.meter.spent()
         period = self.plan.eval_period
         return (math.floor(spent / period * (1 + 1e-12)) + 1) * period
 
@@ -436,30 +339,22 @@ class _Trial:
                 self._evaluation_keys[1],
                 "",
                 "",
-                self.steps,
+                self.meter.steps,
             )
-        start = self.episode_start
         row = {
             **metrics,
-            "global_step": self.steps,
-            "gradient_evaluations": self.gradients,
+            **self.meter.columns(),
             "accumulated_submission_time": watch.training,
             "accumulated_eval_time": watch.evaluation,
             "accumulated_logging_time": watch.logging,
             "score": watch.training,
             "total_duration": watch.training + watch.evaluation + watch.logging,
             "preemption_count": self.preemptions,
-            "episode": self.episode,
-            "phase": self.phase,
-            "episode_start_steps": start.steps,
-            "episode_start_gradient_evaluations": start.gradient_evaluations,
-            "episode_start_seconds": start.seconds,
             "compilation_seconds": watch.compilation,
-            "episode_start_compilation_seconds": self.episode_start_compilation,
         }
         self.rows.append(row)
         # The submission's copy: what it writes into it is not what was measured.
-        self._eval_results.append((self.steps, dict(row)))
+        self._eval_results.append((self.meter.steps, dict(row)))
         self._update_train_state(row)
         now = watch.clock.now()
         if now - self._last_progress >= _PROGRESS_SECONDS:
@@ -467,7 +362,7 @@ class _Trial:
                 self._save_progress()
             self._last_progress = now
             if self.on_progress is not None:
-                self.on_progress(self._cost(watch.training).amount(plan.currency))
+                self.on_progress(self.meter.cost(watch.training).amount(plan.currency))
         return row
 
     def _update_train_state(self, row: dict[str, Any]) -> None:
@@ -496,7 +391,7 @@ class _Trial:
             return "target"
         # What learns over episodes may recover from a bad one: only a deployed run has diverged.
         losses = [row[name] for name in row if name.endswith("/loss")]
-        if self.phase != "learning" and not all(map(math.isfinite, [value, *losses])):
+        if self.meter.phase != "learning" and not all(map(math.isfinite, [value, *losses])):
             return "diverged"
         return None
 
@@ -518,14 +413,11 @@ class _Trial:
         self._last_checkpoint = self.watch.clock.now()
 
     def _facts(self) -> dict[str, Any]:
-        names = (
-            "steps", "examples", "gradients", "episode", "phase", "rows", "started_at",
-            "episode_start_compilation", "largest_step", "free_steps",
-        )  # fmt: skip
         seconds = ("training", "compilation", "evaluation", "logging")
         return {
-            **{name: getattr(self, name) for name in names},
-            "episode_start": self.episode_start.model_dump(),
+            "rows": self.rows,
+            "started_at": self.started_at,
+            "meter": self.meter.facts(),
             "watch": {name: getattr(self.watch, name) for name in seconds},
             "queue_position": self.queue.position,
         }
@@ -536,7 +428,7 @@ class _Trial:
             "training_seconds": self.watch.training,
             "lost_seconds": self.lost_seconds,
             "preemptions": self.preemptions,
-            "plan": _fingerprint(self.plan),
+            "plan": fingerprint(self.plan),
         }
         records.write_json(self.directory / PROGRESS_FILE, progress)
 
@@ -546,7 +438,15 @@ class _Trial:
         with watch.measure("logging"):
             records.write_evaluations(self.directory / records.EVAL_FILE, self.rows)
             environment = describe_environment()
-            _write_metadata(self.directory, plan, environment, self.batch_size)
+            write_algoperf_files(
+                self.directory,
+                workload=plan.workload,
+                submission=plan.submission.name,
+                ruleset=plan.submission.ruleset,
+                seed=plan.seeds.trial,
+                batch_size=self.batch_size,
+                environment=environment,
+            )
         reached = records.find_reached(self.rows, plan.target)
         if reached and reached.cost.amount(plan.currency) > plan.allowance:
             reached = None
@@ -570,7 +470,7 @@ class _Trial:
                 eval_period=plan.eval_period,
             ),
             batch_size=self.batch_size,
-            reference_batch_size=self.reference_batch_size,
+            reference_batch_size=self.meter.reference_batch_size,
             step_hint=plan.workload.step_hint,
             target=records.TargetRecord(**dataclasses.asdict(plan.target)),
             test_target=plan.test_target
@@ -578,15 +478,15 @@ class _Trial:
             status=status,
             error=error,
             ledger=Ledger(
-                cost=self._cost(watch.training),
-                examples=self.examples,
-                declared=self.report is not None,
+                cost=self.meter.cost(watch.training),
+                examples=self.meter.examples,
+                declared=self.meter.report is not None,
                 compilation_seconds=watch.compilation,
                 evaluation_seconds=watch.evaluation,
                 logging_seconds=watch.logging,
                 tuner_seconds=plan.tuner_seconds,
                 lost_seconds=self.lost_seconds,
-                largest_step=self.largest_step,
+                largest_step=self.meter.largest_step,
             ),
             spent_before=plan.spent_before,
             reached=reached,
@@ -600,22 +500,6 @@ class _Trial:
         for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
             (self.directory / leftover).unlink(missing_ok=True)
         return record
-
-
-def _fingerprint(plan: TrialPlan) -> dict[str, Any]:
-    """Return what a trial's numbers depend on, as JSON data."""
-    target = plan.target
-    return {
-        "submission": plan.submission.digest,
-        "workload": plan.workload.name,
-        "seeds": plan.seeds.model_dump(),
-        "hyperparameters": plan.hyperparameters,
-        "currency": plan.currency,
-        "allowance": plan.allowance,
-        "eval_period": plan.eval_period,
-        "target": [target.metric, target.value, target.better],
-        "stop_at_target": plan.stop_at_target,
-    }
 
 
 def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
@@ -636,12 +520,6 @@ def _batch_size(module: Any, workload: Any) -> int:
         return module.get_batch_size(base)
 
 
-def _examples(batch: Any) -> int:
-    """Return how many examples a batch holds: the first axis of its targets, if it names them."""
-    named = batch.get("targets") if isinstance(batch, dict) else None
-    return jax.tree.leaves(batch if named is None else named)[0].shape[0]
-
-
 def _signature(params: Any) -> Any:
     leaves, structure = jax.tree.flatten(params)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
@@ -654,40 +532,3 @@ def _best(rows: list[dict[str, Any]], target: Target) -> float | None:
         if target.is_improvement(value, best):
             best = value
     return best if best is None or math.isfinite(best) else None
-
-
-def _write_metadata(
-    directory: Path, plan: TrialPlan, environment: dict[str, Any], batch_size: int
-) -> None:
-    """Write AlgoPerf's ``meta_data_0.json`` and ``flags_0.json``."""
-    hardware, software = environment["hardware"], environment["software"]
-    workload = {
-        name: getattr(plan.workload, name)
-        for name in ("step_hint", "max_allowed_runtime_sec", "eval_period_time_sec")
-    }
-    records.write_json(
-        directory / "meta_data_0.json",
-        {
-            **{f"workload.{name}": value for name, value in workload.items()},
-            "os_platform": hardware["platform"],
-            "python_version": software["python"],
-            "git_commit_hash": environment["git"]["commit"],
-            "cpu_model_name": hardware["cpu"],
-            "cpu_count": hardware["cpu_count"],
-            "gpu_model_name": None if hardware["backend"] == "cpu" else hardware["devices"][0],
-            "gpu_count": 0 if hardware["backend"] == "cpu" else len(hardware["devices"]),
-            "rng_seed": plan.seeds.trial,
-        },
-    )
-    ruleset = "self" if plan.submission.ruleset == "self-tuning" else "external"
-    records.write_json(
-        directory / "flags_0.json",
-        {
-            "framework": "jax",
-            "workload": plan.workload.name,
-            "submission_path": f"{plan.submission.name}/submission.py",
-            "tuning_ruleset": ruleset,
-            "rng_seed": plan.seeds.trial,
-            "global_batch_size": batch_size,
-        },
-    )

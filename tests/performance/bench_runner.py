@@ -21,8 +21,9 @@ import numpy as np
 import optax
 
 from metaopt.bench.loading import load_submission
+from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Seeds
-from metaopt.bench.runner import TrialPlan, run_trial
+from metaopt.bench.runner import run_trial
 from metaopt.bench.spec import ForwardPassMode
 from metaopt.bench.targets import Target
 from metaopt.workloads.registry import get_workload

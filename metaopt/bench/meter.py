@@ -1,0 +1,157 @@
+"""The meter: what a trial has spent, in every currency, and in which episode and phase it is."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from metaopt.bench.budget import Currency
+from metaopt.bench.clock import Stopwatch
+from metaopt.bench.records import Cost
+
+_FREE_STEPS = 1000  # so many in a row that cost nothing: the submission's count stands still
+
+Report = Callable[[Any], dict[str, Any]]
+
+
+class ContractError(Exception):
+    """A submission returned something that the contract does not allow."""
+
+
+@dataclasses.dataclass
+class Meter:
+    """Counts steps, examples and gradient evaluations; seconds are the stopwatch's.
+
+    Attributes:
+        currency: In which the trial's budgets are.
+        report: The submission's own count, if it declares one; else a step costs its examples over
+            the reference batch.
+        has_episodes: Whether the submission tunes itself: only then do episodes restart a run.
+        episode_start: The cost at the restart of the present episode.
+        largest_step: The cost of the dearest step so far, in the budget's currency.
+    """
+
+    watch: Stopwatch
+    currency: Currency
+    report: Report | None
+    has_episodes: bool
+    reference_batch_size: int = 1
+    steps: int = 0
+    examples: int = 0
+    gradients: float = 0.0
+    episode: int = 0
+    phase: str = "training"
+    episode_start: Cost = dataclasses.field(default_factory=Cost)
+    episode_start_compilation: float = 0.0
+    largest_step: float = 0.0
+    free_steps: int = 0
+
+    def spent(self) -> float:
+        """Return the cost so far in the budget's currency, without waiting for the device."""
+        if self.currency == "gradient_evaluations":
+            return self.gradients
+        if self.currency == "steps":
+            return self.steps
+        return self.watch.running()
+
+    def cost(self, seconds: float) -> Cost:
+        """Return the cost so far in all currencies."""
+        return Cost(steps=self.steps, gradient_evaluations=self.gradients, seconds=seconds)
+
+    def count_step(self, optimizer_state: Any, batch: Any, before: tuple[float, float]) -> None:
+        """Put one step on the ledger.
+
+        Args:
+            optimizer_state: After the step; the submission's report reads it.
+            batch: What the step was taken on.
+            before: What the clock showed before the step: seconds running, seconds compiled.
+
+        Raises:
+            ContractError: The report is not one, or its count goes back or stands still.
+        """
+        examples = _examples(batch)
+        self.examples += examples
+        if self.report is None:
+            self.steps += 1
+            self.gradients += examples / self.reference_batch_size
+            return
+        gradients, start = self.gradients, self.cost(before[0])
+        episode = self._read(optimizer_state)
+        self.free_steps = self.free_steps + 1 if self.gradients == gradients else 0
+        if self.free_steps == _FREE_STEPS:
+            raise ContractError(f"report() counted no gradient evaluation in {_FREE_STEPS} steps.")
+        # It restarts before its step, so the new episode began where this step did.
+        if episode != self.episode and self.has_episodes:
+            self.episode, self.episode_start = episode, start
+            self.episode_start_compilation = before[1]
+        self.steps += 1
+
+    def count_preparation(self, optimizer_state: Any) -> None:
+        """Put on the ledger what the submission spent to prepare its evaluation."""
+        if self.report is not None:
+            before = self.spent()
+            self._read(optimizer_state)
+            self.note_largest(before)
+
+    def note_largest(self, before: float) -> None:
+        """Remember what was spent since ``before``, if no step cost more."""
+        self.largest_step = max(self.largest_step, self.spent() - before)
+
+    def _read(self, optimizer_state: Any) -> int:
+        """Take the count and the phase that the submission declares; return the episode."""
+        assert self.report is not None
+        said = self.report(optimizer_state)
+        try:
+            gradients, episode = float(said["gradient_evaluations"]), int(said["episode"])
+            self.phase = str(said["phase"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ContractError(
+                "report() must return numbers for 'gradient_evaluations' and 'episode', and a "
+                f"'phase'; got {said!r} ({error!r})."
+            ) from None
+        if not self.gradients <= gradients < math.inf:  # also catches NaN
+            raise ContractError(
+                f"report() must give a cumulative number of gradient evaluations, "
+                f"got {gradients} after {self.gradients}."
+            )
+        self.gradients = gradients
+        return episode
+
+    def columns(self) -> dict[str, Any]:
+        """Return what an evaluation row says of cost, episode and phase."""
+        start = self.episode_start
+        return {
+            "global_step": self.steps,
+            "gradient_evaluations": self.gradients,
+            "episode": self.episode,
+            "phase": self.phase,
+            "episode_start_steps": start.steps,
+            "episode_start_gradient_evaluations": start.gradient_evaluations,
+            "episode_start_seconds": start.seconds,
+            "episode_start_compilation_seconds": self.episode_start_compilation,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the meter, as JSON data."""
+        counts = {name: getattr(self, name) for name in _FACTS}
+        return {**counts, "episode_start": self.episode_start.model_dump()}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Go on from what :meth:`facts` returned."""
+        for name in _FACTS:
+            setattr(self, name, facts[name])
+        self.episode_start = Cost(**facts["episode_start"])
+
+
+_FACTS = (
+    "steps", "examples", "gradients", "episode", "phase", "episode_start_compilation",
+    "largest_step", "free_steps",
+)  # fmt: skip
+
+
+def _examples(batch: Any) -> int:
+    """Return how many examples a batch holds: the first axis of its targets, if it names them."""
+    named = batch.get("targets") if isinstance(batch, dict) else None
+    return jax.tree.leaves(batch if named is None else named)[0].shape[0]

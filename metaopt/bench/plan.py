@@ -1,0 +1,62 @@
+"""What a trial is to run."""
+
+import dataclasses
+from typing import Any
+
+from metaopt.bench.budget import Currency
+from metaopt.bench.loading import Submission
+from metaopt.bench.records import Cost, Seeds
+from metaopt.bench.targets import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialPlan:
+    """Everything that decides a trial's numbers, and its place in the campaign.
+
+    Attributes:
+        currency: Of every budget here.
+        allowance: What this trial may spend: the smaller of the trial's budget and what is left of
+            the study's.
+        eval_period: Cost between evaluations.
+        target: The validation target that ends the trial.
+        spent_before: What the study had spent when the trial began.
+        stop_at_target: If not, the trial trains on; where it met the target is recorded all the
+            same.
+    """
+
+    campaign: str
+    contender: str
+    submission: Submission
+    space: str | None
+    tuner: dict[str, Any] | None
+    workload: Any
+    study: int
+    trial: int
+    seeds: Seeds
+    hyperparameters: dict[str, Any] | None
+    currency: Currency
+    study_budget: float
+    trial_budget: float
+    allowance: float
+    eval_period: float
+    target: Target
+    test_target: Target | None
+    spent_before: Cost = Cost()  # noqa: RUF009 (immutable)
+    tuner_seconds: float = 0.0
+    stop_at_target: bool = True
+
+
+def fingerprint(plan: TrialPlan) -> dict[str, Any]:
+    """Return what a trial's numbers depend on, as JSON data."""
+    target = plan.target
+    return {
+        "submission": plan.submission.digest,
+        "workload": plan.workload.name,
+        "seeds": plan.seeds.model_dump(),
+        "hyperparameters": plan.hyperparameters,
+        "currency": plan.currency,
+        "allowance": plan.allowance,
+        "eval_period": plan.eval_period,
+        "target": [target.metric, target.value, target.better],
+        "stop_at_target": plan.stop_at_target,
+    }
