@@ -2,6 +2,9 @@
 
 Studies are independent, so a table does not depend on how many processes ran it. The processes are
 reused: what one compiled for a study it has for the next. They die with their parent.
+
+When one of them dies by itself, the studies that were at work go on, each in a process of its own.
+A trial whose process dies there as well has failed: a fault in compiled code, or no memory.
 """
 
 import json
@@ -20,6 +23,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
+from metaopt.bench.runner import PROGRESS_FILE, mark_died
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, make_campaign
 from tuning.locks import hold
@@ -27,6 +31,7 @@ from tuning.study import StudyPlan, run_study
 
 LOGS = "logs"
 _LOCKS = ".locks"
+_LISTENER_SECONDS = 2.0  # for the last messages to be shown
 _LOCK_SECONDS = 10.0  # for the processes of a killed campaign to be gone
 
 
@@ -149,30 +154,63 @@ def _run_studies(
     workers: int,
     console: Console | None,
 ) -> dict[StudyKey, StudyRecord]:
-    context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
+    messages = multiprocessing.get_context("spawn").Queue()
+    # A process that died may have held the queue's lock: nobody waits for it at the end.
+    messages.cancel_join_thread()
     finished: dict[StudyKey, StudyRecord] = {}
-    document = campaign.model_dump(mode="json")
+    with _show_progress(studies, messages, console) as tell:
+
+        def run(keys: list[StudyKey], processes: int) -> bool:
+            """Run studies; return whether all came to their end, and no process died."""
+            pool = _make_pool(campaign, processes, messages)
+            document = campaign.model_dump(mode="json")
+            try:
+                futures = {pool.submit(_run_one, document, str(out), key): key for key in keys}
+                for future in as_completed(futures):
+                    finished[futures[future]] = future.result()
+                    tell(futures[future], 1.0)
+            except BrokenProcessPool:
+                return False
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+            return True
+
+        while not run([key for key in studies if key not in finished], workers):
+            for key in studies:
+                at_work = key not in finished and _folder(out, key).exists()
+                while at_work and not run([key], 1):
+                    _blame_trial(out, key)
+    return finished
+
+
+def _make_pool(campaign: Campaign, processes: int, messages: Any) -> ProcessPoolExecutor:
     # Where seconds are the budget, every study compiles for itself: a process that has compiled for
     # another contender would give it time.
     in_seconds = campaign.limits(get_workload(campaign.workloads[0])).currency == "seconds"
-    pool = ProcessPoolExecutor(
-        workers, context, _start_worker, (messages,), max_tasks_per_child=1 if in_seconds else None
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        processes,
+        context,
+        _start_worker,
+        (messages,),
+        max_tasks_per_child=1 if in_seconds else None,
     )
-    with _show_progress(studies, messages, console) as tell, pool:
-        try:
-            futures = {pool.submit(_run_one, document, str(out), key): key for key in studies}
-            for future in as_completed(futures):
-                finished[futures[future]] = future.result()
-                tell(futures[future], 1.0)
-        except BrokenProcessPool:
-            raise ValueError(
-                "A worker process died (out of memory?). Nothing is lost: run the same command "
-                "again to go on."
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return finished
+
+
+def _folder(out: Path, key: StudyKey) -> Path:
+    return records.study_directory(out / LOGS, key.contender, key.study, key.workload)
+
+
+def _blame_trial(out: Path, key: StudyKey) -> None:
+    """Leave word that the trial at work killed its process, for the study to count it as failed."""
+    unfinished = [*_folder(out, key).glob(f"trial_*/{PROGRESS_FILE}")]
+    if not unfinished:
+        raise ValueError(
+            f"The process of {key} died outside of any trial (out of memory?). What is finished "
+            "is kept: run the same command again to go on."
+        )
+    for path in unfinished:
+        mark_died(path.parent)
 
 
 # In the worker processes.
@@ -183,6 +221,7 @@ _messages: Any = None
 def _start_worker(messages: Any) -> None:
     global _messages
     _messages = messages
+    messages.cancel_join_thread()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -260,4 +299,4 @@ def _show_progress(
             yield tell
     finally:
         messages.put(None)
-        listener.join()
+        listener.join(timeout=_LISTENER_SECONDS)

@@ -38,6 +38,10 @@ from metaopt.bench.targets import Target
 PROGRESS_FILE = "progress.json"
 DEFAULT_CHECKPOINT_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.5
+_DIED = (
+    "The process that ran this trial died twice: a fault in compiled code, or no memory. The cost "
+    "is that of the last checkpoint."
+)
 _SYNCS = 10  # in an evaluation period of a budget in seconds, at least
 
 
@@ -72,11 +76,26 @@ def run_trial(
     trial.check_progress()
     try:
         trial.set_up()
+        if trial.died:
+            raise _DiedError(_DIED)
         status, error = trial.run(), None
     except (Exception, SystemExit) as exception:
         trial.watch.abandon_segment()
         status, error = _failure(exception), traceback.format_exc()
     return trial.finish(status, error)
+
+
+def mark_died(directory: Path) -> None:
+    """Leave word that the unfinished trial in ``directory`` killed its process.
+
+    When it is run again, it fails at the cost of its last checkpoint instead of going on.
+    """
+    path = directory / PROGRESS_FILE
+    records.write_json(path, {**json.loads(path.read_text("utf-8")), "died": True})
+
+
+class _DiedError(Exception):
+    pass
 
 
 def _failure(exception: BaseException) -> Status:
@@ -130,6 +149,11 @@ class _Trial:
             "last_step_end_time": None,
             "budget_fraction": 0.0,
         }
+
+    @property
+    def died(self) -> bool:
+        """Whether this trial is known to have killed its process."""
+        return self._before.get("died", False)
 
     # Set-up, free of charge.
 
