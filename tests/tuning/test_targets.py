@@ -3,6 +3,8 @@
 import pytest
 
 import tuning.targets
+from metaopt.bench.targets import Target
+from metaopt.workloads.registry import list_workloads
 from tuning.targets import set_targets
 
 
@@ -45,3 +47,10 @@ def test_a_search_in_which_everything_fails_is_refused(monkeypatch):
 
     with pytest.raises(ValueError, match="the last with: ZeroDivisionError"):
         set_targets("breast_cancer_logistic", trials=1)
+
+
+def test_targets_can_be_set_for_every_workload_and_are_out_of_reach_until_then():
+    for name, workload in list_workloads().items():
+        value, better = tuning.targets._UNREACHABLE[workload.target_metric]
+        extreme = {"loss": 0.0, "accuracy": 1.0, "bleu": 100.0}[workload.target_metric]
+        assert not Target(workload.target_metric, value, better).is_met(extreme), name
