@@ -259,7 +259,9 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
         ]
 
 
-def _number(text: str) -> Any:
+def _number(text: str | None) -> Any:
+    if text is None:  # a line that was cut short
+        return math.nan
     try:
         return int(text)
     except ValueError:

@@ -28,6 +28,7 @@ from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.checkpoints import load_checkpoint, save_checkpoint
 from metaopt.bench.clock import Clock, Stopwatch, SystemClock
 from metaopt.bench.environment import describe_environment, utc_now
+from metaopt.bench.evaluations import EvaluationLog
 from metaopt.bench.meter import ContractError, Meter
 from metaopt.bench.plan import TrialPlan, fingerprint
 from metaopt.bench.records import Ledger, Status, TrialRecord
@@ -132,7 +133,7 @@ class _Trial:
         self.batch_size = 0
         self.started_at = utc_now()
         # What a checkpoint holds besides the pytrees and the meter.
-        self.rows: list[dict[str, Any]] = []
+        self.log = EvaluationLog(directory / records.EVAL_FILE)
         self.preemptions = 0
         self.lost_seconds = 0.0
         self.complete = False
@@ -214,10 +215,9 @@ class _Trial:
             for name, seconds in facts.pop("watch").items():
                 setattr(self.watch, name, seconds)
             self.meter.restore(facts.pop("meter"))
-            for name, value in facts.items():
-                setattr(self, name, value)
-            self._eval_results = [(row["global_step"], dict(row)) for row in self.rows]
-            for row in self.rows:
+            self.started_at = facts.pop("started_at")
+            self._eval_results = [(row["global_step"], dict(row)) for row in self.log.rows]
+            for row in self.log.rows:
                 self._update_train_state(row)
         if before:
             self.lost_seconds += max(0.0, before["training_seconds"] - self.watch.training)
@@ -228,7 +228,9 @@ class _Trial:
         if not path.exists():
             return {}, {}
         try:
-            return load_checkpoint(path, self._trees())
+            trees, facts = load_checkpoint(path, self._trees())
+            self.log.restore(facts.pop("rows"))
+            return trees, facts
         except (ValueError, TypeError, KeyError):
             # Of another version of the submission, say. From its start the trial comes to the same
             # numbers; what is lost goes on the ledger.
@@ -345,7 +347,7 @@ class _Trial:
 
     def _next_evaluation(self) -> float:
         """Return the cost at which the next evaluation is due: the next multiple of the period."""
-        if self.plan.currency == "seconds" and not self.rows:
+        if self.plan.currency == "seconds" and not self.log.rows:
             return 0.0  # AlgoPerf evaluates after the first step
         spent = self.watch.training if self.plan.currency == "seconds" else self.meter.spent()
         period = self.plan.eval_period
@@ -376,7 +378,7 @@ class _Trial:
             "preemption_count": self.preemptions,
             "compilation_seconds": watch.compilation,
         }
-        self.rows.append(row)
+        self.log.append(row)
         # The submission's copy: what it writes into it is not what was measured.
         self._eval_results.append((self.meter.steps, dict(row)))
         self._update_train_state(row)
@@ -432,14 +434,14 @@ class _Trial:
         if self.watch.clock.now() - self._last_checkpoint < self.checkpoint_seconds:
             return
         with self.watch.measure("logging"):
-            records.write_evaluations(self.directory / records.EVAL_FILE, self.rows)
+            self.log.flush()
             save_checkpoint(self.directory / CHECKPOINT_FILE, self._trees(), self._facts())
         self._last_checkpoint = self.watch.clock.now()
 
     def _facts(self) -> dict[str, Any]:
         seconds = ("training", "compilation", "evaluation", "logging")
         return {
-            "rows": self.rows,
+            "rows": len(self.log.rows),
             "started_at": self.started_at,
             "meter": self.meter.facts(),
             "watch": {name: getattr(self.watch, name) for name in seconds},
@@ -460,7 +462,7 @@ class _Trial:
         """Write the trial's files, ``run.json`` last, and return its record."""
         plan, watch = self.plan, self.watch
         with watch.measure("logging"):
-            records.write_evaluations(self.directory / records.EVAL_FILE, self.rows)
+            self.log.flush()
             environment = describe_environment()
             write_algoperf_files(
                 self.directory,
@@ -471,7 +473,7 @@ class _Trial:
                 batch_size=self.batch_size,
                 environment=environment,
             )
-        reached = records.find_reached(self.rows, plan.target)
+        reached = records.find_reached(self.log.rows, plan.target)
         if reached and reached.cost.amount(plan.currency) > plan.allowance:
             reached = None
         record = TrialRecord(
@@ -514,7 +516,7 @@ class _Trial:
             ),
             spent_before=plan.spent_before,
             reached=reached,
-            best=_best(self.rows, plan.target),
+            best=_best(self.log.rows, plan.target),
             preemptions=self.preemptions,
             environment=environment,
             started_at=self.started_at,
