@@ -21,10 +21,10 @@ _POINTS = 240
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """A curve over studies: median, lowest and highest at each x, from where all have a value."""
+    """A curve over studies: the middle, the lowest and the highest at each x where all have one."""
 
     x: NDArray[np.float64]
-    median: NDArray[np.float64]
+    middle: NDArray[np.float64]  # median or mean
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
