@@ -100,7 +100,7 @@ def legend_columns(names: list[str], width: float = WIDTH) -> int:
     """Return how many columns of a legend fit."""
     longest = max(map(len, names), default=1)
     columns = 3 if longest <= 16 else 2 if longest <= 30 else 1
-    return round(columns * width / WIDTH)
+    return columns if width <= WIDTH else round(0.85 * columns * width / WIDTH)
 
 
 def legend_lines(names: list[str], width: float = WIDTH) -> int:

@@ -17,14 +17,14 @@ from analysis.canvas import (
     style,
 )
 from analysis.costs import View
-from analysis.curves import anytime, episodes
+from analysis.curves import DEPLOYED, anytime, episodes
 from analysis.profiles import LIMIT, profile, ratios
 from analysis.reading import Logs
 from analysis.scoring import Scores
 from analysis.tables import plain, unit_name
 
 _VIEWS: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
-_DEPLOYED = "#0173b2"
+_BLUE = "#0173b2"
 
 
 def plot_all(logs: Logs, scores: Scores, out: Path) -> list[Plot]:
@@ -112,8 +112,8 @@ def _plot_episodes(logs: Logs, contender: str, workload: str, path: Path) -> Non
         positive = False
         for index, run in enumerate(runs):
             for episode in run:
-                deployed = episode.phase == "deployed"
-                colour = _DEPLOYED if deployed else shades[episode.number]
+                deployed = episode.phase == DEPLOYED
+                colour = _BLUE if deployed else shades[episode.number]
                 axis.plot(
                     episode.spent, episode.loss, color=colour, linewidth=1.5 if deployed else 1.1,
                     alpha=0.9 if index == 0 else 0.35,
@@ -125,7 +125,7 @@ def _plot_episodes(logs: Logs, contender: str, workload: str, path: Path) -> Non
         axis.set_xlabel(f"budget spent by the run, {unit_name(record.budget.currency)}")
         if positive:
             axis.set_yscale("log")
-        names = [f"{name} (darker: later)" if name != "deployed" else name for name in phases]
+        names = [f"{name} (darker: later)" if name != DEPLOYED else name for name in phases]
         legend(figure, names, list(phases.values()), 2)
 
 
