@@ -17,6 +17,7 @@ from analysis.curves import DEPLOYED
 from analysis.reading import Logs
 from analysis.tables import Table, plain
 from analysis.training import Runs, is_loss
+from metaopt.bench.records import TrialRecord
 
 ENDS_HEADER = (
     "workload", "contender", "studies", "found", "phase", "validation_metric", "test_metric",
@@ -96,15 +97,17 @@ def ends_of_training(logs: Logs, ends: Iterable[Ended]) -> list[End]:
     Best is decided by the last value of the target's metric, for every contender alike.
     """
     groups: dict[tuple[str, str], list[Ended]] = {}
+    targets: dict[str, TrialRecord] = {}  # one for all, even where logs were mixed
     for end in ends:
         record = end.trial.record
+        targets.setdefault(record.workload, record)
         groups.setdefault((record.workload, record.contender), []).append(end)
     order = {workload: index for index, workload in enumerate(logs.workloads)}
     found = []
     for (workload, contender), mine in sorted(
         groups.items(), key=lambda group: (order[group[0][0]], group[0][1])
     ):
-        record = mine[0].trial.record
+        record = targets[workload]
         metric = record.target.metric
         test = record.test_target.metric if record.test_target else ""
         test = test or metric.replace("validation/", "test/", 1)

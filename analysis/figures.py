@@ -90,7 +90,7 @@ def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], 
                 handles[line.name] = _draw(axis, line, styles[line.name], behind=behind)
             axis.set_title(plain(panel.metric), **AS_IT_IS)
             axis.set_xlabel("optimizer steps, since deployment or since the start")
-            axis.set_xlim(0, data.shown)
+            axis.set_xlim(0, data.shown or 1)
             if panel.geometric:
                 axis.set_yscale("log")
             _fit(axis, panel, data.shown)
@@ -106,7 +106,7 @@ def _fit(axis: Any, panel: Panel, shown: float) -> None:
     pieces = [line.pieces[0] for line in panel.lines]
     seen = [values[piece.x <= shown] for piece in pieces for values in (piece.low, piece.high)]
     values = np.concatenate(seen)
-    if not len(values):
+    if not len(values):  # of a metric that only longer runs have
         return
     low, high = float(values.min()), float(values.max())
     if panel.geometric:
@@ -190,7 +190,7 @@ def _deployed_caption(data: SinceDeployment) -> str:
     ]
     if data.longest > data.shown:
         parts.append(
-            f"Shown up to the longest tuned trial; the longest run goes on to step "
+            f"Shown up to the longest tuned trial; the longest line goes on to step "
             f"{data.longest:,.0f}, see how training ended."
         )
     if data.left_out:

@@ -197,21 +197,23 @@ def since_deployment(
     """
     if _is_fixed(logs, workload):
         return None
+    contenders = _by_contender(ends, workload)
+    if not contenders:
+        return None
+    target = next(iter(contenders.values()))[0].trial.record.target
     by_name: dict[str, list[pd.DataFrame]] = {}
-    target, learners, left_out, tuned = None, [], [], set()
-    for name, mine in _by_contender(ends, workload).items():
-        target = mine[0].trial.record.target
+    learners, left_out, tuned = [], [], set()
+    for name, mine in contenders.items():
         best = best_of_studies(mine, target.metric, target.better).values()
         tuned |= {name for end in best if end.trial.record.ruleset == "external"}
         if (name, workload) in runs:
             best = [end for end in best if end.last.get("phase") == DEPLOYED]
             (learners if best else left_out).append(name)
         by_name[name] = [since_restart(end.trial, [LOSS, target.metric]) for end in best]
-    if target is None or not learners:
-        return None
-    panels = tuple(_panel(by_name, metric) for metric in dict.fromkeys([LOSS, target.metric]))
+    panels = [_panel(by_name, metric) for metric in dict.fromkeys([LOSS, target.metric])]
+    panels = tuple(panel for panel in panels if panel.lines)
     reach = {line.name: float(line.pieces[0].x[-1]) for panel in panels for line in panel.lines}
-    if not reach:
+    if not reach.keys() & learners:
         return None
     longest = max(reach.values())
     shown = max((steps for name, steps in reach.items() if name in tuned), default=longest)
