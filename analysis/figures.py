@@ -121,7 +121,9 @@ def _draw(
     axis: Any, line: Line, looks: dict[str, Any], *, behind: bool = False, ends: bool = False
 ) -> Any:
     """Draw a line with its band; return what stands for it in the legend."""
-    strength = {"alpha": 0.65, "linewidth": 1.1} if behind else {"linewidth": 2.0}
+    # Behind, widths fall from first to last still, so that lines that coincide are all seen.
+    thin = {"alpha": 0.65, "linewidth": 0.45 * looks["linewidth"]}
+    strength = thin if behind else {"linewidth": 2.0}
     handle = None
     for piece in line.pieces:
         (handle,) = axis.plot(piece.x, piece.middle, **looks | strength)

@@ -128,10 +128,16 @@ def over_episodes(
         length = float(np.median([run[1].start - run[0].start for run in learned if len(run) > 1]))
         if length > 0:  # else the steps are not in the logs
             groups.setdefault((not (fixed or deploys), round(length)), {})[name] = learned
-    window = SMOOTHING if fixed else 1
     baselines = _baseline_losses(runs, ends, workload) if groups else {}
     found = [
-        _over_episodes(workload, group, baselines, length, window, changing)
+        _over_episodes(
+            workload,
+            group,
+            baselines,
+            length,
+            window=SMOOTHING if fixed and _is_dense(group) else 1,
+            changing=changing,
+        )
         for (changing, length), group in sorted(groups.items(), key=lambda entry: entry[0])
     ]
     return [figure for figure in found if figure]
@@ -142,6 +148,7 @@ def _over_episodes(
     group: Mapping[str, list[list[Episode]]],
     baselines: Mapping[str, list[Curve]],
     length: int,
+    *,
     window: int,
     changing: bool,
 ) -> OverEpisodes | None:
@@ -306,6 +313,13 @@ def _baseline_losses(runs: Runs, ends: Sequence[Ended], workload: str) -> dict[s
             rows = [since_restart(end.trial, [LOSS]) for end in best]
             curves[name] = [(as_numbers(r, "steps"), as_numbers(r, LOSS)) for r in rows]
     return curves
+
+
+def _is_dense(group: Mapping[str, list[list[Episode]]]) -> bool:
+    """Tell whether learners were evaluated at every step: with a budget in seconds they are not."""
+    episodes = (e for runs in group.values() for run in runs for e in run)
+    gaps = np.concatenate([np.diff(episode.spent) for episode in episodes])
+    return len(gaps) > 0 and float(np.median(gaps)) <= 1
 
 
 def _by_contender(ends: Iterable[Ended], workload: str) -> dict[str, list[Ended]]:

@@ -219,6 +219,17 @@ def test_a_learner_is_a_mean_over_studies_episode_by_episode(build, tmp_path):
             np.testing.assert_allclose(values, [level] * 3)
 
 
+def test_a_fixed_batch_that_is_not_evaluated_at_every_step_is_not_smoothed(build, tmp_path):
+    b = build(tmp_path, ["m"], ["w"], 1)
+    episode = "learning", 30, {step: float(step) for step in range(1, 31, 2)}
+    b.learner("m", "w", 1, episode, episode, seeds=FIXED)
+
+    data = figure(tmp_path)
+
+    assert data.window == 1
+    np.testing.assert_allclose(data.learners[0].pieces[1].middle, range(1, 31, 2))
+
+
 def test_baselines_are_the_first_steps_of_the_best_trials_in_every_episode(build, tmp_path):
     b = build(tmp_path, ["m", "a+grid", "b+grid"], ["w"], 2)
     two_learners(b)
@@ -264,6 +275,16 @@ def test_who_never_deploys_where_batches_change_stands_apart(
     two_learners(b, last=last, **({"seeds": seeds} if seeds else {}))
 
     assert figure(tmp_path).changing is changing
+
+
+def test_one_evaluation_an_episode_is_enough(build, tmp_path):
+    b = build(tmp_path, ["m"], ["w"], 1)
+    b.learner("m", "w", 1, *[("learning", 3, {3: 1.0})] * 2, seeds=FIXED)
+
+    data = figure(tmp_path)
+
+    assert data.window == 1
+    assert [piece.x.tolist() for piece in data.learners[0].pieces] == [[3], [6]]
 
 
 def test_one_episode_of_learning_is_no_figure(build, tmp_path):
