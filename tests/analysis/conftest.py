@@ -77,11 +77,10 @@ class CampaignBuilder:
         changes = {"ruleset": "self-tuning", "tuner": None, "hyperparameters": None} | changes
         self.trial(contender, workload, study, float(start), rows=rows, **changes)
 
-    def baseline(self, contender, workload, study, losses, **changes):
-        """Add a trial with evaluations ``{step: loss}``."""
-        self.trial(
-            contender, workload, study, float(max(losses)), rows=curve_rows(losses), **changes
-        )
+    def baseline(self, contender, workload, study, losses, columns=(), **changes):
+        """Add a trial with evaluations ``{step: loss}``; ``columns`` are the same in each."""
+        rows = [row | dict(columns) for row in curve_rows(losses)]
+        self.trial(contender, workload, study, float(max(losses)), rows=rows, **changes)
 
     def study(self, contender, workload, study, ended="budget"):
         """Finish a study."""

@@ -341,6 +341,23 @@ def test_deployed_runs_begin_at_deployment_and_baselines_at_their_start(build, t
     assert (lines["m"].studies, lines["a+grid"].studies) == (2, 1)
 
 
+def test_the_validation_metric_picks_and_neither_training_loss_nor_test_metric(build, tmp_path):
+    b = build(tmp_path, ["m", "a+grid"], ["w"], 2)
+    two_learners(b, target=ACCURACY)
+    for accuracy, test, loss in ((0.5, 0.9, 0.1), (0.75, 0.25, 0.2), (0.25, 0.8, 0.3)):
+        columns = {"validation/accuracy": accuracy, "test/accuracy": test}
+        b.baseline("a+grid", "w", 1, {1: 1.0, 3: loss}, columns, target=ACCURACY)
+
+    data = deployed(tmp_path)
+
+    assert data is not None
+    loss, _ = ({line.name: line.pieces[0].middle[-1] for line in p.lines} for p in data.panels)
+    assert loss["a+grid"] == pytest.approx(0.2)
+    logs, _, last = read(tmp_path)
+    end = next(end for end in ends_of_training(logs, last) if end.contender == "a+grid")
+    assert (end.validation.mean, end.test.mean, end.loss.mean) == (0.75, 0.25, 0.2)
+
+
 def test_nothing_is_deployed_on_a_fixed_batch_or_without_the_phase(build, tmp_path):
     b = build(tmp_path / "fixed", ["m"], ["w"], 2)
     two_learners(b, seeds=FIXED)
