@@ -200,6 +200,8 @@ def two_learners(b, workload="w", last="deployed", **changes):
 def test_a_learner_is_a_mean_over_studies_episode_by_episode(build, tmp_path):
     b = build(tmp_path, ["m"], ["w"], 2)
     two_learners(b, seeds=FIXED)
+    again = "learning", 3, {1: 99.0, 3: 99.0}
+    b.learner("m", "w", 1, again, again, seeds=FIXED)  # a second run of a study is not shown
 
     data = figure(tmp_path)
 
