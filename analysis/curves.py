@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.best import LOSS
 from analysis.reading import Logs, Trial
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import EVAL_FILE
@@ -16,27 +17,30 @@ COLUMNS: dict[Currency, str] = {
     "gradient_evaluations": "gradient_evaluations",
     "seconds": "accumulated_submission_time",
 }
+DEPLOYED = "deployed"  # the phase after learning
 _POINTS = 240
 
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """A curve over studies: median, lowest and highest at each x, from where all have a value."""
+    """A curve over studies: the middle, the lowest and the highest at each x where all have one."""
 
     x: NDArray[np.float64]
-    median: NDArray[np.float64]
+    middle: NDArray[np.float64]  # median or mean
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-    """The training loss of one episode against the budget that the run had spent."""
+    """The training loss of one episode against what the run had spent, in one currency."""
 
-    number: int
+    number: int  # from 0, of those that have a row
     phase: str
+    start: float  # spent when the episode began
     spent: NDArray[np.float64]
     loss: NDArray[np.float64]
+    cut: bool = False  # the run ended before the episode did
 
 
 def read_rows(trial: Trial, columns: Iterable[str]) -> pd.DataFrame:
@@ -80,16 +84,28 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     return Band(x[started], *curves)
 
 
-def episodes(trial: Trial) -> list[Episode]:
-    """Return the episodes of a self-tuning run in their order."""
-    spent = COLUMNS[trial.record.budget.currency]
-    rows = read_rows(trial, [spent, "train/loss", "episode", "phase"])
-    return [
-        Episode(
-            index, str(part["phase"].iloc[-1]), _finite(part, spent), _finite(part, "train/loss")
-        )
-        for index, (_, part) in enumerate(rows.groupby("episode"))
-    ]
+def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
+    """Return the episodes of a self-tuning run in their order; none if it does not tell them.
+
+    Args:
+        trial: The run.
+        currency: Of what was spent; by default the budget's.
+    """
+    currency = currency or trial.record.budget.currency
+    spent, begin = COLUMNS[currency], f"episode_start_{currency}"
+    rows = read_rows(trial, [spent, begin, LOSS, "episode", "phase"])
+    found: list[Episode] = []
+    for index, (_, part) in enumerate(rows.groupby("episode")):
+        at, start = as_numbers(part, spent), as_numbers(part, begin)[0]
+        if np.isnan(start):  # logs that do not say: it began where the one before was last seen
+            start = found[-1].spent[-1] if found else 0.0
+        phase = str(part["phase"].iloc[-1])
+        found.append(Episode(index, phase, float(start), at, as_numbers(part, LOSS)))
+    # Of learning, and last evaluated earlier than any that another followed.
+    seen = [e.spent[-1] - e.start for e in found[:-1] if e.phase != DEPLOYED]
+    if seen and found[-1].phase != DEPLOYED and found[-1].spent[-1] - found[-1].start < min(seen):
+        found[-1] = dataclasses.replace(found[-1], cut=True)
+    return found
 
 
 def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -97,12 +113,12 @@ def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     record = trial.record
     column = COLUMNS[record.budget.currency]
     rows = read_rows(trial, [column, record.target.metric])
-    spent, values = _finite(rows, column), _finite(rows, record.target.metric)
+    spent, values = as_numbers(rows, column), as_numbers(rows, record.target.metric)
     known = ~np.isnan(spent)
     return record.spent_before.amount(record.budget.currency) + spent[known], values[known]
 
 
-def _finite(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """Return a column's numbers; whatever is not a finite one is NaN."""
+def as_numbers(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Return a column's numbers, one per row; whatever is not a finite one is NaN."""
     values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), np.float64)
     return np.where(np.isfinite(values), values, np.nan)

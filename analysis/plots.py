@@ -1,41 +1,30 @@
-"""The plots of a report, as PNG files. One style, readable for the colour-blind and in print."""
+"""The plots of scores, budgets and self-tuning runs, as PNG files."""
 
-import dataclasses
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.lines import Line2D
 
+from analysis.canvas import (
+    AS_IT_IS,
+    Plot,
+    figure_at,
+    legend,
+    legend_columns,
+    legend_lines,
+    slug,
+    style,
+)
 from analysis.costs import View
-from analysis.curves import anytime, episodes
+from analysis.curves import DEPLOYED, anytime, episodes
 from analysis.profiles import LIMIT, profile, ratios
 from analysis.reading import Logs
 from analysis.scoring import Scores
 from analysis.tables import plain, unit_name
 
-_DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1))]
-_AS_IT_IS = {"parse_math": False}  # a stranger's name may hold a dollar sign
-_COLOURS = 8
 _VIEWS: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
-_DEPLOYED = "#0173b2"
-
-
-@dataclasses.dataclass(frozen=True)
-class Plot:
-    """One picture, under the heading that it shares with others."""
-
-    heading: str
-    text: str
-    path: Path
+_BLUE = "#0173b2"
 
 
 def plot_all(logs: Logs, scores: Scores, out: Path) -> list[Plot]:
@@ -53,7 +42,7 @@ def plot_all(logs: Logs, scores: Scores, out: Path) -> list[Plot]:
         plot = Plot(
             "Best metric so far against spent budget",
             f"{plain(workload)}: best validation metric against what the study had spent",
-            out / f"anytime-{index}-{_slug(workload)}.png",
+            out / f"anytime-{index}-{slug(workload)}.png",
         )
         if _plot_anytime(logs, scores, workload, plot.path):
             plots.append(plot)
@@ -64,78 +53,24 @@ def plot_all(logs: Logs, scores: Scores, out: Path) -> list[Plot]:
         plot = Plot(
             "Loss over episodes of self-tuning runs",
             f"{plain(contender)} on {plain(workload)}: training loss, episode by episode",
-            out / f"episodes-{index}-{_slug(contender)}-{_slug(workload)}.png",
+            out / f"episodes-{index}-{slug(contender)}-{slug(workload)}.png",
         )
         _plot_episodes(logs, contender, workload, plot.path)
         plots.append(plot)
     return plots
 
 
-def style(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Return colour and line style of each contender; the colours repeat, the pairs do not.
-
-    Widths fall from first to last, so that lines that coincide are all seen.
-    """
-    colours = sns.color_palette("colorblind", _COLOURS)
-    last = max(1, len(contenders) - 1)
-    return {
-        name: {
-            "color": colours[index % _COLOURS],
-            "linestyle": _DASHES[(index // _COLOURS + index) % len(_DASHES)],
-            "linewidth": 3.4 - 1.6 * index / last,
-        }
-        for index, name in enumerate(sorted(contenders))
-    }
-
-
-@contextmanager
-def _figure(path: Path, lines: int = 0) -> Iterator[tuple[Any, Any]]:
-    """Give a figure and its axes, with room for a legend of so many lines; write and close it."""
-    with (
-        warnings.catch_warnings(),
-        sns.axes_style("whitegrid"),
-        plt.rc_context({"font.size": 10, "axes.titlesize": 11}),
-    ):
-        # A stranger's name may have letters that the font lacks: boxes will do.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure, axes = plt.subplots(figsize=(5.6, 3.6 + 0.22 * lines), layout="constrained")
-        try:
-            yield figure, axes
-            figure.savefig(path, dpi=125)
-        finally:
-            plt.close(figure)
-
-
-def _legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> None:
-    # Explicit handles: matplotlib leaves out labels that begin with an underscore.
-    labels = [plain(name) if not name.startswith("_") else f" {plain(name)}" for name in names]
-    legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
-    )
-    for text in legend.get_texts():
-        text.set(**_AS_IT_IS)
-
-
-def _columns(names: list[str]) -> int:
-    longest = max(map(len, names), default=1)
-    return 3 if longest <= 16 else 2 if longest <= 30 else 1
-
-
-def _lines(names: list[str]) -> int:
-    return -(-len(names) // _columns(names))
-
-
 def _plot_profiles(scores: Scores, view: View, title: str, path: Path) -> None:
     styles, names = style(scores.contenders), sorted(scores.contenders)
     table = dict(zip(scores.contenders, ratios(scores.matrix(view)), strict=True))
-    with _figure(path, _lines(names)) as (figure, axis):
+    with figure_at(path, legend_lines(names)) as (figure, axis):
         handles = []
         for name in names:
             tau, rho = profile(table[name])
             handles += axis.step(tau, rho, where="post", **styles[name])
         axis.set(title=title, xlim=(1, LIMIT), ylim=(-0.03, 1.05))
         axis.set(xlabel="cost over the best contender's", ylabel="share of workloads")
-        _legend(figure, names, handles, _columns(names))
+        legend(figure, names, handles, legend_columns(names))
 
 
 def _plot_anytime(logs: Logs, scores: Scores, workload: str, path: Path) -> bool:
@@ -146,22 +81,22 @@ def _plot_anytime(logs: Logs, scores: Scores, workload: str, path: Path) -> bool
     if not names:
         return False
     record = next(t.record for t in logs.trials if t.record.workload == workload)
-    with _figure(path, _lines([*names, "target"])) as (figure, axis):
+    with figure_at(path, legend_lines([*names, "target"])) as (figure, axis):
         handles = []
         for name in names:
             band = bands[name]
             assert band is not None
-            handles += axis.plot(band.x, band.median, **styles[name])
+            handles += axis.plot(band.x, band.middle, **styles[name])
             colour = styles[name]["color"]
             axis.fill_between(band.x, band.low, band.high, color=colour, alpha=0.1, lw=0)
         handles.append(axis.axhline(record.target.value, color="0.25", linewidth=1))
-        axis.set_title(plain(workload), **_AS_IT_IS)
+        axis.set_title(plain(workload), **AS_IT_IS)
         axis.set_xscale("log")
         axis.set_xlabel(f"budget spent by the study, {unit_name(record.budget.currency)}")
-        axis.set_ylabel(f"best {plain(record.target.metric)}", **_AS_IT_IS)
+        axis.set_ylabel(f"best {plain(record.target.metric)}", **AS_IT_IS)
         if "loss" in record.target.metric and min(b.low.min() for b in bands.values() if b) > 0:
             axis.set_yscale("log")
-        _legend(figure, [*names, "target"], handles, _columns([*names, "target"]))
+        legend(figure, [*names, "target"], handles, legend_columns([*names, "target"]))
     return True
 
 
@@ -173,25 +108,25 @@ def _plot_episodes(logs: Logs, contender: str, workload: str, path: Path) -> Non
     most = max((len(run) for run in runs), default=1)
     shades = sns.color_palette("flare", max(2, most))
     phases: dict[str, Any] = {}
-    with _figure(path, 1) as (figure, axis):
+    with figure_at(path, 1) as (figure, axis):
         positive = False
         for index, run in enumerate(runs):
             for episode in run:
-                deployed = episode.phase == "deployed"
-                colour = _DEPLOYED if deployed else shades[episode.number]
+                deployed = episode.phase == DEPLOYED
+                colour = _BLUE if deployed else shades[episode.number]
                 axis.plot(
                     episode.spent, episode.loss, color=colour, linewidth=1.5 if deployed else 1.1,
                     alpha=0.9 if index == 0 else 0.35,
                 )  # fmt: skip
                 positive = positive or bool((episode.loss > 0).any())
                 phases.setdefault(episode.phase, Line2D([], [], color=colour, linewidth=2))
-        axis.set_title(f"{plain(contender)} on {plain(workload)}", **_AS_IT_IS)
+        axis.set_title(f"{plain(contender)} on {plain(workload)}", **AS_IT_IS)
         axis.set_ylabel("training loss")
         axis.set_xlabel(f"budget spent by the run, {unit_name(record.budget.currency)}")
         if positive:
             axis.set_yscale("log")
-        names = [f"{name} (darker: later)" if name != "deployed" else name for name in phases]
-        _legend(figure, names, list(phases.values()), 2)
+        names = [f"{name} (darker: later)" if name != DEPLOYED else name for name in phases]
+        legend(figure, names, list(phases.values()), 2)
 
 
 def _is_self_tuning(logs: Logs, contender: str) -> bool:
@@ -199,7 +134,3 @@ def _is_self_tuning(logs: Logs, contender: str) -> bool:
         trial.record.contender == contender and trial.record.ruleset == "self-tuning"
         for trial in logs.trials
     )
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)[:40]

@@ -5,9 +5,21 @@ import csv
 import io
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.best import read_ends
+from analysis.ends import (
+    ENDS_HEADER,
+    EPISODES_HEADER,
+    end_rows,
+    end_tables,
+    ends_of_episodes,
+    ends_of_training,
+    episode_rows,
+    episode_tables,
+)
 from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
 from analysis.reading import Logs
 from analysis.scoring import Scores, score_path
@@ -23,6 +35,7 @@ from analysis.tables import (
     spreadsheet_cell,
     target_table,
 )
+from analysis.training import read_runs
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.records import write_text
 
@@ -33,7 +46,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
-    """Write ``report.html``, ``report.md``, ``scores.csv``, ``trials.csv`` and the plots.
+    """Write ``report.html``, ``report.md``, the CSV files and the plots.
+
+    ``scores.csv``, ``trials.csv`` and ``ends.csv`` are always written, ``episodes.csv`` if some
+    contender learned over episodes.
 
     Args:
         logs: A campaign's output folder, or its logs.
@@ -48,16 +64,20 @@ def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
     """
     import jinja2  # here and below: a command that prints a table needs neither
 
+    from analysis.figures import plot_training
     from analysis.plots import plot_all
 
     read, scores = score_path(logs)
+    last, runs = read_ends(read), read_runs(read)
+    ends, episodes = ends_of_training(read, last), ends_of_episodes(read, runs)
     out.mkdir(parents=True, exist_ok=True)
     context = _context(read, scores, command)
+    context["training"] = end_tables(ends)
+    context["episodes"] = episode_tables(episodes)
+    plots = [*plot_all(read, scores, out), *plot_training(read, runs, last, out)]
     context["headings"] = [
-        (heading, [_picture(plot) for plot in plots])
-        for heading, plots in itertools.groupby(
-            plot_all(read, scores, out), key=lambda plot: plot.heading
-        )
+        (heading, [_picture(plot) for plot in group])
+        for heading, group in itertools.groupby(plots, key=lambda plot: plot.heading)
     ]
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     html = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -67,6 +87,9 @@ def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
     _publish(out / "report.md", text.get_template("report.md.j2").render(context))
     _publish(out / "scores.csv", scores_csv(scores))
     _publish(out / "trials.csv", trials_csv(read))
+    _publish(out / "ends.csv", _csv(ENDS_HEADER, end_rows(ends)))
+    if episodes:
+        _publish(out / "episodes.csv", _csv(EPISODES_HEADER, episode_rows(episodes)))
     return out / "report.html"
 
 
@@ -134,9 +157,12 @@ def _publish(path: Path, text: str) -> None:
     path.chmod(0o644)  # records are the owner's; a report is to be shown
 
 
-def _picture(plot: "Plot") -> dict[str, str]:
+def _picture(plot: "Plot") -> dict[str, Any]:
     data = base64.b64encode(plot.path.read_bytes()).decode("ascii")
-    return {"name": plot.path.name, "text": plot.text, "data": data}
+    return {
+        "name": plot.path.name, "text": plot.text, "caption": plot.caption, "wide": plot.wide,
+        "data": data,
+    }  # fmt: skip
 
 
 def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
@@ -171,7 +197,7 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
     }
 
 
-def _csv(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+def _csv(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)

@@ -24,7 +24,7 @@ class CampaignBuilder:
         content |= {"workloads": workloads, "contenders": contenders}
         records.write_json(out / records.CAMPAIGN_FILE, content)
 
-    def trial(self, contender, workload, study, cost, reached=None, **changes):
+    def trial(self, contender, workload, study, cost, reached=None, rows=None, **changes):
         """Add a trial of ``cost`` that met the target at ``reached``; costs in gradients."""
         key = contender, workload, study
         number, before = self.spent.get(key, (0, 0.0))
@@ -58,7 +58,7 @@ class CampaignBuilder:
         folder = records.trial_directory(self.out / "logs", contender, study, workload, number + 1)
         records.write_json(folder / records.RUN_FILE, record)
         losses = [(cost / 2, 0.9), (cost, 0.9)] if reached is None else [(reached, 0.4)]
-        rows = [
+        rows = rows or [
             {
                 "global_step": round(at), "gradient_evaluations": at * self.scale,
                 "accumulated_submission_time": at, "score": at, "train/loss": loss,
@@ -67,6 +67,20 @@ class CampaignBuilder:
             for at, loss in losses
         ]  # fmt: skip
         records.write_evaluations(folder / records.EVAL_FILE, rows)
+
+    def learner(self, contender, workload, study, *episodes, **changes):
+        """Add a self-tuning run with evaluations ``(phase, steps, {step: loss})`` per episode."""
+        rows, start = [], 0
+        for number, (phase, steps, losses) in enumerate(episodes):
+            rows += curve_rows(losses, start=start, episode=number, phase=phase)
+            start += steps
+        changes = {"ruleset": "self-tuning", "tuner": None, "hyperparameters": None} | changes
+        self.trial(contender, workload, study, float(start), rows=rows, **changes)
+
+    def baseline(self, contender, workload, study, losses, columns=(), **changes):
+        """Add a trial with evaluations ``{step: loss}``; ``columns`` are the same in each."""
+        rows = [row | dict(columns) for row in curve_rows(losses)]
+        self.trial(contender, workload, study, float(max(losses)), rows=rows, **changes)
 
     def study(self, contender, workload, study, ended="budget"):
         """Finish a study."""
@@ -92,6 +106,19 @@ class CampaignBuilder:
         return Cost(
             steps=round(amount), gradient_evaluations=amount * self.scale, seconds=amount / 100
         )
+
+
+def curve_rows(losses, start=0, episode=0, phase="training"):
+    """Evaluation rows with every loss the same, at steps since the episode's start."""
+    return [
+        {
+            "global_step": start + step, "gradient_evaluations": float(start + step),
+            "accumulated_submission_time": 0.01 * (start + step), "train/loss": loss,
+            "validation/loss": loss, "test/loss": loss, "validation/accuracy": 1 - loss,
+            "episode": episode, "phase": phase, "episode_start_steps": start,
+        }
+        for step, loss in losses.items()
+    ]  # fmt: skip
 
 
 @pytest.fixture

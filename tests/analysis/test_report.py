@@ -52,7 +52,7 @@ def test_everything_is_written(hand_made, tmp_path):
 
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {
-        "report.html", "report.md", "scores.csv", "trials.csv", "profile-including.png",
+        "report.html", "report.md", "scores.csv", "trials.csv", "ends.csv", "profile-including.png",
         "profile-given.png", "anytime-1-easy.png", "anytime-2-hard.png",
     }  # fmt: skip
 
