@@ -42,6 +42,18 @@ def early_ends(logs: Logs) -> list[str]:
     return sentences
 
 
+def fixed_by_hand(logs: Logs) -> list[str]:
+    """Name the variants that ran, with what they fix; values that nobody's budget paid for."""
+    contenders = set(logs.contenders)
+    sentences = []
+    for name, variant in sorted((logs.campaign or {}).get("variants", {}).items()):
+        if name in contenders:
+            values = sorted(variant["hyperparameters"].items())
+            listed = ", ".join(f"{key} {value}" for key, value in values)
+            sentences.append(f"{name}: {variant['of']} with {listed}")
+    return sentences
+
+
 def unequal_budgets(logs: Logs) -> list[str]:
     """Say where budgets, or what was spent of them, differ by more than one evaluation period.
 

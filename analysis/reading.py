@@ -105,7 +105,12 @@ def _read_campaign(file: Path, notes: list[str]) -> dict[str, Any] | None:
                 raise TypeError(f"{key} are not names")
         if not isinstance(campaign["studies"], int):
             raise TypeError("studies is not a number")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for variant in campaign.get("variants", {}).values():
+            if not isinstance(variant["of"], str) or not isinstance(
+                variant["hyperparameters"], dict
+            ):
+                raise TypeError("variants are not contenders with hyperparameters")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"campaign.json cannot be read: {error!r}")
         return None
     return campaign

@@ -20,7 +20,13 @@ from analysis.ends import (
     episode_rows,
     episode_tables,
 )
-from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
+from analysis.fairness import (
+    differing_targets,
+    early_ends,
+    fixed_by_hand,
+    missing_studies,
+    unequal_budgets,
+)
 from analysis.reading import Logs
 from analysis.scoring import Scores, score_path
 from analysis.tables import (
@@ -182,6 +188,7 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "missing": [plain(entry) for entry in missing_studies(logs)],
         "unequal": [plain(entry) for entry in unequal_budgets(logs)],
         "differing": [plain(entry) for entry in differing_targets(logs)],
+        "variants": [plain(entry) for entry in fixed_by_hand(logs)],
         "early": [plain(entry) for entry in early_ends(logs)],
         "notes": [plain(note) for note in logs.notes],
         "budgets": plain(budgets_line(logs, scores)),

@@ -147,3 +147,29 @@ def test_no_command_of_analysis_imports_jax(hand_made, root):
     run = subprocess.run([sys.executable, "-c", code, str(hand_made())], cwd=root)
 
     assert run.returncode == 0
+
+
+def test_a_variant_is_named_with_what_somebody_fixed(hand_made, tmp_path):
+    folder = hand_made()
+    path = folder / "campaign.json"
+    campaign = json.loads(path.read_text())
+    campaign["variants"] = {
+        "a+random": {"of": "adamw+random", "hyperparameters": {"weight_decay": 0.5}},
+        "unused": {"of": "sgd+random", "hyperparameters": {"learning_rate": 1.0}},
+    }
+    path.write_text(json.dumps(campaign))
+
+    page = write_report(folder, tmp_path / "out").read_text()
+
+    assert "<li>a+random: adamw+random with weight_decay 0.5</li>" in page
+    assert "unused" not in page
+
+
+def test_variants_of_another_form_are_noted_and_not_fatal(hand_made, tmp_path):
+    folder = hand_made()
+    path = folder / "campaign.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "variants": {"x": 3}}))
+
+    page = write_report(folder, tmp_path / "out").read_text()
+
+    assert "campaign.json cannot be read" in page
