@@ -13,6 +13,7 @@ as in control, where they do not depend on the controller. Then z_s is affine in
 cost a quadratic: least squares. A controller that is really run meets other gradients.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Hindsight(NamedTuple):
     """The best controller."""
 
     weights: Float[np.ndarray, "lags d 3d"]  # the shortest one, if several are best
-    cost: float  # total over the T steps
+    cost: float  # total over all steps
 
 
 def full_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d 3d"]:
@@ -84,6 +85,33 @@ def best_controller(recording: Recording, basis: Float[np.ndarray, "p lags d 3d"
     one member of the basis. Costs T products of A_s with a (3d, P) matrix and one least squares of
     (T d, P).
     """
+    return best_shared_controller([recording], basis)
+
+
+def best_shared_controller(
+    recordings: Sequence[Recording], basis: Float[np.ndarray, "p lags d 3d"]
+) -> Hindsight:
+    """Return the one controller of least cost over several recordings, all costs together.
+
+    Each recording begins anew, without disturbances before its first step. Costs what
+    :func:`best_controller` costs for each, and one least squares of all rows.
+
+    Raises:
+        ValueError: There is no recording.
+    """
+    if not recordings:
+        raise ValueError("`recordings` must hold at least one recording, got none.")
+    rows = [_least_squares(recording, basis) for recording in recordings]
+    matrix, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    p = np.linalg.lstsq(matrix, values)[0]
+    weights = np.einsum("p,plij->lij", p, basis)
+    return Hindsight(weights, sum(total_cost(recording, weights) for recording in recordings))
+
+
+def _least_squares(
+    recording: Recording, basis: Float[np.ndarray, "p lags d 3d"]
+) -> tuple[Float[np.ndarray, "rows p"], Float[np.ndarray, " rows"]]:
+    """Return a matrix and values such that the cost is |matrix p - values|^2 / 2."""
     dimension = recording.targets.shape[1]
     inject, lags = control_matrix(dimension), basis.shape[1]
     response, responses = np.zeros((len(recording.start), len(basis))), []
@@ -94,9 +122,7 @@ def best_controller(recording: Recording, basis: Float[np.ndarray, "p lags d 3d"
     gaps = replay(recording, np.zeros(basis.shape[1:])) - recording.targets
     roots = np.array([_root(q) for q in recording.curvatures])
     matrix = (roots @ np.array(responses)).reshape(-1, len(basis))
-    p = np.linalg.lstsq(matrix, -np.einsum("sij,sj->si", roots, gaps).ravel())[0]
-    weights = np.einsum("p,plij->lij", p, basis)
-    return Hindsight(weights, total_cost(recording, weights))
+    return matrix, -np.einsum("sij,sj->si", roots, gaps).ravel()
 
 
 def _past(disturbances: np.ndarray, step: int, lags: int) -> Float[np.ndarray, "lags 3d"]:
