@@ -13,7 +13,7 @@ import pydantic
 import seaborn as sns
 from matplotlib.lines import Line2D
 
-from analysis.plots import _DASHES, _figure, _legend
+from analysis.plots import _DASHES, _columns, _figure, _legend, _lines
 from analysis.tables import Table, plain
 
 STABILITY_FILE = "stability.json"
@@ -158,9 +158,9 @@ def plot_stability(record: StabilityRecord, path: Path) -> None:
     results = [result for result in record.settings if result.measured]
     if not results:
         raise ValueError(f"{record.name!r} has no finished trial to draw.")
-    labels = [result.setting.label for result in results]
+    labels = [*(result.setting.label for result in results), "bound of Definition 3"]
     colours = sns.color_palette("colorblind", 8)
-    with _figure(path, -(-(len(labels) + 1) // 2)) as (figure, axis):
+    with _figure(path, _lines(labels)) as (figure, axis):
         handles: list[Any] = []
         for index, result in enumerate(results):
             colour = colours[index % len(colours)]
@@ -181,4 +181,4 @@ def plot_stability(record: StabilityRecord, path: Path) -> None:
         axis.set_title(plain(record.name), parse_math=False)
         axis.set(yscale="log", xlabel="|r - s|", ylabel="norm of the product")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        _legend(figure, [*labels, "bound of Definition 3"], handles, 2)
+        _legend(figure, labels, handles, _columns(labels))
