@@ -111,7 +111,7 @@ def _stability(name: str) -> None:
     out = CHECKOUT / "runs" / name
     record = run_stability(campaign, out)
     plot_stability(record, out / "stability.png")
-    print_table(stability_table(record), Console(width=150))
+    print_table(stability_table(record), Console(width=155))
 
 
 def main() -> None:
