@@ -67,7 +67,7 @@ class StabilityResult(_Model):
         """Whether Definition 3 holds with a decay.
 
         It does if for some n every product of n is below 1: then products of k n are below its
-        k-th power. That needs no fit.
+        k-th power, as long as steps stay as they were. That needs no fit.
         """
         rows = self.measured
         complete = len(rows) == len(self.norms) > 0

@@ -38,7 +38,7 @@ def transition(
     learning_rate: float,
     weight_decay: float,
     gradient_age: int = 1,
-) -> Float[np.ndarray, "3d 3d"]:
+) -> Float[np.ndarray, "3*d 3*d"]:
     """Return A_s."""
     _check_age(gradient_age)
     hessian = np.asarray(hessian)
@@ -50,14 +50,14 @@ def transition(
     return np.block([first, [eye, zero, zero], [hessian, -hessian, zero]])
 
 
-def control_matrix(dimension: int) -> Float[np.ndarray, "3d d"]:
+def control_matrix(dimension: int) -> Float[np.ndarray, "state d"]:
     """Return B."""
     return np.eye(3 * dimension, dimension)
 
 
 def disturbance(
     gradient: Float[np.ndarray, " d"], learning_rate: float, gradient_age: int = 1
-) -> Float[np.ndarray, " 3d"]:
+) -> Float[np.ndarray, " 3*d"]:
     """Return w_s, from grad f_s(x_{s-1})."""
     _check_age(gradient_age)
     gradient = np.asarray(gradient)

@@ -411,7 +411,7 @@ def _bandit_costs(key: Array, settings: BanditSettings, epochs: int, scale: floa
 
 
 def fixed_controller_costs(
-    settings: BanditSettings, weights: Float[Array, "lags 3d 3d"], epochs: int
+    settings: BanditSettings, weights: Float[Array, "lags state state"], epochs: int
 ) -> Float[Array, "epochs rounds"]:
     """Return the costs of the regret experiment's rounds under a fixed controller, really run."""
     start = jnp.ones(1)
@@ -434,7 +434,7 @@ def fixed_controller_costs(
 
 def best_fixed_controller(
     settings: BanditSettings,
-) -> tuple[Float[np.ndarray, "lags 3d 3d"], float]:
+) -> tuple[Float[np.ndarray, "lags state state"], float]:
     """Return the best controller of the set, not shrunk, and its mean cost per round in the end.
 
     Only first rows matter where d = 1. Nelder-Mead from five starts: run in closed loop, the

@@ -59,7 +59,7 @@ def test_exact_solutions_of_a_quadratics_sub_problems_shrink_it_in_closed_form()
 
 def test_the_best_centre_is_not_the_last_if_the_solver_overshoots():
     found = reduce_to_convex(
-        lambda x: jnp.sum(x**2), jnp.array([1.0]), lambda f, x: 1 - 3 * x, 1, 3
+        lambda x: jnp.sum(x**2), jnp.array([1.0]), lambda f, x: 1 - 3 * x, 1.0, 3
     )
 
     np.testing.assert_allclose(found.centres[:, 0], [1, -2, 7, -20])
