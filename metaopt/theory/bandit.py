@@ -59,11 +59,11 @@ class BanditSettings:
 class BanditState(NamedTuple):
     """State at the beginning of a round s; everything but z is kept newest first."""
 
-    state: Float[Array, " 3d"]  # z_s
-    weights: Float[Array, "lags 3d 3d"]  # M_s
-    disturbances: Float[Array, "lags 3d"]  # w_{s-1} .. w_{s-L}
-    noise: Float[Array, "lags lags 3d 3d"]  # eps_{s-1} .. eps_{s-L}
-    estimates: Float[Array, "lags lags 3d 3d"]  # g_{s-1} .. g_{s-L}
+    state: Float[Array, " state"]  # z_s
+    weights: Float[Array, "lags state state"]  # M_s
+    disturbances: Float[Array, "lags state"]  # w_{s-1} .. w_{s-L}
+    noise: Float[Array, "lags lags state state"]  # eps_{s-1} .. eps_{s-L}
+    estimates: Float[Array, "lags lags state state"]  # g_{s-1} .. g_{s-L}
     round: Int[Array, ""]  # s, through all epochs and episodes
 
 
@@ -72,9 +72,9 @@ class BanditInfo(NamedTuple):
 
     point: Float[Array, " d"]  # x_s
     cost: Float[Array, ""]  # f_s(x_s)
-    disturbance: Float[Array, " 3d"]  # w_s
-    control: Float[Array, " 3d"]  # u_s
-    estimate: Float[Array, "lags 3d 3d"]  # g_s
+    disturbance: Float[Array, " state"]  # w_s
+    control: Float[Array, " state"]  # u_s
+    estimate: Float[Array, "lags state state"]  # g_s
 
 
 def init_bandit(settings: BanditSettings, start: Float[Array, " d"]) -> BanditState:
@@ -131,19 +131,19 @@ def bandit_step(
 
 
 def control_of(
-    weights: Float[Array, "lags 3d 3d"], disturbances: Float[Array, "lags 3d"]
-) -> Float[Array, " 3d"]:
+    weights: Float[Array, "lags state state"], disturbances: Float[Array, "lags state"]
+) -> Float[Array, " state"]:
     """Return u_s: each lag's weights times that lag's disturbance (the text prints one for all)."""
     return jnp.einsum("lij,lj->i", weights, disturbances)
 
 
 def advance(
     settings: BanditSettings,
-    state: Float[Array, " 3d"],
-    control: Float[Array, " 3d"],
+    state: Float[Array, " state"],
+    control: Float[Array, " state"],
     loss: Callable[[Array], Array],
     next_start: Float[Array, " d"] | None = None,
-) -> tuple[Float[Array, " 3d"], Float[Array, " 3d"]]:
+) -> tuple[Float[Array, " state"], Float[Array, " state"]]:
     """Return z_{s+1} and w_s. The matrices of system (2) are not needed: H_s cancels."""
     point, before, slope = jnp.split(state, 3)
     moved = (1 - settings.weight_decay) * point - settings.learning_rate * slope
@@ -167,8 +167,8 @@ def lag_bounds(settings: BanditSettings) -> Float[Array, " lags"]:
 
 
 def project_weights(
-    settings: BanditSettings, weights: Float[Array, "lags 3d 3d"]
-) -> Float[Array, "lags 3d 3d"]:
+    settings: BanditSettings, weights: Float[Array, "lags state state"]
+) -> Float[Array, "lags state state"]:
     r"""Project onto the shrunk set :math:`\|M^l\| \le (1 - \delta_M) \kappa^3 (1 - \gamma)^l`.
 
     In Frobenius distance that is to clip the singular values of each lag.

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from metaopt.theory.regret import sample_sphere
@@ -125,9 +126,9 @@ def regret_bound(
         rate_scale: c.
         delta: Size of the noise.
     """
-    rates = rate_scale * jnp.arange(1, rounds + 1) ** -0.75
+    rates = rate_scale * np.arange(1, rounds + 1) ** -0.75
     variance = 3 * (dimension * bound * memory / delta) ** 2
     drift = 4 * dimension * lipschitz * bound * memory**2.5 * smoothness * diameter / delta
     smoothing = 2.5 * dimension * delta * lipschitz * memory**2 * diameter * rounds
-    learning = diameter**2 / rates[-1] + (variance + drift) * jnp.sum(rates)
+    learning = diameter**2 / rates[-1] + (variance + drift) * np.sum(rates)
     return float(2 * memory * bound + learning + smoothing)

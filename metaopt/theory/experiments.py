@@ -7,7 +7,7 @@ finite sum has terms phi(a_j' x - b_j) with phi(r) = r^2 / (1 + r^2) and |a_j| =
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +25,11 @@ from metaopt.theory.bandit import (
     lag_bounds,
 )
 from metaopt.theory.bco_memory import bco_step, init_bco, project_to_ball
-from metaopt.theory.dynamics import mean_hessian, product_norms, transition
+from metaopt.theory.dynamics import disturbance, interval_norms, mean_hessian, transition
+from metaopt.theory.hindsight import Hindsight, Recording, best_shared_controller, full_basis
 from metaopt.theory.reduction import (
     Inner,
+    Loss,
     gradient_descent,
     nonconvex_meta_optimization,
     reduce_to_convex,
@@ -145,13 +147,14 @@ def theorem_terms(
         )
         short = jax.tree.map(lambda leaf: leaf[:steps], same)
         mean = jax.vmap(lambda x: objective(x, problem))
-        theirs = [
-            mean(gradient_descent(rate)(objective, centre, short, None)[0]).mean() - least
-            for rate in COMPARATORS
-        ]
+
+        def with_rate(rate: Array) -> Array:
+            return mean(gradient_descent(rate)(objective, centre, short, None)[0]).mean() - least
+
+        theirs = jax.vmap(with_rate)(jnp.array(COMPARATORS))
         ours = mean(iterates).mean() - least
         squared = jnp.sum(jax.grad(finite_sum_loss)(centre, problem) ** 2)
-        return squared, ours, jnp.stack(theirs)
+        return squared, ours, theirs
 
     by_epoch = jax.vmap(jax.vmap(epoch, (0, 0, None)), (0, 0, 0))
     squared, ours, theirs = jax.jit(by_epoch)(ran.centres[:, :-1], ran.iterates, problems)
@@ -167,13 +170,138 @@ def theorem_terms(
 
 def theorem_with_bandit(episodes: int, epochs: int, steps: int, seed: int = 0) -> TheoremRow:
     """Return Theorem 1's terms with Algorithm 5 as A; eta 0.1, L 1, delta_M ~ (N K S)^(-1/4)."""
-    settings = BanditSettings(
-        0.1, 0.0, kappa=1.0, gamma=0.5, history=1,
-        perturbation=0.5 * (episodes * epochs * steps) ** -0.25,
-    )  # fmt: skip
-    carry = init_bandit(settings, jnp.zeros(2)), jax.random.PRNGKey(seed + 1)
-    inner = bandit_inner(settings, lambda s: 0.003 * s**-0.75)
+    inner, carry = _theorem_bandit(episodes * epochs * steps, seed)
     return theorem_terms(episodes, epochs, steps, inner, carry, seed)
+
+
+def _theorem_bandit(rounds: int, seed: int) -> tuple[Inner, object]:
+    """Return Algorithm 5 and what it starts from; d = 2."""
+    settings = BanditSettings(
+        0.1, 0.0, kappa=1.0, gamma=0.5, history=1, perturbation=0.5 * rounds**-0.25
+    )
+    carry = init_bandit(settings, jnp.zeros(2)), jax.random.PRNGKey(seed + 1)
+    return bandit_inner(settings, lambda s: 0.003 * s**-0.75), carry
+
+
+class Quadratics(NamedTuple):
+    """Losses (x - c)' Q (x - c) / 2, one per episode."""
+
+    curvatures: Float[Array, "*episodes d d"]  # Q_i, eigenvalues in [0.1, beta]
+    minima: Float[Array, "*episodes d"]  # c_i
+
+
+def make_quadratics(seed: int, episodes: int, dimension: int) -> Quadratics:
+    """Return quadratics with independent curvatures, and minima at a distance of 1 from 0."""
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(episodes, dimension, dimension)))[0]
+    values = rng.uniform(0.1, SMOOTHNESS, size=(episodes, 1, dimension))
+    minima = rng.normal(size=(episodes, dimension))
+    minima /= np.linalg.norm(minima, axis=1, keepdims=True)
+    return Quadratics(jnp.float32((axes * values) @ axes.transpose(0, 2, 1)), jnp.float32(minima))
+
+
+def quadratic_loss(x: Float[Array, " d"], problem: Quadratics) -> Float[Array, ""]:
+    """Return (x - c)' Q (x - c) / 2."""
+    gap = x - problem.minima
+    return gap @ problem.curvatures @ gap / 2
+
+
+class HindsightRun(NamedTuple):
+    """Theorem 1 on quadratics, with what its comparator is."""
+
+    row: TheoremRow
+    best: Hindsight  # the best controller of the class, its cost over all rounds
+    recordings: list[Recording]  # one for each epoch of each episode
+
+
+def quadratic_theorem(
+    episodes: int,
+    epochs: int,
+    steps: int,
+    inner: Inner,
+    carry: object,
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    gradient_age: int,
+    lags: int = 1,
+    seed: int = 0,
+) -> HindsightRun:
+    """Run Algorithm 2 on quadratics in 2 dimensions and compare it with the best controller.
+
+    The comparator is known exactly: full matrices M^1 .. M^L, the same for all rounds, of least
+    cost (:mod:`metaopt.theory.hindsight`). In each sub-problem it starts from the centre that the
+    algorithm had, with the disturbances that the algorithm met there and none from before. Costs
+    of a sub-problem are above its minimum, so its cost is the comparator's term.
+
+    Args:
+        episodes: N.
+        epochs: K.
+        steps: S.
+        inner: A, on sub-problems of Hessian Q_i + 2 beta.
+        carry: What A starts from.
+        learning_rate: eta of A and of the system that the comparator controls.
+        weight_decay: delta of both.
+        gradient_age: Which gradient A steps along: 0 for gradient descent, 1 for Algorithm 5.
+        lags: L of the comparator.
+        seed: Of the quadratics.
+    """
+    problems, starts = make_quadratics(seed, episodes, 2), jnp.zeros((episodes, 2))
+    shape = episodes, epochs, steps
+    data = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf[:, None, None], shape + leaf.shape[1:]), problems
+    )
+    run = functools.partial(nonconvex_meta_optimization, quadratic_loss, inner=inner)
+    ran = jax.jit(functools.partial(run, beta=SMOOTHNESS))(starts, data, carry=carry)
+    centres, iterates = (np.asarray(part, np.float64) for part in (ran.centres, ran.iterates))
+    curvatures, minima = (np.asarray(leaf, np.float64) for leaf in problems)
+
+    recordings, ours = [], 0.0
+    for i, (q, c) in enumerate(zip(curvatures, minima, strict=True)):
+        hessian = q + 2 * SMOOTHNESS * np.eye(2)
+        for k in range(epochs):
+            points = iterates[i, k]
+            least = np.linalg.solve(hessian, q @ c + 2 * SMOOTHNESS * points[0])
+            before = np.concatenate([points[:1], points[:-1]])
+            recordings.append(
+                Recording(
+                    np.concatenate([points[0], points[0], np.zeros(2)]),
+                    np.array([transition(hessian, learning_rate, weight_decay, gradient_age)])
+                    .repeat(steps, axis=0),
+                    np.array(
+                        [
+                            disturbance(hessian @ (x - least), learning_rate, gradient_age)
+                            for x in before
+                        ]
+                    ),
+                    np.array([hessian]).repeat(steps, axis=0),
+                    np.array([least]).repeat(steps, axis=0),
+                )
+            )  # fmt: skip
+            ours += np.einsum("si,ij,sj->", points - least, hessian, points - least) / 2
+    best = best_shared_controller(recordings, full_basis(lags, 2))
+
+    gaps = centres - minima[:, None]
+    values = np.einsum("nki,nij,nkj->nk", gaps, curvatures, gaps) / 2
+    slopes = np.einsum("nij,nkj->nki", curvatures, gaps[:, :-1])
+    scale = 6 * SMOOTHNESS / (episodes * epochs * steps)
+    row = TheoremRow(
+        float(np.mean(np.sum(slopes**2, axis=-1))),
+        float(6 * SMOOTHNESS * np.mean(values[:, 0] - values[:, -1]) / epochs),
+        float(scale * (ours - best.cost)),
+        float(scale * best.cost),
+    )
+    return HindsightRun(row, best, recordings)
+
+
+def quadratic_theorem_with_bandit(
+    episodes: int, epochs: int, steps: int, seed: int = 0
+) -> HindsightRun:
+    """Return :func:`quadratic_theorem` with Algorithm 5 as A, set as in the experiment above."""
+    inner, carry = _theorem_bandit(episodes * epochs * steps, seed)
+    return quadratic_theorem(
+        episodes, epochs, steps, inner, carry, learning_rate=0.1, gradient_age=1, seed=seed
+    )
 
 
 class RegretRow(NamedTuple):
@@ -244,14 +372,15 @@ def bandit_regrets(
     gradients.
     """
     rows = []
+    _, best = best_fixed_controller(bandit_settings(0.5))  # whatever the perturbation
     for rounds in horizons:
         settings = bandit_settings(delta_scale * rounds**-0.25)
         run = functools.partial(
             _bandit_costs, settings=settings, epochs=rounds // EPOCH, scale=rate_scale
         )
         costs = jax.jit(jax.vmap(run))(jax.random.split(jax.random.PRNGKey(rounds), seeds))
-        best = rounds * best_fixed_controller(settings)[1]
-        rows.append(_regret_row(rounds, np.asarray(costs, np.float64).sum((1, 2)) - best))
+        regrets = np.asarray(costs, np.float64).sum((1, 2)) - rounds * best
+        rows.append(_regret_row(rounds, regrets))
     return rows
 
 
@@ -282,7 +411,7 @@ def _bandit_costs(key: Array, settings: BanditSettings, epochs: int, scale: floa
 
 
 def fixed_controller_costs(
-    settings: BanditSettings, weights: Float[Array, "lags 3d 3d"], epochs: int
+    settings: BanditSettings, weights: Float[Array, "lags state state"], epochs: int
 ) -> Float[Array, "epochs rounds"]:
     """Return the costs of the regret experiment's rounds under a fixed controller, really run."""
     start = jnp.ones(1)
@@ -305,7 +434,7 @@ def fixed_controller_costs(
 
 def best_fixed_controller(
     settings: BanditSettings,
-) -> tuple[Float[np.ndarray, "lags 3d 3d"], float]:
+) -> tuple[Float[np.ndarray, "lags state state"], float]:
     """Return the best controller of the set, not shrunk, and its mean cost per round in the end.
 
     Only first rows matter where d = 1. Nelder-Mead from five starts: run in closed loop, the
@@ -334,8 +463,10 @@ def best_fixed_controller(
 
 
 def stability_norms(
-    loss: Callable[[Array], Array],
+    loss: Loss,
     start: Float[Array, " d"],
+    data: Any,
+    *,
     steps: int,
     learning_rate: float,
     weight_decay: float,
@@ -345,21 +476,52 @@ def stability_norms(
     """Train without controls and return the norms of the products of the transitions met.
 
     The loss is regularised around the start with weight ``beta``, as in the first epoch of
-    Algorithm 2. Costs 4 Hessians a step, then :func:`~metaopt.theory.dynamics.product_norms`.
+    Algorithm 2. Costs two Hessians a step, for steps are short, then
+    :func:`~metaopt.theory.dynamics.interval_norms`.
+    Compiles once for each ``loss``: what differs between runs belongs into ``data``.
+
+    Args:
+        loss: ``loss(x, data)``.
+        start: x_1.
+        data: Given to every call of the loss.
+        steps: Number of transitions.
+        learning_rate: eta.
+        weight_decay: delta.
+        beta: Weight of the regulariser.
+        gradient_age: 1 for the printed system, 0 for Algorithm 7's.
+
+    Raises:
+        FloatingPointError: Training diverged; says at which step.
     """
-    objective = regularize(lambda x, _: loss(x), start, beta)
-    gradient = jax.jit(jax.grad(lambda x: objective(x, None)))
-    hessian = jax.jit(jax.hessian(lambda x: objective(x, None)))
-    before = point = start
-    slope, matrices = gradient(start), []
-    for _ in range(steps):
-        mean = mean_hessian(hessian, np.asarray(before), np.asarray(point))
-        matrices.append(transition(mean, learning_rate, weight_decay, gradient_age))
-        fresh = gradient(point)
-        used = slope if gradient_age == 1 else fresh
-        before, point, slope = (
-            point,
-            (1 - weight_decay) * point - learning_rate * used,
-            fresh,
-        )
-    return product_norms(np.stack(matrices))
+    first = np.asarray(start, np.float64)
+
+    def gradient(x: np.ndarray) -> np.ndarray:
+        slope = np.asarray(_gradient(loss)(jnp.asarray(x, start.dtype), data), np.float64)
+        return slope + 2 * beta * (x - first)
+
+    def hessian(x: np.ndarray) -> np.ndarray:
+        bare = np.asarray(_hessian(loss)(jnp.asarray(x, start.dtype), data), np.float64)
+        return bare + 2 * beta * np.eye(len(x))
+
+    before = point = first
+    slope, hessians = gradient(first), []
+    for step in range(steps):
+        with np.errstate(over="ignore", invalid="ignore"):  # found by the next line
+            hessians.append(mean_hessian(hessian, before, point, nodes=2))
+            if not np.all(np.isfinite(hessians[-1])):
+                raise FloatingPointError(f"training diverged by step {step + 1}")
+            fresh = gradient(point)
+            used = slope if gradient_age == 1 else fresh
+            moved = (1 - weight_decay) * point - learning_rate * used
+        before, point, slope = point, moved, fresh
+    return interval_norms(np.stack(hessians), learning_rate, weight_decay, gradient_age)
+
+
+@functools.lru_cache(maxsize=8)
+def _gradient(loss: Loss) -> Callable[[Array, Any], Array]:
+    return jax.jit(jax.grad(loss))
+
+
+@functools.lru_cache(maxsize=8)
+def _hessian(loss: Loss) -> Callable[[Array, Any], Array]:
+    return jax.jit(jax.hessian(loss))

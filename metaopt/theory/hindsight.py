@@ -13,6 +13,7 @@ as in control, where they do not depend on the controller. Then z_s is affine in
 cost a quadratic: least squares. A controller that is really run meets other gradients.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +25,9 @@ from metaopt.theory.dynamics import control_matrix
 class Recording(NamedTuple):
     """What happened in T steps, and what they cost."""
 
-    start: Float[np.ndarray, " 3d"]  # z_1
-    transitions: Float[np.ndarray, "steps 3d 3d"]  # A_s
-    disturbances: Float[np.ndarray, "steps 3d"]  # w_s; 0 before the first
+    start: Float[np.ndarray, " state"]  # z_1
+    transitions: Float[np.ndarray, "steps state state"]  # A_s
+    disturbances: Float[np.ndarray, "steps state"]  # w_s; 0 before the first
     curvatures: Float[np.ndarray, "steps d d"]  # Q_s, positive semidefinite
     targets: Float[np.ndarray, "steps d"]  # c_s
 
@@ -34,17 +35,17 @@ class Recording(NamedTuple):
 class Hindsight(NamedTuple):
     """The best controller."""
 
-    weights: Float[np.ndarray, "lags d 3d"]  # the shortest one, if several are best
-    cost: float  # total over the T steps
+    weights: Float[np.ndarray, "lags d state"]  # the shortest one, if several are best
+    cost: float  # total over all steps
 
 
-def full_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d 3d"]:
+def full_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d state"]:
     """Return the basis of all controllers: 3 d^2 L coordinates."""
     size = 3 * dimension**2 * lags
     return np.eye(size).reshape(size, lags, dimension, 3 * dimension)
 
 
-def scalar_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d 3d"]:
+def scalar_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d state"]:
     """Return the basis of one number per lag, times the gradient in the disturbance's last block.
 
     This is Algorithm 7's controller, up to sign.
@@ -54,7 +55,7 @@ def scalar_basis(lags: int, dimension: int) -> Float[np.ndarray, "p lags d 3d"]:
 
 
 def replay(
-    recording: Recording, weights: Float[np.ndarray, "lags d 3d"]
+    recording: Recording, weights: Float[np.ndarray, "lags d state"]
 ) -> Float[np.ndarray, "steps d"]:
     """Return the iterates x_1 .. x_T under a fixed controller, with the recorded disturbances."""
     dimension = recording.targets.shape[1]
@@ -68,13 +69,13 @@ def replay(
     return np.array(iterates)
 
 
-def total_cost(recording: Recording, weights: Float[np.ndarray, "lags d 3d"]) -> float:
+def total_cost(recording: Recording, weights: Float[np.ndarray, "lags d state"]) -> float:
     """Return the cost of the T steps under a fixed controller."""
     gaps = replay(recording, weights) - recording.targets
     return float(np.einsum("si,sij,sj->", gaps, recording.curvatures, gaps) / 2)
 
 
-def best_controller(recording: Recording, basis: Float[np.ndarray, "p lags d 3d"]) -> Hindsight:
+def best_controller(recording: Recording, basis: Float[np.ndarray, "p lags d state"]) -> Hindsight:
     r"""Return the controller of least total cost in the span of a basis.
 
     .. math:: x_s = x_s^0 + X_s p, \qquad
@@ -84,6 +85,33 @@ def best_controller(recording: Recording, basis: Float[np.ndarray, "p lags d 3d"
     one member of the basis. Costs T products of A_s with a (3d, P) matrix and one least squares of
     (T d, P).
     """
+    return best_shared_controller([recording], basis)
+
+
+def best_shared_controller(
+    recordings: Sequence[Recording], basis: Float[np.ndarray, "p lags d state"]
+) -> Hindsight:
+    """Return the one controller of least cost over several recordings, all costs together.
+
+    Each recording begins anew, without disturbances before its first step. Costs what
+    :func:`best_controller` costs for each, and one least squares of all rows.
+
+    Raises:
+        ValueError: There is no recording.
+    """
+    if not recordings:
+        raise ValueError("`recordings` must hold at least one recording, got none.")
+    rows = [_least_squares(recording, basis) for recording in recordings]
+    matrix, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    p = np.linalg.lstsq(matrix, values)[0]
+    weights = np.einsum("p,plij->lij", p, basis)
+    return Hindsight(weights, sum(total_cost(recording, weights) for recording in recordings))
+
+
+def _least_squares(
+    recording: Recording, basis: Float[np.ndarray, "p lags d state"]
+) -> tuple[Float[np.ndarray, "rows p"], Float[np.ndarray, " rows"]]:
+    """Return a matrix and values such that the cost is |matrix p - values|^2 / 2."""
     dimension = recording.targets.shape[1]
     inject, lags = control_matrix(dimension), basis.shape[1]
     response, responses = np.zeros((len(recording.start), len(basis))), []
@@ -94,12 +122,10 @@ def best_controller(recording: Recording, basis: Float[np.ndarray, "p lags d 3d"
     gaps = replay(recording, np.zeros(basis.shape[1:])) - recording.targets
     roots = np.array([_root(q) for q in recording.curvatures])
     matrix = (roots @ np.array(responses)).reshape(-1, len(basis))
-    p = np.linalg.lstsq(matrix, -np.einsum("sij,sj->si", roots, gaps).ravel())[0]
-    weights = np.einsum("p,plij->lij", p, basis)
-    return Hindsight(weights, total_cost(recording, weights))
+    return matrix, -np.einsum("sij,sj->si", roots, gaps).ravel()
 
 
-def _past(disturbances: np.ndarray, step: int, lags: int) -> Float[np.ndarray, "lags 3d"]:
+def _past(disturbances: np.ndarray, step: int, lags: int) -> Float[np.ndarray, "lags state"]:
     """Return w_{s-1} .. w_{s-L}."""
     rows = disturbances[max(step - lags, 0) : step][::-1]
     return np.concatenate([rows, np.zeros((lags - len(rows), disturbances.shape[1]))])

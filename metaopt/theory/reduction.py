@@ -31,8 +31,11 @@ def regularize(loss: Loss, centre: Float[Array, " d"], beta: float) -> Loss:
     return lambda x, datum: loss(x, datum) + beta * jnp.sum((x - centre) ** 2)
 
 
-def gradient_descent(rate: float, weight_decay: float = 0.0) -> Inner:
-    """Return gradient descent as an inner algorithm; it learns nothing and hands its carry on."""
+def gradient_descent(rate: Any, weight_decay: float = 0.0) -> Inner:
+    """Return gradient descent as an inner algorithm; it learns nothing and hands its carry on.
+
+    The rate may be traced.
+    """
 
     def inner(objective: Loss, start: Array, data: Any, carry: Any) -> tuple[Array, Any]:
         def step(x: Array, datum: Any) -> tuple[Array, Array]:

@@ -1,21 +1,29 @@
 """What the paper's guarantees look like on small problems: the tables of docs/theory.md.
 
-    python tests/performance/theory.py reduction | theorem | bco | bandit | stability
+    python tests/performance/theory.py TABLE
 
-Each takes a minute or two on two CPU cores. Seeds are fixed.
+TABLE is reduction, theorem, quadratics, bco, bandit, stability or stability_mnist. Each takes a
+minute or two on two CPU cores, stability five and stability_mnist half an hour. Seeds are fixed.
 """
 
 import argparse
+import sys
+import tomllib
+from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.datasets import load_digits
+from rich.console import Console
 
-from metaopt.theory import experiments as ex
-from metaopt.theory.dynamics import fit_stability
-from metaopt.theory.reduction import gradient_descent
-from metaopt.theory.regret import growth_exponent
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))  # tuning and analysis are not installed
+
+from analysis.stability import plot_stability, stability_table  # noqa: E402
+from analysis.terminal import print_table  # noqa: E402
+from metaopt.theory import experiments as ex  # noqa: E402
+from metaopt.theory.reduction import gradient_descent  # noqa: E402
+from metaopt.theory.regret import growth_exponent  # noqa: E402
+from tuning.stability import make_stability_campaign, run_stability  # noqa: E402
 
 
 def reduction() -> None:
@@ -35,6 +43,32 @@ def theorem() -> None:
             print(
                 f"{name:8s} {n:3d} {k:3d} {s:3d}   {row.left:9.5f}  {row.descent:9.5f}"
                 f"  {row.regret:7.4f}   {row.comparator:10.4f}"
+            )
+
+
+def quadratics() -> None:
+    """Theorem 1 on quadratics, against the best controller of the class, which is known."""
+    print(
+        "A                N   K   S   left side   1/K term    regret   comparator     bound   |M|"
+    )
+    for sizes in ((4, 8, 10), (16, 8, 10), (64, 8, 10), (4, 32, 10), (4, 128, 10), (4, 8, 40)):
+        runs = [
+            (
+                f"descent {rate}",
+                ex.quadratic_theorem(
+                    *sizes, gradient_descent(rate), jnp.zeros(()), learning_rate=rate,
+                    gradient_age=0,
+                ),
+            )
+            for rate in (0.02, 0.1)
+        ]  # fmt: skip
+        for name, run in (*runs, ("bandit", ex.quadratic_theorem_with_bandit(*sizes))):
+            (n, k, s), row = sizes, run.row
+            print(
+                f"{name:12s} {n:5d} {k:3d} {s:3d}   {row.left:9.5f}  {row.descent:9.5f}"
+                f"  {row.regret:8.5f}   {row.comparator:10.5f}  {sum(row[1:]):8.5f}"
+                f"  {np.linalg.norm(run.best.weights[0], 2):4.2f}",
+                flush=True,
             )
 
 
@@ -62,44 +96,31 @@ def _print_regrets(rows: list[ex.RegretRow]) -> None:
 
 
 def stability() -> None:
-    """Figure 3: products of transitions of a small network on handwritten digits."""
-    images, labels = load_digits(return_X_y=True)
-    pooled = images.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16)[:512] / 16
-    inputs, targets = jnp.float32(pooled), jnp.asarray(labels[:512])
-    shapes = ((16, 4), (4,), (4, 10), (10,))
-    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    """Figure 3 on handwritten digits; into runs/figure3_digits."""
+    _stability("figure3_digits")
 
-    def loss(x: jax.Array) -> jax.Array:
-        a, b, c, d = (
-            x[i:j].reshape(shape) for i, j, shape in zip(ends, ends[1:], shapes, strict=False)
-        )
-        scores = jax.nn.log_softmax(jnp.tanh(inputs @ a + b) @ c + d)
-        return -jnp.mean(jnp.take_along_axis(scores, targets[:, None], axis=1))
 
-    print("delta  beta  age   kappa   gamma   largest norm of products of 1, 2, 5, 10, 20 matrices")
-    for decay, beta, age in (
-        (0, 0, 1),
-        (0, 1, 1),
-        (0.05, 0, 1),
-        (0.05, 1, 1),
-        (0.2, 0, 1),
-        (0.05, 0, 0),
-    ):
-        norms = []
-        for seed in range(3):
-            start = 0.3 * jax.random.normal(jax.random.PRNGKey(seed), (int(ends[-1]),))
-            norms.append(ex.stability_norms(loss, start, 20, 0.1, decay, beta, age))
-        kappa, gamma, worst = fit_stability(np.concatenate(norms))
-        shown = "  ".join(f"{worst[n - 1]:.3f}" for n in (1, 2, 5, 10, 20))
-        print(
-            f"{decay:5.2f}  {beta:4.1f}  {age:3d}  {kappa:6.2f}  {gamma:6.3f}   {shown}", flush=True
-        )
+def stability_mnist() -> None:
+    """Figure 3 on MNIST; into runs/figure3_mnist. Half an hour, and goes on where it was."""
+    _stability("figure3_mnist")
+
+
+def _stability(name: str) -> None:
+    path = CHECKOUT / "tuning" / "campaigns" / f"{name}.toml"
+    campaign = make_stability_campaign(tomllib.loads(path.read_text("utf-8")), str(path))
+    out = CHECKOUT / "runs" / name
+    record = run_stability(campaign, out)
+    plot_stability(record, out / "stability.png")
+    print_table(stability_table(record), Console(width=155))
 
 
 def main() -> None:
     """Run one experiment."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    tables = {f.__name__: f for f in (reduction, theorem, bco, bandit, stability)}
+    tables = {
+        f.__name__: f
+        for f in (reduction, theorem, quadratics, bco, bandit, stability, stability_mnist)
+    }
     parser.add_argument("table", choices=tables)
     tables[parser.parse_args().table]()
 

@@ -11,9 +11,9 @@ from metaopt.theory.regret import growth_exponent, sample_sphere
 
 
 def test_draws_from_the_sphere_have_norm_1_and_no_direction():
-    draws = jax.vmap(lambda key: sample_sphere(key, (2, 3)))(
+    draws = jax.jit(jax.vmap(lambda key: sample_sphere(key, (2, 3)).ravel()))(
         jax.random.split(jax.random.PRNGKey(0), 20_000)
-    ).reshape(-1, 6)
+    )
 
     np.testing.assert_allclose(np.linalg.norm(draws, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(draws.mean(0), 0, atol=0.015)
@@ -66,7 +66,9 @@ def test_the_estimate_is_unbiased_for_the_gradient_of_a_quadratic_of_one_point()
         state = init_bco(x, memory, delta, key)
         return bco_step(state, loss, 0.0, delta, project_to_ball(1.0), key)[0].estimates[-1]
 
-    draws = np.float64(jax.vmap(estimate)(jax.random.split(jax.random.PRNGKey(0), 200_000)))
+    draws = np.float64(
+        jax.jit(jax.vmap(estimate))(jax.random.split(jax.random.PRNGKey(0), 200_000))
+    )
 
     expected = 1.2 * (1.2 * np.asarray(x) - 1)
     error = 5 * draws.std(0) / np.sqrt(len(draws))
@@ -75,7 +77,7 @@ def test_the_estimate_is_unbiased_for_the_gradient_of_a_quadratic_of_one_point()
 
 
 def test_regret_is_below_the_bound_and_grows_no_faster_than_it():
-    rows = bco_regrets((128, 512, 2048), seeds=32)
+    rows = bco_regrets((128, 2048), seeds=32)
 
     for rounds, regret, _ in rows:
         # |mean - target| <= 2 in the unit ball: losses up to 2, slope of at most 2 / sqrt(L).

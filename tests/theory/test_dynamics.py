@@ -1,5 +1,7 @@
 """System (2), its products, and the best controller in hindsight, against plain recursions."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from metaopt.theory.dynamics import (
     control_matrix,
     disturbance,
     fit_stability,
+    interval_norms,
     mean_hessian,
     product_norms,
     transition,
@@ -137,12 +140,54 @@ def test_measured_on_a_regularised_quadratic_the_products_are_those_of_its_const
     hessian = np.diag([1.0, 0.0])
 
     norms = stability_norms(
-        lambda x: 0.5 * x[0] ** 2, jnp.array([1.0, -1.0]), 6, RATE, DECAY, 0.5, age
-    )
+        lambda x, curvature: 0.5 * curvature * x[0] ** 2, jnp.array([1.0, -1.0]), 1.0,
+        steps=6, learning_rate=RATE, weight_decay=DECAY, beta=0.5, gradient_age=age,
+    )  # fmt: skip
 
     matrix = transition(hessian + np.eye(2), RATE, DECAY, age)
     powers = [np.linalg.norm(np.linalg.matrix_power(matrix, n), 2) for n in range(1, 7)]
     np.testing.assert_allclose(norms[0], powers, rtol=1e-4)
+
+
+@pytest.mark.parametrize("age", [0, 1])
+def test_beyond_a_hundred_parameters_vectors_find_the_norms_that_matrices_have(age):
+    rng = np.random.default_rng(4)
+    roots = rng.normal(size=(3, 110, 6)) * [1.0, 0.9, 0.5, 0.1, 0.1, 0.1] / 6
+    hessians = roots @ roots.transpose(0, 2, 1)
+
+    norms = interval_norms(hessians, RATE, DECAY, age)
+
+    matrices = np.stack([transition(h, RATE, DECAY, age) for h in hessians])
+    np.testing.assert_allclose(norms, product_norms(matrices), rtol=1e-5)
+
+
+@pytest.mark.parametrize("age", [0, 1])
+def test_transitions_are_those_of_the_points_that_training_visits(age):
+    # Of x^4 / 4 the mean Hessian is (y^3 - x^3) / (y - x), and the newest transition alone shows.
+    norms = stability_norms(
+        lambda x, _: jnp.sum(x**4) / 4, jnp.array([0.9]), None,
+        steps=4, learning_rate=RATE, weight_decay=DECAY, beta=0.2, gradient_age=age,
+    )  # fmt: skip
+
+    slope = lambda x: x**3 + 0.4 * (x - 0.9)  # noqa: E731
+    points = [0.9, 0.9]
+    for _ in range(3):
+        used = points[-2] if age == 1 else points[-1]
+        points.append((1 - DECAY) * points[-1] - RATE * slope(used))
+    means = [3 * 0.9**2 + 0.4] + [
+        (slope(after) - slope(before)) / (after - before)
+        for before, after in itertools.pairwise(points[1:])
+    ]
+    expected = [np.linalg.norm(transition(np.array([[h]]), RATE, DECAY, age), 2) for h in means]
+    np.testing.assert_allclose(norms[:, 0], expected, rtol=1e-5)
+
+
+def test_training_that_diverges_has_no_norms():
+    with pytest.raises(FloatingPointError, match=r"diverged by step [23]"):
+        stability_norms(
+            lambda x, _: jnp.sum(x**4), jnp.array([1e9]), None,
+            steps=5, learning_rate=RATE, weight_decay=DECAY, beta=0.0,
+        )  # fmt: skip
 
 
 def test_products_have_the_newest_transition_on_the_left():

@@ -59,7 +59,7 @@ def test_exact_solutions_of_a_quadratics_sub_problems_shrink_it_in_closed_form()
 
 def test_the_best_centre_is_not_the_last_if_the_solver_overshoots():
     found = reduce_to_convex(
-        lambda x: jnp.sum(x**2), jnp.array([1.0]), lambda f, x: 1 - 3 * x, 1, 3
+        lambda x: jnp.sum(x**2), jnp.array([1.0]), lambda f, x: 1 - 3 * x, 1.0, 3
     )
 
     np.testing.assert_allclose(found.centres[:, 0], [1, -2, 7, -20])
@@ -149,10 +149,9 @@ def test_the_best_comparator_has_no_regret_and_a_slow_one_has_its_difference():
     assert best.regret == pytest.approx(0, abs=1e-5)
     assert best.comparator == pytest.approx(slow.comparator, rel=1e-4)
     problems = [make_finite_sum(key, 20, 2) for key in jax.random.split(jax.random.PRNGKey(0), 2)]
-    gaps = []
+    objective, gaps = jax.jit(regularize(finite_sum_loss, jnp.zeros(2), BETA)), []
     for problem in problems:
-        objective = regularize(finite_sum_loss, jnp.zeros(2), BETA)
-        least = minimize(lambda x, p=problem, f=objective: float(f(jnp.float32(x), p)), [0.0, 0.0],
+        least = minimize(lambda x, p=problem: float(objective(jnp.float32(x), p)), [0.0, 0.0],
                          method="Nelder-Mead", options={"fatol": 1e-9}).fun  # fmt: skip
         gaps.append(float(finite_sum_loss(jnp.zeros(2), problem)) - least)
     assert slow.regret + slow.comparator == pytest.approx(6 * BETA * np.mean(gaps), rel=1e-3)
