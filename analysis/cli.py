@@ -79,10 +79,14 @@ def report(
     out: Annotated[Path | None, typer.Option(help="default: LOGS/report")] = None,
 ) -> None:
     """Write the report of a campaign and print its path."""
-    from analysis.report import write_report
+    from analysis.stability import STABILITY_FILE
 
     with one_line_errors("analysis"):
-        typer.echo(write_report(logs, out or logs / "report"))
+        if (logs / STABILITY_FILE).is_file():
+            from analysis.stability_report import write_stability_report as write
+        else:
+            from analysis.report import write_report as write
+        typer.echo(write(logs, out or logs / "report"))
 
 
 def _official(logs: Path, targets: Path | None) -> dict[str, float]:

@@ -1,11 +1,7 @@
 """The report of a campaign: one HTML file, with Markdown, CSV and PNG files beside it."""
 
-import base64
-import csv
-import io
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +23,7 @@ from analysis.fairness import (
     missing_studies,
     unequal_budgets,
 )
+from analysis.pages import csv_text, embed, publish, write_pages
 from analysis.reading import Logs
 from analysis.scoring import Scores, score_path
 from analysis.tables import (
@@ -38,17 +35,13 @@ from analysis.tables import (
     plain,
     score_table,
     spent_table,
-    spreadsheet_cell,
     target_table,
 )
 from analysis.training import read_runs
 from metaopt.bench.budget import CURRENCIES
-from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
-    from analysis.plots import Plot
-
-_TEMPLATES = Path(__file__).parent / "templates"
+    pass
 
 
 def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
@@ -68,8 +61,7 @@ def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
     Raises:
         ValueError: There is nothing to report on.
     """
-    import jinja2  # here and below: a command that prints a table needs neither
-
+    # Here and below: a command that prints a table needs neither.
     from analysis.figures import plot_training
     from analysis.plots import plot_all
 
@@ -82,20 +74,15 @@ def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
     context["episodes"] = episode_tables(episodes)
     plots = [*plot_all(read, scores, out), *plot_training(read, runs, last, out)]
     context["headings"] = [
-        (heading, [_picture(plot) for plot in group])
+        (heading, [embed(plot) for plot in group])
         for heading, group in itertools.groupby(plots, key=lambda plot: plot.heading)
     ]
-    loader = jinja2.FileSystemLoader(_TEMPLATES)
-    html = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    text = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    text.filters["cell"] = _markdown_cell
-    _publish(out / "report.html", html.get_template("report.html.j2").render(context))
-    _publish(out / "report.md", text.get_template("report.md.j2").render(context))
-    _publish(out / "scores.csv", scores_csv(scores))
-    _publish(out / "trials.csv", trials_csv(read))
-    _publish(out / "ends.csv", _csv(ENDS_HEADER, end_rows(ends)))
+    write_pages("report", context, out)
+    publish(out / "scores.csv", scores_csv(scores))
+    publish(out / "trials.csv", trials_csv(read))
+    publish(out / "ends.csv", csv_text(ENDS_HEADER, end_rows(ends)))
     if episodes:
-        _publish(out / "episodes.csv", _csv(EPISODES_HEADER, episode_rows(episodes)))
+        publish(out / "episodes.csv", csv_text(EPISODES_HEADER, episode_rows(episodes)))
     return out / "report.html"
 
 
@@ -121,7 +108,7 @@ def scores_csv(scores: Scores) -> str:
         "contender", "workload", f"given_tuned_{unit}", f"including_tuning_{unit}", "reached",
         "studies", "score_given", "score_including",
     )  # fmt: skip
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def trials_csv(logs: Logs) -> str:
@@ -155,20 +142,7 @@ def trials_csv(logs: Logs) -> str:
                 record.error.strip().split("\n")[-1] if record.error else None,
             )
         )
-    return _csv(header, rows)
-
-
-def _publish(path: Path, text: str) -> None:
-    write_text(path, text)
-    path.chmod(0o644)  # records are the owner's; a report is to be shown
-
-
-def _picture(plot: "Plot") -> dict[str, Any]:
-    data = base64.b64encode(plot.path.read_bytes()).decode("ascii")
-    return {
-        "name": plot.path.name, "text": plot.text, "caption": plot.caption, "wide": plot.wide,
-        "data": data,
-    }  # fmt: skip
+    return csv_text(header, rows)
 
 
 def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
@@ -202,23 +176,3 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "devices": environment.rows[0][1],
         "commits": ", ".join(sorted({row[3] for row in environment.rows})),
     }
-
-
-def _csv(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return buffer.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
-
-
-def _markdown_cell(text: str) -> str:
-    for character in "\\|<>*_`[]":
-        text = text.replace(character, "\\" + character)
-    return text

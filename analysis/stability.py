@@ -1,4 +1,4 @@
-"""The decay of products of transitions, Figure 3 of the paper: its record, table and plot.
+"""The decay of products of transitions, Figure 3 of the paper: its record and table.
 
 Letters as in ``metaopt.theory.dynamics``: A_t the transitions of the dynamical system that a
 network's training is, eta learning rate, delta weight decay, beta weight of the regulariser.
@@ -9,14 +9,9 @@ kappa^2 (1 - gamma)^n. The *gap* of a product of n is n - 1, the paper's |r - s|
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import pydantic
-import seaborn as sns
-from matplotlib.lines import Line2D
 
-from analysis.plots import _DASHES, _columns, _figure, _legend, _lines
 from analysis.tables import Table, plain
-from metaopt.theory.dynamics import fit_stability  # needs no JAX
 
 STABILITY_FILE = "stability.json"
 
@@ -50,6 +45,7 @@ class StabilityResult(_Model):
     norms: tuple[tuple[float, ...] | None, ...]
     kappa: float | None = None  # of all trials together; None: unfinished, or one diverged
     gamma: float | None = None
+    mean_kappa: float | None = None  # of the mean over trials: what a figure that averages shows
 
     @pydantic.model_validator(mode="after")
     def _check_lengths(self) -> "StabilityResult":
@@ -143,51 +139,8 @@ def _row(result: StabilityResult, shown: list[int], trials: int) -> tuple[str, .
         *(f"{number:g}" for number in (setting.eta, setting.delta, setting.beta)),
         str(setting.gradient_age),
         "-" if result.kappa is None else f"{result.kappa:.2f}",
-        "-" if result.kappa is None else f"{_mean_kappa(result):.2f}",
+        "-" if result.mean_kappa is None else f"{result.mean_kappa:.2f}",
         "-" if result.gamma is None else f"{result.gamma:.3f}",
         *(f"{max(row[gap] for row in rows):.3f}" if rows else "-" for gap in shown),
         verdict,
     )
-
-
-def _mean_kappa(result: StabilityResult) -> float:
-    """Return the kappa of the mean over trials: what a figure that averages shows."""
-    return fit_stability(np.mean(result.measured, axis=0)[None]).kappa
-
-
-def plot_stability(record: StabilityRecord, path: Path) -> None:
-    """Draw the norms against the gap, as PNG.
-
-    Lines are means over the trials of the largest norm at each gap, bands go from the lowest trial
-    to the highest, dashes are the fitted kappa^2 (1 - gamma)^(gap + 1). The axis is logarithmic.
-
-    Raises:
-        ValueError: No setting has a finished trial.
-    """
-    results = [result for result in record.settings if result.measured]
-    if not results:
-        raise ValueError(f"{record.name!r} has no finished trial to draw.")
-    labels = [*(result.setting.label for result in results), "bound of Definition 3"]
-    colours = sns.color_palette("colorblind", 8)
-    with _figure(path, _lines(labels)) as (figure, axis):
-        handles: list[Any] = []
-        for index, result in enumerate(results):
-            colour = colours[index % len(colours)]
-            columns = list(zip(*result.measured, strict=True))
-            mean = [sum(column) / len(column) for column in columns]
-            handles += axis.plot(
-                result.gaps, mean, color=colour, linewidth=2, marker="oDs^vP*X"[index % 8],
-                markersize=4, markevery=(index % 3, 3),
-            )  # fmt: skip
-            axis.fill_between(
-                result.gaps, list(map(min, columns)), list(map(max, columns)), color=colour,
-                alpha=0.15, lw=0,
-            )  # fmt: skip
-            if result.kappa is not None and result.gamma is not None:
-                bound = [result.kappa**2 * (1 - result.gamma) ** (gap + 1) for gap in result.gaps]
-                axis.plot(result.gaps, bound, color=colour, linewidth=1, linestyle=_DASHES[1])
-        handles.append(Line2D([], [], color="0.3", linewidth=1, linestyle=_DASHES[1]))
-        axis.set_title(plain(record.name), parse_math=False)
-        axis.set(yscale="log", xlabel="|r - s|", ylabel="norm of the product")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        _legend(figure, labels, handles, _columns(labels))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -190,18 +191,27 @@ def read_campaign(path: Path, **changes: Any) -> Campaign:
     Raises:
         ValueError: The file is not there, not TOML, or breaks a rule; names key, rule and value.
     """
+    document = read_document(path)
+    document |= {key: value for key, value in changes.items() if value is not None}
+    return make_campaign(document, str(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what a campaign file says, unchecked; ``path`` as in :func:`read_campaign`.
+
+    Raises:
+        ValueError: The file is not there or not TOML.
+    """
     shipped = Path(__file__).parent / "campaigns"
     if not path.is_file() and (shipped / f"{path}.toml").is_file():
         path = shipped / f"{path}.toml"
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         names = sorted(file.stem for file in shipped.glob("*.toml"))
         raise ValueError(f"No campaign file {str(path)!r}; there are {names}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
-    document |= {key: value for key, value in changes.items() if value is not None}
-    return make_campaign(document, str(path))
 
 
 def make_campaign(document: dict[str, Any], source: str) -> Campaign:
@@ -209,15 +219,30 @@ def make_campaign(document: dict[str, Any], source: str) -> Campaign:
     try:
         return Campaign(**document)
     except pydantic.ValidationError as error:
-        problems = []
-        for detail in error.errors(include_url=False):
-            key = ".".join(str(part) for part in detail["loc"])
-            message = detail["msg"].removeprefix("Value error, ")
-            plain = detail["type"] not in ("value_error", "missing", "extra_forbidden")
-            given = f", got {detail['input']!r}" if plain else ""
-            known = f"; known are {list(Campaign.model_fields)}"
-            problems.append(
-                f"{key + ': ' if key else ''}{message}{given}"
-                f"{known if detail['type'] == 'extra_forbidden' else ''}"
-            )
-        raise ValueError(f"{source}: " + "; ".join(problems)) from None
+        models = {"variants": Variant, "targets": OwnTarget}
+        raise ValueError(f"{source}: {describe_problems(error, Campaign, models)}") from None
+
+
+def describe_problems(
+    error: pydantic.ValidationError,
+    model: type[pydantic.BaseModel],
+    inner: Mapping[str, type[pydantic.BaseModel]],
+) -> str:
+    """Return one line with key, rule and value of everything that is wrong in a campaign file.
+
+    Args:
+        error: What pydantic found.
+        model: Of the file: its keys are listed where there is another.
+        inner: By key, the model of what stands under it, for the same purpose.
+    """
+    problems = []
+    for detail in error.errors(include_url=False):
+        key = ".".join(str(part) for part in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
+        plain = detail["type"] not in ("value_error", "missing", "extra_forbidden")
+        given = f", got {detail['input']!r}" if plain else ""
+        if detail["type"] == "extra_forbidden":
+            where = model if len(detail["loc"]) == 1 else inner[str(detail["loc"][0])]
+            given = f"; known are {list(where.model_fields)}"
+        problems.append(f"{key + ': ' if key else ''}{message}{given}")
+    return "; ".join(problems)

@@ -1,10 +1,11 @@
 """The commands of ``python -m tuning``: parse, call one function, print one result."""
 
 import json
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -112,26 +113,55 @@ def compare(
     """Run a campaign, or go on with it, and write its report."""
     from analysis.report import write_report
     from analysis.terminal import print_scores
-    from tuning.campaign import read_campaign
+    from tuning.campaign import read_campaign, read_document
     from tuning.executor import check_budgets, run_campaign
 
+    changes = {
+        "workloads": _split(workloads),
+        "contenders": _split(contenders),
+        "budget": budget,
+        "eval_period": eval_period,
+        "studies": studies,
+        "seed": seed,
+    }
     with one_line_errors("tuning"):
-        plan = read_campaign(
-            Path(campaign),
-            workloads=_split(workloads),
-            contenders=_split(contenders),
-            budget=budget,
-            eval_period=eval_period,
-            studies=studies,
-            seed=seed,
-        )
+        if read_document(Path(campaign)).get("kind") == "stability":
+            _measure_stability(Path(campaign), {**changes, "workers": workers}, out)
+            return
+        plan = read_campaign(Path(campaign), **changes)
         folder = out or Path("runs") / plan.name
         finished = run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
-        command = "python -m tuning " + " ".join(sys.argv[1:])
-        report = write_report(folder, folder / "report", command=command)
+        report = write_report(folder, folder / "report", command=_command())
         print_scores(folder)
         typer.echo(f"report: {report}")
         check_budgets(finished)
+
+
+def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) -> None:
+    """Run a campaign on sequential stability, or go on with it, and write its report."""
+    from rich.progress import Progress
+
+    from analysis.stability import stability_table
+    from analysis.stability_report import write_stability_report
+    from analysis.terminal import print_table
+    from tuning.campaign import read_document
+    from tuning.stability import make_stability_campaign, run_stability
+
+    given = {key: value for key, value in changes.items() if value is not None}
+    if others := sorted(given.keys() - {"seed"}):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise ValueError(f"A campaign on stability takes --seed and --out only, got {names}.")
+    plan = make_stability_campaign(read_document(path) | given, str(path))
+    folder = out or Path("runs") / plan.name
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task(plan.name, total=None)
+        record = run_stability(
+            plan, folder, lambda done, total: progress.update(bar, completed=done, total=total)
+        )
+    report = write_stability_report(folder, folder / "report", command=_command())
+    print_table(stability_table(record), Console())
+    typer.echo(f"report: {report}")
 
 
 @app.command()
@@ -177,6 +207,10 @@ def download(
             raise ValueError(f"No data set {folder!r}, only ['mnist'].")
         for file in files:
             typer.echo(file.download(root))
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "tuning", *sys.argv[1:]])
 
 
 def _split(names: str | None) -> list[str] | None:

@@ -28,6 +28,7 @@ from metaopt.theory.dynamics import fit_stability
 from metaopt.theory.experiments import stability_norms
 from metaopt.workloads.embedded import load_digits
 from metaopt.workloads.mnist import load_mnist
+from tuning.campaign import describe_problems
 from tuning.locks import hold
 
 _LOADERS = {"mnist": load_mnist, "digits": load_digits}
@@ -79,18 +80,9 @@ def make_stability_campaign(document: dict[str, Any], source: str) -> StabilityC
     try:
         return StabilityCampaign(**document)
     except pydantic.ValidationError as error:
-        problems = []
-        for detail in error.errors(include_url=False):
-            key = ".".join(str(part) for part in detail["loc"])
-            message = detail["msg"].removeprefix("Value error, ")
-            plain = detail["type"] not in ("value_error", "missing", "extra_forbidden")
-            given = f", got {detail['input']!r}" if plain else ""
-            known = ""
-            if detail["type"] == "extra_forbidden":
-                model = StabilitySetting if len(detail["loc"]) > 1 else StabilityCampaign
-                known = f"; known are {list(model.model_fields)}"
-            problems.append(f"{key + ': ' if key else ''}{message}{given}{known}")
-        raise ValueError(f"{source}: " + "; ".join(problems)) from None
+        models = {"settings": StabilitySetting}
+        problems = describe_problems(error, StabilityCampaign, models)
+        raise ValueError(f"{source}: {problems}") from None
 
 
 def run_stability(
@@ -182,8 +174,8 @@ def _with_trial(
     changes: dict[str, Any] = {"norms": norms}
     rows = [row for row in norms if row is not None]
     if len(rows) == record.trials:  # constants of a setting that diverges would mean nothing
-        fit = fit_stability(np.array(rows))
-        changes |= {"kappa": fit.kappa, "gamma": fit.gamma}
+        fit, mean = fit_stability(np.array(rows)), fit_stability(np.mean(rows, axis=0)[None])
+        changes |= {"kappa": fit.kappa, "gamma": fit.gamma, "mean_kappa": mean.kappa}
     settings = list(record.settings)
     settings[index] = before.model_copy(update=changes)
     return record.model_copy(update={"settings": tuple(settings)})

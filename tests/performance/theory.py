@@ -18,7 +18,8 @@ from rich.console import Console
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))  # tuning and analysis are not installed
 
-from analysis.stability import plot_stability, stability_table  # noqa: E402
+from analysis.stability import stability_table  # noqa: E402
+from analysis.stability_report import plot_stability  # noqa: E402
 from analysis.terminal import print_table  # noqa: E402
 from metaopt.theory import experiments as ex  # noqa: E402
 from metaopt.theory.reduction import gradient_descent  # noqa: E402

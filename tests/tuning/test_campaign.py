@@ -4,8 +4,9 @@ import pytest
 
 from metaopt.bench.targets import Target
 from metaopt.workloads.registry import get_workload
-from tuning.campaign import Campaign, Limits, make_campaign, read_campaign
+from tuning.campaign import Campaign, Limits, make_campaign, read_campaign, read_document
 from tuning.executor import claim_folder
+from tuning.stability import make_stability_campaign
 
 GOOD = {
     "name": "test",
@@ -52,6 +53,10 @@ def test_budgets_relative_to_the_step_hint(changes, limits):
         ({"eval_period": "5s"}, r"eval_period = '5s' must be in the currency of budget"),
         ({"name": "../up"}, r"name: .*pattern"),
         (
+            {"variants": {"v": {"from": "dog", "of": "dog", "hyperparameters": {}}}},
+            r"variants.v.from: Extra inputs.*known are \['of', 'hyperparameters'\]",
+        ),
+        (
             {"targets": {"digits": {"metric": "validation/loss", "value": 1, "better": "lower"}}},
             r"targets: \['digits'\] are no workloads",
         ),
@@ -82,7 +87,7 @@ def test_a_missing_key_is_named():
 
 
 def test_a_file_that_is_not_there_lists_those_that_are(tmp_path):
-    with pytest.raises(ValueError, match=r"there are \['demo'"):
+    with pytest.raises(ValueError, match=r"there are \['ablation_digits'.*'demo'"):
         read_campaign(tmp_path / "nothing.toml")
 
 
@@ -95,7 +100,11 @@ def test_a_file_that_is_not_toml_says_where(tmp_path):
 
 def test_every_shipped_campaign_is_valid_and_named_after_its_file(root):
     for path in (root / "tuning" / "campaigns").glob("*.toml"):
-        assert read_campaign(path).name == path.stem
+        document = read_document(path)
+        if document.get("kind") == "stability":
+            assert make_stability_campaign(document, str(path)).name == path.stem
+        else:
+            assert read_campaign(path).name == path.stem
 
 
 def test_a_folder_belongs_to_one_campaign(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.stability import STABILITY_FILE, read_stability
-from metaopt.theory.dynamics import product_norms, transition
+from metaopt.theory.dynamics import fit_stability, product_norms, transition
 from metaopt.workloads.embedded import load_digits
 from tuning.stability import (
     count_parameters,
@@ -93,6 +93,8 @@ def test_the_norms_of_softmax_regression_are_those_of_its_known_transitions(
 def test_the_fit_bounds_every_trial_and_touches_one(folder):
     for result in read_stability(folder).settings:
         bound = result.kappa**2 * (1 - result.gamma) ** np.arange(1, 5)
+        mean = fit_stability(np.mean(result.norms, axis=0)[None])
+        assert result.mean_kappa == pytest.approx(mean.kappa)
         ratios = np.array(result.norms) / bound
         assert ratios.max() == pytest.approx(1)
 

@@ -1,0 +1,70 @@
+"""Pages from templates: HTML and Markdown of the same content, CSV files, pictures inside."""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.tables import spreadsheet_cell
+from metaopt.bench.records import write_text
+
+if TYPE_CHECKING:
+    from analysis.canvas import Plot
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
+    """Write ``report.html`` and ``report.md`` into ``out``.
+
+    Args:
+        template: Name of the templates, without ``.html.j2`` and ``.md.j2``.
+        context: What they show; strings are escaped for either.
+        out: An existing folder.
+    """
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(_TEMPLATES)
+    html = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    text = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    text.filters["cell"] = _markdown_cell
+    publish(out / "report.html", html.get_template(f"{template}.html.j2").render(context))
+    publish(out / "report.md", text.get_template(f"{template}.md.j2").render(context))
+
+
+def publish(path: Path, text: str) -> None:
+    """Write a file that everybody may read: records are the owner's, a report is to be shown."""
+    write_text(path, text)
+    path.chmod(0o644)
+
+
+def embed(plot: "Plot") -> dict[str, Any]:
+    """Return a picture as a template shows it."""
+    data = base64.b64encode(plot.path.read_bytes()).decode("ascii")
+    return {
+        "name": plot.path.name, "text": plot.text, "caption": plot.caption, "wide": plot.wide,
+        "data": data,
+    }  # fmt: skip
+
+
+def csv_text(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
+    """Return a CSV file: numbers to the last digit, no text that a spreadsheet would compute."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
+
+
+def _markdown_cell(text: str) -> str:
+    for character in "\\|<>*_`[]":
+        text = text.replace(character, "\\" + character)
+    return text
