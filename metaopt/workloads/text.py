@@ -91,5 +91,6 @@ def _files(folder: Path, stem: str, language: str) -> list[tuple[str, Path]]:
     by_stem: dict[str, Path] = {}
     for ending in (f".{language}", f".{language}.gz"):
         for path in sorted(folder.glob(f"{stem}{ending}")):
-            by_stem.setdefault(path.name.removesuffix(ending), path)
+            if path.is_file():
+                by_stem.setdefault(path.name.removesuffix(ending), path)
     return sorted(by_stem.items())

@@ -58,6 +58,10 @@ def test_unequal_numbers_of_lines_are_refused(folder):
     "name, content, message",
     [
         ("small.de", "läuft".encode("latin1"), "the text must be UTF-8"),
+        ("small.de", "läuft".encode("utf-16"), "the text must be UTF-8"),
+        ("small.de", "läuft".encode()[:2], "the text must be UTF-8"),
+        ("small.de", b"\xed\xa0\x80", "the text must be UTF-8"),  # half of a surrogate pair
+        ("small.de.gz", gzip.compress("läuft".encode("latin1")), "the text must be UTF-8"),
         ("small.de.gz", gzip.compress(b"a line\n" * 99)[:-9], "not a whole gzip file"),
         ("small.de.gz", b"plain", "not a whole gzip file"),
     ],
@@ -67,6 +71,14 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(folder, name, content, 
     (folder / name).write_bytes(content)
 
     with pytest.raises(ValueError, match=f"{name}: {message}"):
+        text().read()
+
+
+def test_a_folder_is_no_text(folder):
+    write(folder / "small.en", ["A dog runs."])
+    (folder / "small.de").mkdir()
+
+    with pytest.raises(FileNotFoundError, match=r"small.de or small.de.gz"):
         text().read()
 
 
