@@ -10,9 +10,10 @@ import sacrebleu
 
 from metaopt.bench.spec import ForwardPassMode
 from metaopt.bench.submission_kit import training_loss
+from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.subwords import END, PAD
-from metaopt.workloads.supervised import SupervisedWorkload, fix_batch
+from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.text import AlignedText
 from metaopt.workloads.transformer import Transformer, dropout, greedy, positions
 from metaopt.workloads.translation import (
