@@ -50,6 +50,14 @@ class CifarFiles:
             " there",
         )
 
+    def paths(self) -> list[Path]:
+        """Return the NPZ file or the batches; raises ``FileNotFoundError`` if one is missing."""
+        path = self.locate()
+        if path.suffix == ".npz":
+            return [path]
+        suffix = "" if path.name.endswith("-py") else ".bin"
+        return [_batch_path(path, f"{name}{suffix}") for name in (*_TRAIN, *_TEST)]
+
     def read(self) -> tuple[Examples, Examples]:
         """Return training and test examples, in the order of the files.
 
@@ -71,16 +79,19 @@ def _read_batches(
     def read(names: tuple[str, ...]) -> Examples:
         batches = []
         for name in names:
-            path = folder / f"{name}{suffix}"
-            if not path.is_file():
-                raise missing(
-                    f"file {path.name}", f"{FOLDER}/{folder.name}", "unpack the whole archive"
-                )
+            path = _batch_path(folder, f"{name}{suffix}")
             batches.append(parse(path.read_bytes(), path))
         images, labels = zip(*batches, strict=True)
         return np.concatenate(images), np.concatenate(labels)
 
     return read(_TRAIN), read(_TEST)
+
+
+def _batch_path(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise missing(f"file {name}", f"{FOLDER}/{folder.name}", "unpack the whole archive")
+    return path
 
 
 def parse_binary_batch(content: bytes, path: Path | str) -> Examples:

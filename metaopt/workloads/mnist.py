@@ -100,6 +100,7 @@ MNIST_MLP = SupervisedWorkload(
     name="mnist_mlp",
     summary="MNIST, MLP 784-100-100-10 (89,610 parameters), the paper's",
     load=load_mnist,
+    whole={"train": 50_000, "validation": 10_000, "test": 10_000},
     files=tuple(MNIST_FILES.values()),
     model=MLP(widths=(100, 100), outputs=10),
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,

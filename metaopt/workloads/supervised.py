@@ -7,7 +7,7 @@ loss.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +18,7 @@ import numpy as np
 from metaopt.bench.spec import ForwardPassMode, LossType
 from metaopt.bench.targets import Target, WorkloadTargets, targets_of
 from metaopt.workloads import evaluation, losses
-from metaopt.workloads.data import Source
+from metaopt.workloads.data import Source, digests
 from metaopt.workloads.network import Network, check_structure, parameter_type
 from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, in_order
 
@@ -65,6 +65,7 @@ class SupervisedWorkload:
         target_metric: The metric of the targets, without its split.
         eval_train_size: How many training examples ``train/`` metrics are computed on.
         files: What ``load`` reads; empty where the data comes with a dependency.
+        whole: Examples of each split in the whole data set, where that is known.
         model_inputs: The keys of a batch that ``model`` is called with, in its order.
         has_modes: Whether ``model`` takes the keywords ``train`` and ``dropout_rate``.
         dropout_rate: In training, where the submission does not say.
@@ -87,6 +88,7 @@ class SupervisedWorkload:
     eval_period_time_sec: float = 1.0
     eval_train_size: int = 10_000
     files: tuple[Source, ...] = ()
+    whole: Mapping[str, int] = dataclasses.field(default_factory=dict)
     model_inputs: tuple[str, ...] = ("inputs",)
     has_modes: bool = False
     dropout_rate: float = 0.0
@@ -107,6 +109,26 @@ class SupervisedWorkload:
         """Raise ``FileNotFoundError``, which says what to do, if a file of the data is missing."""
         for file in self.files:
             file.locate()
+
+    def describe_data(self) -> dict[str, Any]:
+        """Return what a result on this data must say of it, as JSON.
+
+        * ``files``: SHA-256 of every file that was read, by path under ``METAOPT_DATA_DIR``; empty
+          where the data comes with a dependency;
+        * ``examples``: how many there are in each split;
+        * ``whole``: whether that is the whole data set: false for a subset or for other data, null
+          where the size of some split is not known.
+
+        Loads the data. Files are read once more for their digests, once per process.
+
+        Raises:
+            FileNotFoundError: A file of the data is missing.
+        """
+        examples = {split: len(arrays["targets"]) for split, arrays in self.arrays.items()}
+        differs = any(examples[split] != count for split, count in self.whole.items())
+        known = set(self.whole) == set(examples)
+        whole = False if differs else True if known else None
+        return {"files": digests(self.files), "examples": examples, "whole": whole}
 
     @functools.cached_property
     def arrays(self) -> dict[str, Batch]:

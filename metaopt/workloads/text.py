@@ -34,6 +34,10 @@ class AlignedText:
         """Return the first file; raises ``FileNotFoundError`` if a file is not there."""
         return self._pairs()[0][0]
 
+    def paths(self) -> list[Path]:
+        """Return the files of both languages; raises ``FileNotFoundError`` if one is not there."""
+        return [path for pair in self._pairs() for path in pair]
+
     def read(self) -> tuple[list[str], list[str]]:
         """Return the lines of both languages.
 

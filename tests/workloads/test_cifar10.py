@@ -1,6 +1,8 @@
 """CIFAR-10: what its three formats read and refuse, and VGG-16 with its running averages."""
 
+import dataclasses
 import functools
+import hashlib
 import itertools
 import os
 import pickle
@@ -13,8 +15,16 @@ import pytest
 
 from metaopt.bench.spec import ForwardPassMode, ParameterType
 from metaopt.bench.submission_kit import training_loss
-from metaopt.workloads.cifar10 import CIFAR10_VGG16, load_cifar10, load_cifar10_small, standardise
+from metaopt.workloads.cifar10 import (
+    CIFAR10_VGG16,
+    FILES,
+    load_cifar10,
+    load_cifar10_small,
+    standardise,
+)
 from metaopt.workloads.cifar_files import read_npz
+from metaopt.workloads.data import digests
+from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload
 
 KEY = jax.random.PRNGKey(0)
@@ -221,6 +231,34 @@ def test_an_encrypted_npz_file_is_refused(write):
         read_npz(path)
 
 
+@pytest.mark.parametrize("form", ["py", "bin", "npz"])
+def test_a_result_on_a_subset_says_so(write, form):
+    path = write(form)
+    workload = dataclasses.replace(CIFAR10_VGG16)  # whose data is not loaded yet
+
+    described = workload.describe_data()
+
+    assert described["examples"] == {"train": 36, "validation": 4, "test": 8}
+    assert described["whole"] is False
+    files = [path] if form == "npz" else sorted(path.iterdir())
+    assert described["files"] == {
+        f"cifar10/{file.relative_to(path.parent)}": hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
+    assert fix_batch(workload).describe_data() == described
+
+
+def test_a_digest_is_of_the_file_that_is_there_now(write):
+    path = write("npz")
+    first = digests([FILES])
+    status = path.stat()
+    write("npz", x_test=IMAGES[4])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # at any clock's resolution
+
+    assert digests([FILES]) != first
+    assert digests([FILES]).keys() == first.keys() == {"cifar10/small.npz"}
+
+
 def test_missing_data_says_what_is_looked_for_and_how_to_get_it(tmp_path, monkeypatch, write):
     monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"batches-py/.*{tmp_path}/cifar10/.*to get it"):
@@ -260,7 +298,7 @@ def start(small):
     """Parameters, model state with averages off their start, and 16 images."""
     params, state = small.init_model_fn(KEY)
     state = jax.tree.map(lambda average: average + 0.1, state)
-    return params, state, next(small._build_input_queue(KEY, "train", global_batch_size=16))
+    return params, state, standardise({key: a[:16] for key, a in small.arrays["train"].items()})
 
 
 def test_running_averages_move_in_training_if_told_to_and_never_in_evaluation(small, start):

@@ -1,7 +1,9 @@
 """What every workload must do, and what each one is."""
 
 import dataclasses
+import hashlib
 import inspect
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from sklearn.metrics import log_loss
 
 from metaopt.bench.spec import ForwardPassMode
 from metaopt.bench.targets import load_targets
+from metaopt.workloads.data import data_root
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload, list_workloads
 
@@ -75,6 +78,22 @@ def test_size_is_what_the_summary_says(workload, params):
     assert (*counts, workload.num_test_examples) == EXAMPLES[base]
 
 
+def test_a_result_says_which_data_it_is_on(workload):
+    described = workload.describe_data()
+
+    assert described["examples"] == dict(
+        zip(("train", "validation", "test"), EXAMPLES[workload.name.removesuffix("_fixed")],
+            strict=True)
+    )  # fmt: skip
+    assert described["whole"] is True
+    assert json.loads(json.dumps(described)) == described
+    paths = {path for source in workload.files for path in source.paths()}
+    assert described["files"] == {
+        str(path.relative_to(data_root())): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
 def test_the_types_have_the_structure_of_the_parameters(workload, params):
     types = workload.model_params_types
 
@@ -121,7 +140,8 @@ def test_a_mask_leaves_examples_out(workload, some_logits):
     assert masked["n_valid_examples"] == fewer["n_valid_examples"] == batch["targets"][:5].size
 
 
-def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees):
+def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees, monkeypatch):
+    monkeypatch.setitem(vars(workload), "more_metrics", None)  # BLEU has its own tests
     params, model_state = jax.tree.map(lambda p: p + 0.01, trees[0]), trees[1]
     metrics = workload.eval_model(
         workload.eval_batch_size, params, model_state, jax.random.PRNGKey(0), "", "", 0
