@@ -102,10 +102,11 @@ def check_structure(name: str, tree: Any, expected: Any) -> None:
     found, right = _names(tree), _names(expected)
     if found == right:  # other mappings with the same entries
         return
-    got = sorted(found - right) or f"no {sorted(right - found)[0]}"
+    extra = ", ".join(sorted(found - right)[:3])
+    got = extra or f"no {min(right - found)}"
     raise ValueError(
         f"`{name}` must have the structure that init_model_fn returns, with {len(right)} arrays, "
-        f"got {len(found)} arrays: {str(got)[:100]}."
+        f"got {len(found)} arrays: {got}."
     )
 
 
