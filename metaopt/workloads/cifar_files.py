@@ -2,23 +2,20 @@
 
 Images are (n, 32, 32, 3) of uint8, labels (n,) of int32 from 0 to 9.
 
-Python batches are pickles, and a pickle may call anything. Here it may not: the few names that a
-pickled array refers to are replaced by recorders of plain data, and every other name is refused.
+Python batches are pickles; :mod:`metaopt.workloads.plain_pickle` reads them without unpickling.
 """
 
 import dataclasses
-import io
 import math
-import pickle
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from metaopt.workloads.data import data_root, missing
+from metaopt.workloads.plain_pickle import plain_pickle
 
 FOLDER = "cifar10"
 CLASSES = 10
@@ -53,6 +50,14 @@ class CifarFiles:
             " there",
         )
 
+    def paths(self) -> list[Path]:
+        """Return the NPZ file or the batches; raises ``FileNotFoundError`` if one is missing."""
+        path = self.locate()
+        if path.suffix == ".npz":
+            return [path]
+        suffix = "" if path.name.endswith("-py") else ".bin"
+        return [_batch_path(path, f"{name}{suffix}") for name in (*_TRAIN, *_TEST)]
+
     def read(self) -> tuple[Examples, Examples]:
         """Return training and test examples, in the order of the files.
 
@@ -74,16 +79,19 @@ def _read_batches(
     def read(names: tuple[str, ...]) -> Examples:
         batches = []
         for name in names:
-            path = folder / f"{name}{suffix}"
-            if not path.is_file():
-                raise missing(
-                    f"file {path.name}", f"{FOLDER}/{folder.name}", "unpack the whole archive"
-                )
+            path = _batch_path(folder, f"{name}{suffix}")
             batches.append(parse(path.read_bytes(), path))
         images, labels = zip(*batches, strict=True)
         return np.concatenate(images), np.concatenate(labels)
 
     return read(_TRAIN), read(_TEST)
+
+
+def _batch_path(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise missing(f"file {name}", f"{FOLDER}/{folder.name}", "unpack the whole archive")
+    return path
 
 
 def parse_binary_batch(content: bytes, path: Path | str) -> Examples:
@@ -105,17 +113,21 @@ def parse_python_batch(content: bytes, path: Path | str) -> Examples:
     batch = {key.decode("latin1") if isinstance(key, bytes) else key: v for key, v in batch.items()}
     for key in ("data", "labels"):
         if key not in batch:
-            raise ValueError(f"{path}: the batch must have {key!r}, got {sorted(map(str, batch))}.")
+            raise ValueError(
+                f"{path}: the batch must have {key!r}, got {sorted(map(str, batch))[:9]}."
+            )
     data, labels = batch["data"], batch["labels"]
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != _PIXELS:
         got = data.shape if isinstance(data, np.ndarray) else type(data).__name__
         raise ValueError(f"{path}: `data` must be an array (n, {_PIXELS}), got {got}.")
-    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{path}: `labels` must be a list of int, got {str(labels)[:60]}.")
+    kinds = {type(label) for label in labels} if isinstance(labels, list) else {type(labels)}
+    if not isinstance(labels, list) or kinds - {int}:
+        got = sorted(kind.__name__ for kind in kinds - {int})
+        raise ValueError(f"{path}: `labels` must be a list of int, got {', '.join(got)}.")
     try:
         return checked(_from_planes(data), np.array(labels, np.int64), path)
     except OverflowError:
-        raise ValueError(f"{path}: labels must be 0 to 9, got {max(labels, key=abs)}.") from None
+        raise ValueError(f"{path}: labels must be 0 to 9, got one above 2 ** 63.") from None
 
 
 def read_npz(path: Path) -> tuple[Examples, Examples]:
@@ -127,12 +139,29 @@ def read_npz(path: Path) -> tuple[Examples, Examples]:
             lacking = [name for name in names if name not in file.files]
             if lacking:
                 raise ValueError(f"{path}: the file must have {lacking}, got {file.files}.")
+            for name in names:
+                _check_claim(file.zip, f"{name}.npy")
             arrays = [file[name] for name in names]
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        # A RuntimeError is an encrypted file's, or that of a compression which is not there.
         raise ValueError(f"{path}: not a whole NPZ file: {error}") from None
     except ValueError as error:  # numpy's own do not name the file
         raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
     return checked(arrays[0], arrays[1], path), checked(arrays[2], arrays[3], path)
+
+
+def _check_claim(archive: zipfile.ZipFile, name: str) -> None:
+    """Raise ``ValueError`` if an array says to be larger than its file; numpy would allocate it."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+        held = archive.getinfo(name).file_size - file.tell()
+        needed = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and held != needed:  # objects are refused by numpy
+            raise ValueError(f"{name} holds {held} bytes, but its shape {shape} needs {needed}.")
 
 
 def checked(images: np.ndarray, labels: np.ndarray, path: Path | str) -> Examples:
@@ -160,94 +189,3 @@ def checked(images: np.ndarray, labels: np.ndarray, path: Path | str) -> Example
 def _from_planes(rows: np.ndarray) -> np.ndarray:
     """Turn rows of a red, a green and a blue plane into images (n, 32, 32, 3)."""
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-
-
-# A pickle of plain data.
-
-
-def plain_pickle(content: bytes, path: Path | str) -> Any:
-    """Unpickle dictionaries, lists, numbers, strings, bytes and arrays of bytes, nothing else.
-
-    Raises:
-        ValueError: The pickle is cut short, or refers to anything else, which is not called.
-    """
-    try:
-        return _plain(_PlainUnpickler(io.BytesIO(content), encoding="bytes").load())
-    except _RefusedError as error:
-        raise ValueError(f"{path}: refused: {error}.") from None
-    except Exception as error:  # a broken pickle raises nearly anything
-        raise ValueError(f"{path}: not a whole pickle of plain data: {error!r}.") from None
-
-
-class _RefusedError(Exception):
-    """What the pickle asks for is not plain data."""
-
-
-class _RecordedDtype:
-    """Stands in for ``numpy.dtype``: only the one of bytes."""
-
-    def __init__(self, name: Any = None, *_: Any) -> None:
-        if name not in ("u1", b"u1", "uint8", b"uint8"):
-            raise _RefusedError(f"arrays must be of u1, got {name!r}")
-
-    def __setstate__(self, state: Any) -> None:
-        """Byte order and alignment: bytes have none."""
-
-
-class _RecordedArray:
-    """Stands in for ``numpy.ndarray``."""
-
-    array: np.ndarray | None = None
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran_order, content = state
-        whole = isinstance(content, bytes) and all(type(size) is int for size in shape)
-        if not (isinstance(dtype, _RecordedDtype) and whole and not fortran_order):
-            raise _RefusedError("an array must be bytes in C order")
-        if min(shape, default=0) < 0 or math.prod(shape) != len(content):
-            raise _RefusedError(f"an array of shape {shape} cannot have {len(content)} bytes")
-        self.array = np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", b"latin1"):
-        raise _RefusedError(f"text must be encoded as latin1, got {encoding!r}")
-    return text.encode("latin1")
-
-
-_STAND_INS: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RecordedArray,
-    ("numpy._core.multiarray", "_reconstruct"): _RecordedArray,
-    ("numpy", "ndarray"): _RecordedArray,
-    ("numpy", "dtype"): _RecordedDtype,
-    ("_codecs", "encode"): _encode,  # how Python 3 writes bytes in the protocol of Python 2
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """Return a stand-in; raises for every name that is not known."""
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise _RefusedError(f"the pickle wants {module}.{name}, only arrays may be") from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse: there is nothing outside the file."""
-        raise _RefusedError(f"the pickle wants the outside object {pid!r}")
-
-
-def _plain(value: Any) -> Any:
-    """Return ``value`` with arrays for their stand-ins; raises for what is not plain data."""
-    if isinstance(value, _RecordedArray) and value.array is not None:
-        return value.array
-    if type(value) is dict:
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if value is None or type(value) in (bytes, str, int, float, bool):
-        return value
-    raise _RefusedError(f"{type(value).__name__} is not plain data")

@@ -5,10 +5,12 @@ canonical name is checked against its SHA-256 each time it is read.
 """
 
 import dataclasses
+import functools
 import gzip
 import hashlib
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +22,10 @@ class Source(Protocol):
 
     def locate(self) -> Path:
         """Return where it lies; raises ``FileNotFoundError``, which says what to do."""
+        ...
+
+    def paths(self) -> list[Path]:
+        """Return every file that is read; raises ``FileNotFoundError`` like ``locate``."""
         ...
 
 
@@ -74,6 +80,10 @@ class DataFile:
             f"file {self.stem}.gz", self.folder, f"python -m tuning download {self.folder}"
         )
 
+    def paths(self) -> list[Path]:
+        """Return the file."""
+        return [self.locate()]
+
     def download(self, root: Path) -> Path:
         """Fetch the gzipped file into ``root`` and check it; a right one there is kept."""
         import pooch  # here, because only this needs the network
@@ -88,6 +98,29 @@ def data_root() -> Path | None:
     """Return ``METAOPT_DATA_DIR`` as a path, ``None`` if it is not set."""
     value = os.environ.get(VARIABLE)
     return Path(value) if value else None
+
+
+def digests(sources: Iterable[Source]) -> dict[str, str]:
+    """Return the SHA-256 of every file of the sources, by path under ``METAOPT_DATA_DIR``.
+
+    A file is read once per process, unless its size or its time of change is another.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+    """
+    found = {}
+    for path in sorted({path for source in sources for path in source.paths()}):
+        root, status = data_root(), path.stat()
+        name = path.relative_to(root).as_posix() if root else path.name
+        found[name] = _digest(path, status.st_size, status.st_mtime_ns)
+    return found
+
+
+@functools.cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    del size, changed  # what makes another file of the same path
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def missing(what: str, folder: str, how: str) -> FileNotFoundError:

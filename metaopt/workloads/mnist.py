@@ -69,7 +69,7 @@ def load_mnist() -> Arrays:
     """
     images, labels = _read_pair("train")
     test_images, test_labels = _read_pair("t10k")
-    train = len(images) - len(images) // 6
+    train = len(images) - max(1, len(images) // 6)
     return Arrays(
         train={"inputs": images[:train], "targets": labels[:train]},
         validation={"inputs": images[train:], "targets": labels[train:]},
@@ -80,9 +80,10 @@ def load_mnist() -> Arrays:
 def _read_pair(part: str) -> tuple[np.ndarray, np.ndarray]:
     names = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
     images, labels = (parse_idx(MNIST_FILES[name].read(), name) for name in names)
-    if images.shape[1:] != (28, 28) or images.dtype != np.uint8:
+    if images.shape[1:] != (28, 28) or images.dtype != np.uint8 or len(images) == 0:
         raise ValueError(
-            f"{names[0]}: images must be (n, 28, 28) of uint8, got {images.shape} {images.dtype}."
+            f"{names[0]}: images must be (n, 28, 28) of uint8 with n > 0, "
+            f"got {images.shape} {images.dtype}."
         )
     if labels.shape != images.shape[:1] or labels.dtype != np.uint8:
         raise ValueError(
@@ -99,6 +100,7 @@ MNIST_MLP = SupervisedWorkload(
     name="mnist_mlp",
     summary="MNIST, MLP 784-100-100-10 (89,610 parameters), the paper's",
     load=load_mnist,
+    whole={"train": 50_000, "validation": 10_000, "test": 10_000},
     files=tuple(MNIST_FILES.values()),
     model=MLP(widths=(100, 100), outputs=10),
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,

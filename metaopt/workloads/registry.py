@@ -4,8 +4,9 @@ import functools
 
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
+from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.mnist import MNIST_MLP
-from metaopt.workloads.supervised import SupervisedWorkload, fix_batch
+from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
 
 FIXED_SUFFIX = "_fixed"

@@ -7,18 +7,19 @@ loss.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from metaopt.bench.spec import ForwardPassMode, LossType, ParameterType
+from metaopt.bench.spec import ForwardPassMode, LossType
 from metaopt.bench.targets import Target, WorkloadTargets, targets_of
-from metaopt.workloads.data import Source
+from metaopt.workloads import evaluation, losses
+from metaopt.workloads.data import Source, digests
+from metaopt.workloads.network import Network, check_structure, parameter_type
 from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, in_order
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
@@ -48,10 +49,7 @@ class Arrays:
 class SupervisedWorkload:
     """Train ``model`` on ``load()``'s arrays; metrics are the mean loss and the accuracy.
 
-    The model state is what ``model`` keeps beside its parameters, running averages of batch
-    normalisation say, and ``None`` if that is nothing. The mode alone decides which statistics are
-    used, the batch's (training) or the running averages (evaluation); ``update_batch_norm`` decides
-    whether the averages move.
+    Parameters, model state and modes are those of :class:`metaopt.workloads.network.Network`.
 
     Workloads are compared and hashed by name, so that jitted functions that take one as a static
     argument are compiled once per process.
@@ -67,6 +65,7 @@ class SupervisedWorkload:
         target_metric: The metric of the targets, without its split.
         eval_train_size: How many training examples ``train/`` metrics are computed on.
         files: What ``load`` reads; empty where the data comes with a dependency.
+        whole: Examples of each split in the whole data set, where that is known.
         model_inputs: The keys of a batch that ``model`` is called with, in its order.
         has_modes: Whether ``model`` takes the keywords ``train`` and ``dropout_rate``.
         dropout_rate: In training, where the submission does not say.
@@ -89,6 +88,7 @@ class SupervisedWorkload:
     eval_period_time_sec: float = 1.0
     eval_train_size: int = 10_000
     files: tuple[Source, ...] = ()
+    whole: Mapping[str, int] = dataclasses.field(default_factory=dict)
     model_inputs: tuple[str, ...] = ("inputs",)
     has_modes: bool = False
     dropout_rate: float = 0.0
@@ -109,6 +109,26 @@ class SupervisedWorkload:
         """Raise ``FileNotFoundError``, which says what to do, if a file of the data is missing."""
         for file in self.files:
             file.locate()
+
+    def describe_data(self) -> dict[str, Any]:
+        """Return what a result on this data must say of it, as JSON.
+
+        * ``files``: SHA-256 of every file that was read, by path under ``METAOPT_DATA_DIR``; empty
+          where the data comes with a dependency;
+        * ``examples``: how many there are in each split;
+        * ``whole``: whether that is the whole data set: false for a subset or for other data, null
+          where the size of some split is not known.
+
+        Loads the data. Files are read once more for their digests, once per process.
+
+        Raises:
+            FileNotFoundError: A file of the data is missing.
+        """
+        examples = {split: len(arrays["targets"]) for split, arrays in self.arrays.items()}
+        differs = any(examples[split] != count for split, count in self.whole.items())
+        known = set(self.whole) == set(examples)
+        whole = False if differs else True if known else None
+        return {"files": digests(self.files), "examples": examples, "whole": whole}
 
     @functools.cached_property
     def arrays(self) -> dict[str, Batch]:
@@ -180,27 +200,27 @@ class SupervisedWorkload:
     # Model and loss.
 
     @functools.cached_property
+    def network(self) -> Network:
+        """The model and how it is called."""
+        return Network(self.model, self.model_inputs, self.has_modes, self.dropout_rate)
+
+    @functools.cached_property
     def _init(self) -> Callable[[jax.Array], Any]:
         stored = jax.tree.map(lambda array: array[:1], self.arrays["train"])
-        modes = {"train": False, "dropout_rate": 0.0} if self.has_modes else {}
-
-        def init(rng: jax.Array) -> tuple[Any, Any]:
-            example = self.complete(stored)
-            inputs = [example[key] for key in self.model_inputs]
-            variables = dict(self.model.init(rng, *inputs, **modes))
-            params = variables.pop("params")
-            return params, variables or None
-
-        return jax.jit(init)
+        return jax.jit(lambda rng: self.network.init(rng, self.complete(stored)))
 
     def init_model_fn(self, rng: jax.Array) -> tuple[Any, Any]:
         """Return fresh parameters and the model state, ``None`` if there is none."""
         return self._init(rng)
 
     @functools.cached_property
+    def _shapes(self) -> tuple[Any, Any]:
+        return jax.eval_shape(self._init, jax.random.PRNGKey(0))
+
+    @property
     def param_shapes(self) -> Any:
         """The parameters' shapes."""
-        return jax.eval_shape(self._init, jax.random.PRNGKey(0))[0]
+        return self._shapes[0]
 
     @functools.cached_property
     def model_params_types(self) -> Any:
@@ -222,31 +242,23 @@ class SupervisedWorkload:
         rng: jax.Array,
         update_batch_norm: bool,
         dropout_rate: float | None = None,
+        use_running_average_bn: bool | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Return ``(logits, model_state)``; a ``dropout_rate`` of ``None`` is the workload's own.
+        """Return ``(logits, model_state)``; see :meth:`Network.apply`.
 
         Raises:
             ValueError: ``update_batch_norm`` is set in evaluation mode.
         """
-        train = mode == ForwardPassMode.TRAIN
-        if update_batch_norm and not train:
-            raise ValueError(
-                "`update_batch_norm` must be False in evaluation mode, which uses the running "
-                "averages and leaves them as they are; got True."
-            )
-        modes: dict[str, Any] = {}
-        if self.has_modes:
-            rate = self.dropout_rate if dropout_rate is None else dropout_rate
-            modes = {"train": train, "dropout_rate": rate if train else 0.0}
-        logits, new_model_state = self.model.apply(
-            {"params": params, **(model_state or {})},
-            *(augmented_and_preprocessed_input_batch[key] for key in self.model_inputs),
-            mutable=list(model_state or {}) if train else [],
-            rngs={"dropout": rng} if train and self.has_modes else None,
-            **modes,
+        return self.network.apply(
+            params,
+            augmented_and_preprocessed_input_batch,
+            model_state,
+            mode,
+            rng,
+            update_batch_norm,
+            dropout_rate,
+            use_running_average_bn,
         )
-        kept = update_batch_norm and model_state is not None
-        return logits, dict(new_model_state) if kept else model_state
 
     def loss_fn(
         self,
@@ -256,32 +268,14 @@ class SupervisedWorkload:
         label_smoothing: float = 0.0,
     ) -> dict[str, jax.Array]:
         """Return the loss ``summed`` over valid targets, their number, and ``per_example``."""
-        if self.loss_type is LossType.SOFTMAX_CROSS_ENTROPY:
-            classes = logits_batch.shape[-1]
-            one_hot = jax.nn.one_hot(label_batch, classes, dtype=logits_batch.dtype)
-            labels = optax.smooth_labels(one_hot, label_smoothing)
-            per_example = optax.softmax_cross_entropy(logits_batch, labels)
-        else:
-            labels = label_batch.astype(logits_batch.dtype)
-            labels = (1.0 - label_smoothing) * labels + 0.5 * label_smoothing
-            per_example = optax.sigmoid_binary_cross_entropy(logits_batch, labels)
-        if mask_batch is None:
-            valid = jnp.asarray(float(per_example.size), per_example.dtype)
-        else:
-            per_example = per_example * mask_batch
-            valid = mask_batch.sum()
-        return {
-            "summed": per_example.sum(),
-            "n_valid_examples": valid,
-            "per_example": per_example,
-        }
+        return losses.cross_entropy(
+            self.loss_type, label_batch, logits_batch, mask_batch, label_smoothing
+        )
 
     def output_activation_fn(self, logits_batch: jax.Array, framework: str = "jax") -> jax.Array:
         """Turn logits into probabilities."""
         del framework
-        if self.loss_type is LossType.SOFTMAX_CROSS_ENTROPY:
-            return jax.nn.softmax(logits_batch)
-        return jax.nn.sigmoid(logits_batch)
+        return losses.probabilities(self.loss_type, logits_batch)
 
     # Evaluation.
 
@@ -290,12 +284,20 @@ class SupervisedWorkload:
         global_batch_size: int,
         params: Any,
         model_state: Any,
-        rng: jax.Array,
+        rng: jax.Array | None = None,
         data_dir: str | None = None,
         imagenet_v2_data_dir: str | None = None,
         global_step: int = 0,
     ) -> dict[str, float]:
-        """Return the metrics on the training (part), validation and test examples."""
+        """Return the metrics on the training (part), validation and test examples.
+
+        The arguments are AlgoPerf's, in its order; only the parameters and the model state matter,
+        because the data lies in memory and nothing is random.
+
+        Raises:
+            ValueError: Parameters or model state have not the structure that ``init_model_fn``
+                returns.
+        """
         del global_batch_size, rng, data_dir, imagenet_v2_data_dir, global_step
         metrics = self._mean_metrics(params, model_state)
         if self.more_metrics is not None:
@@ -307,17 +309,9 @@ class SupervisedWorkload:
         }
 
     def _mean_metrics(self, params: Any, model_state: Any) -> dict[str, float]:
-        found: dict[str, list[dict[str, float]]] = {}  # by split, of each chunk
-        for chunks in self._evaluation_data:
-            metrics = jax.device_get(self._evaluate(params, model_state, chunks))
-            for split, values in metrics.items():
-                found.setdefault(split, []).append(values)
-        return {
-            f"{split}/{name}": _mean(chunks, name)
-            for split, chunks in found.items()
-            for name in chunks[0]
-            if name != "count"
-        }
+        check_structure("params", params, self._shapes[0])
+        check_structure("model_state", model_state, self._shapes[1])
+        return evaluation.mean_metrics(self._evaluate, params, model_state, self._evaluation_data)
 
     @functools.cached_property
     def _evaluation_data(self) -> list[dict[str, Batch]]:
@@ -331,33 +325,21 @@ class SupervisedWorkload:
         ]
 
     @functools.cached_property
-    def _evaluate(self) -> Callable[..., dict[str, dict[str, jax.Array]]]:
-        @jax.jit
-        def each(params: Any, model_state: Any, batches: list[Batch]) -> list[dict[str, Any]]:
-            return [self.metrics(params, model_state, self.complete(b)) for b in batches]
-
-        def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:
-            # Compiled for shapes, whatever the names of the splits.
-            found = each(params, model_state, list(splits.values()))
-            return dict(zip(splits, found, strict=True))
-
-        return evaluate
+    def _evaluate(self) -> evaluation.Evaluate:
+        return evaluation.compiled(
+            lambda params, state, batch: self.metrics(params, state, self.complete(batch))
+        )
 
     def metrics(self, params: Any, model_state: Any, batch: Batch) -> dict[str, jax.Array]:
         """Return mean loss and accuracy over one batch's valid targets, and their ``count``."""
         mode = ForwardPassMode.TRAIN if self.is_fixed_batch else ForwardPassMode.EVAL
         rng = jax.random.PRNGKey(0)  # nothing is random without dropout
         logits, _ = self.model_fn(params, batch, model_state, mode, rng, False, 0.0)
-        weights = batch.get("weights")
-        loss = self.loss_fn(batch["targets"], logits, weights)
-        if self.loss_type is LossType.SOFTMAX_CROSS_ENTROPY:
-            predictions = logits.argmax(-1)
-        else:
-            predictions = jnp.int32(logits > 0.0)
-        right = jnp.asarray(predictions == batch["targets"], jnp.float32)
+        labels, weights = batch["targets"], batch.get("weights")
+        loss = self.loss_fn(labels, logits, weights)
         return {
             "loss": loss["summed"] / loss["n_valid_examples"],
-            "accuracy": right.mean() if weights is None else jnp.average(right, weights=weights),
+            "accuracy": losses.accuracy(self.loss_type, labels, logits, weights),
             "count": loss["n_valid_examples"],
         }
 
@@ -395,144 +377,5 @@ class SupervisedWorkload:
         """Do nothing: our records hold what the runner measures."""
 
 
-def parameter_type(path: list[str]) -> ParameterType:
-    """Return what the array at ``path`` is for, which the names of its layers say.
-
-    Layers are named after their kind: ``conv``, ``bn``, ``ln``, ``embedding``, ``attention``.
-
-    Examples:
-        >>> parameter_type(["encoder", "ln_attention", "scale"]).name
-        'LAYER_NORM_SCALE'
-    """
-    *layers, leaf = path
-    kinds = {word for layer in layers[-1:] for word in layer.split("_")}
-    if "bn" in kinds or "ln" in kinds:
-        norm = "BATCH_NORM" if "bn" in kinds else "LAYER_NORM"
-        return ParameterType[f"{norm}_{leaf.upper()}"]
-    if len(layers) > 1 and "attention" in layers[-2]:
-        roles = {"query": "Q", "key": "K", "value": "V", "out": "OUT"}
-        return ParameterType[f"ATTENTION_{'BIAS' if leaf == 'bias' else roles[layers[-1]]}"]
-    if leaf == "embedding":
-        return ParameterType.EMBEDDING
-    if leaf == "bias":
-        return ParameterType.BIAS
-    return ParameterType.CONV_WEIGHT if "conv" in kinds else ParameterType.WEIGHT
-
-
-def _mean(chunks: list[dict[str, float]], name: str) -> float:
-    """Return the mean of a metric over chunks of different counts; of one chunk, its own."""
-    counts = [float(chunk["count"]) for chunk in chunks]
-    values = [float(chunk[name]) for chunk in chunks]
-    return values[0] if len(chunks) == 1 else float(np.average(values, weights=counts))
-
-
 def _meets(eval_result: dict[str, float], target: Target) -> bool:
     return target.is_met(eval_result[target.metric])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FixedBatchWorkload(SupervisedWorkload):
-    """The deterministic setting: one batch, drawn once; its training loss is the only metric.
-
-    ``train/``, ``validation/`` and ``test/`` all report the loss on that batch, in training mode:
-    batch normalisation uses the batch's statistics. There is no dropout unless the submission asks
-    for it. Make one with :func:`fix_batch`, and choose the batch with :meth:`with_batch_seed`.
-    """
-
-    batch_seed: int = 0
-    base_name: str = ""
-    is_fixed_batch = True
-
-    def with_batch_seed(self, seed: int) -> "FixedBatchWorkload":
-        """Return the same workload on another batch; compiled functions and data are shared."""
-        other = dataclasses.replace(self, batch_seed=seed)
-        for shared in ("arrays", "_init", "_evaluate"):
-            other.__dict__[shared] = getattr(self, shared)
-        return other
-
-    @functools.cached_property
-    def batch(self) -> Batch:
-        """The batch, of the reference size."""
-        with jax.ensure_compile_time_eval():
-            return self.complete(self._stored_batch)
-
-    @functools.cached_property
-    def _stored_batch(self) -> Batch:
-        with jax.ensure_compile_time_eval():
-            key = jax.random.PRNGKey(self.batch_seed)
-            return next(ShuffledQueue(self.arrays["train"], key, self.reference_batch_size))
-
-    def _build_input_queue(
-        self,
-        data_rng: Any,
-        split: str,
-        data_dir: str = "",
-        global_batch_size: int | None = None,
-        cache: bool | None = None,
-        repeat_final_dataset: bool | None = None,
-        num_batches: int | None = None,
-    ) -> Iterator[Batch]:
-        """Return an iterator that yields the batch for ever."""
-        del data_rng, data_dir, cache, repeat_final_dataset, num_batches
-        if global_batch_size not in (None, self.reference_batch_size):
-            raise ValueError(
-                f"{self.name} has one batch of {self.reference_batch_size} examples, "
-                f"a batch size of {global_batch_size} is impossible."
-            )
-        if split not in ("train", *SPLITS):
-            raise ValueError(f"`split` must be one of {['train', *SPLITS]}, got {split!r}.")
-        return RepeatedBatch(self.batch)
-
-    @functools.cached_property
-    def _evaluation_data(self) -> list[dict[str, Batch]]:
-        return [{"train": self._stored_batch}]
-
-    def eval_model(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Return the loss on the batch under the names of all three splits."""
-        params, model_state = _params_and_state(*args, **kwargs)
-        metrics = self._mean_metrics(params, model_state)
-        return {
-            f"{split}/{name.removeprefix('train/')}": value
-            for split in ("train", "validation", "test")
-            for name, value in metrics.items()
-        }
-
-
-def _params_and_state(
-    global_batch_size: int, params: Any, model_state: Any, *_: Any, **__: Any
-) -> tuple[Any, Any]:
-    del global_batch_size
-    return params, model_state
-
-
-class RepeatedBatch(Iterator[Batch]):
-    """The same batch for ever."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self.position = 0
-
-    def seek(self, position: int) -> None:
-        """Go to where ``position`` batches have been taken."""
-        self.position = position
-
-    def __next__(self) -> Batch:
-        """Return the batch, in a dictionary that its taker may change."""
-        self.position += 1
-        return dict(self._batch)
-
-
-def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:
-    """Return the ``_fixed`` form of a workload: its target is the training loss of one batch."""
-    fields: dict[str, Any] = {
-        field.name: getattr(workload, field.name) for field in dataclasses.fields(workload)
-    }
-    fields |= {
-        "name": f"{workload.name}_fixed",
-        "summary": f"{workload.summary}; one fixed batch of {workload.reference_batch_size}",
-        "target_metric": "loss",
-        "dropout_rate": 0.0,
-        "more_metrics": None,
-        "base_name": workload.name,
-    }
-    return FixedBatchWorkload(**fields)

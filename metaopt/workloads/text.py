@@ -34,6 +34,10 @@ class AlignedText:
         """Return the first file; raises ``FileNotFoundError`` if a file is not there."""
         return self._pairs()[0][0]
 
+    def paths(self) -> list[Path]:
+        """Return the files of both languages; raises ``FileNotFoundError`` if one is not there."""
+        return [path for pair in self._pairs() for path in pair]
+
     def read(self) -> tuple[list[str], list[str]]:
         """Return the lines of both languages.
 
@@ -91,5 +95,6 @@ def _files(folder: Path, stem: str, language: str) -> list[tuple[str, Path]]:
     by_stem: dict[str, Path] = {}
     for ending in (f".{language}", f".{language}.gz"):
         for path in sorted(folder.glob(f"{stem}{ending}")):
-            by_stem.setdefault(path.name.removesuffix(ending), path)
+            if path.is_file():
+                by_stem.setdefault(path.name.removesuffix(ending), path)
     return sorted(by_stem.items())

@@ -3,11 +3,15 @@
 Letters: n sentences, t positions of a translation, s of a source, d width, h heads, v vocabulary.
 Token 0 is padding; as the first input of the decoder it means "begin".
 
-Layers normalise before they attend (pre-norm) and attention has no biases, as in Flax's example for
-WMT, which the paper trained; sizes, positions and dropout are those of the original.
+The paper trained Flax's example for WMT at the base size of the original, and so do we: with its
+parameters and random tokens the logits of both agree to rounding wherever the target is no padding.
+Unlike the original it normalises before it attends (pre-norm), its attention has no biases, and
+dropout also falls on attention weights and between the dense layers.
 
 References:
     Vaswani et al., `Attention Is All You Need <https://arxiv.org/abs/1706.03762>`_, 2017.
+    The Flax authors, `Machine translation
+    <https://github.com/google/flax/tree/main/examples/wmt>`_.
 """
 
 import functools
@@ -23,6 +27,7 @@ from metaopt.workloads.subwords import END, PAD
 Cache = list[dict[str, jax.Array]]  # by layer
 
 _XAVIER = nn.initializers.xavier_uniform()
+_SMALL = nn.initializers.normal(1e-6)  # of biases; Flax's example starts them there
 _MASKED = -1e9
 
 
@@ -48,12 +53,12 @@ class Attention(nn.Module):
         return self.key(memory), self.value(memory)
 
     def __call__(
-        self, hidden: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
+        self, hidden: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, rate: Any
     ) -> jax.Array:
         """Attend from (n, t, d) where ``mask``, broadcast to (n, h, t, s), is true."""
         queries = self.query(hidden) * (self.width // self.heads) ** -0.5
         scores = jnp.einsum("nthd,nshd->nhts", queries, keys)
-        weights = jax.nn.softmax(jnp.where(mask, scores, _MASKED))
+        weights = dropout(self, jax.nn.softmax(jnp.where(mask, scores, _MASKED)), rate)
         return self.out(jnp.einsum("nhts,nshd->nthd", weights, values))
 
 
@@ -64,10 +69,11 @@ class FeedForward(nn.Module):
     inner: int
 
     @nn.compact
-    def __call__(self, hidden: jax.Array) -> jax.Array:
+    def __call__(self, hidden: jax.Array, rate: Any) -> jax.Array:
         """Map (n, t, d) to (n, t, d)."""
-        expanded = nn.relu(nn.Dense(self.inner, kernel_init=_XAVIER, name="expand")(hidden))
-        return nn.Dense(self.width, kernel_init=_XAVIER, name="contract")(expanded)
+        expand = nn.Dense(self.inner, kernel_init=_XAVIER, bias_init=_SMALL, name="expand")
+        contract = nn.Dense(self.width, kernel_init=_XAVIER, bias_init=_SMALL, name="contract")
+        return contract(dropout(self, nn.relu(expand(hidden)), rate))
 
 
 class EncoderLayer(nn.Module):
@@ -87,9 +93,9 @@ class EncoderLayer(nn.Module):
         """Map (n, s, d) to (n, s, d)."""
         normed = self.ln_attention(hidden)
         keys, values = self.self_attention.keys_values(normed)
-        attended = self.self_attention(normed, keys, values, mask)
+        attended = self.self_attention(normed, keys, values, mask, rate)
         hidden = hidden + dropout(self, attended, rate)
-        return hidden + dropout(self, self.forward(self.ln_forward(hidden)), rate)
+        return hidden + dropout(self, self.forward(self.ln_forward(hidden), rate), rate)
 
 
 class DecoderLayer(nn.Module):
@@ -117,7 +123,7 @@ class DecoderLayer(nn.Module):
         """Map (n, t, d) to (n, t, d); ``memory`` holds the source's keys and values."""
         normed = self.ln_attention(hidden)
         own = self.self_attention.keys_values(normed)
-        attended = self.self_attention(normed, *own, mask)
+        attended = self.self_attention(normed, *own, mask, rate)
         return self._rest(hidden + dropout(self, attended, rate), memory, memory_mask, rate)
 
     def step(
@@ -129,7 +135,7 @@ class DecoderLayer(nn.Module):
         keys = cache["keys"].at[:, position].set(keys[:, 0])
         values = cache["values"].at[:, position].set(values[:, 0])
         past = (jnp.arange(keys.shape[1]) <= position).reshape(1, 1, 1, -1)
-        hidden = hidden + self.self_attention(normed, keys, values, past)
+        hidden = hidden + self.self_attention(normed, keys, values, past, 0.0)
         memory = cache["memory_keys"], cache["memory_values"]
         return self._rest(hidden, memory, memory_mask, 0.0), {
             **cache,
@@ -139,9 +145,9 @@ class DecoderLayer(nn.Module):
 
     def _rest(self, hidden: jax.Array, memory: Any, memory_mask: jax.Array, rate: Any) -> jax.Array:
         keys, values = memory
-        attended = self.cross_attention(self.ln_cross(hidden), keys, values, memory_mask)
+        attended = self.cross_attention(self.ln_cross(hidden), keys, values, memory_mask, rate)
         hidden = hidden + dropout(self, attended, rate)
-        return hidden + dropout(self, self.forward(self.ln_forward(hidden)), rate)
+        return hidden + dropout(self, self.forward(self.ln_forward(hidden), rate), rate)
 
 
 class Transformer(nn.Module):
@@ -235,8 +241,12 @@ def dropout(module: nn.Module, values: jax.Array, rate: Any) -> jax.Array:
 
 
 def positions(length: int, width: int) -> jax.Array:
-    """Return the table (length, width) of sines, then cosines, of falling frequency."""
-    frequencies = 10_000.0 ** (-np.arange(width // 2) / (width // 2))
+    """Return the table (length, width) of sines, then cosines, of frequencies from 1 to 1 / 10,000.
+
+    Both ends are reached, as in Flax's example and in the original's code; the original's formula
+    stops one step short of the last.
+    """
+    frequencies = 10_000.0 ** (-np.arange(width // 2) / max(1, width // 2 - 1))
     angles = np.arange(length)[:, None] * frequencies[None]
     return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], 1), jnp.float32)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from metaopt.bench.spec import LossType
 from metaopt.workloads.queues import Batch
-from metaopt.workloads.subwords import PAD, Subwords, padded
+from metaopt.workloads.subwords import PAD, Subwords, cache_folder, padded
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 from metaopt.workloads.text import AlignedText
 from metaopt.workloads.transformer import Transformer, greedy
@@ -52,10 +52,11 @@ class Corpus:
 
     @functools.cached_property
     def subwords(self) -> Subwords:
-        """The vocabulary of both languages."""
+        """The vocabulary of both languages, kept on disk."""
         english, german = self.texts["train"]
         pairs = self.vocabulary_pairs
-        return Subwords([*english[:pairs], *german[:pairs]], self.vocabulary)
+        lines = [*english[:pairs], *german[:pairs]]
+        return Subwords(lines, self.vocabulary, cache_folder())
 
     def load(self) -> Arrays:
         """Return the rows of each split, as uint16."""
@@ -155,6 +156,7 @@ ENDE_TRANSFORMER = _translation(
     name="ende_transformer",
     summary="WMT14 English-German, Transformer base (63,047,680 parameters), the paper's",
     load=WMT14.load,
+    whole={"validation": 3_000, "test": 3_003},  # of training, what is short enough
     files=(WMT14.train, WMT14.validation, WMT14.test),
     model=Transformer(vocabulary=WMT14.vocabulary),
     reference_batch_size=16,
@@ -170,6 +172,7 @@ ENDE_TRANSFORMER_SMALL = _translation(
     name="ende_transformer_small",
     summary="Multi30k English-German, Transformer of 2 + 2 layers (1,447,424 parameters)",
     load=MULTI30K.load,
+    whole={"train": 28_156, "validation": 1_014, "test": 1_000},
     files=(MULTI30K.train, MULTI30K.validation, MULTI30K.test),
     model=Transformer(MULTI30K.vocabulary, width=128, inner=512, heads=4, layers=2),
     reference_batch_size=32,

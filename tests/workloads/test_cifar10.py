@@ -1,8 +1,12 @@
 """CIFAR-10: what its three formats read and refuse, and VGG-16 with its running averages."""
 
+import dataclasses
+import functools
+import hashlib
 import itertools
 import os
 import pickle
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +15,20 @@ import pytest
 
 from metaopt.bench.spec import ForwardPassMode, ParameterType
 from metaopt.bench.submission_kit import training_loss
-from metaopt.workloads.cifar10 import CIFAR10_VGG16, load_cifar10, load_cifar10_small, standardise
-from metaopt.workloads.cifar_files import plain_pickle, read_npz
+from metaopt.workloads.cifar10 import (
+    CIFAR10_VGG16,
+    FILES,
+    load_cifar10,
+    load_cifar10_small,
+    standardise,
+)
+from metaopt.workloads.cifar_files import read_npz
+from metaopt.workloads.data import digests
+from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload
 
 KEY = jax.random.PRNGKey(0)
+TRAIN, EVAL = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
 NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (6, 8, 32, 32, 3)).astype(np.uint8)  # of six batches
@@ -29,6 +42,13 @@ def planes(images):
 def python_batch(images, labels, protocol=2):
     batch = {b"data": planes(images), b"labels": labels.tolist(), b"batch_label": b"one of six"}
     return pickle.dumps(batch, protocol)
+
+
+def batch_of(data=None, labels=None):
+    """A python batch with one part replaced."""
+    data = planes(IMAGES[0]) if data is None else data
+    labels = LABELS[0].tolist() if labels is None else labels
+    return pickle.dumps({"data": data, "labels": labels})
 
 
 def binary_batch(images, labels):
@@ -83,26 +103,11 @@ def test_every_format_reads_the_same_examples(write, form):
     np.testing.assert_array_equal(arrays.test["targets"], LABELS[5])
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", range(6))
 def test_batches_of_every_pickle_protocol_are_read(write, protocol):
     write("py", test_batch=python_batch(IMAGES[5], LABELS[5], protocol))
 
     np.testing.assert_array_equal(load_cifar10().test["inputs"], IMAGES[5])
-
-
-def test_a_batch_as_python_2_wrote_it_is_read():
-    # Written by hand after the original files: byte strings, `numpy.core`, a tuple for the shape.
-    content = (
-        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\n"
-        b"q\x04K\x00\x85U\x01b\x87Rq\x05(K\x01K\x02K\x01\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01"
-        b"\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x02\x07\xfftb"
-        b"U\x06labelsq\x08]q\x09(K\x06K\x09eu."
-    )
-
-    batch = plain_pickle(content, "data_batch_1")
-
-    np.testing.assert_array_equal(batch[b"data"], np.array([[7], [255]], np.uint8))
-    assert batch[b"labels"] == [6, 9]
 
 
 class Malicious:
@@ -114,11 +119,6 @@ class Malicious:
     "content, message",
     [
         (pickle.dumps({"data": Malicious()}), "refused: the pickle wants (posix|nt).system"),
-        (b"cbuiltins\neval\n(V1+1\ntR.", "refused: the pickle wants builtins.eval"),
-        (b"cnumpy\nload\n(Vfile\ntR.", "refused: the pickle wants numpy.load"),
-        (pickle.dumps({"data": np.array([print], object)}), "refused"),
-        (pickle.dumps({"data": np.zeros(3)}, 2), "refused: arrays must be of u1, got 'f8'"),
-        (pickle.dumps({"data": {1, 2}}), "set is not plain data"),
         (python_batch(IMAGES[0], LABELS[0])[:-5000], "not a whole pickle of plain data"),
         (b"", "not a whole pickle of plain data"),
         (pickle.dumps([1]), "must be a dictionary, got list"),
@@ -126,6 +126,14 @@ class Malicious:
         (pickle.dumps({"data": [1], "labels": [1]}), r"must be an array \(n, 3072\), got list"),
         (python_batch(IMAGES[0], LABELS[0][:7]), r"labels must be \(8,\)"),
         (python_batch(IMAGES[0], LABELS[0] + 10), "labels must be 0 to 9, got"),
+        (python_batch(IMAGES[0], LABELS[0] - 10), "labels must be 0 to 9, got -"),
+        (python_batch(IMAGES[0], LABELS[0] > 5), "`labels` must be a list of int, got bool"),
+        (batch_of(labels=[1 << 70] * 8), "labels must be 0 to 9, got one above 2 .. 63"),
+        (batch_of(labels=[1 << 200_000, [[]]]), "`labels` must be a list of int, got list"),
+        (batch_of(labels="12345678"), "`labels` must be a list of int, got str"),
+        (batch_of(labels=[]), r"labels must be \(8,\)"),
+        (batch_of(data=planes(IMAGES[0])[:, :-1]), r"must be an array \(n, 3072\), got \(8, 3071"),
+        (batch_of(data=planes(IMAGES[0])[:0], labels=[]), "with n > 0"),
     ],
 )
 def test_a_pickle_of_anything_but_images_and_labels_is_refused(
@@ -182,6 +190,75 @@ def test_an_npz_file_that_is_cut_short_or_lacks_an_array_is_refused(write, tmp_p
         read_npz(path)
 
 
+def npy(shape, descr="|u1", content=b""):
+    """A file of the NPY format that says to have a shape."""
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize(
+    "member, message",
+    [
+        (npy((2**40, 32, 32, 3)), r"holds 0 bytes, but its shape .* needs 3377699720527872"),
+        (npy((2, 32, 32, 3), content=b"x" * 6143), "holds 6143 bytes, but its shape .* needs 6144"),
+        (npy((2, 32, 32, 3), content=b"x" * 6145), "holds 6145 bytes, but its shape .* needs 6144"),
+        (npy("__import__('os').getcwd()"), "x_train.npy|malformed"),
+        (npy((1,), "|O", b"cos\ngetcwd\n(tR."), "Object arrays cannot be loaded"),
+        (b"no array", "magic"),
+        (b"", "magic"),
+    ],
+)
+def test_an_array_of_an_npz_file_that_is_not_what_it_says_is_refused(write, member, message):
+    path = write("npz")
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, member if name == "x_train.npy" else content)
+
+    with pytest.raises(ValueError, match=f"small.npz: .*{message}"):
+        read_npz(path)
+
+
+def test_an_encrypted_npz_file_is_refused(write):
+    path = write("npz")
+    content = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        content[content.index(header) + flags] |= 1  # the bit that says it is encrypted
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"small.npz: not a whole NPZ file: .* is encrypted"):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("form", ["py", "bin", "npz"])
+def test_a_result_on_a_subset_says_so(write, form):
+    path = write(form)
+    workload = dataclasses.replace(CIFAR10_VGG16)  # whose data is not loaded yet
+
+    described = workload.describe_data()
+
+    assert described["examples"] == {"train": 36, "validation": 4, "test": 8}
+    assert described["whole"] is False
+    files = [path] if form == "npz" else sorted(path.iterdir())
+    assert described["files"] == {
+        f"cifar10/{file.relative_to(path.parent)}": hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
+    assert fix_batch(workload).describe_data() == described
+
+
+def test_a_digest_is_of_the_file_that_is_there_now(write):
+    path = write("npz")
+    first = digests([FILES])
+    status = path.stat()
+    write("npz", x_test=IMAGES[4])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # at any clock's resolution
+
+    assert digests([FILES]) != first
+    assert digests([FILES]).keys() == first.keys() == {"cifar10/small.npz"}
+
+
 def test_missing_data_says_what_is_looked_for_and_how_to_get_it(tmp_path, monkeypatch, write):
     monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"batches-py/.*{tmp_path}/cifar10/.*to get it"):
@@ -210,52 +287,81 @@ def test_vgg16_has_the_parameters_that_a_hand_count_gives():
     assert f"({count:,} parameters)" in CIFAR10_VGG16.summary
 
 
-def test_running_averages_move_in_training_if_told_to_and_never_in_evaluation(small):
+@functools.cache
+def forward(workload):
+    """``model_fn``, compiled once for each mode and each way with the statistics."""
+    return jax.jit(workload.model_fn, static_argnums=(3, 5, 7))
+
+
+@pytest.fixture
+def start(small):
+    """Parameters, model state with averages off their start, and 16 images."""
     params, state = small.init_model_fn(KEY)
-    batch = next(small._build_input_queue(np.array([0, 1], np.uint32), "train"))
-    train, evaluate = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
+    state = jax.tree.map(lambda average: average + 0.1, state)
+    return params, state, standardise({key: a[:16] for key, a in small.arrays["train"].items()})
 
-    logits, moved = small.model_fn(params, batch, state, train, KEY, True)
-    same_logits, kept = small.model_fn(params, batch, state, train, KEY, False)
-    _, evaluated = small.model_fn(params, batch, state, evaluate, KEY, False)
 
-    assert kept is state and evaluated is state
-    np.testing.assert_array_equal(logits, same_logits)
-    images = small.model.apply(
-        {"params": params, **state}, batch["inputs"], train=True,
-        mutable=["batch_stats", "intermediates"],
-        capture_intermediates=lambda module, _: module.name == "conv_0",
-    )[1]["intermediates"]["conv_0"]["__call__"][0]  # fmt: skip
-    expected = 0.9 * state["batch_stats"]["bn_0"]["mean"] + 0.1 * np.mean(images, (0, 1, 2))
-    found = moved["batch_stats"]["bn_0"]["mean"]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+def test_running_averages_move_in_training_if_told_to_and_never_in_evaluation(small, start):
+    params, state, batch = start
+
+    logits, moved = forward(small)(params, batch, state, TRAIN, KEY, True)
+    same_logits, kept = forward(small)(params, batch, state, TRAIN, KEY, False)
+    _, evaluated = forward(small)(params, batch, state, EVAL, KEY, False)
+
+    jax.tree.map(np.testing.assert_array_equal, kept, state)
+    jax.tree.map(np.testing.assert_array_equal, evaluated, state)
+    np.testing.assert_allclose(logits, same_logits, atol=1e-5)
+    images = jax.lax.conv_general_dilated(
+        batch["inputs"], params["conv_0"]["kernel"], (1, 1), "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    for statistic, of in (("mean", np.mean), ("var", np.var)):
+        before, after = (s["batch_stats"]["bn_0"][statistic] for s in (state, moved))
+        expected = 0.9 * before + 0.1 * of(np.asarray(images), (0, 1, 2))
+        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="`update_batch_norm` must be False in evaluation mode"):
-        small.model_fn(params, batch, state, evaluate, KEY, True)
+        small.model_fn(params, batch, state, EVAL, KEY, True)
 
 
-def test_evaluation_uses_the_averages_so_an_example_does_not_depend_on_its_neighbours(small):
-    params, state = small.init_model_fn(KEY)
-    batch = next(small._build_input_queue(np.array([0, 1], np.uint32), "train"))
-    few = {key: array[:3] for key, array in batch.items()}
+def test_a_submission_may_choose_the_statistics_as_in_algoperf(small, start):
+    params, state, batch = start
+
+    def logits(mode, update, use_running_average_bn):
+        arguments = params, batch, state, mode, KEY, update, None, use_running_average_bn
+        return forward(small)(*arguments)
+
+    of_averages, of_batch = logits(EVAL, False, None)[0], logits(TRAIN, False, None)[0]
+    kept, state_after = logits(TRAIN, True, True)
+
+    assert np.abs(of_averages - of_batch).max() > 0.01
+    np.testing.assert_allclose(logits(TRAIN, False, True)[0], of_averages, atol=1e-5)
+    np.testing.assert_allclose(logits(EVAL, False, False)[0], of_batch, atol=1e-5)
+    np.testing.assert_allclose(kept, of_averages, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, state_after, state)
+
+
+def test_evaluation_uses_the_averages_so_an_example_does_not_depend_on_its_neighbours(small, start):
+    params, state, batch = start
+    others = {key: jnp.concatenate([array[:3], array[:2:-1]]) for key, array in batch.items()}
+    others["inputs"] = others["inputs"].at[3:].multiply(2.0)
 
     def logits(batch, mode):
-        return small.model_fn(params, batch, state, mode, KEY, False)[0][:3]
+        return forward(small)(params, batch, state, mode, KEY, False)[0][:3]
 
-    np.testing.assert_allclose(
-        logits(few, ForwardPassMode.EVAL), logits(batch, ForwardPassMode.EVAL), atol=1e-4
-    )
-    train = ForwardPassMode.TRAIN
-    assert np.abs(logits(few, train) - logits(batch, train)).max() > 0.01
+    np.testing.assert_allclose(logits(others, EVAL), logits(batch, EVAL), atol=1e-4)
+    assert np.abs(logits(others, TRAIN) - logits(batch, TRAIN)).max() > 0.01
 
 
 def test_the_fixed_form_evaluates_the_function_that_is_trained(small):
     fixed = get_workload("cifar10_vgg16_small_fixed").with_batch_seed(1)
     params, state = fixed.init_model_fn(KEY)
 
-    loss, _ = training_loss(fixed, params, state, fixed.batch, KEY)
+    loss, _ = jax.jit(functools.partial(training_loss, fixed))(params, state, fixed.batch, KEY)
 
     metrics = fixed.eval_model(0, params, state)
     assert metrics["validation/loss"] == pytest.approx(float(loss), rel=1e-5)
+    with pytest.raises(ValueError, match="`model_state` must have the structure"):
+        fixed.eval_model(0, params, {})
 
 
 def test_arrays_of_parameters_are_what_their_layers_are(small):

@@ -86,6 +86,11 @@ def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(tmp_pa
         ({"t10k_labels": np.full(10, 11)}, "labels must be 0 to 9, got 11"),
         ({"t10k_images": b"PNG image"}, "not an IDX file"),
         ({"train_labels": idx(np.zeros(60))[:6]}, "its header alone has 8"),
+        ({"train_images": b"\0\0\x08\x03" + b"\xff" * 12}, r"cut short: 16 bytes, but shape"),
+        ({"train_images": b"\0\0\x08\xff" + b"\0" * 9}, "its header alone has 1024"),
+        ({"train_images": b""}, "not an IDX file"),
+        ({"train_images": np.zeros((0, 28, 28)), "train_labels": np.zeros(0)}, "n > 0"),
+        ({"t10k_images": np.zeros((0, 28, 28)), "t10k_labels": np.zeros(0)}, "t10k.*n > 0"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused(write, replace, message):

@@ -10,9 +10,10 @@ import sacrebleu
 
 from metaopt.bench.spec import ForwardPassMode
 from metaopt.bench.submission_kit import training_loss
+from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.subwords import END, PAD
-from metaopt.workloads.supervised import SupervisedWorkload, fix_batch
+from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.text import AlignedText
 from metaopt.workloads.transformer import Transformer, dropout, greedy, positions
 from metaopt.workloads.translation import (
@@ -88,6 +89,86 @@ def test_the_base_model_has_the_parameters_that_a_hand_count_gives(vocabulary):
 def test_the_summaries_say_the_sizes():
     assert f"({count(ENDE_TRANSFORMER.model):,} parameters)" in ENDE_TRANSFORMER.summary
     assert f"({count(ENDE_TRANSFORMER_SMALL.model):,} parameters)" in ENDE_TRANSFORMER_SMALL.summary
+
+
+def by_hand(params, inputs, targets):
+    """The logits, layer by layer in numpy, of sentence after sentence without its padding."""
+    params = jax.tree.map(np.float64, params)
+    table = np.float64(positions(20, TINY.width))
+
+    def norm(values, name):
+        standard = (values - values.mean(-1, keepdims=True)) / np.sqrt(
+            values.var(-1, keepdims=True) + 1e-6
+        )
+        return standard * name["scale"] + name["bias"]
+
+    def attend(values, memory, kernels, causal=False):
+        summed = 0.0
+        for head in range(TINY.heads):
+            query, key, value = (
+                source @ kernels[name]["kernel"][:, head]
+                for name, source in (("query", values), ("key", memory), ("value", memory))
+            )
+            scores = query @ key.T / np.sqrt(TINY.width // TINY.heads)
+            if causal:
+                scores[np.triu_indices(len(scores), 1)] = -np.inf
+            weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+            summed = summed + weights @ value @ kernels["out"]["kernel"][head]
+        return summed
+
+    def forward(values, layers):
+        inner = values @ layers["expand"]["kernel"] + layers["expand"]["bias"]
+        return np.maximum(inner, 0) @ layers["contract"]["kernel"] + layers["contract"]["bias"]
+
+    def logits(source, target):
+        embedding = params["embedding"]["embedding"]
+        memory = embedding[source] + table[: len(source)]
+        layer = params["encoder_0"]
+        normed = norm(memory, layer["ln_attention"])
+        memory = memory + attend(normed, normed, layer["self_attention"])
+        memory = memory + forward(norm(memory, layer["ln_forward"]), layer["forward"])
+        memory = norm(memory, params["ln_encoder"])
+        hidden = embedding[[PAD, *target[:-1]]] + table[: len(target)]
+        layer = params["decoder_0"]
+        normed = norm(hidden, layer["ln_attention"])
+        hidden = hidden + attend(normed, normed, layer["self_attention"], causal=True)
+        normed = norm(hidden, layer["ln_cross"])
+        hidden = hidden + attend(normed, memory, layer["cross_attention"])
+        hidden = hidden + forward(norm(hidden, layer["ln_forward"]), layer["forward"])
+        return norm(hidden, params["ln_decoder"]) @ embedding.T / np.sqrt(TINY.width)
+
+    sentences = zip(np.asarray(inputs), np.asarray(targets), strict=True)
+    return [logits(source[source != PAD], target[target != PAD]) for source, target in sentences]
+
+
+def test_the_logits_are_those_of_the_formulas(params, tokens):
+    generator = np.random.default_rng(1)  # scales and biases off their start, so that they count
+    params = jax.tree.map(
+        lambda leaf: leaf + jnp.asarray(0.1 * generator.standard_normal(leaf.shape), leaf.dtype),
+        params,
+    )
+
+    found = apply({"params": params}, *tokens)
+
+    for ours, expected in zip(found, by_hand(params, *tokens), strict=True):
+        np.testing.assert_allclose(ours[: len(expected)], expected, atol=1e-5)
+
+
+def test_dropout_falls_where_flaxs_example_has_it(params, tokens, monkeypatch):
+    shapes = []
+
+    def record(module, values, rate):
+        assert rate == 0.1
+        shapes.append(values.shape)
+        return values
+
+    monkeypatch.setattr("metaopt.workloads.transformer.dropout", record)
+    jax.eval_shape(lambda: TINY.apply({"params": params}, *tokens, train=True, dropout_rate=0.1))
+
+    embedded = sublayer = (3, 7, 16)
+    attention, forward = [(3, 2, 7, 7), sublayer], [(3, 7, 32), sublayer]
+    encoder = [embedded, *attention, *forward]
+    assert shapes == [*encoder, embedded, *attention, *attention, *forward]
 
 
 def test_later_tokens_do_not_influence_earlier_ones(params, tokens):
@@ -187,11 +268,12 @@ def test_dropout_keeps_the_expectation():
     assert values.mean() == pytest.approx(1.0, abs=0.01)
 
 
-def test_positions_are_sines_and_cosines():
+def test_positions_are_sines_and_cosines_of_frequencies_from_1_to_one_ten_thousandth():
     table = positions(50, 8)
 
+    frequencies = [1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3), 1e-4]
     for position in (0, 1, 49):
-        angles = [position / 10_000 ** (i / 4) for i in range(4)]
+        angles = np.multiply(position, frequencies)
         np.testing.assert_allclose(table[position], [*np.sin(angles), *np.cos(angles)], atol=1e-5)
 
 

@@ -1,6 +1,9 @@
 """What every workload must do, and what each one is."""
 
 import dataclasses
+import hashlib
+import inspect
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,8 @@ from sklearn.metrics import log_loss
 
 from metaopt.bench.spec import ForwardPassMode
 from metaopt.bench.targets import load_targets
+from metaopt.workloads.data import data_root
+from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload, list_workloads
 
 ALL = sorted(list_workloads())
@@ -73,6 +78,22 @@ def test_size_is_what_the_summary_says(workload, params):
     assert (*counts, workload.num_test_examples) == EXAMPLES[base]
 
 
+def test_a_result_says_which_data_it_is_on(workload):
+    described = workload.describe_data()
+
+    assert described["examples"] == dict(
+        zip(("train", "validation", "test"), EXAMPLES[workload.name.removesuffix("_fixed")],
+            strict=True)
+    )  # fmt: skip
+    assert described["whole"] is True
+    assert json.loads(json.dumps(described)) == described
+    paths = {path for source in workload.files for path in source.paths()}
+    assert described["files"] == {
+        str(path.relative_to(data_root())): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
 def test_the_types_have_the_structure_of_the_parameters(workload, params):
     types = workload.model_params_types
 
@@ -80,17 +101,20 @@ def test_the_types_have_the_structure_of_the_parameters(workload, params):
 
 
 @pytest.fixture
-def trained_logits(workload, trees):
-    """A training batch and its logits, a little away from the start."""
+def some_logits(workload, trees):
+    """A training batch, and logits of the shape that the model gives it in training."""
     batch = next(workload._build_input_queue(np.array([0, 1], np.uint32), "train"))
-    params = jax.tree.map(lambda p: p + 0.01, trees[0])
-    train = ForwardPassMode.TRAIN
-    logits, _ = workload.model_fn(params, batch, trees[1], train, jax.random.PRNGKey(0), True)
-    return batch, logits
+    shape, _ = jax.eval_shape(
+        lambda params, state: workload.model_fn(
+            params, batch, state, ForwardPassMode.TRAIN, jax.random.PRNGKey(0), True
+        ),
+        *trees,
+    )
+    return batch, jax.random.normal(jax.random.PRNGKey(1), shape.shape, shape.dtype)
 
 
-def test_the_loss_is_scikit_learns(workload, trained_logits):
-    batch, logits = trained_logits
+def test_the_loss_is_scikit_learns(workload, some_logits):
+    batch, logits = some_logits
 
     loss = workload.loss_fn(batch["targets"], logits, batch.get("weights"))
 
@@ -105,8 +129,8 @@ def test_the_loss_is_scikit_learns(workload, trained_logits):
     assert loss["per_example"].sum() == pytest.approx(float(loss["summed"]), rel=1e-5)
 
 
-def test_a_mask_leaves_examples_out(workload, trained_logits):
-    batch, logits = trained_logits
+def test_a_mask_leaves_examples_out(workload, some_logits):
+    batch, logits = some_logits
     mask = jnp.zeros(batch["targets"].shape, jnp.float32).at[:5].set(1.0)
 
     masked = workload.loss_fn(batch["targets"], logits, mask)
@@ -116,7 +140,8 @@ def test_a_mask_leaves_examples_out(workload, trained_logits):
     assert masked["n_valid_examples"] == fewer["n_valid_examples"] == batch["targets"][:5].size
 
 
-def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees):
+def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees, monkeypatch):
+    monkeypatch.setitem(vars(workload), "more_metrics", None)  # BLEU has its own tests
     params, model_state = jax.tree.map(lambda p: p + 0.01, trees[0]), trees[1]
     metrics = workload.eval_model(
         workload.eval_batch_size, params, model_state, jax.random.PRNGKey(0), "", "", 0
@@ -145,6 +170,44 @@ def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees):
     assert metrics["validation/loss"] == pytest.approx(summed / count, rel=1e-4)
     # Chunks of another size may round a tie of two logits otherwise.
     assert metrics["validation/accuracy"] == pytest.approx(correct / count, rel=1e-3)
+
+
+@pytest.mark.parametrize("form", ["", "_fixed"], ids=["stochastic", "fixed"])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda params, state: (0, state), "`params` must have .* 6 arrays, got 1 arrays"),
+        (lambda params, state: (None, state), "`params` must have .* got 0 arrays: no "),
+        (lambda params, state: ({**params, "more": 0}, state), r"got 7 arrays: .*\['more'\]"),
+        (lambda params, state: (params, params), "`model_state` must have .* 0 arrays, got 6"),
+    ],
+)
+def test_evaluation_refuses_trees_of_another_structure(form, change, message):
+    workload = get_workload(f"digits_mlp{form}")
+    params, state = workload.init_model_fn(jax.random.PRNGKey(0))
+
+    with pytest.raises(ValueError, match=message):
+        workload.eval_model(64, *change(params, state), jax.random.PRNGKey(0), "", None, 0)
+    workload.eval_model(64, params, {}, jax.random.PRNGKey(0), "", None, 0)  # as good as None
+
+
+@pytest.mark.parametrize("name", ["digits_mlp", "digits_mlp_fixed"])
+def test_evaluation_takes_algoperfs_arguments_in_its_order(name):
+    parameters = inspect.signature(get_workload(name).eval_model).parameters
+
+    assert list(parameters) == [
+        "global_batch_size", "params", "model_state", "rng", "data_dir", "imagenet_v2_data_dir",
+        "global_step",
+    ]  # fmt: skip
+
+
+def test_both_forms_share_data_and_initialisation():
+    base, fixed = get_workload("digits_mlp"), get_workload("digits_mlp_fixed")
+
+    assert fixed.arrays is base.arrays
+    assert fixed.with_batch_seed(3).arrays is base.arrays
+    starts = [workload.init_model_fn(jax.random.PRNGKey(0))[0] for workload in (base, fixed)]
+    jax.tree.map(np.testing.assert_array_equal, *starts)
 
 
 def test_targets_are_frozen_with_their_provenance(workload):
@@ -185,7 +248,8 @@ def test_splits_do_not_overlap():
 
 
 def test_data_that_is_first_touched_inside_a_trace_is_data_outside_it():
-    workload = dataclasses.replace(get_workload("digits_mlp_fixed"))
+    untouched = dataclasses.replace(get_workload("digits_mlp"))
+    workload = fix_batch(untouched)
 
     inside = jax.jit(lambda: workload.batch["inputs"].sum())()
 

@@ -1,0 +1,51 @@
+"""Means of metrics over splits that are evaluated chunk by chunk, compiled once for each shape."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from metaopt.workloads.queues import Batch
+
+# From (parameters, model state, batches by split) to each split's metrics and their ``count``.
+Evaluate = Callable[[Any, Any, dict[str, Batch]], dict[str, dict[str, Any]]]
+
+
+def compiled(metrics: Callable[[Any, Any, Batch], dict[str, jax.Array]]) -> Evaluate:
+    """Return a function that applies ``metrics`` to one batch of each of several splits."""
+
+    @jax.jit
+    def each(params: Any, model_state: Any, batches: list[Batch]) -> list[dict[str, Any]]:
+        return [metrics(params, model_state, batch) for batch in batches]
+
+    def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:
+        # Compiled for shapes, whatever the names of the splits.
+        found = each(params, model_state, list(splits.values()))
+        return dict(zip(splits, found, strict=True))
+
+    return evaluate
+
+
+def mean_metrics(
+    evaluate: Evaluate, params: Any, model_state: Any, data: Iterable[dict[str, Batch]]
+) -> dict[str, float]:
+    """Return ``<split>/<metric>`` over all of ``data``, chunks weighted by their counts."""
+    found: dict[str, list[dict[str, float]]] = {}  # by split, of each chunk
+    for chunks in data:
+        metrics = jax.device_get(evaluate(params, model_state, chunks))
+        for split, values in metrics.items():
+            found.setdefault(split, []).append(values)
+    return {
+        f"{split}/{name}": _mean(chunks, name)
+        for split, chunks in found.items()
+        for name in chunks[0]
+        if name != "count"
+    }
+
+
+def _mean(chunks: list[dict[str, float]], name: str) -> float:
+    """Return the mean of a metric over chunks of different counts; of one chunk, its own."""
+    counts = [float(chunk["count"]) for chunk in chunks]
+    values = [float(chunk[name]) for chunk in chunks]
+    return values[0] if len(chunks) == 1 else float(np.average(values, weights=counts))

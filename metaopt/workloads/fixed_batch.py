@@ -1,0 +1,144 @@
+"""The deterministic setting: a workload on one batch; its training loss is the only metric."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from metaopt.workloads.queues import Batch, ShuffledQueue
+from metaopt.workloads.supervised import SPLITS, SupervisedWorkload
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FixedBatchWorkload(SupervisedWorkload):
+    """The deterministic setting: one batch, drawn once; its training loss is the only metric.
+
+    ``train/``, ``validation/`` and ``test/`` all report the loss on that batch, in training mode:
+    batch normalisation uses the batch's statistics. There is no dropout unless the submission asks
+    for it. Make one with :func:`fix_batch`, and choose the batch with :meth:`with_batch_seed`.
+
+    Attributes:
+        base: The stochastic form, whose data and compiled initialisation are shared.
+        batch_seed: Which batch.
+    """
+
+    base: SupervisedWorkload = dataclasses.field(kw_only=True)
+    batch_seed: int = 0
+    is_fixed_batch = True
+
+    @property
+    def base_name(self) -> str:
+        """The name of the stochastic form."""
+        return self.base.name
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, Batch]:
+        """The splits ``train``, ``validation`` and ``test``, on the default device."""
+        return self.base.arrays
+
+    @functools.cached_property
+    def _init(self) -> Callable[[jax.Array], Any]:
+        return self.base._init
+
+    def with_batch_seed(self, seed: int) -> "FixedBatchWorkload":
+        """Return the same workload on another batch; data and compiled functions are shared."""
+        other = dataclasses.replace(self, batch_seed=seed)
+        for shared in ("_shapes", "_evaluate"):
+            other.__dict__[shared] = getattr(self, shared)
+        return other
+
+    @functools.cached_property
+    def batch(self) -> Batch:
+        """The batch, of the reference size."""
+        with jax.ensure_compile_time_eval():
+            return self.complete(self._stored_batch)
+
+    @functools.cached_property
+    def _stored_batch(self) -> Batch:
+        with jax.ensure_compile_time_eval():
+            key = jax.random.PRNGKey(self.batch_seed)
+            return next(ShuffledQueue(self.arrays["train"], key, self.reference_batch_size))
+
+    def _build_input_queue(
+        self,
+        data_rng: Any,
+        split: str,
+        data_dir: str = "",
+        global_batch_size: int | None = None,
+        cache: bool | None = None,
+        repeat_final_dataset: bool | None = None,
+        num_batches: int | None = None,
+    ) -> Iterator[Batch]:
+        """Return an iterator that yields the batch for ever."""
+        del data_rng, data_dir, cache, repeat_final_dataset, num_batches
+        if global_batch_size not in (None, self.reference_batch_size):
+            raise ValueError(
+                f"{self.name} has one batch of {self.reference_batch_size} examples, "
+                f"a batch size of {global_batch_size} is impossible."
+            )
+        if split not in ("train", *SPLITS):
+            raise ValueError(f"`split` must be one of {['train', *SPLITS]}, got {split!r}.")
+        return RepeatedBatch(self.batch)
+
+    @functools.cached_property
+    def _evaluation_data(self) -> list[dict[str, Batch]]:
+        return [{"train": self._stored_batch}]
+
+    def eval_model(
+        self,
+        global_batch_size: int,
+        params: Any,
+        model_state: Any,
+        rng: jax.Array | None = None,
+        data_dir: str | None = None,
+        imagenet_v2_data_dir: str | None = None,
+        global_step: int = 0,
+    ) -> dict[str, float]:
+        """Return the loss on the batch under the names of all three splits.
+
+        Raises:
+            ValueError: Parameters or model state have not the structure that ``init_model_fn``
+                returns.
+        """
+        del global_batch_size, rng, data_dir, imagenet_v2_data_dir, global_step
+        metrics = self._mean_metrics(params, model_state)
+        return {
+            f"{split}/{name.removeprefix('train/')}": value
+            for split in ("train", "validation", "test")
+            for name, value in metrics.items()
+        }
+
+
+class RepeatedBatch(Iterator[Batch]):
+    """The same batch for ever."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self.position = 0
+
+    def seek(self, position: int) -> None:
+        """Go to where ``position`` batches have been taken."""
+        self.position = position
+
+    def __next__(self) -> Batch:
+        """Return the batch, in a dictionary that its taker may change."""
+        self.position += 1
+        return dict(self._batch)
+
+
+def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:
+    """Return the ``_fixed`` form of a workload: its target is the training loss of one batch."""
+    fields: dict[str, Any] = {
+        field.name: getattr(workload, field.name) for field in dataclasses.fields(workload)
+    }
+    fields |= {
+        "name": f"{workload.name}_fixed",
+        "summary": f"{workload.summary}; one fixed batch of {workload.reference_batch_size}",
+        "target_metric": "loss",
+        "dropout_rate": 0.0,
+        "more_metrics": None,
+        "base": workload,
+    }
+    return FixedBatchWorkload(**fields)
