@@ -42,6 +42,16 @@ def early_ends(logs: Logs) -> list[str]:
     return sentences
 
 
+def partial_data(logs: Logs) -> list[str]:
+    """Name the workloads that ran on a part of their data set."""
+    parts = {
+        (trial.record.workload, ", ".join(sorted(trial.record.data.get("files", {}))))
+        for trial in logs.trials
+        if trial.record.data is not None and trial.record.data.get("whole") is False
+    }
+    return [f"{workload}: {files}" for workload, files in sorted(parts)]
+
+
 def fixed_by_hand(logs: Logs) -> list[str]:
     """Name the variants that ran, with what they fix; values that nobody's budget paid for."""
     contenders = set(logs.contenders)

@@ -21,6 +21,7 @@ from analysis.fairness import (
     early_ends,
     fixed_by_hand,
     missing_studies,
+    partial_data,
     unequal_budgets,
 )
 from analysis.pages import csv_text, embed, publish, write_pages
@@ -163,6 +164,7 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "unequal": [plain(entry) for entry in unequal_budgets(logs)],
         "differing": [plain(entry) for entry in differing_targets(logs)],
         "variants": [plain(entry) for entry in fixed_by_hand(logs)],
+        "partial": [plain(entry) for entry in partial_data(logs)],
         "early": [plain(entry) for entry in early_ends(logs)],
         "notes": [plain(note) for note in logs.notes],
         "budgets": plain(budgets_line(logs, scores)),

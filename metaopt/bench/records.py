@@ -167,6 +167,7 @@ class TrialRecord(_Model):
     preemptions: int = 0
     environment: dict[str, Any]  # software, hardware, git; see metaopt.bench.environment
     started_at: str  # UTC, ISO 8601
+    data: dict[str, Any] | None = None  # files with SHA-256, examples, whether it is the whole set
     stop_at_target: bool = True  # False: it trained on where it had met its target
 
 

@@ -521,6 +521,7 @@ class _Trial:
             environment=environment,
             started_at=self.started_at,
             stop_at_target=plan.stop_at_target,
+            data=_describe_data(plan.workload),
         )
         records.write_json(self.directory / records.RUN_FILE, record)
         for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
@@ -549,6 +550,16 @@ def _batch_size(module: Any, workload: Any) -> int:
 def _signature(params: Any) -> Any:
     leaves, structure = jax.tree.flatten(params)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def _describe_data(workload: Any) -> dict[str, Any] | None:
+    """Return what the workload says of its data; nothing if it has none, or none to be read."""
+    if not hasattr(workload, "describe_data"):
+        return None
+    try:
+        return workload.describe_data()
+    except (OSError, ValueError):  # then the trial has crashed on it, and says so
+        return None
 
 
 def _best(rows: list[dict[str, Any]], target: Target) -> float | None:

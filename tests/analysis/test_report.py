@@ -173,3 +173,17 @@ def test_variants_of_another_form_are_noted_and_not_fatal(hand_made, tmp_path):
     page = write_report(folder, tmp_path / "out").read_text()
 
     assert "campaign.json cannot be read" in page
+
+
+def test_a_part_of_a_data_set_is_said_so(hand_made, tmp_path):
+    folder = hand_made()
+    for path in folder.rglob("run.json"):
+        record = json.loads(path.read_text())
+        record["data"] = {"files": {"some.npz": "0"}, "whole": record["workload"] != "hard"}
+        path.write_text(json.dumps(record))
+
+    page = write_report(folder, tmp_path / "out").read_text()
+
+    assert "On a part of the data set" in page
+    assert "<li>hard: some.npz</li>" in page
+    assert "easy: some.npz" not in page
