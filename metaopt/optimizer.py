@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from metaopt.controllers import Controller, ScalarLags
+from metaopt.convolutions import with_fast_convolutions
 from metaopt.precision import narrow, wide_dtype, widen
 from metaopt.rings import make_rings, read_rings, write_rings
 from metaopt.rollout import rollout_adjoints
@@ -302,6 +303,8 @@ class _Rule(NamedTuple):
                 self.weight_decay,
             )
 
+        if jax.default_backend() == "cpu":
+            replay = with_fast_convolutions(replay)
         # Only the replay is skipped when nothing is due. The history stays outside the conditional:
         # inside, XLA copies all of it.
         adjoints = jax.lax.cond(due, replay, lambda: [_zeros(params)] * self.rollout)
