@@ -323,8 +323,9 @@ class FullLags(_Lags):
     ) -> list[Any]:
         """Return the sums of products, newest first."""
         history, past = weights.shape[0], _vectors_by_age(memory)
+        # One product for each lag, then their sum: as a single product XLA would copy all of M.
         sums = [
-            jnp.einsum("hij,hj->i", weights, past[i : i + history], precision="highest")
+            jnp.einsum("hij,hj->hi", weights, past[i : i + history], precision="highest").sum(0)
             for i in range(count)
         ]
         return [_as_tree(vector, like) for vector in sums]
