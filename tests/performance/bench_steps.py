@@ -6,7 +6,9 @@ History 32, Adam; the workload's own batch, dropout and model state, on this mac
 device. ``time`` is over a step of SGD: all steps take turns in one process, and the ratio is that
 of the medians, the range that of single rounds. ``floor`` is the arithmetic of a learning step and
 nothing else, in the same unit: the training gradient, and the gradient through the rollout,
-unstored; frozen, it is the gradient. Matrices (full lags) have no floor but their size.
+unstored; frozen, it is the gradient. It differentiates backpropagation by backpropagation, which
+rollouts do not: with convolutions they are faster. Matrices (full lags) have no floor but their
+size.
 
 Memory is what XLA reports of the compiled step, in copies of the parameters: ``state`` is that of
 the optimizer; ``temp`` is what the step needs besides its arguments and results; ``peak`` is
