@@ -21,6 +21,8 @@ from metaopt.controllers import FAMILIES, Controller
 
 SCHEMA_VERSION = 1
 
+_AXES = {"scalar_lags": 1, "full_lags": 3}  # of the weights; diagonal lags have the parameters'
+
 
 def save_controller(
     path: str | Path, controller: Controller, provenance: dict[str, Any] | None = None
@@ -90,6 +92,11 @@ def load_controller(path: str | Path) -> Controller:
         raise ValueError(
             f"{path}: `weights` have shape {list(weights.shape)}, the file states "
             f"{document.get('shape')}."
+        )
+    if weights.ndim != _AXES.get(family, weights.ndim):
+        raise ValueError(
+            f"{path}: `weights` of {family} must have {_AXES[family]} axes, the lags first, got "
+            f"shape {list(weights.shape)}."
         )
     if not (np.abs(weights) <= np.finfo(np.float32).max).all():  # also catches NaN
         raise ValueError(f"{path}: `weights` must be finite.")

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from metaopt.precision import wide_dtype
-from metaopt.rings import make_rings, write_rings
+from metaopt.rings import make_rings, read_rings, write_rings
 
 # A control of one row is a sum over the history that XLA writes as one loop if it is spelled out:
 # on its CPU backend a third faster than a dot. It costs compilation, so not beyond so many terms.
@@ -229,39 +229,61 @@ class DiagonalLags(_Lags):
         return jax.tree.unflatten(structure, list(map(_initial, leaves, shapes)))
 
     def controls(self, weights: Any, memory: LagMemory, count: int, like: Any) -> list[Any]:
-        """Return the sums of products, newest first."""
-        del like
-        history = _history(weights)
-        past = _by_age(memory, weights)
-        return [
-            jax.tree.map(lambda m, w, i=i: jnp.sum(m * w[i : i + history], 0), weights, past)
-            for i in range(count)
-        ]
+        """Add up products lag by lag: one pass over M and the ring, whatever the count."""
+
+        def add(lag: Any, sums: list[Any]) -> list[Any]:
+            m = _row(weights, lag)
+            past = [_row_of_age(memory, lag + i, like) for i in range(count)]
+            return [
+                jax.tree.map(lambda s, m, w: s + m * w, total, m, rows)
+                for total, rows in zip(sums, past, strict=True)
+            ]
+
+        zero = jax.tree.map(
+            lambda m, ring: jnp.zeros(m.shape[1:], jnp.promote_types(m.dtype, wide_dtype(ring))),
+            weights,
+            memory.rows,
+        )
+        # A loop, for a sum along the axis of the lags takes XLA's CPU backend 35 times as long.
+        return jax.lax.fori_loop(0, _history(weights), add, [zero] * count)
 
     def meta_gradient(self, weights: Any, memory: LagMemory, adjoints: Sequence[Any]) -> Any:
         r"""Return :math:`-\sum_i \lambda_i \odot w_{t-1-i-h}` for each h."""
-        history = _history(weights)
-        past = _by_age(memory, weights)
-        parts = [
-            jax.tree.map(lambda a, w, i=i: a[None] * w[i : i + history], adjoint, past)
-            for i, adjoint in enumerate(adjoints, start=1)
-        ]
-        total = jax.tree.map(lambda *leaves: -functools.reduce(jnp.add, leaves), *parts)
-        return jax.tree.map(lambda slope, m: slope.astype(m.dtype), total, weights)
+
+        def write(lag: Any, slope: Any) -> Any:
+            parts = [
+                jax.tree.map(lambda a, w: a * w, adjoint, _row_of_age(memory, lag + i, adjoint))
+                for i, adjoint in enumerate(adjoints, start=1)
+            ]
+            row = jax.tree.map(lambda *leaves: -functools.reduce(jnp.add, leaves), *parts)
+            return jax.tree.map(
+                lambda rows, new: jax.lax.dynamic_update_index_in_dim(
+                    rows, new.astype(rows.dtype), lag, 0
+                ),
+                slope,
+                row,
+            )
+
+        # Row by row, for the ring would have to be copied to bring all of it into order.
+        return jax.lax.fori_loop(0, _history(weights), write, jax.tree.map(jnp.zeros_like, weights))
 
 
 def _history(weights: Any) -> int:
     return jax.tree.leaves(weights)[0].shape[0]
 
 
-def _by_age(memory: LagMemory, weights: Any) -> Any:
-    """Return the rows from the newest to the oldest, leaves (slots, *leaf.shape)."""
-    ages = _ages(memory)
+def _row(tree: Any, index: Any) -> Any:
+    """Return row ``index`` of every leaf."""
     return jax.tree.map(
-        lambda ring, m: ring[ages].astype(wide_dtype(ring)).reshape(len(ages), *m.shape[1:]),
-        memory.rows,
-        weights,
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), tree
     )
+
+
+def _row_of_age(memory: LagMemory, age: Any, like: Any) -> Any:
+    """Return the disturbance of ``age`` steps ago, with the shapes of ``like``."""
+    slot = jnp.remainder(memory.newest - age, _slots(memory))
+    rows = read_rings(memory.rows, slot, like)
+    return jax.tree.map(lambda row: row.astype(wide_dtype(row)), rows)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -301,8 +323,9 @@ class FullLags(_Lags):
     ) -> list[Any]:
         """Return the sums of products, newest first."""
         history, past = weights.shape[0], _vectors_by_age(memory)
+        # One product for each lag, then their sum: as a single product XLA would copy all of M.
         sums = [
-            jnp.einsum("hij,hj->i", weights, past[i : i + history], precision="highest")
+            jnp.einsum("hij,hj->hi", weights, past[i : i + history], precision="highest").sum(0)
             for i in range(count)
         ]
         return [_as_tree(vector, like) for vector in sums]

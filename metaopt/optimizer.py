@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from metaopt.controllers import Controller, ScalarLags
+from metaopt.convolutions import with_fast_convolutions
 from metaopt.precision import narrow, wide_dtype, widen
 from metaopt.rings import make_rings, read_rings, write_rings
 from metaopt.rollout import rollout_adjoints
@@ -58,6 +59,7 @@ def meta_optimizer(
     learn: bool = True,
     meta_every: int = 1,
     history_dtype: DTypeLike | None = None,
+    episode_steps: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Learn the update rule while training, through online control over past gradients.
 
@@ -88,6 +90,8 @@ def meta_optimizer(
         learn: ``False`` freezes M, which then usually comes with the controller.
         meta_every: M is updated every so many steps.
         history_dtype: Of the recorded disturbances, say ``jnp.bfloat16``; the iterates' by default.
+        episode_steps: Length of an episode, where it is known: one that ends before a rollout has
+            its past of H + L steps is refused, for nothing would ever be learned.
 
     Raises:
         ValueError: An argument breaks its rule; or, from ``update``, the datum or the parameters
@@ -122,6 +126,11 @@ def meta_optimizer(
             raise ValueError(f"`{name}` must be an integer of at least 1, got {number!r}.")
     if learn and value_fn is None:
         raise ValueError("`value_fn` must be given where `learn` is True: rollouts evaluate it.")
+    if learn and episode_steps is not None and episode_steps < history + rollout:
+        raise ValueError(
+            f"`episode_steps` must be at least `history` + `rollout`, {history} + {rollout}, got "
+            f"{episode_steps}: no rollout would ever have its past. Shorten `history`."
+        )
     records_data = learn and not fixed and rollout > 1
     if records_data and example is None:
         raise ValueError(
@@ -302,6 +311,8 @@ class _Rule(NamedTuple):
                 self.weight_decay,
             )
 
+        if jax.default_backend() == "cpu":
+            replay = with_fast_convolutions(replay)
         # Only the replay is skipped when nothing is due. The history stays outside the conditional:
         # inside, XLA copies all of it.
         adjoints = jax.lax.cond(due, replay, lambda: [_zeros(params)] * self.rollout)

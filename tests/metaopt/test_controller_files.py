@@ -48,6 +48,8 @@ def test_a_controller_without_finite_weights_is_not_written(weights, tmp_path):
         ({"schema_version": 2}, "schema version 1, got 2"),
         ({"family": "oracle"}, r"no controller family 'oracle', only \['diagonal_lags', 'full_l"),
         ({"shape": [4]}, r"`weights` have shape \[3\], the file states \[4\]"),
+        ({"family": "full_lags"}, r"`weights` of full_lags must have 3 axes.* got shape \[3\]"),
+        ({"weights": [[1.0]], "shape": [1, 1]}, r"`weights` of scalar_lags must have 1 axes"),
         ({"weights": [1.0, None, 2.0]}, "`weights` must be"),
         ({"weights": [[1.0], 2.0, 3.0]}, "`weights` must be numbers in a regular array"),
         ({"weights": [1e999, 1.0, 2.0]}, "`weights` must be finite"),
@@ -60,6 +62,17 @@ def test_another_file_is_refused(change, message, tmp_path):
 
     with pytest.raises(ValueError, match=message):
         load_controller(path)
+
+
+@pytest.mark.parametrize("family", ["scalar_lags", "diagonal_lags"])
+def test_a_file_for_another_history_is_refused_where_it_is_used(family, tmp_path):
+    kind = {"scalar_lags": ScalarLags, "diagonal_lags": DiagonalLags}[family]
+    save_controller(tmp_path / "c.json", kind(WEIGHTS))
+    controller = load_controller(tmp_path / "c.json")
+    tx = meta_optimizer(None, 0.1, history=4, controller=controller, learn=False)
+
+    with pytest.raises(ValueError, match=r"`controller` has weights of shape \(3,\), but history"):
+        tx.init({"a": jnp.ones(2), "b": jnp.ones(5)})
 
 
 @pytest.mark.parametrize("content", ["", "[]", "not json"])

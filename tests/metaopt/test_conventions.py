@@ -97,6 +97,20 @@ def test_the_history_is_written_in_place():
         assert not [line for line in lines if " copy(" in line]
 
 
+@pytest.mark.parametrize("controller", [ScalarLags(), DiagonalLags(), FullLags()])
+def test_a_frozen_step_makes_nothing_as_large_as_what_it_keeps(controller):
+    # Neither M nor the history is brought into another order: that would be a copy of it.
+    loss = lambda x, datum: 0.5 * jnp.sum((datum @ x) ** 2)  # noqa: E731
+    x, datum = jnp.ones(120), jnp.ones((3, 120))
+    tx = meta_optimizer(None, 0.1, history=64, controller=controller, learn=False)
+    state = tx.init(x)
+
+    one = jax.jit(functools.partial(step, tx, loss), donate_argnums=0)
+    needed = one.lower((x, state), datum).compile().memory_analysis().temp_size_in_bytes
+
+    assert needed < sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 4
+
+
 def test_it_works_inside_a_chain(mlp, learner, train):
     chained = optax.chain(learner, optax.scale(1.0))
 
@@ -191,12 +205,19 @@ SUM = lambda x, datum: jnp.sum(datum * x)  # noqa: E731
         ({"rollout": 0}, "`rollout` must be an integer of at least 1, got 0"),
         ({"meta_every": 1.5}, "`meta_every` must be an integer of at least 1, got 1.5"),
         ({"value_fn": None}, "`value_fn` must be given"),
+        ({"episode_steps": 33}, r"at least `history` \+ `rollout`, 32 \+ 2, got 33"),
+        ({"episode_steps": 0}, "`episode_steps` must be at least `history`"),
         ({"fixed": False}, "`example` must be given for a rollout of 2 on changing data"),
     ],
 )
 def test_a_bad_argument_is_refused_before_anything_is_traced(arguments, message):
     with pytest.raises(ValueError, match=message):
         meta_optimizer(**{"value_fn": SUM, "learning_rate": 0.1, "fixed": True, **arguments})
+
+
+@pytest.mark.parametrize("options", [{"episode_steps": 34}, {"episode_steps": 9, "learn": False}])
+def test_an_episode_as_long_as_a_rollouts_past_will_do_and_frozen_any(options):
+    meta_optimizer(SUM, 0.1, fixed=True, **options)
 
 
 @pytest.mark.parametrize(

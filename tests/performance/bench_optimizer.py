@@ -6,7 +6,8 @@ Batch 512, history 32, rollout 2, on this machine's default device; random data 
 (the cost does not depend on it). All steps are jitted with their state donated, and take turns in
 one process, so that what disturbs one disturbs all. ``floor`` is the arithmetic of a learning step
 and nothing else: the training gradient and the gradient through a two-step rollout, unstored. The
-rows "without" leave out one part of a learning step, which shows what it costs.
+rows "without" leave out one part of a learning step, which shows what it costs. Other controllers,
+rollouts and workloads, and memory: bench_steps.py.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt import DiagonalLags, ScalarLags, meta_optimizer
+from metaopt import ScalarLags, meta_optimizer
 from metaopt.workloads.embedded import MLP
 
 BATCH = 512
@@ -94,7 +95,6 @@ def make_steps(history: int, rollout: int) -> dict[str, tuple[Callable, Any]]:
     add("  without inner products", learning(WithoutInnerProducts(), fixed=True))
     add("  without controls", learning(WithoutControls(), fixed=True))
     add("  without either", learning(WithoutReading(), fixed=True))
-    add("learning, diagonal", learning(DiagonalLags(), example=batch))
 
     def floor(carry: Any, batch: Any) -> Any:
         params, control, _ = carry
