@@ -74,10 +74,10 @@ def load_controller(path: str | Path) -> Controller:
     """
     try:
         document = json.loads(Path(path).read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a controller file: {error}") from None
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        version = document.get("schema_version") if isinstance(document, dict) else None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise ValueError(
             f"{path}: not a controller file of schema version {SCHEMA_VERSION}, got {version!r}."
         )
@@ -85,6 +85,8 @@ def load_controller(path: str | Path) -> Controller:
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{path}: no controller family {family!r}, only {sorted(FAMILIES)}.")
     try:
+        if not _are_numbers(document.get("weights")):
+            raise TypeError
         weights = np.asarray(document.get("weights"), np.float64)
     except (ValueError, TypeError, OverflowError):
         raise ValueError(f"{path}: `weights` must be numbers in a regular array.") from None
@@ -98,6 +100,13 @@ def load_controller(path: str | Path) -> Controller:
             f"{path}: `weights` of {family} must have {_AXES[family]} axes, the lags first, got "
             f"shape {list(weights.shape)}."
         )
+    if not weights.size:
+        raise ValueError(f"{path}: `weights` must not be empty, got shape {list(weights.shape)}.")
     if not (np.abs(weights) <= np.finfo(np.float32).max).all():  # also catches NaN
         raise ValueError(f"{path}: `weights` must be finite.")
     return FAMILIES[family](jnp.asarray(weights, jnp.float32))
+
+
+def _are_numbers(part: Any) -> bool:
+    """Return whether nested lists hold numbers only; ``True`` and ``"1"`` are none."""
+    return all(map(_are_numbers, part)) if isinstance(part, list) else type(part) in (int, float)

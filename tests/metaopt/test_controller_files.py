@@ -53,6 +53,10 @@ def test_a_controller_without_finite_weights_is_not_written(weights, tmp_path):
         ({"weights": [1.0, None, 2.0]}, "`weights` must be"),
         ({"weights": [[1.0], 2.0, 3.0]}, "`weights` must be numbers in a regular array"),
         ({"weights": [1e999, 1.0, 2.0]}, "`weights` must be finite"),
+        ({"schema_version": True}, "schema version 1, got True"),
+        ({"weights": [True, 1.0, 2.0]}, "`weights` must be numbers"),
+        ({"weights": ["1", "2", "3"]}, "`weights` must be numbers"),
+        ({"weights": [], "shape": [0]}, "`weights` must not be empty"),
     ],
 )
 def test_another_file_is_refused(change, message, tmp_path):
@@ -75,7 +79,7 @@ def test_a_file_for_another_history_is_refused_where_it_is_used(family, tmp_path
         tx.init({"a": jnp.ones(2), "b": jnp.ones(5)})
 
 
-@pytest.mark.parametrize("content", ["", "[]", "not json"])
+@pytest.mark.parametrize("content", ["", "[]", "not json", "[" * 100_000])
 def test_what_is_no_controller_is_refused(content, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(content)
