@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import seaborn as sns
 from matplotlib.lines import Line2D
 
@@ -94,8 +95,11 @@ def _plot_anytime(logs: Logs, scores: Scores, workload: str, path: Path) -> bool
         axis.set_xscale("log")
         axis.set_xlabel(f"budget spent by the study, {unit_name(record.budget.currency)}")
         axis.set_ylabel(f"best {plain(record.target.metric)}", **AS_IT_IS)
-        if "loss" in record.target.metric and min(b.low.min() for b in bands.values() if b) > 0:
-            axis.set_yscale("log")
+        values = np.concatenate([band.low for band in bands.values() if band])
+        if "loss" in record.target.metric and (values > 0).any() and (values >= 0).all():
+            # A loss that underflows to 0 leaves the plot at its bottom.
+            axis.set_yscale("log", nonpositive="clip")
+            axis.set_ylim(bottom=0.5 * values[values > 0].min())
         legend(figure, [*names, "target"], handles, legend_columns([*names, "target"]))
     return True
 
