@@ -1,6 +1,8 @@
 """Campaigns: contenders x workloads x studies under one budget, from a TOML file."""
 
 import dataclasses
+import itertools
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, Hyperparameter, make_variant, parse_contender
 
+_SHIPPED = Path(__file__).parent / "campaigns"
 _DEFAULT_EVALUATIONS = 16  # in a trial, where the campaign does not say
 
 
@@ -202,16 +205,28 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is not there or not TOML.
     """
-    shipped = Path(__file__).parent / "campaigns"
-    if not path.is_file() and (shipped / f"{path}.toml").is_file():
-        path = shipped / f"{path}.toml"
+    if not path.is_file() and (_SHIPPED / f"{path}.toml").is_file():
+        path = _SHIPPED / f"{path}.toml"
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        names = sorted(file.stem for file in shipped.glob("*.toml"))
+        names = list(list_campaigns())
         raise ValueError(f"No campaign file {str(path)!r}; there are {names}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
+
+
+def list_campaigns() -> dict[str, str]:
+    """Return what each shipped campaign is, by name: its comment, to the first stop or colon."""
+    texts = {path.stem: path.read_text("utf-8") for path in sorted(_SHIPPED.glob("*.toml"))}
+    return {
+        name: re.split(r"[.:](?: |$)", " ".join(line.lstrip("# ") for line in _comment(text)))[0]
+        for name, text in texts.items()
+    }
+
+
+def _comment(text: str) -> list[str]:
+    return list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
 
 
 def make_campaign(document: dict[str, Any], source: str) -> Campaign:

@@ -32,9 +32,10 @@ class Format(StrEnum):
 def list_everything(
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
-    """List workloads, submissions and tuners, with one line each."""
+    """List workloads, submissions, tuners and campaigns, with one line each."""
     from metaopt.bench.loading import find_submissions, load_submission
     from metaopt.workloads.registry import list_workloads
+    from tuning.campaign import list_campaigns
     from tuning.contenders import SUBMISSIONS
     from tuning.tuners import TUNERS
 
@@ -46,7 +47,12 @@ def list_everything(
             spaces = "".join(f", {name}@{space}" for space in submission.spaces())
             submissions[name] = f"{submission.summary} [{submission.ruleset}{spaces}]"
         tuners = {name: summary for name, (summary, _) in TUNERS.items()}
-        kinds = {"workloads": workloads, "submissions": submissions, "tuners": tuners}
+        kinds = {
+            "workloads": workloads,
+            "submissions": submissions,
+            "tuners": tuners,
+            "campaigns": list_campaigns(),
+        }
     if format is Format.JSON:
         typer.echo(json.dumps({kind: sorted(entries) for kind, entries in kinds.items()}))
         return

@@ -24,11 +24,12 @@ def tuning(root, tmp_path, monkeypatch):
 def test_list_names_everything_that_there_is(tuning, root):
     listed = json.loads(tuning("list", "--format", "json").stdout)
 
-    assert set(listed) == {"workloads", "submissions", "tuners"}
+    assert set(listed) == {"workloads", "submissions", "tuners", "campaigns"}
     on_disk = {path.parent.name for path in (root / "submissions").glob("*/*/submission.py")}
     assert set(listed["submissions"]) == on_disk
     assert {"digits_mlp", "digits_mlp_fixed", "mnist_mlp"} <= set(listed["workloads"])
     assert {"grid", "random", "tpe"} <= set(listed["tuners"])
+    assert {"demo", "figure1_mnist", "figure3_digits"} <= set(listed["campaigns"])
 
 
 def test_run_leaves_a_record_and_does_not_write_over_it(tuning, tmp_path):
