@@ -20,6 +20,7 @@ AS_IT_IS = {"parse_math": False}  # a stranger's name may hold a dollar sign
 WIDTH = 5.6  # inches; a wide picture takes two of them
 _DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1))]
 _COLOURS = 8
+_PALE = 6  # the palette's pink cannot be seen on white
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ def style(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     Widths fall from first to last, so that lines that coincide are all seen.
     """
     colours = sns.color_palette("colorblind", _COLOURS)
+    colours[_PALE] = (0.1, 0.1, 0.1)
     last = max(1, len(contenders) - 1)
     return {
         name: {
