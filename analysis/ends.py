@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from analysis.best import LOSS, Ended, best_of_studies
-from analysis.curves import DEPLOYED
+from analysis.curves import DEPLOYED, Episode
 from analysis.reading import Logs
 from analysis.tables import Table, plain
-from analysis.training import Runs, is_loss
+from analysis.training import Runs, is_loss, learning
 from metaopt.bench.records import TrialRecord
 
 ENDS_HEADER = (
@@ -28,6 +28,12 @@ EPISODES_HEADER = (
     "workload", "contender", "hyperparameters", "phase", "episode", "studies", "cut", "finite",
     "loss_mean", "loss_low", "loss_high",
 )  # fmt: skip
+
+
+# A deployed run goes on to the end of its budget. To set it beside an episode it is also read where
+# it is as long as the run's first episode.
+EPISODE_LONG = "deployed, an episode long"
+_PHASES = ("learning", EPISODE_LONG, DEPLOYED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,7 @@ class EpisodeEnd:
     workload: str
     contender: str
     hyperparameters: str  # JSON; empty if there are none, or the studies' differ
-    phase: str  # learning, or deployed
+    phase: str  # learning, or deployed; EPISODE_LONG: early in the deployed run
     episode: int  # from 1 in each phase
     studies: int  # that have it
     cut: int  # of them, those whose run ended before the episode did
@@ -144,6 +150,9 @@ def ends_of_episodes(logs: Logs, runs: Runs) -> list[EpisodeEnd]:
                 seen[phase] = seen.get(phase, 0) + 1
                 both = losses.setdefault((phase, seen[phase]), {True: [], False: []})
                 both[episode.cut].append(float(episode.loss[-1]))
+            early = _episode_long(run)
+            if early is not None:
+                losses.setdefault((EPISODE_LONG, 1), {True: [], False: []})[False].append(early)
         settings = pinned.pop() if len(pinned) == 1 else "null"
         found += [
             EpisodeEnd(
@@ -156,9 +165,23 @@ def ends_of_episodes(logs: Logs, runs: Runs) -> list[EpisodeEnd]:
     return found
 
 
-def _learning_first(entry: tuple[tuple[str, int], Any]) -> tuple[bool, int]:
+def _learning_first(entry: tuple[tuple[str, int], Any]) -> tuple[int, int]:
     (phase, number), _ = entry
-    return phase == DEPLOYED, number
+    return _PHASES.index(phase), number
+
+
+def _episode_long(run: Sequence[Episode]) -> float | None:
+    """Return a deployed run's loss after as many steps as the first episode had, if it has them."""
+    episodes = [episode for episode in learning(run) if not episode.cut]
+    deployed = [episode for episode in run if episode.phase == DEPLOYED]
+    if not episodes or not deployed:
+        return None
+    length, later = (part[0].spent - part[0].start for part in (episodes, deployed))
+    # A restart takes a step of its own, which only the first episode does not have.
+    reached = np.flatnonzero(later <= length[-1] + 1)
+    if not reached.size or later[-1] < length[-1]:
+        return None
+    return float(deployed[0].loss[reached[-1]])
 
 
 def end_tables(ends: Sequence[End]) -> list[Table]:
@@ -201,9 +224,11 @@ def episode_tables(ends: Sequence[EpisodeEnd]) -> list[Table]:
         names = sorted({name for _, _, name in mine})
         first = {name: _first_of(mine, name) for name in names}
         rows = []
-        for phase, number in sorted({key[:2] for key in mine}, key=lambda k: (k[0] == DEPLOYED, k)):
+        for phase, number in sorted(
+            {key[:2] for key in mine}, key=lambda k: (_PHASES.index(k[0]), k[1])
+        ):
             label = str(number)
-            if phase == DEPLOYED:
+            if phase != "learning":
                 label = phase if number == 1 else f"{phase} {number}"
             cells = [_loss_text(mine.get((phase, number, name)), first[name]) for name in names]
             rows.append((label, *cells))

@@ -10,6 +10,7 @@ import pytest
 from analysis.best import LOSS, best_of_studies, read_ends, read_last
 from analysis.curves import episodes
 from analysis.ends import (
+    EPISODE_LONG,
     end_tables,
     ends_of_episodes,
     ends_of_training,
@@ -436,11 +437,29 @@ def test_episodes_are_compared_in_columns_and_what_was_cut_is_left_out_or_marked
         ("1", "2 (1 to 4)", "1"),
         ("2", "0.5 (0.25 to 1)", "0.25 1/2"),
         ("3", "0.25 1/2", "7 1/2 cut"),
+        ("deployed, an episode long", "0.125", "-"),
         ("deployed", "0.0625", "-"),
     )
     second = next(e for e in ends if (e.contender, e.episode) == ("m_0.4", 2))
     assert (second.studies, second.cut, second.loss.of) == (2, 1, 1)
     assert json.loads(second.hyperparameters) == {"learning_rate": 0.4}
+
+
+@pytest.mark.parametrize(
+    "steps, early", [(2, None), (3, 0.3), (4, 0.4), (9, 0.4)], ids=lambda value: str(value)
+)
+def test_a_deployed_run_is_read_where_it_is_as_long_as_the_first_episode(
+    steps, early, build, tmp_path
+):
+    b = build(tmp_path, ["m"], ["w"], 1)
+    losses = {step: 0.1 * step for step in range(1, steps + 1)}  # a restart takes a step
+    b.learner("m", "w", 1, ("learning", 3, {3: 1.0}), ("deployed", steps, losses))
+
+    logs, runs, _ = read(tmp_path)
+    ends = {end.phase: end.loss.mean for end in ends_of_episodes(logs, runs)}
+
+    assert ends["deployed"] == pytest.approx(0.1 * steps)
+    assert ends.get(EPISODE_LONG) == (None if early is None else pytest.approx(early))
 
 
 def test_an_episode_that_ended_in_no_number_is_counted_and_said(build, tmp_path):
@@ -476,8 +495,9 @@ def test_the_report_shows_the_figures_and_the_files_hold_their_numbers(campaign,
     assert "Studies behind the episodes of m: 2, 2, 1." in page
     with (tmp_path / "report" / "episodes.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["contender"] == "m"]
-    assert [row["phase"] for row in rows] == ["learning"] * 3 + ["deployed"]
-    assert [float(row["loss_mean"]) for row in rows] == pytest.approx([2, 0.5, 0.25, 0.0625])
+    assert [row["phase"] for row in rows] == ["learning"] * 3 + [EPISODE_LONG, "deployed"]
+    losses = [2, 0.5, 0.25, 0.125, 0.0625]
+    assert [float(row["loss_mean"]) for row in rows] == pytest.approx(losses)
     for row in rows[:2]:
         low, high = float(row["loss_low"]), float(row["loss_high"])
         assert f"<td>{float(row['loss_mean']):.3g} ({low:.3g} to {high:.3g})</td>" in page
