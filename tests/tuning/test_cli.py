@@ -78,7 +78,7 @@ def test_compare_ends_with_the_path_of_the_report_and_a_second_call_runs_nothing
         (["run", "adamw", "digits_mlp", "--hparams", "learning_rate=fast"], "must be a number"),
         (["run", "adamw", "digits_mlp", "--budget", "-1grads"], "positive and finite, got -1"),
         (["compare", "demo", "--workloads", "mnist_mlp"], "to get it: python -m tuning download"),
-        (["compare", "nothing"], "No campaign file 'nothing'; there are ['demo'"),
+        (["compare", "nothing"], "No campaign file 'nothing'; there are ['ablation_digits'"),
         (["compare", "demo", "--studies", "0"], "studies: Input should be greater than or equal"),
         (["compare", "demo", "--contenders", "adamw"], "needs a tuner, as in 'adamw+random'"),
         (["compare", "demo", "--budget", "9s"], "eval_period = '25grads' must be in the currency"),
