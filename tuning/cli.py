@@ -147,7 +147,7 @@ def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) ->
     """Run a campaign on sequential stability, or go on with it, and write its report."""
     from rich.progress import Progress
 
-    from analysis.stability import stability_table
+    from analysis.stability import stability_summary
     from analysis.stability_report import write_stability_report
     from analysis.terminal import print_table
     from tuning.campaign import read_document
@@ -166,7 +166,7 @@ def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) ->
             plan, folder, lambda done, total: progress.update(bar, completed=done, total=total)
         )
     report = write_stability_report(folder, folder / "report", command=_command())
-    print_table(stability_table(record), Console())
+    print_table(stability_summary(record), Console())
     typer.echo(f"report: {report}")
 
 

@@ -64,6 +64,46 @@ def test_compare_ends_with_the_path_of_the_report_and_a_second_call_runs_nothing
     assert second.stdout.splitlines()[-1] == last
 
 
+STABILITY = """
+kind = "stability"
+name = "tiny"
+trials = 2
+steps = 3
+
+[[settings]]
+label = "weight decay"
+workload = "digits"
+pool = 4
+widths = [2]
+eta = 0.1
+delta = 0.2
+"""
+
+
+def test_a_campaign_on_stability_is_run_and_reported_by_the_same_commands(tuning, root, tmp_path):
+    file, out = tmp_path / "tiny.toml", tmp_path / "out"
+    file.write_text(STABILITY)
+
+    result = tuning("compare", file, "--out", out)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"report: {out / 'report' / 'report.html'}"
+    assert "weight decay" in result.stdout
+    again = subprocess.run(
+        [sys.executable, "-m", "analysis", "report", out, "--out", tmp_path / "again"],
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    page = (tmp_path / "again" / "report.html").read_text()
+    assert "do products of transitions decay?" in page
+    assert "data:image/png;base64," in page
+    for name in ("report.md", "stability.csv", "stability.png"):
+        assert (tmp_path / "again" / name).stat().st_size > 100
+    refused = tuning("compare", file, "--out", out, "--studies", "3")
+    assert refused.returncode == 2
+    assert "takes --seed and --out only, got --studies." in refused.stderr
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
