@@ -2,29 +2,18 @@
 
     python tests/performance/theory.py TABLE
 
-TABLE is reduction, theorem, quadratics, bco, bandit, stability or stability_mnist. Each takes a
-minute or two on two CPU cores, stability five and stability_mnist half an hour. Seeds are fixed.
+TABLE is reduction, theorem, quadratics, bco or bandit. Each takes a minute or two on two CPU cores.
+Seeds are fixed. Figure 3 is a campaign: python -m tuning compare figure3_mnist.
 """
 
 import argparse
-import sys
-import tomllib
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(CHECKOUT))  # tuning and analysis are not installed
-
-from analysis.stability import stability_table  # noqa: E402
-from analysis.stability_report import plot_stability  # noqa: E402
-from analysis.terminal import print_table  # noqa: E402
-from metaopt.theory import experiments as ex  # noqa: E402
-from metaopt.theory.reduction import gradient_descent  # noqa: E402
-from metaopt.theory.regret import growth_exponent  # noqa: E402
-from tuning.stability import make_stability_campaign, run_stability  # noqa: E402
+from metaopt.theory import experiments as ex
+from metaopt.theory.reduction import gradient_descent
+from metaopt.theory.regret import growth_exponent
 
 
 def reduction() -> None:
@@ -96,32 +85,10 @@ def _print_regrets(rows: list[ex.RegretRow]) -> None:
     print(f"log-log slope {growth_exponent(rounds, regrets):.2f}")
 
 
-def stability() -> None:
-    """Figure 3 on handwritten digits; into runs/figure3_digits."""
-    _stability("figure3_digits")
-
-
-def stability_mnist() -> None:
-    """Figure 3 on MNIST; into runs/figure3_mnist. Half an hour, and goes on where it was."""
-    _stability("figure3_mnist")
-
-
-def _stability(name: str) -> None:
-    path = CHECKOUT / "tuning" / "campaigns" / f"{name}.toml"
-    campaign = make_stability_campaign(tomllib.loads(path.read_text("utf-8")), str(path))
-    out = CHECKOUT / "runs" / name
-    record = run_stability(campaign, out)
-    plot_stability(record, out / "stability.png")
-    print_table(stability_table(record), Console(width=155))
-
-
 def main() -> None:
     """Run one experiment."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    tables = {
-        f.__name__: f
-        for f in (reduction, theorem, quadratics, bco, bandit, stability, stability_mnist)
-    }
+    tables = {f.__name__: f for f in (reduction, theorem, quadratics, bco, bandit)}
     parser.add_argument("table", choices=tables)
     tables[parser.parse_args().table]()
 
