@@ -164,7 +164,7 @@ def _episodes_caption(data: OverEpisodes) -> str:
     if data.window > 1:
         parts.append(f"Smoothed inside each episode by a running mean over {data.window} steps.")
     else:
-        parts.append("Loss at evaluations, not smoothed.")
+        parts.append("Loss on the training set at evaluations, not smoothed.")
     if data.changing:
         parts.append("Dots: the last of each whole episode.")
     if data.baselines:

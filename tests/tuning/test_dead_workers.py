@@ -1,7 +1,5 @@
 """A process that dies by itself is a failed trial, not the end of the campaign."""
 
-import sys
-
 import pytest
 
 from metaopt.bench import records
@@ -50,7 +48,6 @@ def campaign(tmp_path):
     )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_trial_that_kills_its_process_fails_and_the_campaign_goes_on(campaign, tmp_path):
     studies = run_campaign(campaign, tmp_path / "out", workers=2)
 
