@@ -12,9 +12,9 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.loading import find_submissions, load_submission
 from metaopt.bench.runner import run_trial
+from metaopt.bench.spaces import Space, parse_space
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
-from tuning.spaces import Space, parse_space
 
 NAMES = sorted(find_submissions(SUBMISSIONS))
 EXTERNAL = [name for name in NAMES if load_submission(name, SUBMISSIONS).ruleset == "external"]
