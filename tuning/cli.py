@@ -1,5 +1,6 @@
 """The commands of ``python -m tuning``: parse, call one function, print one result."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -168,6 +169,31 @@ def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) ->
     report = write_stability_report(folder, folder / "report", command=_command())
     print_table(stability_summary(record), Console())
     typer.echo(f"report: {report}")
+
+
+@app.command()
+def check(
+    submission: Annotated[str, typer.Argument(help="name or folder of a submission")],
+    timeout: Annotated[float, typer.Option(min=1.0, help="seconds for all of it")] = 120.0,
+    format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
+) -> None:
+    """Report what would disqualify or break a submission; exit code 1 if anything would."""
+    from metaopt.bench.loading import find_submission_folder
+    from metaopt.bench.rules import RULES, check_apart
+    from tuning.contenders import SUBMISSIONS
+
+    with one_line_errors("tuning"):
+        found = check_apart(find_submission_folder(submission, SUBMISSIONS), timeout=timeout)
+    errors = [finding for finding in found if finding.severity == "error"]
+    if format is Format.JSON:
+        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in found]))
+    else:
+        for finding in found:
+            typer.echo(f"{finding.severity}: {finding.rule}: {finding.where}: {finding.what}")
+            typer.echo(f"    {finding.fix}")
+        typer.echo(f"{len(RULES)} rules: {len(errors)} errors, {len(found) - len(errors)} notes")
+    if errors:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -33,6 +33,12 @@ class Range:
         """Let Optuna choose."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
+    def middle(self) -> float:
+        """Return the middle, on the scale of the parameter."""
+        if self.log:
+            return math.exp(0.5 * (math.log(self.low) + math.log(self.high)))
+        return 0.5 * (self.low + self.high)
+
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
@@ -44,6 +50,10 @@ class Choices:
         """Let Optuna choose."""
         return trial.suggest_categorical(name, self.points)
 
+    def middle(self) -> Any:
+        """Return the value in the middle of the list."""
+        return self.points[len(self.points) // 2]
+
 
 @dataclasses.dataclass(frozen=True)
 class Space:
@@ -54,6 +64,10 @@ class Space:
     def suggest(self, trial: "optuna.Trial") -> Point:
         """Return a point of Optuna's choice."""
         return {name: part.suggest(trial, name) for name, part in self.parameters.items()}
+
+    def middle(self) -> Point:
+        """Return the point with the middle of every parameter."""
+        return {name: part.middle() for name, part in self.parameters.items()}
 
     def grid(self) -> Iterator[Point]:
         """Yield every point, the last parameter varying fastest.
@@ -82,6 +96,10 @@ class PointList:
     def suggest(self, trial: "optuna.Trial") -> Point:
         """Return one of the points, of Optuna's choice."""
         return dict(self.points[trial.suggest_categorical("point", range(len(self.points)))])
+
+    def middle(self) -> Point:
+        """Return the point in the middle of the list."""
+        return dict(self.points[len(self.points) // 2])
 
     def grid(self) -> Iterator[Point]:
         """Yield the points in their order."""
