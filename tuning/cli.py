@@ -179,7 +179,7 @@ def check(
 ) -> None:
     """Report what would disqualify or break a submission; exit code 1 if anything would."""
     from metaopt.bench.loading import find_submission_folder
-    from metaopt.bench.rules import RULES, check_apart
+    from metaopt.bench.rules import RULES, check_apart, rules_left_out
     from tuning.contenders import SUBMISSIONS
 
     with one_line_errors("tuning"):
@@ -191,7 +191,10 @@ def check(
         for finding in found:
             typer.echo(f"{finding.severity}: {finding.rule}: {finding.where}: {finding.what}")
             typer.echo(f"    {finding.fix}")
-        typer.echo(f"{len(RULES)} rules: {len(errors)} errors, {len(found) - len(errors)} notes")
+        counts = [_count(len(errors), "error"), _count(len(found) - len(errors), "note")]
+        if left_out := rules_left_out(found):
+            counts.append(f"{len(left_out)} not applied for these errors: {', '.join(left_out)}")
+        typer.echo(f"{len(RULES)} rules: {', '.join(counts)}")
     if errors:
         raise typer.Exit(1)
 
@@ -239,6 +242,10 @@ def download(
             raise ValueError(f"No data set {folder!r}, only ['mnist'].")
         for file in files:
             typer.echo(file.download(root))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _command() -> str:

@@ -1,6 +1,12 @@
 """The rules as software: what would disqualify or break a submission, or a workload."""
 
-from metaopt.bench.rules.check import DEFAULT_TIMEOUT_SECONDS, RULES, check, check_apart
+from metaopt.bench.rules.check import (
+    DEFAULT_TIMEOUT_SECONDS,
+    RULES,
+    check,
+    check_apart,
+    rules_left_out,
+)
 from metaopt.bench.rules.finding import Finding, Problem, Rule
 
 __all__ = [
@@ -11,4 +17,5 @@ __all__ = [
     "Rule",
     "check",
     "check_apart",
+    "rules_left_out",
 ]

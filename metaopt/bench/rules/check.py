@@ -34,6 +34,12 @@ from metaopt.bench.rules.finding import Finding, Problem, Rule
 from metaopt.bench.rules.subject import Subject
 
 DEFAULT_TIMEOUT_SECONDS = 120.0
+# Where one of these is broken, nothing more can be learned from running the submission.
+_FIRST = ("source", "import", "functions", "arguments", "arguments-order", "timeout", "crash")
+_NEED_STEPS = (
+    "batch-size", "crash", "state", "state-checkpoint", "return", "params", "recompilation",
+    "early-return",
+)  # fmt: skip
 
 
 def _from_steps(name: str) -> Callable[[Subject], Any]:
@@ -109,6 +115,14 @@ def check(
     """
     subject = Subject(folder, workload=workload, importing=importing, say=say)
     return [finding for rule in RULES for finding in rule.check(subject)]
+
+
+def rules_left_out(found: list[Finding]) -> list[str]:
+    """Return the rules that were not applied, because errors of others come before them."""
+    broken = {finding.rule for finding in found if finding.severity == "error"}
+    if not broken & set(_FIRST):
+        return []
+    return [name for name in _NEED_STEPS if name not in broken]
 
 
 def check_apart(

@@ -6,6 +6,7 @@ do; the rules read its notes. It ends where the contract is broken: only the fir
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections import namedtuple
 from collections.abc import Iterator
@@ -75,9 +76,9 @@ class _Walker:
         self.hyperparameters = None
         if self.point is not None:
             self.hyperparameters = namedtuple("Hyperparameters", self.point)(**self.point)
-        self.size, _ = batch_size(subject=self.subject)
+        size = _batch_size(self.subject)
         self.queue = workload._build_input_queue(
-            next(keys), "train", data_dir="", global_batch_size=self.size
+            next(keys), "train", data_dir="", global_batch_size=size
         )
         self.params, self.model_state = workload.init_model_fn(next(keys))
         self.signature = _signature(self.params)
@@ -196,19 +197,17 @@ _TRAIN_STATE = {
 }
 
 
-def batch_size(*, subject: Subject) -> tuple[int, BaseException | None]:
-    """Return the batch size of a walk, and what the submission raised when it was asked."""
+def _batch_size(subject: Subject) -> int:
+    """Return the batch size of a walk: the submission's, if that is possible."""
     workload = _workload(subject)
-    error: BaseException | None = None
     for name in (workload.name, getattr(workload, "base_name", "")):
-        try:
+        with contextlib.suppress(Exception, SystemExit):  # has a rule of its own
             size = subject.module.get_batch_size(name)  # type: ignore[union-attr]
-        except (Exception, SystemExit) as exception:
-            error = error or exception
-        else:
-            usable = isinstance(size, int | np.integer) and 0 < size <= workload.num_train_examples
-            return (int(size) if usable else workload.reference_batch_size), None
-    return workload.reference_batch_size, error
+            most = getattr(workload, "num_train_examples", math.inf)
+            usable = isinstance(size, int | np.integer) and 0 < size <= most
+            if usable:
+                return int(size)
+    return workload.reference_batch_size
 
 
 def find_wrong_batch_size(subject: Subject) -> Iterator[Problem]:

@@ -114,6 +114,8 @@ class Subject:
         self.say("the import of submission.py")
         try:
             return loading.import_submission(self.folder), None
+        except SyntaxError:  # has a rule of its own
+            return None, None
         except (Exception, SystemExit) as error:
             return None, Unreadable(describe(error), self.line_of(error))
 
@@ -172,12 +174,13 @@ class Subject:
     @functools.cached_property
     def walk(self) -> "Walk | None":
         """What a few steps showed; ``None`` if the submission cannot be called at all."""
-        from metaopt.bench.rules.calls import find_missing_functions, find_wrong_arguments
+        from metaopt.bench.rules import calls
         from metaopt.bench.rules.steps import take_steps
 
         if self.module is None:
             return None
-        for find in (find_missing_functions, find_wrong_arguments):
+        first = calls.find_missing_functions, calls.find_wrong_arguments, calls.find_wrong_order
+        for find in first:
             if any(problem.severity == "error" for problem in find(self)):
                 return None
         return take_steps(self)
