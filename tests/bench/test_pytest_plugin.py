@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+# Without the plug-ins that load a lot, jaxtyping's among them.
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:jaxtyping", "-p", "no:hypothesispytest"]
 BROKEN = "import of_no_one\n\n\ndef get_batch_size(workload_name):\n    return 1\n"
 WORKLOAD = "from metaopt.workloads.synthetic import Quadratic\n\nMINE = Quadratic()\n"
 
@@ -21,7 +23,7 @@ def run(root, tmp_path):
 
     def run(*arguments, path=()):
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "metaopt.pytest_plugin", *arguments],
+            [*PYTEST, "-p", "metaopt.pytest_plugin", *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [root, *path]))},
             capture_output=True,
@@ -50,7 +52,7 @@ def test_a_workload_is_tested_by_its_contract_beside_what_the_command_line_names
     ran = run("--workload", "mine:MINE", "test_other.py", "-q", path=["."])
 
     assert ran.returncode == 0, ran.stdout
-    assert "9 passed" in ran.stdout
+    assert "10 passed" in ran.stdout
 
 
 def test_rules_are_chosen_by_name(run):
@@ -89,6 +91,6 @@ def test_the_plug_in_is_one_where_it_is_installed_and_named_and_costs_no_jax(run
         "    assert not {'jax', 'numpy', 'metaopt.bench'} & set(sys.modules)\n"
     )
 
-    ran = run("-q", "-p", "no:jaxtyping", "-p", "no:hypothesispytest", path=[tmp_path / "site"])
+    ran = run("-q", path=[tmp_path / "site"])
 
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -3,12 +3,13 @@
 import dataclasses
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metaopt.bench.rules.workloads import WORKLOAD_RULES, check_workload, load_workload
-from metaopt.bench.spec import ParameterType
+from metaopt.bench.spec import ParameterType, ShapeTuple
 from metaopt.workloads.queues import ShuffledQueue
 
 _count = itertools.count()
@@ -28,6 +29,7 @@ class Line:
     model_params_types: ParameterType | tuple = ParameterType.WEIGHT
     is_fixed_batch: bool = False
     target_metric: str = "loss"
+    param_shapes = ShapeTuple(())
 
     def _build_input_queue(self, data_rng, split, data_dir="", global_batch_size=None):
         points = jnp.arange(8.0)
@@ -65,6 +67,10 @@ def unmasked(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0
     return Line().loss_fn(label_batch, logits_batch)
 
 
+def start_elsewhere(self, rng):
+    return jnp.asarray(float(next(_count))), None
+
+
 def not_a_sum(self, *arguments, **named):
     loss = Line().loss_fn(*arguments, **named)
     return {**loss, "summed": loss["summed"] * loss["n_valid_examples"]}
@@ -73,8 +79,9 @@ def not_a_sum(self, *arguments, **named):
 MISTAKES = {
     "workload-interface": another(eval_model=None),
     "workload-hash": another(__hash__=None),
-    "workload-start": another(init_model_fn=lambda self, rng: (jnp.asarray(float(next(_count))), None)),
+    "workload-start": another(init_model_fn=start_elsewhere),
     "workload-types": Line(model_params_types=(ParameterType.WEIGHT,)),
+    "workload-shapes": another(param_shapes=jax.ShapeDtypeStruct((), jnp.float32)),
     "workload-queue": another(
         _build_input_queue=lambda self, *a, **b: WithoutSeek(Line()._build_input_queue(*a, **b))
     ),

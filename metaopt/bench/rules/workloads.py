@@ -21,7 +21,8 @@ from metaopt.bench.spec import ForwardPassMode
 
 ATTRIBUTES = (
     "name", "step_hint", "loss_type", "reference_batch_size", "eval_batch_size",
-    "eval_period_time_sec", "max_allowed_runtime_sec", "model_params_types", "is_fixed_batch",
+    "eval_period_time_sec", "max_allowed_runtime_sec", "model_params_types", "param_shapes",
+    "is_fixed_batch",
 )  # fmt: skip
 FUNCTIONS = ("_build_input_queue", "init_model_fn", "model_fn", "loss_fn", "eval_model")
 SPLITS = ("train", "validation", "test")
@@ -93,6 +94,16 @@ def find_wrong_types(workload: Any) -> Iterator[Problem]:
     if types != expected:
         fix = "Give every array of the parameters one type, in the parameters' structure."
         yield _problem(workload, f"model_params_types is {types}, params are {expected}", fix)
+
+
+def find_wrong_shapes(workload: Any) -> Iterator[Problem]:
+    """``param_shapes`` has the parameters' shapes, as AlgoPerf's submissions read them."""
+    params, _ = workload.init_model_fn(jax.random.PRNGKey(_KEY))
+    # A shape has no leaves that JAX would look into.
+    said = [getattr(leaf, "shape_tuple", None) for leaf in jax.tree.leaves(workload.param_shapes)]
+    if said != [leaf.shape for leaf in jax.tree.leaves(params)]:
+        fix = "Return a tree like the parameters, with metaopt.bench.spec.ShapeTuple(array.shape)."
+        yield _problem(workload, f"the shape_tuples of param_shapes are {said[:3]}", fix)
 
 
 def find_wrong_queue(workload: Any) -> Iterator[Problem]:
@@ -210,6 +221,7 @@ WORKLOAD_RULES = (
             ("workload-hash", "a workload can be a static argument", find_unstable_hash),
             ("workload-start", "parameters and state follow from the key", find_wrong_start),
             ("workload-types", "every array of parameters has a type", find_wrong_types),
+            ("workload-shapes", "every array of parameters has a shape_tuple", find_wrong_shapes),
             ("workload-queue", "batches follow from the key, and again", find_wrong_queue),
             ("workload-loss", "the loss is a finite sum over examples", find_wrong_loss),
             ("workload-mask", "masked examples do not count", find_ignored_mask),
