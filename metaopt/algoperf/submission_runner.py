@@ -1,6 +1,6 @@
 """AlgoPerf's ``submission_runner``, which knows our workloads as well: all of its flags are here.
 
-    python -m metaopt.algoperf.submission_runner --framework=jax --workload=digits_mlp \
+python -m metaopt.algoperf.submission_runner --framework=jax --workload=digits_mlp \
         --submission_path=submissions/external_tuning/adamw/submission.py \
         --tuning_search_space=submissions/external_tuning/adamw/tuning_search_space.json \
         --experiment_dir=/tmp/experiments --experiment_name=adamw
