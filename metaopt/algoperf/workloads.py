@@ -70,6 +70,7 @@ def get_workload(name: str) -> "AlgoPerfWorkload":
         known = [PREFIX + known for known in sorted(registry)]
         raise ValueError(f"No workload {name!r} in AlgoPerf, only {known}.")
     path, class_name = registry[theirs]
+    _choose_jax()
     try:
         module = importlib.import_module(
             f"algoperf.workloads.{path.replace('/', '.')}_jax.workload"
@@ -227,6 +228,16 @@ class ReplayedQueue(Iterator[Any]):
         batch = next(self._iterator)
         self.position += 1
         return batch
+
+
+def _choose_jax() -> None:
+    """Set the flag that AlgoPerf's random numbers look at; its own runner defines it too."""
+    from absl import flags  # pyright: ignore[reportMissingImports]
+
+    if "framework" not in flags.FLAGS:
+        flags.DEFINE_enum("framework", "jax", ["jax", "pytorch"], "of AlgoPerf's workloads")
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
 
 
 def _registry() -> dict[str, tuple[str, str]]:

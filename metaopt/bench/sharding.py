@@ -29,8 +29,8 @@ def replicate(tree: Any) -> Any:
 def shard_history(history: Any) -> Any:
     """Inside of jit: split rings, (slots, size), along the second axis where it divides.
 
-    So every device keeps its share of every past gradient, and what is computed from one parameter's
-    past alone, such as a control, needs no other device.
+    So every device keeps its share of every past gradient, and what is computed from one
+    parameter's past alone, such as a control, needs no other device.
     """
     return _constrain(history, lambda leaf: _split(leaf, axis=1))
 
