@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import optuna
 
+from metaopt.bench.spaces import Point, PointList, Space
 from metaopt.bench.tuner import Tuner
-from tuning.spaces import Point, PointList, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

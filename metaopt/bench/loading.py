@@ -9,11 +9,12 @@ import functools
 import hashlib
 import importlib
 import inspect
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
+
+from metaopt.bench.spaces import DuplicateNameError, read_space
 
 Ruleset = Literal["external", "self-tuning"]
 
@@ -75,8 +76,10 @@ class Submission:
                 f"Submission {self.name!r} has no {what}, only {self.spaces() or 'none'}."
             )
         try:
-            return json.loads(path.read_text("utf-8"))
-        except json.JSONDecodeError as error:
+            return read_space(path.read_text("utf-8"))
+        except DuplicateNameError as error:
+            raise ValueError(f"{path}: {error}") from None
+        except ValueError as error:
             raise ValueError(f"{path}: not JSON: {error}") from None
 
 
@@ -95,24 +98,38 @@ def load_submission(name_or_path: str | Path, root: Path) -> Submission:
     Raises:
         ValueError: There is no such submission, or it lacks functions of the contract.
     """
-    known = find_submissions(root)
-    folder = known.get(str(name_or_path), Path(name_or_path))
-    if folder.name == SUBMISSION_FILE:
-        folder = folder.parent
+    folder = find_submission_folder(name_or_path, root)
     if not (folder / SUBMISSION_FILE).is_file():
-        raise ValueError(
-            f"No submission {str(name_or_path)!r}: it is neither one of {sorted(known)} nor a "
-            f"folder with {SUBMISSION_FILE}."
-        )
-    folder = folder.resolve()
-    module = _import(folder)
+        raise _no_submission(name_or_path, root)
+    module = import_submission(folder)
     missing = [name for name in REQUIRED if not callable(getattr(module, name, None))]
     if missing:
         raise ValueError(f"{folder / SUBMISSION_FILE} does not define {', '.join(missing)}.")
     return Submission(folder.name, folder, module)
 
 
-def _import(folder: Path) -> ModuleType:
+def find_submission_folder(name_or_path: str | Path, root: Path) -> Path:
+    """Return the folder of a submission by its name under ``root`` or by its path.
+
+    Raises:
+        ValueError: There is no such folder. Whether a submission is in it is another question.
+    """
+    folder = find_submissions(root).get(str(name_or_path), Path(name_or_path))
+    if folder.name == SUBMISSION_FILE:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise _no_submission(name_or_path, root)
+    return folder.resolve()
+
+
+def _no_submission(name_or_path: str | Path, root: Path) -> ValueError:
+    return ValueError(
+        f"No submission {str(name_or_path)!r}: it is neither one of "
+        f"{sorted(find_submissions(root))} nor a folder with {SUBMISSION_FILE}."
+    )
+
+
+def import_submission(folder: Path) -> ModuleType:
     """Import ``submission.py`` as part of a package of its own: modules beside it can be found."""
     package = f"_submission_{folder.name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     if package not in sys.modules:
