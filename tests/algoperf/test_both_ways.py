@@ -166,3 +166,66 @@ def test_their_resume_fails_where_ours_goes_on(run_official):
             ruleset="self",
             module=OURS,
         )
+
+
+SLOW = '''
+"""Gradient descent whose step returns at once and keeps the device busy for long."""
+import jax, jax.numpy as jnp
+from metaopt.bench import submission_kit as kit
+
+get_batch_size, data_selection = kit.get_batch_size, kit.data_selection
+
+@jax.jit
+def busy(params, x):
+    x = jax.lax.fori_loop(0, 60, lambda _, x: x @ x / jnp.linalg.norm(x), x)
+    return jax.tree.map(lambda p: p + 0.0 * x[0, 0], params)
+
+def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+    x = jax.random.normal(rng, (600, 600))
+    jax.block_until_ready(busy(model_params, x))  # compiled before the clock starts
+    return {"x": x}, busy
+
+def update_params(*, optimizer_state, current_param_container, model_state, **_):
+    state, step = optimizer_state
+    return optimizer_state, step(current_param_container, state["x"]), model_state
+'''
+
+
+def test_our_clock_waits_for_the_device_and_theirs_does_not(root, tmp_path, make_plan):
+    folder = tmp_path / "slow_submission"
+    folder.mkdir()
+    (folder / "submission.py").write_text(SLOW)
+    (folder / "__init__.py").touch()
+    (tmp_path / "out").mkdir()
+    code = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r})
+from absl import app
+import submission_runner
+from metaopt.algoperf.registration import register
+register()
+app.run(submission_runner.main)
+"""
+    flags = [
+        "--framework=jax", "--workload=digits_mlp",
+        "--submission_path=slow_submission/submission.py",
+        "--tuning_ruleset=self", "--rng_seed=1", "--max_global_steps=20", "--experiment_name=run",
+        f"--experiment_dir={tmp_path}/out",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, *flags], cwd=root, capture_output=True, text=True, timeout=550
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    theirs = read_rows(tmp_path / "out" / "run" / "digits_mlp_jax" / "trial_1")[-1]
+    plan = make_plan(
+        load_submission(folder, SUBMISSIONS), get_workload("digits_mlp"), currency="steps",
+        study_budget=20.0, trial_budget=20.0, allowance=20.0, eval_period=20.0,
+    )  # fmt: skip
+    run_trial(plan, tmp_path / "ours")
+    ours = records.read_evaluations(tmp_path / "ours" / records.EVAL_FILE)[-1]
+
+    def charged(row):  # of what training and evaluation took together
+        training, evaluation = row["accumulated_submission_time"], row["accumulated_eval_time"]
+        return training / (training + evaluation)
+
+    assert ours["accumulated_submission_time"] > 1.5 * theirs["accumulated_submission_time"]
+    assert charged(ours) > charged(theirs)
