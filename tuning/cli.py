@@ -34,6 +34,7 @@ def list_everything(
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
     """List workloads, submissions, tuners and campaigns, with one line each."""
+    from metaopt.algoperf.workloads import list_workloads as list_algoperf_workloads
     from metaopt.bench.loading import find_submissions, load_submission
     from metaopt.workloads.registry import list_workloads
     from tuning.campaign import list_campaigns
@@ -50,6 +51,7 @@ def list_everything(
         tuners = {name: summary for name, (summary, _) in TUNERS.items()}
         kinds = {
             "workloads": workloads,
+            "workloads of AlgoPerf": list_algoperf_workloads(),
             "submissions": submissions,
             "tuners": tuners,
             "campaigns": list_campaigns(),

@@ -521,6 +521,7 @@ class _Trial:
             started_at=self.started_at,
             stop_at_target=plan.stop_at_target,
             data=_describe_data(plan.workload),
+            data_restored=getattr(getattr(self, "queue", None), "restores", "exact"),
         )
         records.write_json(self.directory / records.RUN_FILE, record)
         for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
@@ -538,7 +539,7 @@ def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
 def _batch_size(module: Any, workload: Any) -> int:
     """Ask the submission; on ``ValueError`` ask again for the base workload, as AlgoPerf does."""
     try:
-        return module.get_batch_size(workload.name)
+        return module.get_batch_size(records.algoperf_name(workload.name))
     except ValueError:
         base = getattr(workload, "base_name", "")
         if not base:

@@ -1,7 +1,9 @@
 """The workloads by name."""
 
 import functools
+from typing import Any
 
+from metaopt.algoperf import workloads as algoperf
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.fixed_batch import fix_batch
@@ -29,16 +31,21 @@ def _registry() -> dict[str, SupervisedWorkload]:
 
 
 def list_workloads() -> dict[str, SupervisedWorkload]:
-    """Return every workload by name; none has loaded its data."""
+    """Return every workload of ours by name; none has loaded its data."""
     return dict(_registry())
 
 
-def get_workload(name: str) -> SupervisedWorkload:
+def get_workload(name: str) -> Any:
     """Return the workload ``name``, one object per process; ``_fixed`` gives its fixed-batch form.
 
+    AlgoPerf's own, where it is installed, are ``algoperf_...``.
+
     Raises:
-        ValueError: There is no such workload; the message lists those that exist.
+        ValueError: There is no such workload, and the message lists those that exist; or AlgoPerf
+            cannot be imported, and it says why.
     """
+    if name.startswith(algoperf.PREFIX):
+        return algoperf.get_workload(name)
     try:
         return _registry()[name]
     except KeyError:
