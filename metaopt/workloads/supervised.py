@@ -164,6 +164,7 @@ class SupervisedWorkload:
 
     train_mean = 0.0
     train_stddev = 1.0
+    metrics_logger = None  # as AlgoPerf's without a log directory; submissions ask whether it is
 
     def _build_input_queue(
         self,

@@ -28,6 +28,7 @@ class Quadratic:
     loss_type: LossType = LossType.MEAN_SQUARED_ERROR
     target_metric: str = "loss"
     is_fixed_batch: bool = False
+    metrics_logger = None
 
     @property
     def model_params_types(self) -> ParameterType:

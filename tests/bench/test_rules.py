@@ -1,11 +1,13 @@
 """The rules: each finds one mistake in one submission, and nothing in a sound one."""
 
 import json
+import re
 
 import pytest
 
 from metaopt.bench.rules import RULES, check, check_apart, rules_left_out
 from metaopt.bench.rules.branches import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
+from metaopt.bench.rules.workloads import WORKLOAD_RULES
 from metaopt.workloads.registry import list_workloads
 from metaopt.workloads.synthetic import Quadratic
 
@@ -120,6 +122,18 @@ def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule, tmp_path):
     severity = "note" if rule == "early-return" else "error"
     assert all(finding.severity == severity and finding.fix for finding in found)
     assert all((tmp_path / finding.where.split(":")[0]).name for finding in found)
+
+
+@pytest.mark.parametrize("rule, applied", [("space-range", False), ("space-defaults", True)])
+def test_without_a_point_no_step_is_taken_and_that_is_said(rule, applied, tmp_path):
+    changes, files = MISTAKES[rule]
+    write(tmp_path, *changes, ("    jax.block_until_ready(params)\n", ""), **files)
+
+    found = check(tmp_path, workload=Quadratic())
+
+    assert ("early-return" in {finding.rule for finding in found}) == applied
+    assert ("early-return" in rules_left_out(found)) != applied
+    assert "batch-size" not in rules_left_out(found)
 
 
 def test_every_rule_has_its_mistake():
@@ -269,3 +283,10 @@ def test_findings_are_plain_data(tmp_path):
     (found,) = check(tmp_path)
 
     assert json.loads(json.dumps(vars(found)))["rule"] == "source"
+
+
+def test_the_documentation_lists_the_rules(root):
+    text = (root / "docs" / "checking.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.+?) \|", text, re.MULTILINE))
+
+    assert rows == {rule.id: rule.title for rule in (*RULES, *WORKLOAD_RULES)}

@@ -30,6 +30,7 @@ class Line:
     is_fixed_batch: bool = False
     target_metric: str = "loss"
     param_shapes = ShapeTuple(())
+    metrics_logger = None
 
     def _build_input_queue(self, data_rng, split, data_dir="", global_batch_size=None):
         points = jnp.arange(8.0)

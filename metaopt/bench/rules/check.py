@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench.environment import CHECKOUT
+from metaopt.bench.loading import SPACE_FILE
 from metaopt.bench.rules.branches import find_workload_branches
 from metaopt.bench.rules.calls import (
     find_failing_import,
@@ -36,6 +37,11 @@ from metaopt.bench.rules.subject import Subject
 DEFAULT_TIMEOUT_SECONDS = 120.0
 # Where one of these is broken, nothing more can be learned from running the submission.
 _FIRST = ("source", "import", "functions", "arguments", "arguments-order", "timeout", "crash")
+# Where one of these is broken, there is no point of the search space to run it with.
+_NO_POINT = (
+    "workload-spaces", "space-json", "space-form", "space-names", "space-scalar", "space-range",
+    "space-points",
+)  # fmt: skip
 _NEED_STEPS = (
     "batch-size", "crash", "state", "state-checkpoint", "return", "params", "recompilation",
     "early-return",
@@ -119,11 +125,13 @@ def check(
 
 def rules_left_out(found: list[Finding]) -> list[str]:
     """Return the rules that were not applied, because errors of others come before them."""
-    broken = {finding.rule for finding in found if finding.severity == "error"}
-    if not broken & set(_FIRST):
+    errors = [finding for finding in found if finding.severity == "error"]
+    broken = {finding.rule for finding in errors}
+    no_point = any(e.where == SPACE_FILE and e.rule in _NO_POINT for e in errors)
+    if not broken & set(_FIRST) and not no_point:
         return []
     # The batch size is asked for whatever else raises.
-    asked = {"batch-size"} if broken & set(_FIRST) == {"crash"} else set()
+    asked = {"batch-size"} if broken & set(_FIRST) <= {"crash"} else set()
     return [name for name in _NEED_STEPS if name not in broken | asked]
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaopt.bench import loading
-from metaopt.bench.spaces import find_problems, read_space
+from metaopt.bench.spaces import find_problems, parse_space, read_space
 
 if TYPE_CHECKING:
     from metaopt.bench.rules.steps import Walk
@@ -188,17 +188,14 @@ class Subject:
     def point(self) -> tuple[bool, dict[str, Any] | None]:
         """Return whether there is a point to run, and the point; ``None`` for self-tuning.
 
-        The middle of the search space, and the defaults where the space cannot be used.
+        It is the middle of the search space. A space that cannot be used has none.
         """
         if loading.SPACE_FILE not in self.spaces or self.declared_ruleset == "self-tuning":
             return True, None
         document = dict(self.documents()).get(loading.SPACE_FILE)
-        if document is not None and not [*find_problems(document)]:
-            from metaopt.bench.spaces import parse_space
-
-            return True, parse_space(document, loading.SPACE_FILE).middle()
-        defaults = getattr(self.module, "DEFAULTS", None)
-        return isinstance(defaults, dict), defaults
+        if document is None or any(find_problems(document)):
+            return False, None
+        return True, parse_space(document, loading.SPACE_FILE).middle()
 
 
 def describe(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from metaopt.bench.spec import ForwardPassMode
 ATTRIBUTES = (
     "name", "step_hint", "loss_type", "reference_batch_size", "eval_batch_size",
     "eval_period_time_sec", "max_allowed_runtime_sec", "model_params_types", "param_shapes",
-    "is_fixed_batch",
+    "is_fixed_batch", "metrics_logger",
 )  # fmt: skip
 FUNCTIONS = ("_build_input_queue", "init_model_fn", "model_fn", "loss_fn", "eval_model")
 SPLITS = ("train", "validation", "test")
