@@ -26,7 +26,7 @@ from metaopt.rings import make_rings, read_rings, write_rings
 from metaopt.rollout import rollout_adjoints
 
 ValueFn = Callable[[Any, Any], Any]
-LearningRate = float | Array | Callable[[Any], Any]
+LearningRate = float | jax.Array | Callable[[Any], Any]
 
 
 class MetaOptimizerState(NamedTuple):

@@ -37,6 +37,7 @@ def list_everything(
     from metaopt.algoperf.workloads import list_workloads as list_algoperf_workloads
     from metaopt.bench.loading import find_submissions, load_submission
     from metaopt.workloads.registry import list_workloads
+    from tuning.additions import list_additions
     from tuning.campaign import list_campaigns
     from tuning.contenders import SUBMISSIONS
     from tuning.tuners import TUNERS
@@ -45,9 +46,7 @@ def list_everything(
         workloads = {name: w.summary for name, w in list_workloads().items()}
         submissions = {}
         for name in find_submissions(SUBMISSIONS):
-            submission = load_submission(name, SUBMISSIONS)
-            spaces = "".join(f", {name}@{space}" for space in submission.spaces())
-            submissions[name] = f"{submission.summary} [{submission.ruleset}{spaces}]"
+            submissions[name] = load_submission(name, SUBMISSIONS).describe()
         tuners = {name: summary for name, (summary, _) in TUNERS.items()}
         kinds = {
             "workloads": workloads,
@@ -56,6 +55,8 @@ def list_everything(
             "tuners": tuners,
             "campaigns": list_campaigns(),
         }
+        for kind, entries in list_additions().items():
+            kinds[kind] = kinds.get(kind, {}) | entries
     if format is Format.JSON:
         typer.echo(json.dumps({kind: sorted(entries) for kind, entries in kinds.items()}))
         return
@@ -244,6 +245,42 @@ def download(
             raise ValueError(f"No data set {folder!r}, only ['mnist'].")
         for file in files:
             typer.echo(file.download(root))
+
+
+@app.command()
+def package(
+    submission: Annotated[str, typer.Argument(help="name or folder of a submission")],
+    out: Annotated[Path, typer.Option(help="new or empty folder")],
+    name: Annotated[str | None, typer.Option(help="on the leaderboard")] = None,
+    folder: Annotated[str | None, typer.Option(help="its folder there: a module's name")] = None,
+    authors: Annotated[str | None, typer.Option(help="separated by commas")] = None,
+    affiliations: Annotated[str | None, typer.Option(help="separated by commas")] = None,
+    version: Annotated[str | None, typer.Option(help="of the submission, as in 1.0")] = None,
+    description: Annotated[str | None, typer.Option(help="one line on the algorithm")] = None,
+) -> None:
+    """Write a submission as a folder for a pull request to mlcommons/submissions_algorithms."""
+    from tuning.packaging import package_submission
+
+    flags = {
+        "submission_name": name,
+        "submission_folder": folder,
+        "authors": authors,
+        "affiliations": affiliations,
+        "version": version,
+        "description": description,
+    }
+    ask = (lambda key: typer.prompt(key)) if sys.stdin.isatty() else None
+    with one_line_errors("tuning"):
+        packaged = package_submission(submission, out, flags, ask)
+    for warning in packaged.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for file in packaged.files:
+        typer.echo(packaged.folder / file)
+    typer.echo(
+        f"Loaded in an empty process and took a step. It belongs in {packaged.destination} of "
+        "mlcommons/submissions_algorithms; submission_info.yml is also the yaml block of the pull "
+        "request, whose title has [submission]."
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from metaopt.bench.loading import Submission, load_submission
 from metaopt.bench.spaces import parse_space
 from metaopt.bench.tuner import Tuner
-from tuning.tuners import TUNERS, DefaultsTuner
+from tuning.tuners import TUNERS, DefaultsTuner, get_tuner
 
 Hyperparameter = float | int | str | bool
 
@@ -49,7 +49,7 @@ class Contender:
             return DefaultsTuner(self.submission.defaults)
         document = self.submission.read_space(self.space)
         where = f"{self.submission.name}{'@' + self.space if self.space else ''}"
-        make = TUNERS[self.tuner][1]
+        make = get_tuner(self.tuner)
         return make(parse_space(document, where), seed, self.submission.defaults)
 
 
@@ -64,8 +64,11 @@ def parse_contender(text: str, root: Path = SUBMISSIONS) -> Contender:
         raise ValueError(f"A contender is submission[@space][+tuner], got {text!r}.")
     submission = load_submission(match["submission"], root)
     tuner = match["tuner"]
-    if tuner is not None and tuner not in TUNERS:
-        raise ValueError(f"{text!r}: no tuner {tuner!r}, only {sorted(TUNERS)}.")
+    if tuner is not None:
+        try:
+            get_tuner(tuner)
+        except ValueError as error:
+            raise ValueError(f"{text!r}: {error}") from None
     if submission.ruleset == "self-tuning" and (tuner not in (None, "none") or match["space"]):
         raise ValueError(
             f"{text!r}: {submission.name} tunes itself, it takes no space and no tuner but 'none'."

@@ -1,4 +1,7 @@
-"""The tuners. Optuna proposes and is told; loop, meter, seeds and storage are ours."""
+"""The tuners. Optuna proposes and is told; loop, meter, seeds and storage are ours.
+
+Installed packages add further tuners: see :mod:`metaopt.bench.plugins`.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from metaopt.bench import plugins
 from metaopt.bench.spaces import Point, PointList, Space
 from metaopt.bench.tuner import Tuner
 
@@ -171,8 +175,10 @@ def _none(space: Space | PointList, seed: int, defaults: Point) -> Tuner:
     return DefaultsTuner(defaults)
 
 
+MakeTuner = Callable[[Space | PointList, int, Point], Tuner]
+
 # By name: one line for `python -m tuning list`, and how to make one.
-TUNERS: dict[str, tuple[str, Callable[[Space | PointList, int, Point], Tuner]]] = {
+TUNERS: dict[str, tuple[str, MakeTuner]] = {
     "grid": ("every feasible point once, in a seeded order", _grid),
     "none": ("no tuning: the submission's defaults, again and again", _none),
     "random": ("independent draws from the space", _random),
@@ -182,3 +188,30 @@ TUNERS: dict[str, tuple[str, Callable[[Space | PointList, int, Point], Tuner]]] 
     ),
     "tpe": ("Tree-structured Parzen Estimator, multivariate, 10 random trials first", _tpe),
 }
+
+
+def get_tuner(name: str) -> MakeTuner:
+    """Return ``(space, seed, defaults) -> tuner``.
+
+    Raises:
+        ValueError: There is no such tuner, or the package that adds it is broken.
+    """
+    if name in TUNERS:
+        return TUNERS[name][1]
+    plugin = plugins.find_plugin(plugins.TUNERS, name, TUNERS)
+    if plugin is not None:
+        return _load_plugin(plugin)
+    names = sorted([*TUNERS, *plugins.plugin_names(plugins.TUNERS, TUNERS)])
+    raise ValueError(f"no tuner {name!r}, only {names}.")
+
+
+def list_plugin_tuners() -> tuple[dict[str, MakeTuner], dict[str, str]]:
+    """Return the tuners that installed packages add, and why others are unavailable."""
+    return plugins.list_plugins(plugins.TUNERS, TUNERS, _load_plugin)
+
+
+def _load_plugin(plugin: plugins.Plugin) -> MakeTuner:
+    make = plugin.load()
+    if not callable(make):
+        raise plugin.broken(f"a tuner is made by a function, got {make!r}")
+    return make

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from metaopt.bench.plugins import plugin_versions
+
 PACKAGES = ("metaopt-bench", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "scikit-learn")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +25,7 @@ def describe_environment() -> dict[str, Any]:
         "software": {
             "python": platform.python_version(),
             **{name: version for name in PACKAGES if (version := _version(name))},
+            **plugin_versions(),
             "xla_flags": os.environ.get("XLA_FLAGS", ""),
         },
         "hardware": {

@@ -1,4 +1,4 @@
-"""Find submissions by name or by path and load them; they are never installed.
+"""Find submissions by name or by path and load them; ours are never installed.
 
 A submission is a folder with ``submission.py`` (AlgoPerf's functions), for external tuning also
 ``tuning_search_space.json`` and, if it likes, further spaces in ``spaces/<name>.json``.
@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from metaopt.bench import spec
+from metaopt.bench.plugins import SUBMISSIONS, Plugin, find_plugin, list_plugins, plugin_names
 from metaopt.bench.spaces import DuplicateNameError, read_space
 
 Ruleset = Literal["external", "self-tuning"]
@@ -59,6 +61,11 @@ class Submission:
         """Whether ``update_params`` names ``train_state`` (AlgoPerf passes it only then)."""
         return "train_state" in inspect.signature(self.module.update_params).parameters
 
+    def describe(self) -> str:
+        """Return one line: what it is, its ruleset and its further spaces."""
+        spaces = "".join(f", {self.name}@{space}" for space in self.spaces())
+        return f"{self.summary} [{self.ruleset}{spaces}]"
+
     def spaces(self) -> list[str]:
         """Return the names of the further search spaces."""
         return sorted(path.stem for path in (self.folder / "spaces").glob("*.json"))
@@ -92,20 +99,50 @@ def find_submissions(root: Path) -> dict[str, Path]:
     }
 
 
+def list_plugin_submissions(root: Path) -> tuple[dict[str, Submission], dict[str, str]]:
+    """Load the submissions that installed packages add, and say why others are unavailable."""
+    return list_plugins(SUBMISSIONS, find_submissions(root), _load_plugin)
+
+
 def load_submission(name_or_path: str | Path, root: Path) -> Submission:
-    """Load a submission by its name under ``root`` or by the path of its folder.
+    """Load a submission by its name under ``root`` or in a package, or by its folder's path.
 
     Raises:
-        ValueError: There is no such submission, or it lacks functions of the contract.
+        ValueError: There is no such submission, it lacks functions of the contract, or the package
+            that adds it is broken.
     """
+    known = find_submissions(root)
+    name = str(name_or_path)
+    plugin = None if name in known else find_plugin(SUBMISSIONS, name, known)
+    if plugin is not None:
+        return _load_plugin(plugin)
     folder = find_submission_folder(name_or_path, root)
     if not (folder / SUBMISSION_FILE).is_file():
         raise _no_submission(name_or_path, root)
+    return _load(folder.name, folder)
+
+
+def _load_plugin(plugin: Plugin) -> Submission:
+    """Load the folder that a package names, or that one of its modules lies in."""
+    found = plugin.load()
+    if isinstance(found, ModuleType):
+        found = [*getattr(found, "__path__", [])] or [Path(found.__file__ or "").parent]
+        found = found[0]
+    if not isinstance(found, str | Path) or not (Path(found) / SUBMISSION_FILE).is_file():
+        raise plugin.broken(f"{found!r} is neither a folder with {SUBMISSION_FILE} nor a module")
+    try:
+        return _load(plugin.name, Path(found))
+    except Exception as error:  # whatever the import of somebody else's module does
+        raise plugin.broken(error) from error
+
+
+def _load(name: str, folder: Path) -> Submission:
+    folder = folder.resolve()
     module = import_submission(folder)
-    missing = [name for name in REQUIRED if not callable(getattr(module, name, None))]
+    missing = [function for function in REQUIRED if not callable(getattr(module, function, None))]
     if missing:
         raise ValueError(f"{folder / SUBMISSION_FILE} does not define {', '.join(missing)}.")
-    return Submission(folder.name, folder, module)
+    return Submission(name, folder, module)
 
 
 def find_submission_folder(name_or_path: str | Path, root: Path) -> Path:
@@ -123,17 +160,25 @@ def find_submission_folder(name_or_path: str | Path, root: Path) -> Path:
 
 
 def _no_submission(name_or_path: str | Path, root: Path) -> ValueError:
+    known = find_submissions(root)
+    names = sorted([*known, *plugin_names(SUBMISSIONS, known)])
     return ValueError(
-        f"No submission {str(name_or_path)!r}: it is neither one of "
-        f"{sorted(find_submissions(root))} nor a folder with {SUBMISSION_FILE}."
+        f"No submission {str(name_or_path)!r}: it is neither one of {names} nor a folder with "
+        f"{SUBMISSION_FILE}."
     )
 
 
 def import_submission(folder: Path) -> ModuleType:
-    """Import ``submission.py`` as part of a package of its own: modules beside it can be found."""
+    """Import ``submission.py`` as part of a package of its own: modules beside it can be found.
+
+    A packaged submission brings a copy of ``metaopt.bench.spec``. Members of its enums would not be
+    equal to the referee's, so it gets the referee's module instead, as it gets AlgoPerf's there.
+    """
     package = f"_submission_{folder.name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     if package not in sys.modules:
         parent = ModuleType(package)
         parent.__path__ = [str(folder)]
         sys.modules[package] = parent
+        if (folder / "metaopt" / "bench" / "spec.py").is_file():
+            sys.modules[f"{package}.metaopt.bench.spec"] = spec
     return importlib.import_module(f"{package}.submission")

@@ -1,9 +1,10 @@
-"""The workloads by name."""
+"""The workloads by name: ours, and those that installed packages add."""
 
 import functools
 from typing import Any
 
 from metaopt.algoperf import workloads as algoperf
+from metaopt.bench.plugins import WORKLOADS, Plugin, find_plugin, list_plugins, plugin_names
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.fixed_batch import fix_batch
@@ -35,6 +36,12 @@ def list_workloads() -> dict[str, SupervisedWorkload]:
     return dict(_registry())
 
 
+def list_plugin_workloads() -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the workloads that installed packages add, and why others are unavailable."""
+    loaded, unavailable = list_plugins(WORKLOADS, _registry(), _forms)
+    return {name: form for forms in loaded.values() for name, form in forms.items()}, unavailable
+
+
 def get_workload(name: str) -> Any:
     """Return the workload ``name``, one object per process; ``_fixed`` gives its fixed-batch form.
 
@@ -42,11 +49,45 @@ def get_workload(name: str) -> Any:
 
     Raises:
         ValueError: There is no such workload, and the message lists those that exist; or AlgoPerf
-            cannot be imported, and it says why.
+            or the package that adds it cannot be imported, and it says why.
     """
     if name.startswith(algoperf.PREFIX):
         return algoperf.get_workload(name)
-    try:
-        return _registry()[name]
-    except KeyError:
-        raise ValueError(f"No workload {name!r}, only {sorted(_registry())}.") from None
+    ours = _registry()
+    if name in ours:
+        return ours[name]
+    for entry in (name, name.removesuffix(FIXED_SUFFIX)):
+        plugin = None if entry in ours else find_plugin(WORKLOADS, entry, ours)
+        if plugin is not None and name in (forms := _forms(plugin)):
+            return forms[name]
+    raise ValueError(
+        f"No workload {name!r}, only {sorted([*ours, *plugin_names(WORKLOADS, ours)])}."
+    )
+
+
+_NEEDED = (
+    *("name", "summary", "step_hint", "targets", "is_fixed_batch", "check_data", "describe_data"),
+    *("max_allowed_runtime_sec", "eval_batch_size", "loss_type", "model_params_types"),
+    *("init_model_fn", "model_fn", "loss_fn", "eval_model", "_build_input_queue"),
+)
+
+
+@functools.cache
+def _forms(plugin: Plugin) -> dict[str, Any]:
+    """Return a package's workload and, if that is one of ours in kind, its fixed-batch form."""
+    workload = plugin.load()
+    if callable(workload):
+        try:
+            workload = workload()
+        except Exception as error:
+            raise plugin.broken(error) from error
+    # Of the class, for some of a workload's properties read its data.
+    missing = [n for n in _NEEDED if not hasattr(type(workload), n) and n not in vars(workload)]
+    if missing:
+        raise plugin.broken(f"{type(workload).__name__} has no {', '.join(missing)}")
+    if workload.name != plugin.name:
+        raise plugin.broken(f"the workload's own name is {workload.name!r}; they must be the same")
+    forms = [workload]
+    if isinstance(workload, SupervisedWorkload) and not workload.is_fixed_batch:
+        forms.append(fix_batch(workload))
+    return {form.name: form for form in forms}

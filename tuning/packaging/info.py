@@ -1,0 +1,154 @@
+"""``submission_info.yml``: read leniently, written strictly.
+
+Files in the wild have other names, folded text, paths for folders, empty authors, or an environment
+dump in their place. Upstream reads the same text from a pull request with less than YAML: it cuts
+each line at ``#``, and a workflow passes it through a shell, which expands ``$``,
+backquotes and backslashes.
+"""
+
+import json
+import keyword
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import yaml
+
+INFO_FILE = "submission_info.yml"
+INFO_GLOBS = ("submission_info.y*ml", "submissions_info.y*ml")
+
+_UNSAFE = re.compile(r"[#$`\\]")
+
+
+def _check_text(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line of printable characters")
+    if found := _UNSAFE.search(value):
+        raise ValueError(f"must not contain {found[0]!r}, which upstream's scripts change")
+    return value
+
+
+def _check_folder(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", value) or keyword.iskeyword(value):
+        raise ValueError("must be a module's name: lower-case letters, digits and '_'")
+    return value
+
+
+Text = Annotated[
+    str,
+    pydantic.StringConstraints(strip_whitespace=True, min_length=1),
+    pydantic.AfterValidator(_check_text),
+]
+
+
+class SubmissionInfo(pydantic.BaseModel):
+    """What AlgoPerf wants to know of a submission; every value is there and one line long."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    submission_name: Text  # on the leaderboard
+    submission_folder: Annotated[Text, pydantic.AfterValidator(_check_folder)]
+    authors: Text  # separated by commas, as are the affiliations
+    affiliations: Text
+    version: Text
+    ruleset: Literal["external", "self-tuning"]
+    framework: Literal["JAX", "PyTorch"]
+    description: Text
+
+    def to_yaml(self) -> str:
+        """Return the file's text: one key a line, its value quoted."""
+        values = self.model_dump()
+        return "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
+
+
+KEYS = tuple(SubmissionInfo.model_fields)
+
+
+def read_info(folder: Path) -> dict[str, str]:
+    """Return what the description in ``folder`` says, under AlgoPerf's keys; empty values left out.
+
+    Folders lose their path, rulesets and frameworks get their spelling. What is not understood is
+    not there: nothing is an error.
+    """
+    paths = [path for pattern in INFO_GLOBS for path in sorted(folder.glob(pattern))]
+    return parse_info(paths[0].read_text("utf-8", errors="replace")) if paths else {}
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """Return what the text of a description says; see :func:`read_info`."""
+    try:
+        documents = [*yaml.load_all(text, Loader=yaml.BaseLoader)]  # every scalar is a string
+        found = {k: v for d in documents if isinstance(d, dict) for k, v in d.items()}
+    except yaml.YAMLError:
+        found = _read_lines(text)
+    values = {key: _one_line(found.get(key)) for key in KEYS}
+    return {key: _spelled(key, value) for key, value in values.items() if value}
+
+
+def complete_info(
+    found: Mapping[str, str],
+    flags: Mapping[str, str | None],
+    ask: Callable[[str], str] | None,
+) -> SubmissionInfo:
+    """Return the whole description: flags, else what was found, else the answers.
+
+    Args:
+        found: From :func:`read_info`.
+        flags: By key; ``None`` was not given. Each key has a flag of its last word.
+        ask: Called with a key that is missing; ``None`` if nobody can be asked.
+
+    Raises:
+        ValueError: A value is missing or breaks a rule; names its flag.
+    """
+    values = dict(found) | {key: value for key, value in flags.items() if value is not None}
+    missing = [key for key in KEYS if not values.get(key)]
+    if missing and ask is None:
+        flags_missing = ", ".join(_flag(key) for key in missing)
+        raise ValueError(f"{INFO_FILE} lacks {', '.join(missing)}: give {flags_missing}.")
+    for key in missing if ask is not None else ():
+        values[key] = ask(key)
+    try:
+        return SubmissionInfo(**values)  # type: ignore[arg-type]
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key, why = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{key} {values[key]!r}: {why}; give {_flag(key)}.") from None
+
+
+def _flag(key: str) -> str:
+    return f"--{key.removeprefix('submission_')}"
+
+
+def _one_line(value: object) -> str:
+    """Return a text, or a list of texts with commas; empty for anything else."""
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in parts):
+        return ""
+    return " ".join(", ".join(parts).split())
+
+
+def _spelled(key: str, value: str) -> str:
+    plain = value.lower().replace("_", "-")
+    if key == "submission_folder":
+        return value.rstrip("/").rpartition("/")[2]
+    if key == "ruleset":
+        rulesets = {"external": "external", "self": "self-tuning"}
+        return next((name for start, name in rulesets.items() if plain.startswith(start)), value)
+    if key == "framework":
+        return {"jax": "JAX", "pytorch": "PyTorch", "torch": "PyTorch"}.get(plain, value)
+    return value
+
+
+def _read_lines(text: str) -> dict[str, str]:
+    """Read ``key: value`` lines of what is no YAML; indented lines go on with the value."""
+    found: dict[str, str] = {}
+    key = None
+    for line in text.splitlines():
+        if match := re.match(r"([A-Za-z_]\w*)\s*:\s*(.*)", line):
+            key, value = match[1], match[2].strip()
+            found[key] = "" if value in (">", ">-", "|", "|-") else value.strip("'\"")
+        elif key is not None and line[:1].isspace():
+            found[key] = f"{found[key]} {line.strip()}"
+    return found

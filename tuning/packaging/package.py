@@ -1,0 +1,232 @@
+"""Write a submission as a folder that needs nothing of this project, and try it first."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import metaopt
+from metaopt.bench.environment import CHECKOUT, describe_checkout
+from metaopt.bench.loading import SPACE_FILE, Submission, load_submission
+from metaopt.bench.pins import OPTAX_PIN, Need, optax_needs, required_optax
+from tuning.contenders import SUBMISSIONS
+from tuning.packaging import first_step
+from tuning.packaging.imports import OURS, Sources, collect_sources, own_files
+from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
+from tuning.spaces import parse_space
+from tuning.tuners import get_tuner
+
+REQUIREMENTS = "requirements.txt"
+NOTICE = "NOTICE"
+
+_RULESET_FOLDERS = {"external": "external_tuning", "self-tuning": "self_tuning"}
+_STEP_SECONDS = 600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Packaged:
+    """What :func:`package_submission` wrote."""
+
+    folder: Path
+    destination: str  # where it belongs in mlcommons/submissions_algorithms
+    info: SubmissionInfo
+    files: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def package_submission(
+    name_or_path: str | Path,
+    out: Path,
+    flags: Mapping[str, str | None] | None = None,
+    ask: Callable[[str], str] | None = None,
+) -> Packaged:
+    """Write a submission to ``out`` for a pull request; a failure leaves nothing there.
+
+    The package has been imported in an empty process, and has taken a step there, before ``out``
+    appears.
+
+    Args:
+        name_or_path: Name or folder of a submission.
+        out: New or empty folder.
+        flags: Values of ``submission_info.yml`` that go before the submission's own.
+        ask: Asked for values that are missing; ``None`` makes them an error.
+
+    Raises:
+        ValueError: ``out`` is not empty, a value is missing or wrong, an import cannot be packaged,
+            or the step failed.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not an empty folder; use another --out, or empty it.")
+    submission = load_submission(name_or_path, SUBMISSIONS)
+    point = _draw_point(submission)
+    info = _complete(submission, flags or {}, ask)
+    sources = collect_sources(submission.folder)
+    if sources.needed and (submission.folder / OURS).exists():
+        raise ValueError(f"{submission.folder / OURS} is in the way of what is copied; rename it.")
+    needs = {name: found for name, text in sources.files.items() if (found := optax_needs(text))}
+    destination = Path("submissions", _RULESET_FOLDERS[info.ruleset], info.submission_folder)
+    with _staging(out) as root:
+        folder = root / destination
+        _write(folder, submission, info, sources, needs)
+        _try_step(root, destination, point)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, out)
+    files = tuple(str(p.relative_to(out)) for p in sorted(out.rglob("*")) if p.is_file())
+    return Packaged(out, destination.as_posix(), info, files, tuple(_warnings(needs, sources)))
+
+
+def _draw_point(submission: Submission) -> dict | None:
+    if submission.ruleset == "self-tuning":
+        return None
+    space = parse_space(submission.read_space(), submission.name)
+    return get_tuner("random")(space, 0, submission.defaults).ask()
+
+
+def _complete(
+    submission: Submission, flags: Mapping[str, str | None], ask: Callable[[str], str] | None
+) -> SubmissionInfo:
+    found = {"submission_folder": submission.name} | read_info(submission.folder)
+    facts = {"ruleset": submission.ruleset, "framework": "JAX"}
+    for key, fact in facts.items():
+        if found.get(key, fact) != fact:
+            space = "has a" if submission.ruleset == "external" else "has no"
+            why = f"it {space} {SPACE_FILE}" if key == "ruleset" else "only JAX can be tried here"
+            raise ValueError(f"{submission.folder}: {key} is {found[key]!r}, but {why}.")
+    return complete_info(found | facts, flags, ask)
+
+
+@contextlib.contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """Make a folder on the file system of ``out``, and delete it afterwards."""
+    near = next(parent for parent in out.absolute().parents if parent.is_dir())
+    root = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=near))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+def _write(
+    folder: Path,
+    submission: Submission,
+    info: SubmissionInfo,
+    sources: Sources,
+    needs: Mapping[str, list[Need]],
+) -> None:
+    texts = {"__init__.py": "", **sources.files}
+    for module in sources.needed:
+        name = f"{'/'.join(module)}.py"
+        texts[name] = (
+            f"# From metaopt-bench, Apache-2.0; imports changed, see {NOTICE}.\n{texts[name]}"
+        )
+    if sources.needed:
+        texts[f"{OURS}/LICENSE"] = _license()
+    texts[NOTICE] = _notice(info, sources)
+    before = submission.folder / REQUIREMENTS
+    texts[REQUIREMENTS] = _requirements(
+        before.read_text("utf-8") if before.is_file() else "", sources, needs
+    )
+    texts[INFO_FILE] = info.to_yaml()
+    own = set(own_files(submission.folder))
+    own -= {path for pattern in INFO_GLOBS for path in submission.folder.glob(pattern)}
+    for path in own:
+        name = path.relative_to(submission.folder).as_posix()
+        if name not in texts:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+
+
+def _requirements(before: str, sources: Sources, needs: Mapping[str, list[Need]]) -> str:
+    """Return pip's lines: the submission's own, then what they lack, each with its reason."""
+    lines = before.splitlines()
+    named = {_plain(match[0]) for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))}
+    distributions = metadata.packages_distributions()
+    for module, users in sources.extras.items():
+        distribution = distributions.get(module, [module])[0]
+        version = f">={metadata.version(distribution)}" if module in distributions else ""
+        if _plain(distribution) not in named:
+            lines.append(f"{distribution}{version}  # imported by {', '.join(users)}")
+    if needs and "optax" not in named:
+        every = [need for found in needs.values() for need in found]
+        names = ", ".join(dict.fromkeys(need.name for need in every))
+        lines.append(f"{required_optax(every)}  # {names}; AlgoPerf pins {OPTAX_PIN}")
+    return "\n".join(lines or ["# Nothing beyond AlgoPerf's own environment for JAX."]) + "\n"
+
+
+def _plain(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _notice(info: SubmissionInfo, sources: Sources) -> str:
+    lines = [
+        info.submission_name,
+        "",
+        "Submitted under the Apache License, Version 2.0, as mlcommons/submissions_algorithms is.",
+    ]
+    if sources.needed:
+        commit = describe_checkout(CHECKOUT)["commit"]
+        lines += [
+            "",
+            f"{OURS}/ holds modules of metaopt-bench {metaopt.__version__}"
+            + (f", commit {commit}" if commit else "")
+            + f", under the Apache License,\nVersion 2.0 ({OURS}/LICENSE). They were changed: "
+            "imports are relative, and what only annotations\nneed is not imported.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _license() -> str:
+    """Return the licence's text, from the checkout or from the installed distribution."""
+    if (CHECKOUT / "LICENSE").is_file():
+        return (CHECKOUT / "LICENSE").read_text("utf-8")
+    text = metadata.distribution("metaopt-bench").read_text("licenses/LICENSE")
+    assert text is not None, "the distribution has its licence"
+    return text
+
+
+def _try_step(root: Path, destination: Path, point: dict | None) -> None:
+    """Import the package under AlgoPerf's name in an empty process and take a step.
+
+    Raises:
+        ValueError: It failed; the message ends as the process did.
+    """
+    module = ".".join([*destination.parts, "submission"])
+    argument = {"root": str(root), "module": module, "hyperparameters": point}
+    command = [sys.executable, "-I", "-B", first_step.__file__, json.dumps(argument)]
+    with tempfile.TemporaryDirectory() as empty:
+        try:
+            run = subprocess.run(
+                command, cwd=empty, capture_output=True, text=True, timeout=_STEP_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"The first step took more than {_STEP_SECONDS:g} s.") from None
+    if run.returncode:
+        last = run.stderr.strip().rpartition("\n")[2]
+        where = [line for line in run.stderr.splitlines() if str(root / destination) in line]
+        at = re.search(r'([^/"]+)", line (\d+)', where[-1]) if where else None
+        raise ValueError(
+            f"The package failed in an empty process{f', {at[1]}:{at[2]}' if at else ''}: {last}"
+        )
+
+
+def _warnings(needs: Mapping[str, list[Need]], sources: Sources) -> Iterator[str]:
+    for name, found in needs.items():
+        for need in found:
+            since = f"optax {need.since}" if need.since else "a later optax than we know"
+            yield (
+                f"{name}:{need.line}: {need.name} is there since {since}; AlgoPerf pins "
+                f"{OPTAX_PIN} and its rules keep pinned versions: write it out, or agree on it."
+            )
+    for module, users in sources.extras.items():
+        yield f"{module}, which {', '.join(users)} imports, is not in AlgoPerf's environment."
