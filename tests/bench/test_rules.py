@@ -164,6 +164,14 @@ def test_arguments_that_runners_pass_by_name_may_stand_in_any_order(tmp_path):
     assert (found.rule, found.severity) == ("arguments-order", "note")
 
 
+def test_the_part_of_the_state_that_cannot_be_saved_is_named(tmp_path):
+    changes, _ = MISTAKES["state-checkpoint"]
+
+    (found,) = check(write(tmp_path, *changes), workload=Quadratic())
+
+    assert "leaf ['key'] is a typed random key" in found.what
+
+
 def test_the_line_of_a_mistake_is_named(tmp_path):
     folder = write(tmp_path, ("    state, step = opt", "    1 / 0\n    state, step = opt"))
 
@@ -199,6 +207,7 @@ DECIDES_NOTHING = {
     "a comment": "# if workload.name == 'wmt'",
     "a message": 'print(f"on {workload.name}")',
     "a batch size": 'size = get_batch_size(getattr(workload, "base_name", "") or workload.name)',
+    "the batch size of one workload": 'size = get_batch_size("wmt")',
     "a table of batch sizes": (
         'SIZES = {"wmt": 128}\n_MORE = {"ogbg": 1}\n'
         "def _size(name):\n    return _MORE[name]\n"

@@ -68,6 +68,11 @@ def unmasked(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0
     return Line().loss_fn(label_batch, logits_batch)
 
 
+def half_masked(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0.0):
+    count = Line().loss_fn(label_batch, logits_batch, mask_batch)["n_valid_examples"]
+    return {**Line().loss_fn(label_batch, logits_batch), "n_valid_examples": count}
+
+
 def start_elsewhere(self, rng):
     return jnp.asarray(float(next(_count))), None
 
@@ -101,6 +106,12 @@ def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule):
 
     assert {finding.rule for finding in found} == {rule}, found
     assert all(finding.fix and finding.where == "line" for finding in found)
+
+
+def test_a_mask_that_only_the_count_heeds_is_found():
+    (found,) = check_workload(another(loss_fn=half_masked))
+
+    assert (found.rule, found.what) == ("workload-mask", "`summed` counts masked examples")
 
 
 def test_a_loss_that_is_no_sum_is_found():
