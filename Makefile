@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint hooks format bench clean help
+.PHONY: demo test test-algoperf lint hooks format bench clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,19 @@ test: .venv  ## lint, then every test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2
 
+.venv-algoperf/installed: pyproject.toml constraints.txt tests/algoperf/requirements.txt
+	@test -n "$(ALGOPERF)" || \
+	  { echo "Say where AlgoPerf's repository lies: make test-algoperf ALGOPERF=path/to/algorithmic-efficiency" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv-algoperf
+	@.venv-algoperf/bin/python -m pip install --quiet --disable-pip-version-check -r tests/algoperf/requirements.txt
+	@.venv-algoperf/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@SETUPTOOLS_SCM_PRETEND_VERSION=0.6.0 .venv-algoperf/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --no-deps -e '$(ALGOPERF)'
+	@touch $@
+
+test-algoperf: .venv-algoperf/installed  ## the tests with AlgoPerf itself, ALGOPERF=its checkout (15 minutes)
+	.venv-algoperf/bin/python -m pytest -m algoperf tests/algoperf
+
 .venv/lint-installed: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
 	@touch $@
@@ -47,4 +60,4 @@ bench: .venv  ## performance benchmarks: ratios measured in one run
 	$(BIN)/python tests/performance/bench_runner.py
 
 clean:  ## delete the environment and the caches, not the runs
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-algoperf .pytest_cache .ruff_cache .hypothesis *.egg-info

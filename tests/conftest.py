@@ -26,7 +26,7 @@ def strict_jax(request: pytest.FixtureRequest):
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""
     return ROOT

@@ -1,5 +1,6 @@
 """The commands of ``python -m tuning``: parse, call one function, print one result."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -33,6 +34,7 @@ def list_everything(
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
     """List workloads, submissions, tuners and campaigns, with one line each."""
+    from metaopt.algoperf.workloads import list_workloads as list_algoperf_workloads
     from metaopt.bench.loading import find_submissions, load_submission
     from metaopt.workloads.registry import list_workloads
     from tuning.additions import list_additions
@@ -48,6 +50,7 @@ def list_everything(
         tuners = {name: summary for name, (summary, _) in TUNERS.items()}
         kinds = {
             "workloads": workloads,
+            "workloads of AlgoPerf": list_algoperf_workloads(),
             "submissions": submissions,
             "tuners": tuners,
             "campaigns": list_campaigns(),
@@ -172,6 +175,34 @@ def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) ->
 
 
 @app.command()
+def check(
+    submission: Annotated[str, typer.Argument(help="name or folder of a submission")],
+    timeout: Annotated[float, typer.Option(min=1.0, help="seconds for all of it")] = 120.0,
+    format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
+) -> None:
+    """Report what would disqualify or break a submission; exit code 1 if anything would."""
+    from metaopt.bench.loading import find_submission_folder
+    from metaopt.bench.rules import RULES, check_apart, rules_left_out
+    from tuning.contenders import SUBMISSIONS
+
+    with one_line_errors("tuning"):
+        found = check_apart(find_submission_folder(submission, SUBMISSIONS), timeout=timeout)
+    errors = [finding for finding in found if finding.severity == "error"]
+    if format is Format.JSON:
+        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in found]))
+    else:
+        for finding in found:
+            typer.echo(f"{finding.severity}: {finding.rule}: {finding.where}: {finding.what}")
+            typer.echo(f"    {finding.fix}")
+        counts = [_count(len(errors), "error"), _count(len(found) - len(errors), "note")]
+        if left_out := rules_left_out(found):
+            counts.append(f"{len(left_out)} not applied for these errors: {', '.join(left_out)}")
+        typer.echo(f"{len(RULES)} rules: {', '.join(counts)}")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
 def targets(
     workloads: Annotated[list[str], typer.Argument(help="names of workloads")],
     trials: Annotated[int, typer.Option(min=1, help="search trials for each baseline")] = 100,
@@ -250,6 +281,10 @@ def package(
         "mlcommons/submissions_algorithms; submission_info.yml is also the yaml block of the pull "
         "request, whose title has [submission]."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _command() -> str:

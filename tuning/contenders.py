@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench.loading import Submission, load_submission
+from metaopt.bench.spaces import parse_space
 from metaopt.bench.tuner import Tuner
-from tuning.spaces import parse_space
 from tuning.tuners import TUNERS, DefaultsTuner, get_tuner
 
 Hyperparameter = float | int | str | bool

@@ -12,8 +12,8 @@ import numpy as np
 import optuna
 
 from metaopt.bench import plugins
+from metaopt.bench.spaces import Point, PointList, Space
 from metaopt.bench.tuner import Tuner
-from tuning.spaces import Point, PointList, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -38,7 +38,7 @@ def write_algoperf_files(
         directory / "flags_0.json",
         {
             "framework": "jax",
-            "workload": workload.name,
+            "workload": records.algoperf_name(workload.name),
             "submission_path": f"{submission}/submission.py",
             "tuning_ruleset": "self" if ruleset == "self-tuning" else "external",
             "rng_seed": seed,

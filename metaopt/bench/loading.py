@@ -9,7 +9,6 @@ import functools
 import hashlib
 import importlib
 import inspect
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from metaopt.bench import spec
 from metaopt.bench.plugins import SUBMISSIONS, Plugin, find_plugin, list_plugins, plugin_names
+from metaopt.bench.spaces import DuplicateNameError, read_space
 
 Ruleset = Literal["external", "self-tuning"]
 
@@ -83,8 +83,10 @@ class Submission:
                 f"Submission {self.name!r} has no {what}, only {self.spaces() or 'none'}."
             )
         try:
-            return json.loads(path.read_text("utf-8"))
-        except json.JSONDecodeError as error:
+            return read_space(path.read_text("utf-8"))
+        except DuplicateNameError as error:
+            raise ValueError(f"{path}: {error}") from None
+        except ValueError as error:
             raise ValueError(f"{path}: not JSON: {error}") from None
 
 
@@ -114,16 +116,10 @@ def load_submission(name_or_path: str | Path, root: Path) -> Submission:
     plugin = None if name in known else find_plugin(SUBMISSIONS, name, known)
     if plugin is not None:
         return _load_plugin(plugin)
-    folder = known.get(name, Path(name_or_path))
-    if folder.name == SUBMISSION_FILE:
-        folder = folder.parent
+    folder = find_submission_folder(name_or_path, root)
     if not (folder / SUBMISSION_FILE).is_file():
-        names = sorted([*known, *plugin_names(SUBMISSIONS, known)])
-        raise ValueError(
-            f"No submission {name!r}: it is neither one of {names} nor a "
-            f"folder with {SUBMISSION_FILE}."
-        )
-    return _load(folder.resolve().name, folder)
+        raise _no_submission(name_or_path, root)
+    return _load(folder.name, folder)
 
 
 def _load_plugin(plugin: Plugin) -> Submission:
@@ -142,14 +138,37 @@ def _load_plugin(plugin: Plugin) -> Submission:
 
 def _load(name: str, folder: Path) -> Submission:
     folder = folder.resolve()
-    module = _import(folder)
+    module = import_submission(folder)
     missing = [function for function in REQUIRED if not callable(getattr(module, function, None))]
     if missing:
         raise ValueError(f"{folder / SUBMISSION_FILE} does not define {', '.join(missing)}.")
     return Submission(name, folder, module)
 
 
-def _import(folder: Path) -> ModuleType:
+def find_submission_folder(name_or_path: str | Path, root: Path) -> Path:
+    """Return the folder of a submission by its name under ``root`` or by its path.
+
+    Raises:
+        ValueError: There is no such folder. Whether a submission is in it is another question.
+    """
+    folder = find_submissions(root).get(str(name_or_path), Path(name_or_path))
+    if folder.name == SUBMISSION_FILE:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise _no_submission(name_or_path, root)
+    return folder.resolve()
+
+
+def _no_submission(name_or_path: str | Path, root: Path) -> ValueError:
+    known = find_submissions(root)
+    names = sorted([*known, *plugin_names(SUBMISSIONS, known)])
+    return ValueError(
+        f"No submission {str(name_or_path)!r}: it is neither one of {names} nor a folder with "
+        f"{SUBMISSION_FILE}."
+    )
+
+
+def import_submission(folder: Path) -> ModuleType:
     """Import ``submission.py`` as part of a package of its own: modules beside it can be found.
 
     A packaged submission brings a copy of ``metaopt.bench.spec``. Members of its enums would not be

@@ -28,6 +28,7 @@ import pydantic
 from metaopt.bench.budget import Currency
 from metaopt.bench.targets import Direction, Target
 
+ALGOPERF_PREFIX = "algoperf_"  # of its workloads
 SCHEMA_VERSION = 1
 
 RUN_FILE = "run.json"
@@ -169,6 +170,7 @@ class TrialRecord(_Model):
     started_at: str  # UTC, ISO 8601
     data: dict[str, Any] | None = None  # files with SHA-256, examples, whether it is the whole set
     stop_at_target: bool = True  # False: it trained on where it had met its target
+    data_restored: Literal["exact", "replayed"] = "exact"  # how a killed trial finds its place
 
 
 class StudyRecord(_Model):
@@ -311,4 +313,14 @@ def trial_directory(logs: Path, contender: str, study: int, workload: str, trial
 
 def study_directory(logs: Path, contender: str, study: int, workload: str) -> Path:
     """Return the folder of one study under ``<out>/logs``."""
-    return logs / contender / f"study_{study}" / f"{workload}_jax"
+    return logs / contender / f"study_{study}" / f"{algoperf_name(workload)}_jax"
+
+
+def algoperf_name(workload: str) -> str:
+    """Return the name that AlgoPerf, its logs and submissions know a workload by.
+
+    Examples:
+        >>> algoperf_name("algoperf_wmt"), algoperf_name("digits_mlp")
+        ('wmt', 'digits_mlp')
+    """
+    return workload.removeprefix(ALGOPERF_PREFIX)

@@ -174,6 +174,7 @@ class _Trial:
         self.optimizer_state = self.module.init_optimizer_state(
             workload, self.params, self.model_state, self.hyperparameters, streams.optimizer
         )
+        _check_state(self.optimizer_state, "init_optimizer_state")
         extra = {"train_state": MappingProxyType(self._train_state)}
         self._extra_arguments = extra if plan.submission.wants_train_state else {}
         self._types = workload.model_params_types
@@ -297,13 +298,7 @@ class _Trial:
             except TrainingCompleteError:
                 self.complete = True
                 break
-            try:
-                optimizer_state, params, model_state = returned
-            except (TypeError, ValueError):
-                raise ContractError(
-                    "update_params must return (optimizer_state, params, model_state), "
-                    f"got {type(returned).__name__}."
-                ) from None
+            optimizer_state, params, model_state = _triple(returned, "update_params")
             if in_seconds:  # a clock that runs ahead of the device would end late
                 until_sync -= 1
                 if until_sync <= 0:
@@ -316,7 +311,7 @@ class _Trial:
         self._evaluation_keys = prepare_key, eval_key
         self.optimizer_state, self.params, self.model_state = optimizer_state, params, model_state
         if hasattr(module, "prepare_for_eval"):
-            self.optimizer_state, self.params, self.model_state = module.prepare_for_eval(
+            returned = module.prepare_for_eval(
                 workload=workload,
                 current_param_container=params,
                 current_params_types=self._types,
@@ -328,7 +323,11 @@ class _Trial:
                 global_step=meter.steps,
                 rng=prepare_key,
             )
+            self.optimizer_state, self.params, self.model_state = _triple(
+                returned, "prepare_for_eval"
+            )
             meter.count_preparation(self.optimizer_state)
+        _check_state(self.optimizer_state, "update_params")
         self.watch.end_segment((self.params, self.model_state, self.optimizer_state[0]))
         if _signature(self.params) != self._signature:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
@@ -522,6 +521,7 @@ class _Trial:
             started_at=self.started_at,
             stop_at_target=plan.stop_at_target,
             data=_describe_data(plan.workload),
+            data_restored=getattr(getattr(self, "queue", None), "restores", "exact"),
         )
         records.write_json(self.directory / records.RUN_FILE, record)
         for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
@@ -539,12 +539,32 @@ def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
 def _batch_size(module: Any, workload: Any) -> int:
     """Ask the submission; on ``ValueError`` ask again for the base workload, as AlgoPerf does."""
     try:
-        return module.get_batch_size(workload.name)
+        return module.get_batch_size(records.algoperf_name(workload.name))
     except ValueError:
         base = getattr(workload, "base_name", "")
         if not base:
             raise
         return module.get_batch_size(base)
+
+
+def _triple(returned: Any, by: str) -> tuple[Any, Any, Any]:
+    """Return what a step returned, if it has the three parts of the contract."""
+    try:
+        optimizer_state, params, model_state = returned
+    except (TypeError, ValueError):
+        raise ContractError(
+            f"{by} must return (optimizer_state, params, model_state), "
+            f"got {type(returned).__name__}."
+        ) from None
+    return optimizer_state, params, model_state
+
+
+def _check_state(optimizer_state: Any, by: str) -> None:
+    if not isinstance(optimizer_state, tuple | list) or len(optimizer_state) != 2:
+        raise ContractError(
+            f"{by} must return the optimizer state as (pytree, function), "
+            f"got {type(optimizer_state).__name__}."
+        )
 
 
 def _signature(params: Any) -> Any:

@@ -9,7 +9,7 @@ import contextlib
 import enum
 from typing import TYPE_CHECKING
 
-__all__ = ["ForwardPassMode", "LossType", "ParameterType", "TrainingCompleteError"]
+__all__ = ["ForwardPassMode", "LossType", "ParameterType", "ShapeTuple", "TrainingCompleteError"]
 
 
 class ForwardPassMode(enum.Enum):
@@ -49,6 +49,21 @@ class ParameterType(enum.Enum):
     ATTENTION_BIAS = 14
 
 
+class ShapeTuple:
+    """The shape of an array as a leaf of a tree; AlgoPerf's submissions read ``shape_tuple``."""
+
+    def __init__(self, shape_tuple: tuple[int, ...]) -> None:
+        self.shape_tuple = shape_tuple
+
+    def __repr__(self) -> str:
+        return f"ShapeTuple({self.shape_tuple})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShapeTuple) and self.shape_tuple == other.shape_tuple
+
+    __hash__ = None  # type: ignore[assignment]  # as AlgoPerf's
+
+
 class TrainingCompleteError(Exception):
     """Raised by ``update_params`` when the submission has nothing left to do."""
 
@@ -59,5 +74,6 @@ if not TYPE_CHECKING:  # for a type checker the copies will do
             ForwardPassMode,
             LossType,
             ParameterType,
+            ShapeTuple,
             TrainingCompleteError,
         )

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metaopt.bench.sharding import replicate, shard_batch
 from metaopt.bench.spec import ForwardPassMode
 
 # Examples per optimizer step. AlgoPerf's are those of its baselines.
@@ -39,14 +40,19 @@ BATCH_SIZES = {
 }
 
 
+# What a search space may also name, whatever the optimizer: the arguments of the workload's
+# ``model_fn`` and ``loss_fn``, under the names that AlgoPerf's submissions use.
+REGULARISATION = ("dropout_rate", "label_smoothing")
+
+
 def get_batch_size(workload_name: str) -> int:
-    """Return the number of examples per step.
+    """Return the number of examples per step; a workload's ``_fixed`` form has its.
 
     Raises:
         ValueError: The workload is unknown. Runners then ask for the base workload's name.
     """
     try:
-        return BATCH_SIZES[workload_name]
+        return BATCH_SIZES[workload_name.removesuffix("_fixed")]
     except KeyError:
         raise ValueError(
             f"No batch size for workload {workload_name!r}, only for {sorted(BATCH_SIZES)}."
@@ -63,23 +69,36 @@ def data_selection(
     global_step: int,
     rng: Any,
 ) -> dict[str, Any]:
-    """Take the next batch."""
+    """Take the next batch, split over the devices where there are several."""
     del workload, optimizer_state, current_param_container, model_state
     del hyperparameters, global_step, rng
-    return next(input_queue)
+    return shard_batch(next(input_queue))
 
 
 def training_loss(
-    workload: Any, params: Any, model_state: Any, batch: dict[str, Any], rng: Any
+    workload: Any,
+    params: Any,
+    model_state: Any,
+    batch: dict[str, Any],
+    rng: Any,
+    dropout_rate: float | None = None,
+    label_smoothing: float | None = None,
 ) -> tuple[jax.Array, Any]:
     """Return the mean loss of a batch in training mode, and the new model state.
 
-    ``weights`` in the batch masks examples; batch-normalisation statistics are updated.
+    ``weights`` in the batch masks examples; batch-normalisation statistics are updated. Inputs and
+    targets may be tuples: they are handed on as they are. ``None`` leaves dropout and smoothing to
+    the workload.
     """
+    # Not passed where they are not chosen, for then the workload's own default holds.
+    dropout = {} if dropout_rate is None else {"dropout_rate": dropout_rate}
+    smoothing = {} if label_smoothing is None else {"label_smoothing": label_smoothing}
     logits, new_model_state = workload.model_fn(
-        params, batch, model_state, mode=ForwardPassMode.TRAIN, rng=rng, update_batch_norm=True
-    )
-    loss = workload.loss_fn(batch["targets"], logits, mask_batch=batch.get("weights"))
+        params, batch, model_state, mode=ForwardPassMode.TRAIN, rng=rng, update_batch_norm=True,
+        **dropout,
+    )  # fmt: skip
+    mask = batch.get("weights")
+    loss = workload.loss_fn(batch["targets"], logits, mask_batch=mask, **smoothing)
     return loss["summed"] / loss["n_valid_examples"], new_model_state
 
 
@@ -120,7 +139,8 @@ class Baseline:
         optimizer: ``optimizer(step_hint, **hyperparameters)`` returns the transformation. The
             hyperparameters are traced 0-d arrays: no Python branches on them.
         defaults: Every hyperparameter with the value of an untuned run; a search space may leave
-            any of them out.
+            any of them out. It may also name those of ``REGULARISATION``, which the optimizer does
+            not see; every value of theirs is compiled.
         eval_params: ``eval_params(optimizer_state, params)`` returns the parameters to evaluate,
             for optimizers that train at another point (an average, say). A submission with it also
             exports ``prepare_for_eval``.
@@ -143,11 +163,11 @@ class Baseline:
         """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
         del model_state, rng
         given = {} if hyperparameters is None else hyperparameters._asdict()
+        regularisation = {name: given.pop(name) for name in REGULARISATION if name in given}
         unknown = sorted(set(given) - set(self.defaults))
         if unknown:
-            raise ValueError(
-                f"Unknown hyperparameters {unknown}, known are {sorted(self.defaults)}."
-            )
+            known = sorted({*self.defaults, *REGULARISATION})
+            raise ValueError(f"Unknown hyperparameters {unknown}, known are {known}.")
         values = {
             name: jnp.asarray(value, jnp.float32)
             for name, value in {**self.defaults, **given}.items()
@@ -155,7 +175,7 @@ class Baseline:
         transformation = self.optimizer(workload.step_hint, **values)
         # Some keep the starting point: as a copy, for the step donates the parameters.
         inner = jax.tree.map(jnp.array, transformation.init(model_params))
-        return BaselineState(values, inner, 0.0), self.step_for(workload)
+        return BaselineState(values, inner, 0.0), self.step_for(workload, **regularisation)
 
     def update_params(
         self,
@@ -215,7 +235,12 @@ class Baseline:
         return {"gradient_evaluations": spent, "episode": 0, "phase": "training"}
 
     @functools.cache  # noqa: B019 (baselines live as long as the process)
-    def step_for(self, workload: Any) -> Callable:
+    def step_for(
+        self,
+        workload: Any,
+        dropout_rate: float | None = None,
+        label_smoothing: float | None = None,
+    ) -> Callable:
         """Return the jitted step for a workload, the same function at every call."""
 
         def step(
@@ -227,12 +252,14 @@ class Baseline:
             rng: Any,
         ) -> tuple[optax.OptState, Any, Any]:
             def loss(params: Any) -> tuple[jax.Array, Any]:
-                return training_loss(workload, params, model_state, batch, rng)
+                return training_loss(
+                    workload, params, model_state, batch, rng, dropout_rate, label_smoothing
+                )
 
             grads, new_model_state = jax.grad(loss, has_aux=True)(params)
             transformation = self.optimizer(workload.step_hint, **hyperparameters)
             updates, inner = transformation.update(grads, inner, params)
-            return inner, optax.apply_updates(params, updates), new_model_state
+            return inner, *replicate((optax.apply_updates(params, updates), new_model_state))
 
         return jax.jit(step, donate_argnums=(1, 2, 3))
 

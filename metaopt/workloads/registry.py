@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+from metaopt.algoperf import workloads as algoperf
 from metaopt.bench.plugins import WORKLOADS, Plugin, find_plugin, list_plugins, plugin_names
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
@@ -41,13 +42,17 @@ def list_plugin_workloads() -> tuple[dict[str, Any], dict[str, str]]:
     return {name: form for forms in loaded.values() for name, form in forms.items()}, unavailable
 
 
-def get_workload(name: str) -> SupervisedWorkload:
+def get_workload(name: str) -> Any:
     """Return the workload ``name``, one object per process; ``_fixed`` gives its fixed-batch form.
 
+    AlgoPerf's own, where it is installed, are ``algoperf_...``.
+
     Raises:
-        ValueError: There is no such workload, and the message lists those that exist; or the
-            package that adds it is broken.
+        ValueError: There is no such workload, and the message lists those that exist; or AlgoPerf
+            or the package that adds it cannot be imported, and it says why.
     """
+    if name.startswith(algoperf.PREFIX):
+        return algoperf.get_workload(name)
     ours = _registry()
     if name in ours:
         return ours[name]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.bench.spec import ForwardPassMode, LossType
+from metaopt.bench.spec import ForwardPassMode, LossType, ShapeTuple
 from metaopt.bench.targets import Target, WorkloadTargets, targets_of
 from metaopt.workloads import evaluation, losses
 from metaopt.workloads.data import Source, digests
@@ -164,6 +164,7 @@ class SupervisedWorkload:
 
     train_mean = 0.0
     train_stddev = 1.0
+    metrics_logger = None  # as AlgoPerf's without a log directory; submissions ask whether it is
 
     def _build_input_queue(
         self,
@@ -219,14 +220,14 @@ class SupervisedWorkload:
 
     @property
     def param_shapes(self) -> Any:
-        """The parameters' shapes."""
-        return self._shapes[0]
+        """The parameters' shapes, as AlgoPerf's ``ShapeTuple``."""
+        return jax.tree.map(lambda array: ShapeTuple(array.shape), self._shapes[0])
 
     @functools.cached_property
     def model_params_types(self) -> Any:
         """What each array of parameters is for."""
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: parameter_type([str(entry.key) for entry in path]), self.param_shapes
+            lambda path, _: parameter_type([str(entry.key) for entry in path]), self._shapes[0]
         )
 
     def is_output_params(self, param_key: str) -> bool:

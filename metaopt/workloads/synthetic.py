@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metaopt.bench.spec import LossType, ParameterType
+from metaopt.bench.spec import LossType, ParameterType, ShapeTuple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,17 @@ class Quadratic:
     loss_type: LossType = LossType.MEAN_SQUARED_ERROR
     target_metric: str = "loss"
     is_fixed_batch: bool = False
+    metrics_logger = None
 
     @property
     def model_params_types(self) -> ParameterType:
         """The only parameter is a weight."""
         return ParameterType.WEIGHT
+
+    @property
+    def param_shapes(self) -> ShapeTuple:
+        """The shape of the only parameter."""
+        return ShapeTuple((len(self.curvatures),))
 
     def _build_input_queue(self, data_rng: Any, split: str, **_: Any) -> "CountingQueue":
         del data_rng, split

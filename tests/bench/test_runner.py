@@ -220,8 +220,9 @@ def test_training_complete_ends_a_run_with_a_last_evaluation(
         (lambda state, params, model: None, "must return"),
         (lambda state, params, model: (state, params[:1], model), "changed the structure"),
         (lambda state, params, model: (state, params.astype(jnp.float16), model), "dtypes"),
+        (lambda state, params, model: ({"nothing": 0}, params, model), "the optimizer state as"),
     ],
-    ids=["pair", "nothing", "other shape", "other dtype"],
+    ids=["pair", "nothing", "other shape", "other dtype", "other state"],
 )
 def test_breaking_the_contract_is_named(
     tmp_path, make_plan, make_gradient_descent, returned, message
@@ -232,6 +233,25 @@ def test_breaking_the_contract_is_named(
             optimizer_state, current_param_container, model_state
         )
     )
+
+    record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
+
+    assert record.status == "invalid"
+    assert message in record.error
+
+
+@pytest.mark.parametrize(
+    "function, returned, message",
+    [
+        ("init_optimizer_state", lambda *_: {"nothing": 0}, "init_optimizer_state must return"),
+        ("prepare_for_eval", lambda **_: None, "prepare_for_eval must return"),
+    ],
+)
+def test_what_breaks_the_contract_outside_of_the_step_is_named_too(
+    tmp_path, make_plan, make_gradient_descent, function, returned, message
+):
+    submission = make_gradient_descent()
+    setattr(submission.module, function, returned)
 
     record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
 

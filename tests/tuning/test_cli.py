@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
+from analysis.command_line import run_app
 from metaopt.bench import records
+from metaopt.bench.rules import Finding
+from tuning.cli import app
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def test_a_campaign_on_stability_is_run_and_reported_by_the_same_commands(tuning
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["bogus"], "No such command 'bogus'. There are ['compare',"),
+        (["bogus"], "No such command 'bogus'. There are ['check',"),
         (["run", "adamw"], "Missing argument 'workload'"),
         (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'd_adaptation',"),
         (["run", "adamw", "nowhere"], "No workload 'nowhere', only ['breast_cancer_logistic',"),
@@ -144,3 +147,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(tuning, tmp_path, arguments, mess
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out" / "logs").exists()
+
+
+def test_check_names_what_is_wrong_and_how_to_put_it_right(tuning, tmp_path):
+    (tmp_path / "submission.py").write_text("import of_no_one\n")
+
+    checked = tuning("check", tmp_path)
+
+    assert checked.returncode == 1
+    assert "error: import: submission.py:1: the import fails: ModuleNotFound" in checked.stdout
+    assert "    Install the missing module" in checked.stdout
+    assert "24 rules: 5 errors, 0 notes, 8 not applied" in checked.stdout
+
+
+@pytest.mark.parametrize("severity, code", [("note", 0), ("error", 1)])
+def test_check_fails_for_errors_alone_and_prints_plain_data(severity, code, monkeypatch, capsys):
+    finding = Finding("crash", severity, "what", "submission.py:1", "fix")
+    monkeypatch.setattr("metaopt.bench.rules.check_apart", lambda folder, timeout: [finding])
+
+    assert run_app(app, "tuning", ["check", "sgd", "--format", "json"]) == code
+    assert json.loads(capsys.readouterr().out) == [vars(finding)]

@@ -5,9 +5,10 @@ import math
 
 import pytest
 
+from metaopt.bench.loading import SPACE_FILE, Submission
+from metaopt.bench.spaces import PointList, Space, parse_space
 from metaopt.bench.tuner import FAILURE_VALUE
 from tuning.contenders import parse_contender
-from tuning.spaces import PointList, Space, parse_space
 from tuning.tuners import TUNERS
 
 SPACE = {
@@ -122,6 +123,15 @@ def test_a_list_of_points_is_a_space_too():
 def test_a_bad_space_is_refused_with_its_entry(document, message):
     with pytest.raises(ValueError, match=message):
         parse_space(document, "somewhere")
+
+
+def test_a_name_that_stands_twice_is_refused_and_not_overwritten(tmp_path):
+    (tmp_path / SPACE_FILE).write_text(
+        """{"rate": {"feasible_points": [1]}, "rate": {"feasible_points": [2]}}"""
+    )
+
+    with pytest.raises(ValueError, match=r"tuning_search_space.json: \['rate'\] stand twice"):
+        Submission("mine", tmp_path, module=None).read_space()
 
 
 def test_the_papers_grids_have_the_papers_sizes():

@@ -22,6 +22,7 @@ import optax
 
 from metaopt import DiagonalLags, ScalarLags, meta_optimizer
 from metaopt.bench import submission_kit as kit
+from metaopt.bench.sharding import replicate, shard_batch, shard_history
 
 
 class Options(NamedTuple):
@@ -102,7 +103,7 @@ def data_selection(
     state = optimizer_state[0]
     if state.learning and state.batch is not None:
         return state.batch
-    return next(input_queue)
+    return shard_batch(next(input_queue))
 
 
 def update_params(
@@ -246,7 +247,7 @@ def _recorded(workload: Any, options: Options, rng: Any, model_state: Any) -> An
     """Return what is recorded for rollouts, or its shapes: what changes from step to step."""
     if options.fixed_batch:
         return None, rng, model_state
-    size = kit.get_batch_size(getattr(workload, "base_name", "") or workload.name)
+    size = kit.get_batch_size(workload.name)
     return workload.batch_shapes(size), rng, model_state
 
 
@@ -305,6 +306,8 @@ def _step_for(workload: Any, options: Options) -> Callable:
         else:
             frozen = _frozen(optimizer.weights, options)
             updates, optimizer = frozen.update(grads, optimizer, params)
-        return optimizer, optax.apply_updates(params, updates), new_model_state, loss
+        memory = shard_history(optimizer.memory)
+        params, model_state = replicate((optax.apply_updates(params, updates), new_model_state))
+        return optimizer._replace(memory=memory), params, model_state, loss
 
     return jax.jit(step, static_argnums=0, donate_argnums=(1, 2))

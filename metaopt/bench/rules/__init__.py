@@ -1,0 +1,21 @@
+"""The rules as software: what would disqualify or break a submission, or a workload."""
+
+from metaopt.bench.rules.check import (
+    DEFAULT_TIMEOUT_SECONDS,
+    RULES,
+    check,
+    check_apart,
+    rules_left_out,
+)
+from metaopt.bench.rules.finding import Finding, Problem, Rule
+
+__all__ = [
+    "DEFAULT_TIMEOUT_SECONDS",
+    "RULES",
+    "Finding",
+    "Problem",
+    "Rule",
+    "check",
+    "check_apart",
+    "rules_left_out",
+]

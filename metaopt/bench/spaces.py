@@ -1,0 +1,241 @@
+"""Search spaces from AlgoPerf's JSON, both forms.
+
+A dictionary of parameters, ``{"lr": {"min": 1e-4, "max": 1e-1, "scaling": "log"}, "b": {
+"feasible_points": [0.9, 0.99]}}``, or a list of whole points with equal keys.
+
+What is wrong with a space is found by one function, :func:`find_problems`: the tuners refuse a
+space for its first problem, and the rules report them all.
+"""
+
+import dataclasses
+import json
+import keyword
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import optuna
+
+Point = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """A real parameter in ``[low, high]``."""
+
+    low: float
+    high: float
+    log: bool
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> float:
+        """Let Optuna choose."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def middle(self) -> float:
+        """Return the middle, on the scale of the parameter."""
+        if self.log:
+            return math.exp(0.5 * (math.log(self.low) + math.log(self.high)))
+        return 0.5 * (self.low + self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """A parameter with finitely many values."""
+
+    points: tuple[Any, ...]
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> Any:
+        """Let Optuna choose."""
+        return trial.suggest_categorical(name, self.points)
+
+    def middle(self) -> Any:
+        """Return the value in the middle of the list."""
+        return self.points[len(self.points) // 2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """A product of parameters."""
+
+    parameters: dict[str, Range | Choices]
+
+    def suggest(self, trial: "optuna.Trial") -> Point:
+        """Return a point of Optuna's choice."""
+        return {name: part.suggest(trial, name) for name, part in self.parameters.items()}
+
+    def middle(self) -> Point:
+        """Return the point with the middle of every parameter."""
+        return {name: part.middle() for name, part in self.parameters.items()}
+
+    def grid(self) -> Iterator[Point]:
+        """Yield every point, the last parameter varying fastest.
+
+        Raises:
+            ValueError: A parameter is a range.
+        """
+        ranges = [name for name, part in self.parameters.items() if isinstance(part, Range)]
+        if ranges:
+            raise ValueError(
+                f"A grid needs `feasible_points` for every parameter, {ranges} are ranges. "
+                "Try a space of points, as in `adamw@paper+grid`."
+            )
+        names = list(self.parameters)
+        values = (part.points for part in self.parameters.values())  # type: ignore[union-attr]
+        for combination in product(*values):
+            yield dict(zip(names, combination, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class PointList:
+    """A list of whole points."""
+
+    points: tuple[Point, ...]
+
+    def suggest(self, trial: "optuna.Trial") -> Point:
+        """Return one of the points, of Optuna's choice."""
+        return dict(self.points[trial.suggest_categorical("point", range(len(self.points)))])
+
+    def middle(self) -> Point:
+        """Return the point in the middle of the list."""
+        return dict(self.points[len(self.points) // 2])
+
+    def grid(self) -> Iterator[Point]:
+        """Yield the points in their order."""
+        yield from map(dict, self.points)
+
+
+class DuplicateNameError(ValueError):
+    """A JSON object names an entry twice: a parser would silently keep the last."""
+
+
+class SpaceProblem(NamedTuple):
+    """Something that is wrong with a search space."""
+
+    kind: Literal["form", "names", "points", "range", "scalar"]
+    message: str  # names the entry, the rule and the value
+
+
+def read_space(text: str) -> Any:
+    """Return a search space as JSON data.
+
+    Raises:
+        ValueError: The text is not JSON, or an object names an entry twice
+            (:class:`DuplicateNameError`).
+    """
+    return json.loads(text, object_pairs_hook=_without_duplicates)
+
+
+def parse_space(document: Any, source: str) -> Space | PointList:
+    """Check a search space and give it a type.
+
+    Args:
+        document: What the JSON file holds.
+        source: Where it comes from, for messages.
+
+    Raises:
+        ValueError: Names the entry, the rule and the value.
+    """
+    for problem in find_problems(document):
+        raise ValueError(f"{source}: {problem.message}")
+    if isinstance(document, list):
+        return PointList(tuple(document))
+    return Space({name: _parse_entry(entry) for name, entry in document.items()})
+
+
+def find_problems(document: Any) -> Iterator[SpaceProblem]:
+    """Yield everything that is wrong with a search space."""
+    if isinstance(document, list):
+        yield from _problems_of_list(document)
+    elif not isinstance(document, dict) or not document:
+        yield SpaceProblem(
+            "form", f"a search space is a dictionary or a list, with an entry; got {document!r}."
+        )
+    else:
+        for name, entry in document.items():
+            yield from _problems_of_name(name)
+            yield from _problems_of_entry(name, entry)
+
+
+def _problems_of_list(points: list[Any]) -> Iterator[SpaceProblem]:
+    if not points or not all(isinstance(point, dict) and point for point in points):
+        yield SpaceProblem("form", "a list of points needs dictionaries, at least one.")
+        return
+    for index, point in enumerate(points):
+        if point.keys() != points[0].keys():
+            yield SpaceProblem(
+                "points",
+                f"point {index} has the keys {sorted(point)}, the first has {sorted(points[0])}.",
+            )
+    for name in points[0]:
+        yield from _problems_of_name(name)
+        yield from _problems_of_values(name, [point[name] for point in points if name in point])
+
+
+def _problems_of_entry(name: str, entry: Any) -> Iterator[SpaceProblem]:
+    if not isinstance(entry, dict):
+        yield SpaceProblem("form", f"{name!r} must be a dictionary, got {entry!r}.")
+    elif "feasible_points" in entry:
+        points = entry["feasible_points"]
+        if not isinstance(points, list):
+            yield SpaceProblem("scalar", f"{name!r} needs a list of `feasible_points`: {entry}")
+        elif not points or set(entry) != {"feasible_points"}:
+            kind = "range" if not points else "form"
+            yield SpaceProblem(
+                kind,
+                f"{name!r} needs a list of `feasible_points`, not empty, and nothing else: {entry}",
+            )
+        else:
+            yield from _problems_of_values(name, points)
+    elif set(entry) != {"min", "max", "scaling"} or entry["scaling"] not in ("log", "linear"):
+        yield SpaceProblem(
+            "form",
+            f"{name!r} needs `min`, `max` and `scaling` ('log' or 'linear'), or "
+            f"`feasible_points`; got {entry}.",
+        )
+    else:
+        yield from _problems_of_range(name, entry["min"], entry["max"], entry["scaling"] == "log")
+
+
+def _problems_of_range(name: str, low: Any, high: Any, log: bool) -> Iterator[SpaceProblem]:
+    if not (_is_number(low) and _is_number(high) and low < high):
+        yield SpaceProblem(
+            "range", f"{name!r} needs numbers with `min` below `max`, got {low!r} and {high!r}."
+        )
+    elif log and low <= 0:
+        yield SpaceProblem(
+            "range", f"{name!r} has a log scale, so `min` must be above 0, got {low!r}."
+        )
+
+
+def _problems_of_name(name: Any) -> Iterator[SpaceProblem]:
+    usable = isinstance(name, str) and name.isidentifier() and not name.startswith("_")
+    if not usable or keyword.iskeyword(name):
+        yield SpaceProblem("names", f"hyperparameter names are Python identifiers, got {name!r}.")
+
+
+def _problems_of_values(name: str, values: list[Any]) -> Iterator[SpaceProblem]:
+    for value in values:
+        if not _is_number(value) and not isinstance(value, str | bool):
+            yield SpaceProblem(
+                "form", f"{name!r}: values are numbers, strings or booleans, got {value!r}."
+            )
+
+
+def _parse_entry(entry: dict[str, Any]) -> Range | Choices:
+    if "feasible_points" in entry:
+        return Choices(tuple(entry["feasible_points"]))
+    return Range(float(entry["min"]), float(entry["max"]), entry["scaling"] == "log")
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DuplicateNameError(f"{twice} stand twice in one object.")
+    return dict(pairs)

@@ -1,0 +1,292 @@
+"""The rules: each finds one mistake in one submission, and nothing in a sound one."""
+
+import json
+import re
+
+import pytest
+
+from metaopt.bench.rules import RULES, check, check_apart, rules_left_out
+from metaopt.bench.rules.branches import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
+from metaopt.bench.rules.workloads import WORKLOAD_RULES
+from metaopt.workloads.registry import list_workloads
+from metaopt.workloads.synthetic import Quadratic
+
+SOUND = """
+import jax
+import jax.numpy as jnp
+
+def get_batch_size(workload_name):
+    return {"wmt": 128}.get(workload_name, 1)
+
+def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+    return {"steps": jnp.zeros(())}, step
+
+def data_selection(workload, input_queue, optimizer_state, current_param_container, model_state,
+                   hyperparameters, global_step, rng):
+    return next(input_queue)
+
+@jax.jit
+def step(state, params, batch):
+    shrunk = jax.tree.map(lambda p: 0.9 * p + 0.0 * batch["targets"].sum(), params)
+    return {**state, "steps": state["steps"] + 1.0}, shrunk
+
+def update_params(workload, current_param_container, current_params_types, model_state,
+                  hyperparameters, batch, loss_type, optimizer_state, eval_results, global_step,
+                  rng):
+    state, step = optimizer_state
+    state, params = step(state, current_param_container, batch)
+    jax.block_until_ready(params)
+    return (state, step), params, model_state
+"""
+SPACE = "tuning_search_space.json"
+RATES = '{"rate": {"min": 0.1, "max": 1.0, "scaling": "log"}}'
+
+
+def write(folder, *changes, **files):
+    """Write the sound submission with changes, and files beside it."""
+    text = SOUND
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    for name, content in {"submission.py": text, **files}.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+def space(text):
+    return {SPACE: text}
+
+
+MISTAKES = {
+    "source": ([("def step(", "def (")], {}),
+    "import": ([("import jax.numpy as jnp", "import jax.numpy as jnp, of_no_one")], {}),
+    "functions": ([("def data_selection(", "def select_data(")], {}),
+    "arguments": ([("model_state, hyperparameters, rng", "model_state, hyperparameters")], {}),
+    "arguments-order": ([("model_params, model_state", "model_state, model_params")], {}),
+    "workload-branches": (
+        [("state, step = opt", 'rate = workload.name == "wmt_x"\n    state, step = opt')],
+        {},
+    ),
+    "workload-spaces": ([], {SPACE: RATES, "spaces__wmt.json": RATES}),
+    "ruleset": ([], {SPACE: RATES, "submission_info.yml": 'ruleset: "self-tuning"\n'}),
+    "space-json": ([], space('{"a": {"feasible_points": [1]}, "a": {"feasible_points": [2]}}')),
+    "space-form": ([], space('{"a": {"min": 1, "max": 2}}')),
+    "space-names": ([], space('{"two words": {"feasible_points": [1]}}')),
+    "space-scalar": ([], space('{"a": {"feasible_points": 0.9}}')),
+    "space-range": ([], space('{"a": {"min": 0, "max": 1, "scaling": "log"}}')),
+    "space-points": ([], space('[{"a": 1}, {"a": 1, "b": 2}]')),
+    "space-defaults": (
+        [("def get_batch", 'DEFAULTS = {"rate": 0.1}\n\ndef get_batch')],
+        space('[{"speed": 1.0}]'),
+    ),
+    "batch-size": ([(".get(workload_name, 1)", "[workload_name]")], {}),
+    "crash": ([("    state, step = opt", "    1 / 0\n    state, step = opt")], {}),
+    "state": ([('return {"steps": jnp.zeros(())}, step', 'return {"steps": jnp.zeros(())}')], {}),
+    "state-checkpoint": ([('{"steps": jnp', '{"key": jax.random.key(0), "steps": jnp')], {}),
+    "return": ([("return (state, step), params, model_state", "return params, model_state")], {}),
+    "params": ([("(state, step), params,", "(state, step), params[:1],")], {}),
+    "recompilation": (
+        [("params = step(state,", "params = jax.jit(lambda *a: step(*a))(state,")], {},
+    ),
+    "early-return": ([("    jax.block_until_ready(params)\n", "")], {}),
+}  # fmt: skip
+
+
+def test_a_sound_submission_breaks_no_rule(tmp_path):
+    assert check(write(tmp_path), workload=Quadratic()) == []
+
+
+def test_a_sound_submission_with_a_space_and_an_evaluation_breaks_no_rule(tmp_path):
+    prepare = """
+def prepare_for_eval(workload, current_param_container, current_params_types, model_state,
+                     hyperparameters, loss_type, optimizer_state, eval_results, global_step, rng):
+    assert hyperparameters.rate > 0
+    return optimizer_state, current_param_container, model_state
+"""
+    folder = tmp_path / "external_tuning" / "sound"
+    folder.mkdir(parents=True)
+    write(folder, ("@jax.jit", f"{prepare}\n@jax.jit"), **space(RATES))
+
+    assert check(folder, workload=Quadratic()) == []
+
+
+@pytest.mark.parametrize("rule", MISTAKES)
+def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule, tmp_path):
+    changes, files = MISTAKES[rule]
+
+    found = check(write(tmp_path, *changes, **files), workload=Quadratic())
+
+    assert {finding.rule for finding in found} == {rule}, found
+    severity = "note" if rule == "early-return" else "error"
+    assert all(finding.severity == severity and finding.fix for finding in found)
+    assert all((tmp_path / finding.where.split(":")[0]).name for finding in found)
+
+
+@pytest.mark.parametrize("rule, applied", [("space-range", False), ("space-defaults", True)])
+def test_without_a_point_no_step_is_taken_and_that_is_said(rule, applied, tmp_path):
+    changes, files = MISTAKES[rule]
+    write(tmp_path, *changes, ("    jax.block_until_ready(params)\n", ""), **files)
+
+    found = check(tmp_path, workload=Quadratic())
+
+    assert ("early-return" in {finding.rule for finding in found}) == applied
+    assert ("early-return" in rules_left_out(found)) != applied
+    assert "batch-size" not in rules_left_out(found)
+
+
+def test_every_rule_has_its_mistake():
+    assert {*MISTAKES, "timeout"} == {rule.id for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("def prepare_for_eval(workload):\n    return 1", 1),
+        ("def update_params(workload, /, **more):\n    return 1", 1),
+    ],
+)
+def test_arguments_are_read_without_an_import(tmp_path, text, line):
+    (tmp_path / "submission.py").write_text(text)
+
+    found = check(tmp_path, importing=False)
+
+    wrong = [finding for finding in found if finding.rule == "arguments"]
+    assert [finding.where for finding in wrong] == [f"submission.py:{line}"]
+
+
+def test_arguments_that_runners_pass_by_name_may_stand_in_any_order(tmp_path):
+    folder = write(tmp_path, ("batch, loss_type,", "loss_type, batch,"))
+
+    (found,) = check(folder, workload=Quadratic())
+
+    assert (found.rule, found.severity) == ("arguments-order", "note")
+
+
+def test_the_line_of_a_mistake_is_named(tmp_path):
+    folder = write(tmp_path, ("    state, step = opt", "    1 / 0\n    state, step = opt"))
+
+    (found,) = check(folder, workload=Quadratic())
+
+    lines = (folder / "submission.py").read_text().splitlines()
+    assert found.where == f"submission.py:{lines.index('    1 / 0') + 1}"
+    assert "`update_params` raises ZeroDivisionError" in found.what
+
+
+DECIDES = {
+    "compares": 'if workload.name == "x":\n    pass',
+    "compares a part": 'lr = 1 if "conformer" in workload.name else 2',
+    "compares what a variable holds": (
+        'def f(workload):\n    name = workload.name.lower()\n    return 1 if name == "x" else 2'
+    ),
+    "looks up": "lr = RATES[workload.name]",
+    "looks up a base name": 'lr = RATES[getattr(workload, "base_name", "") or workload.name]',
+    "gets": "lr = RATES.get(workload.name, 1.0)",
+    "asks for the class": "if isinstance(workload, Wmt):\n    pass",
+    "asks for the class's name": 'if workload.__class__.__name__ == "Wmt":\n    pass',
+    "asks for the type": "if type(workload) is Wmt:\n    pass",
+    "asks how it starts": 'if workload.name.startswith("imagenet"):\n    pass',
+    "matches": 'match workload.name:\n    case "x":\n        pass',
+    "has a table": 'RATES = {"ogbg": 1.0, "other": 2.0}',
+    "names a workload": 'special = "librispeech_conformer"',
+    "names a variant": 'special = "wmt_post_ln"',
+    "compares an argument": 'def f(workload_name):\n    return workload_name == "x"',
+    "reads an attribute": 'if self._workload.name != "x":\n    pass',
+}
+DECIDES_NOTHING = {
+    "a docstring": '"""Trains wmt."""\n"ogbg"',
+    "a comment": "# if workload.name == 'wmt'",
+    "a message": 'print(f"on {workload.name}")',
+    "a batch size": 'size = get_batch_size(getattr(workload, "base_name", "") or workload.name)',
+    "a table of batch sizes": (
+        'SIZES = {"wmt": 128}\n_MORE = {"ogbg": 1}\n'
+        "def _size(name):\n    return _MORE[name]\n"
+        "def get_batch_size(workload_name):\n"
+        '    if workload_name.startswith("mnist"):\n        return 1\n'
+        "    return SIZES.get(workload_name) or _size(workload_name)"
+    ),
+    "a cache": (
+        "_STEPS = {}\ndef step_for(workload):\n    if workload.name not in _STEPS:\n"
+        "        _STEPS[workload.name] = 1\n    return _STEPS[workload.name]"
+    ),
+    "what the problem is": "if workload.step_hint > 1000 and loss_type is not None:\n    pass",
+    "another name": 'if parameter.name == "kernel" or isinstance(batch, dict):\n    pass',
+    "a static argument": "step = step_for(workload)\ndifferent = workload == other",
+    "nothing known": "if workload.name is None:\n    pass",
+}
+
+
+@pytest.mark.parametrize("code", DECIDES.values(), ids=DECIDES)
+def test_a_branch_on_the_workload_is_seen(code, tmp_path):
+    write(tmp_path, **{"helper.py": code})
+
+    (found,) = check(tmp_path, importing=False)
+
+    assert found.rule == "workload-branches"
+    assert found.where.startswith("helper.py:")
+
+
+@pytest.mark.parametrize("code", DECIDES_NOTHING.values(), ids=DECIDES_NOTHING)
+def test_what_decides_nothing_is_left_alone(code, tmp_path):
+    write(tmp_path, **{"helper.py": code})
+
+    assert check(tmp_path, importing=False) == []
+
+
+def test_the_names_of_workloads_are_those_of_the_registry():
+    assert set(OUR_WORKLOADS) == {name.removesuffix("_fixed") for name in list_workloads()}
+    assert set(list_workloads()) <= WORKLOAD_NAMES
+    assert not set(list_workloads()) & set(ALGOPERF_WORKLOADS)
+
+
+def test_a_table_that_something_else_reads_too_is_no_table_of_batch_sizes(tmp_path):
+    code = (
+        'SIZES = {"wmt": 1}\ndef get_batch_size(n):\n    return SIZES[n]\nrate = 1 / SIZES["wmt"]'
+    )
+    write(tmp_path, **{"helper.py": code})
+
+    found = check(tmp_path, importing=False)
+
+    assert [finding.where for finding in found] == ["helper.py:1", "helper.py:4"]
+
+
+def test_a_submission_that_never_returns_is_ended_and_named(tmp_path):
+    write(tmp_path, ("import jax\n", "import time; time.sleep(1000)\nimport jax\n"))
+
+    found = check_apart(tmp_path, timeout=5.0)
+
+    assert [finding.rule for finding in found] == ["timeout"]
+    assert found[0].what == "the import of submission.py had not returned when 5 s were up"
+
+
+def test_a_submission_that_ends_its_process_is_named_beside_what_its_files_show(tmp_path):
+    write(
+        tmp_path, ("import jax\n", "import os; print('x', flush=True); os._exit(3)\nimport jax\n"),
+        **space("{}"),
+    )  # fmt: skip
+
+    found = check_apart(tmp_path)
+
+    assert [finding.rule for finding in found] == ["space-form", "crash"]
+    assert "the import of submission.py ended the process with exit code 3" in found[1].what
+    assert "recompilation" in rules_left_out(found)
+
+
+def test_findings_are_the_same_in_a_process_of_their_own(tmp_path):
+    write(tmp_path, ("def data_selection(", "def select_data("), **space('{"a": 1}'))
+
+    assert check_apart(tmp_path) == check(tmp_path)
+
+
+def test_findings_are_plain_data(tmp_path):
+    (found,) = check(tmp_path)
+
+    assert json.loads(json.dumps(vars(found)))["rule"] == "source"
+
+
+def test_the_documentation_lists_the_rules(root):
+    text = (root / "docs" / "checking.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.+?) \|", text, re.MULTILINE))
+
+    assert rows == {rule.id: rule.title for rule in (*RULES, *WORKLOAD_RULES)}
