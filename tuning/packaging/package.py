@@ -151,7 +151,7 @@ def _requirements(before: str, sources: Sources, needs: Mapping[str, list[Need]]
     """Return pip's lines: the submission's own, then what they lack, each with its reason."""
     lines = before.splitlines()
     named = {_plain(match[0]) for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))}
-    distributions = metadata.packages_distributions()
+    distributions = metadata.packages_distributions() if sources.extras else {}
     for module, users in sources.extras.items():
         distribution = distributions.get(module, [module])[0]
         version = f">={metadata.version(distribution)}" if module in distributions else ""

@@ -1,0 +1,386 @@
+"""A packaged submission needs nothing of this project and does to the bit what it did before."""
+
+import ast
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from metaopt.bench.loading import SPACE_FILE, find_submissions, load_submission
+from metaopt.bench.records import EVAL_FILE
+from metaopt.bench.runner import run_trial
+from metaopt.bench.spec import ForwardPassMode
+from metaopt.workloads.registry import get_workload
+from tuning.contenders import SUBMISSIONS
+from tuning.packaging import first_step, package, package_submission, read_info
+from tuning.packaging.imports import collect_sources
+from tuning.packaging.info import KEYS, complete_info, parse_info
+
+FOLDERS = find_submissions(SUBMISSIONS)
+INFO = dict.fromkeys(KEYS, "x") | {
+    "submission_folder": "plain", "ruleset": "self-tuning", "framework": "JAX",
+}  # fmt: skip
+
+PLAIN = """
+from metaopt.bench import submission_kit as kit
+import optax
+
+_baseline = kit.Baseline(lambda step_hint: optax.sgd(0.1), {})
+get_batch_size = kit.get_batch_size
+data_selection = kit.data_selection
+init_optimizer_state = _baseline.init_optimizer_state
+update_params = _baseline.update_params
+"""
+
+
+def upstream_reads(text: str) -> dict:
+    """The rule of upstream's check of pull requests: cut at ``#``, trim, then YAML."""
+    return yaml.safe_load("\n".join(line.split("#")[0].strip() for line in text.split("\n")))
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a submission's files and return its folder."""
+
+    def write(**files):
+        folder = tmp_path / "plain"
+        files = {"submission.py": PLAIN, **files}
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def no_step(monkeypatch):
+    """Leave out the step in an empty process, which takes seconds."""
+    monkeypatch.setattr(package, "_try_step", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def packaged_metaopt(tmp_path_factory):
+    """Our own submission as the command leaves it."""
+    return package_submission("metaopt", tmp_path_factory.mktemp("packaged") / "out")
+
+
+def imported_of(folder):
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add((node.module or "").split(".")[0])
+    return names
+
+
+def test_the_packaged_metaopt_trains_to_the_bit_as_the_unpackaged_one(
+    packaged_metaopt, make_plan, tmp_path
+):
+    workload, rows = get_workload("breast_cancer_logistic"), []
+    # Through learning, a restart and deployment.
+    point = {"episodes": 2, "episode_steps": 8, "history": 4}
+    for number, submission in enumerate(("metaopt", packaged_metaopt.folder)):
+        loaded = load_submission(submission, SUBMISSIONS)
+        plan = make_plan(loaded, workload, eval_period=4.0, hyperparameters=loaded.defaults | point)
+        assert run_trial(plan, tmp_path / str(number)).error is None
+        with (tmp_path / str(number) / EVAL_FILE).open(newline="") as file:
+            rows.append([*csv.DictReader(file)])
+
+    losses = [[row["train/loss"] + row["validation/loss"] for row in table] for table in rows]
+    assert {row["episode"] for row in rows[0]} == {"0", "1", "2"}
+    assert losses[0] == losses[1]
+
+
+def test_the_packaged_metaopt_imports_algoperfs_environment_and_itself_only(packaged_metaopt):
+    third = imported_of(packaged_metaopt.folder) - set(sys.stdlib_module_names)
+
+    assert third <= {"jax", "optax", "algoperf", "numpy", "jaxtyping"}
+    for path in packaged_metaopt.folder.rglob("*.py"):  # for type checkers only
+        lines = path.read_text("utf-8").splitlines()
+        users = [i for i, line in enumerate(lines) if "from jaxtyping" in line]
+        assert all(lines[i - 1] == "if TYPE_CHECKING:" for i in users)
+    assert not packaged_metaopt.warnings
+    assert {"NOTICE", "metaopt/LICENSE", "__init__.py"} <= set(packaged_metaopt.files)
+    assert SPACE_FILE not in packaged_metaopt.files
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_submission_of_ours_packages(name, tmp_path, no_step):
+    packaged = package_submission(name, tmp_path / "out")
+
+    assert "metaopt" not in imported_of(packaged.folder)
+    assert upstream_reads((packaged.folder / "submission_info.yml").read_text("utf-8")) == {
+        **read_info(FOLDERS[name]), "submission_folder": name,
+    }  # fmt: skip
+    space = FOLDERS[name] / SPACE_FILE
+    assert (packaged.folder / SPACE_FILE).exists() == space.exists()
+    assert not (packaged.folder / "spaces").exists()
+    assert packaged.destination.split("/")[1] == FOLDERS[name].parent.name
+    requirements = (packaged.folder / "requirements.txt").read_text("utf-8")
+    newer = {"muon": "optax>=0.2.7", "schedule_free_adamw": "optax>=0.2.4", "dog": "optax>=0.2.3"}
+    assert requirements.startswith(newer.get(name, "# Nothing beyond"))
+    assert bool(packaged.warnings) == (name in newer)
+
+
+def test_a_package_of_a_package_is_the_same(packaged_metaopt, tmp_path, no_step):
+    again = package_submission(packaged_metaopt.folder, tmp_path / "out", {
+        "submission_folder": "metaopt"})  # fmt: skip
+
+    before = {name: (packaged_metaopt.folder / name).read_text() for name in again.files}
+    after = {name: (again.folder / name).read_text() for name in again.files}
+    assert {name for name in after if after[name] != before[name]} <= {"NOTICE"}
+
+
+def test_files_beside_a_submission_come_along(make, tmp_path, no_step):
+    folder = make(**{
+        "submission.py": f"from . import helper\n{PLAIN}",
+        "helper/__init__.py": "from metaopt.precision import widen\n",
+        "weights.json": "[1]", ".hidden": "", "requirements.txt": "einops  # shapes\n",
+    })  # fmt: skip
+
+    packaged = package_submission(folder, tmp_path / "out", INFO)
+
+    assert (packaged.folder / "helper" / "__init__.py").read_text() == (
+        "from ..metaopt.precision import widen\n"
+    )
+    assert (packaged.folder / "weights.json").read_text() == "[1]"
+    assert (packaged.folder / "requirements.txt").read_text() == "einops  # shapes\n"
+    assert ".hidden" not in packaged.files
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("import metaopt.bench.spec as s", "from .metaopt.bench import spec as s"),
+        ("from metaopt import ScalarLags as S, bench", (
+            "from .metaopt.controllers import ScalarLags as S\nfrom .metaopt import bench"
+        )),
+        ("from metaopt.rings import (\n    make_rings,\n    read_rings,\n)", (
+            "from .metaopt.rings import make_rings, read_rings"
+        )),
+        ("try:\n    from metaopt import meta_optimizer\nexcept ImportError:\n    pass", (
+            "try:\n    from .metaopt.optimizer import meta_optimizer\nexcept ImportError:\n    pass"
+        )),
+        ("'''Of it.'''\nfrom jaxtyping import Float\nx: Float[int, 'a'] = 1", (
+            "'''Of it.'''\n\nfrom __future__ import annotations\n\nfrom typing import TYPE_CHECKING"
+            "\n\nif TYPE_CHECKING:\n    from jaxtyping import Float\nx: Float[int, 'a'] = 1"
+        )),
+        ("if TYPE_CHECKING:\n    from tuning import spaces", (
+            "if TYPE_CHECKING:\n    from tuning import spaces"
+        )),
+    ],
+)  # fmt: skip
+def test_imports_become_relative_and_annotations_cost_nothing(make, before, after):
+    assert collect_sources(make(**{"submission.py": before})).files["submission.py"] == after
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("import metaopt", "write 'from metaopt import NAME' instead"),
+        ("import metaopt.bench.spec", "write 'from metaopt import NAME' instead"),
+        ("from metaopt import __version__", "no module of metaopt defines '__version__'"),
+        ("from tuning.spaces import Space", "'tuning' is never packaged; only 'metaopt' is"),
+        ("x = 1; from metaopt import ScalarLags", "put the import on a line of its own"),
+        ("x =", "not Python"),
+    ],
+)
+def test_an_import_that_cannot_be_packaged_is_named_with_its_line(make, line, message):
+    with pytest.raises(ValueError, match=rf"submission.py:1: .*{message}"):
+        collect_sources(make(**{"submission.py": line}))
+
+
+def test_what_algoperf_lacks_is_a_requirement_with_its_reason(make, tmp_path, no_step):
+    folder = make(**{"submission.py": f"import pydantic\nprint(pydantic)\n{PLAIN}"})
+
+    packaged = package_submission(folder, tmp_path / "out", INFO)
+
+    (line,) = (packaged.folder / "requirements.txt").read_text().splitlines()
+    assert line.startswith("pydantic>=2") and line.endswith("  # imported by submission.py")
+    assert "pydantic, which submission.py imports, is not in AlgoPerf's" in packaged.warnings[0]
+
+
+def test_a_package_that_does_not_work_is_not_left_behind(make, tmp_path):
+    hidden = "import importlib; importlib.import_module('metaopt.rings')"
+    folder = make(**{"submission.py": f"{PLAIN}{hidden}\n"})
+    before = {*tmp_path.rglob("*")}
+
+    line = PLAIN.count("\n") + 1
+    with pytest.raises(ValueError, match=f"submission.py:{line}: .*still needs 'metaopt'"):
+        package_submission(folder, tmp_path / "new" / "out", INFO)
+
+    assert {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ([1.0, 2.0], "3 steps changed no parameter"),
+        ([1.0, np.nan], "after a step the parameters are not finite"),
+        ([1.0, 2.0, 3.0], "a step changed the parameters' shapes"),
+    ],
+)
+def test_a_step_keeps_shapes_changes_something_and_stays_finite(after, message):
+    before = {"x": np.array([1.0, 2.0])}
+
+    first_step.check_step(before, {"x": np.array([1.0, 2.5])})
+    with pytest.raises(ValueError, match=message):
+        first_step.check_step(before, {"x": np.array(after)})
+
+
+def test_a_step_in_evaluation_mode_or_a_rate_of_zero_forever_is_noticed():
+    rates = itertools.chain([0.0, 0.0], itertools.repeat(0.1))
+
+    def update_params(*, workload, current_param_container, batch, optimizer_state, **_):
+        loss = lambda p: workload.loss_fn(  # noqa: E731
+            batch["targets"], workload.model_fn(p, batch, None, mode, None, True)[0]
+        )["summed"]
+        rate, grads = next(rates), jax.grad(loss)(current_param_container)
+        params = jax.tree.map(lambda p, g: p - rate * g, current_param_container, grads)
+        return optimizer_state, params, None
+
+    module = SimpleNamespace(
+        get_batch_size=lambda name: 6,
+        init_optimizer_state=lambda *_: ({}, None),
+        data_selection=lambda workload, queue, *_: next(queue),
+        update_params=update_params,
+    )
+
+    mode = ForwardPassMode.TRAIN
+    first_step.check_step(*first_step.take_step(module, None))  # the third step of a warm-up
+    mode = ForwardPassMode.EVAL
+    with pytest.raises(ValueError, match="a step is taken in training mode, not in"):
+        first_step.take_step(module, None)
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_an_empty_one_is_taken(make, tmp_path, no_step):
+    folder, out = make(), tmp_path / "out"
+    out.mkdir()
+
+    package_submission(folder, out, INFO)
+    with pytest.raises(ValueError, match="out is not an empty folder; use another --out"):
+        package_submission(folder, out, INFO)
+
+
+def test_the_command_asks_for_nothing_off_a_terminal_and_names_the_flags(make, root, tmp_path):
+    command = [sys.executable, "-m", "tuning", "package", make(), "--out", tmp_path / "out",
+               "--name", "Plain", "--version", "1.0", "--authors", "A, B"]  # fmt: skip
+
+    run = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+    assert run.returncode == 2
+    assert run.stderr == (
+        "tuning: submission_info.yml lacks affiliations, description: "
+        "give --affiliations, --description.\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+MESSY = {
+    "folded text and a path": (
+        "submission_name: Some Thing\nsubmission_folder: submissions/self_tuning/some_thing/\n"
+        "authors: >-\n  Ann Other,\n  Bo Third\nversion: 1.10\nruleset: self-tuning\n"
+        "framework: jax\ndescription: >-\n        Deep [text](https://x.y) of\n      two lines.\n",
+        {"submission_name": "Some Thing", "submission_folder": "some_thing",
+         "authors": "Ann Other, Bo Third", "version": "1.10", "ruleset": "self-tuning",
+         "framework": "JAX", "description": "Deep [text](https://x.y) of two lines."},
+    ),
+    "empty values": ('authors: ""\naffiliations:\nversion: "2.0"', {"version": "2.0"}),
+    "an environment dump instead": ("name: env\ndependencies:\n  - a=1\n  - pip:\n    - b\n", {}),
+    "a dump before it": (
+        "name: env\ndependencies: [a]\n---\nsubmission_name: Last\nruleset: external_tuning\n",
+        {"submission_name": "Last", "ruleset": "external"},
+    ),
+    "no YAML": (
+        "submission_name: A: B\nauthors: 'x'\ndescription: >-\n  one\n  two\n\t- ]\n",
+        {"submission_name": "A: B", "authors": "x", "description": "one two - ]"},
+    ),
+    "lists and comments": (
+        "authors: [Ann, Bo]\nframework: pytorch # or JAX\ndescription: {a: b}",
+        {"authors": "Ann, Bo", "framework": "PyTorch"},
+    ),
+    "nothing": ("", {}),
+    "a list": ("- authors", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "values"), MESSY.values(), ids=MESSY)
+def test_descriptions_in_the_wild_are_read_as_far_as_they_go(text, values):
+    assert parse_info(text) == values
+
+
+def test_a_description_is_found_under_the_names_that_it_has_in_the_wild(tmp_path):
+    (tmp_path / "submissions_info.yaml").write_text("authors: Ann")
+
+    assert read_info(tmp_path) == {"authors": "Ann"}
+    assert read_info(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize("value", ['A "b"', "Niccolò: x", "- a", "{a}", "null", "1.0", "'", "yes"])
+def test_what_is_written_upstream_reads_back(value):
+    info = complete_info(INFO, {"authors": value}, None)
+
+    assert upstream_reads(info.to_yaml()) == {**INFO, "authors": value}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("authors", "A # B", "must not contain '#'.*give --authors"),
+        ("description", "costs 5$", r"must not contain '\$'.*give --description"),
+        ("description", "two\nlines", "must be one line.*give --description"),
+        ("submission_folder", "My Folder", "lower-case letters.*give --folder"),
+        ("submission_folder", "class", "lower-case letters.*give --folder"),
+        ("submission_name", " ", "at least 1 character; give --name"),
+    ],
+)
+def test_a_value_that_upstream_would_misread_is_refused_with_its_flag(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        complete_info(INFO, {key: value}, None)
+
+
+def test_what_is_missing_is_asked_for_and_flags_go_first():
+    asked = []
+
+    def ask(key):
+        asked.append(key)
+        return f"my {key}"
+
+    found = {"submission_folder": "plain", "ruleset": "external", "framework": "JAX",
+             "version": "1.0", "authors": "old"}  # fmt: skip
+    info = complete_info(found, {"authors": "new", "version": None}, ask)
+
+    assert asked == ["submission_name", "affiliations", "description"]
+    assert (info.authors, info.version, info.description) == ("new", "1.0", "my description")
+
+
+def test_a_description_that_contradicts_the_submission_is_refused(make, tmp_path, no_step):
+    folder = make(**{"submission_info.yml": "ruleset: external"})
+
+    with pytest.raises(ValueError, match="ruleset is 'external', but it has no tuning_search"):
+        package_submission(folder, tmp_path / "out", INFO)
+
+
+def test_a_second_referee_never_mistakes_a_packages_training_mode(packaged_metaopt):
+    module = load_submission(packaged_metaopt.folder, SUBMISSIONS).module
+
+    assert module.kit.ForwardPassMode is ForwardPassMode
+    assert module.kit.__file__ == os.fspath(
+        packaged_metaopt.folder / "metaopt" / "bench" / "submission_kit.py"
+    )
+    assert json.dumps(module.DEFAULTS) == json.dumps(
+        load_submission("metaopt", SUBMISSIONS).defaults
+    )
