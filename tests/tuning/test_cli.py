@@ -27,7 +27,9 @@ def tuning(root, tmp_path, monkeypatch):
 def test_list_names_everything_that_there_is(tuning, root):
     listed = json.loads(tuning("list", "--format", "json").stdout)
 
-    assert set(listed) == {"workloads", "submissions", "tuners", "campaigns"}
+    kinds = {"workloads", "workloads of AlgoPerf", "submissions", "tuners", "campaigns"}
+    assert set(listed) == kinds
+    assert "algoperf_ogbg" in listed["workloads of AlgoPerf"]  # there with a reason, if need be
     on_disk = {path.parent.name for path in (root / "submissions").glob("*/*/submission.py")}
     assert set(listed["submissions"]) == on_disk
     assert {"digits_mlp", "digits_mlp_fixed", "mnist_mlp"} <= set(listed["workloads"])
