@@ -89,10 +89,11 @@ def test_the_packaged_metaopt_trains_to_the_bit_as_the_unpackaged_one(
 ):
     workload, rows = get_workload("breast_cancer_logistic"), []
     # Through learning, a restart and deployment.
-    point = {"episodes": 2, "episode_steps": 8, "history": 4}
+    point = {"episodes": 2, "episode_steps": 8, "history": 2, "rollout": 1}
     for number, submission in enumerate(("metaopt", packaged_metaopt.folder)):
         loaded = load_submission(submission, SUBMISSIONS)
-        plan = make_plan(loaded, workload, eval_period=4.0, hyperparameters=loaded.defaults | point)
+        plan = make_plan(loaded, workload, eval_period=4.0, allowance=40.0,
+                         hyperparameters=loaded.defaults | point)  # fmt: skip
         assert run_trial(plan, tmp_path / str(number)).error is None
         with (tmp_path / str(number) / EVAL_FILE).open(newline="") as file:
             rows.append([*csv.DictReader(file)])

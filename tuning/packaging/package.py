@@ -17,11 +17,11 @@ import metaopt
 from metaopt.bench.environment import CHECKOUT, describe_checkout
 from metaopt.bench.loading import SPACE_FILE, Submission, load_submission
 from metaopt.bench.pins import OPTAX_PIN, Need, optax_needs, required_optax
+from metaopt.bench.spaces import parse_space
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
 from tuning.packaging.imports import OURS, Sources, collect_sources, own_files
 from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
-from tuning.spaces import parse_space
 from tuning.tuners import get_tuner
 
 REQUIREMENTS = "requirements.txt"
