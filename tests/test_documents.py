@@ -34,7 +34,7 @@ def test_the_readmes_example_learns_from_episode_to_episode(tmp_path, monkeypatc
 def test_the_example_of_a_submission_is_one(tmp_path, make_plan):
     folder = tmp_path / "lion"
     folder.mkdir()
-    (code,) = blocks("docs/extending.md", "python")
+    code, *_ = blocks("docs/extending.md", "python")
     (folder / "submission.py").write_text(code)
     space = {"learning_rate": {"min": 1e-5, "max": 1e-2, "scaling": "log"}}
     (folder / "tuning_search_space.json").write_text(json.dumps(space))
@@ -53,7 +53,7 @@ def test_the_example_of_a_submission_is_one(tmp_path, make_plan):
 def test_the_example_of_a_campaign_is_one():
     import tomllib
 
-    (text,) = blocks("docs/extending.md", "toml")
+    text, *_ = blocks("docs/extending.md", "toml")
 
     assert make_campaign(tomllib.loads(text), "docs/extending.md").studies == 3
 

@@ -2,10 +2,10 @@
 
 import ast
 import csv
+import io
 import itertools
 import json
 import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import yaml
 
+from analysis.command_line import run_app
 from metaopt.bench.loading import SPACE_FILE, find_submissions, load_submission
 from metaopt.bench.records import EVAL_FILE
 from metaopt.bench.runner import run_trial
 from metaopt.bench.spec import ForwardPassMode
 from metaopt.workloads.registry import get_workload
+from tuning.cli import app
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step, package, package_submission, read_info
 from tuning.packaging.imports import collect_sources
@@ -89,10 +91,11 @@ def test_the_packaged_metaopt_trains_to_the_bit_as_the_unpackaged_one(
 ):
     workload, rows = get_workload("breast_cancer_logistic"), []
     # Through learning, a restart and deployment.
-    point = {"episodes": 2, "episode_steps": 8, "history": 4}
+    point = {"episodes": 2, "episode_steps": 8, "history": 2, "rollout": 1}
     for number, submission in enumerate(("metaopt", packaged_metaopt.folder)):
         loaded = load_submission(submission, SUBMISSIONS)
-        plan = make_plan(loaded, workload, eval_period=4.0, hyperparameters=loaded.defaults | point)
+        plan = make_plan(loaded, workload, eval_period=4.0, allowance=40.0,
+                         hyperparameters=loaded.defaults | point)  # fmt: skip
         assert run_trial(plan, tmp_path / str(number)).error is None
         with (tmp_path / str(number) / EVAL_FILE).open(newline="") as file:
             rows.append([*csv.DictReader(file)])
@@ -273,20 +276,28 @@ def test_a_folder_that_is_not_empty_is_refused_and_an_empty_one_is_taken(make, t
         package_submission(folder, out, INFO)
 
 
-def test_the_command_asks_for_nothing_off_a_terminal_and_names_the_flags(make, root, tmp_path):
-    command = [sys.executable, "-m", "tuning", "package", make(), "--out", tmp_path / "out",
-               "--name", "Plain", "--version", "1.0", "--authors", "A, B"]  # fmt: skip
+def test_the_command_asks_for_nothing_off_a_terminal_and_names_the_flags(make, tmp_path, capsys):
+    command = ["package", str(make()), "--out", str(tmp_path / "out"), "--name", "Plain",
+               "--version", "1.0", "--authors", "A, B"]  # fmt: skip
 
-    run = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-
-    assert run.returncode == 2
-    assert run.stderr == (
+    assert run_app(app, "tuning", command) == 2
+    assert capsys.readouterr().err == (
         "tuning: submission_info.yml lacks affiliations, description: "
         "give --affiliations, --description.\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_asks_on_a_terminal(make, tmp_path, capsys, monkeypatch, no_step):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Nowhere\nPlain descent\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    command = ["package", str(make()), "--out", str(tmp_path / "out"), "--name", "Plain",
+               "--version", "1.0", "--authors", "A, B"]  # fmt: skip
+
+    assert run_app(app, "tuning", command) == 0
+    written = read_info(tmp_path / "out")
+    assert (written["affiliations"], written["description"]) == ("Nowhere", "Plain descent")
+    assert "submissions/self_tuning/plain of mlcommons" in capsys.readouterr().out
 
 
 MESSY = {

@@ -49,8 +49,9 @@ class LinearModel:
 
     @property
     def param_shapes(self):
-        """Shapes of the parameters."""
-        return {"dense": {"kernel": (4, 3), "bias": (3,)}}
+        """Shapes of the parameters, as leaves with ``shape_tuple``."""
+        kernel, bias = (SimpleNamespace(shape_tuple=shape) for shape in ((4, 3), (3,)))
+        return {"dense": {"kernel": kernel, "bias": bias}}
 
     @property
     def model_params_types(self):
