@@ -35,6 +35,7 @@ from metaopt.bench.records import Ledger, Status, TrialRecord
 from metaopt.bench.rng import step_keys, trial_keys
 from metaopt.bench.spec import TrainingCompleteError
 from metaopt.bench.targets import Target
+from metaopt.bench.train_state import fresh_train_state
 
 PROGRESS_FILE = "progress.json"
 DEFAULT_CHECKPOINT_SECONDS = 10.0
@@ -138,18 +139,8 @@ class _Trial:
         self.lost_seconds = 0.0
         self.complete = False
         self._before: dict[str, Any] = {}  # what a killed process left in the progress file
-        self._train_state: dict[str, Any] = {
-            "validation_goal_reached": False,
-            "test_goal_reached": False,
-            "is_time_remaining": True,
-            "last_eval_time": 0.0,
-            "training_complete": False,
-            "accumulated_submission_time": 0.0,
-            "accumulated_eval_time": 0.0,
-            "accumulated_logging_time": 0.0,
-            "last_step_end_time": None,
-            "budget_fraction": 0.0,
-        }
+        # One entry more than AlgoPerf's: what is spent of the budget, in its currency.
+        self._train_state = fresh_train_state() | {"budget_fraction": 0.0}
 
     @property
     def died(self) -> bool:

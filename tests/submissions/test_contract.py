@@ -29,8 +29,10 @@ def test_no_rule_is_broken(name):
 
     found = check(folder, workload=get_workload("breast_cancer_logistic"))
 
-    # All of them leave the waiting to the runner.
-    assert [(finding.rule, finding.severity) for finding in found] == [("early-return", "note")]
+    # All of them leave the waiting to the runner, three need an optax that AlgoPerf has not.
+    newer = {"optax-pin"} if name in ("dog", "muon", "schedule_free_adamw") else set()
+    assert {finding.rule for finding in found} == {"early-return"} | newer
+    assert {finding.severity for finding in found} == {"note"}
 
 
 @pytest.mark.parametrize("name", NAMES)

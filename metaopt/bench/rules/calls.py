@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 
 from metaopt.bench.loading import REQUIRED, SUBMISSION_FILE
+from metaopt.bench.pins import OPTAX_PIN, optax_needs
 from metaopt.bench.rules.finding import Problem
 from metaopt.bench.rules.subject import Subject
 
@@ -134,3 +135,17 @@ def _signatures(subject: Subject) -> Iterator[tuple[str, list[str], inspect.Sign
         signature = subject.signature(name) if subject.has_function(name) else None
         if signature is not None:
             yield name, expected, signature
+
+
+def find_newer_optax(subject: Subject) -> Iterator[Problem]:
+    """AlgoPerf's pinned version of optax has all that is used of it."""
+    for name in subject.trees:
+        for need in optax_needs((subject.folder / name).read_text("utf-8")):
+            since = f"optax {need.since}" if need.since else "a later optax than we know"
+            yield Problem(
+                f"{need.name} is there since {since}; AlgoPerf pins {OPTAX_PIN}",
+                f"{name}:{need.line}",
+                "Nothing is wrong here. For AlgoPerf write it out, or agree with its organisers on "
+                "a newer version.",
+                "note",
+            )

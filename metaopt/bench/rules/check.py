@@ -20,6 +20,7 @@ from metaopt.bench.rules.branches import find_workload_branches
 from metaopt.bench.rules.calls import (
     find_failing_import,
     find_missing_functions,
+    find_newer_optax,
     find_unreadable_source,
     find_wrong_arguments,
     find_wrong_order,
@@ -76,6 +77,7 @@ RULES = (
     Rule("workload-branches", "only the batch size depends on the workload",
          find_workload_branches),
     Rule("workload-spaces", "one search space serves all workloads", find_workload_spaces),
+    Rule("optax-pin", "AlgoPerf's version of optax has all that is used", find_newer_optax),
     Rule("ruleset", "external tuning has a search space, self-tuning none", find_wrong_ruleset),
     Rule("space-json", "search spaces are JSON with unique names", find_unreadable_spaces),
     Rule("space-form", "entries are ranges, lists of values or points", space_problems("form")),

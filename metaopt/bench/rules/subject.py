@@ -14,7 +14,7 @@ from metaopt.bench import loading
 from metaopt.bench.spaces import find_problems, parse_space, read_space
 
 if TYPE_CHECKING:
-    from metaopt.bench.rules.steps import Walk
+    from metaopt.bench.rules.walk import Walk
 
 _INFO_FILE = "submission_info.yml"
 _RULESET = re.compile(r"""^ruleset\s*:\s*["']?(external|self-tuning)\b""", re.MULTILINE)
@@ -175,7 +175,7 @@ class Subject:
     def walk(self) -> "Walk | None":
         """What a few steps showed; ``None`` if the submission cannot be called at all."""
         from metaopt.bench.rules import calls
-        from metaopt.bench.rules.steps import take_steps
+        from metaopt.bench.rules.walk import take_steps
 
         if self.module is None:
             return None
