@@ -155,9 +155,16 @@ class _Walker:
 
     def _waits(self, step: int, select_key: Any, update_key: Any) -> bool:
         """Return whether a step on a batch that comes late returns late as well."""
-        self._step(step, select_key, update_key, lambda batch: _delay(batch, _late_zero()))
+        self._step(step, select_key, update_key, _come_late)
         results = jax.tree.leaves((self.params, self.model_state))
         return all(array.is_ready() for array in results if isinstance(array, jax.Array))
+
+
+def _come_late(batch: Any) -> Any:
+    """Return the batch, as arrays that the device has not computed yet."""
+    # Compiled before the delay begins: that would take up a part of it, on a busy machine all.
+    jax.block_until_ready(_delay(batch, jnp.zeros(())))
+    return _delay(batch, _late_zero())
 
 
 def _late_zero() -> jax.Array:
