@@ -95,11 +95,11 @@ def test_a_result_says_which_data_it_is_on(workload):
     }
 
 
-@pytest.mark.parametrize("rule", WORKLOAD_RULES, ids=lambda rule: rule.id)
-def test_no_rule_is_broken(workload, rule, monkeypatch):
+def test_no_rule_is_broken(workload, monkeypatch):
     monkeypatch.setitem(vars(workload), "more_metrics", None)  # BLEU has its own tests
 
-    assert rule.check(workload) == []
+    # One test for all rules: they share the data and the compiled start.
+    assert [finding for rule in WORKLOAD_RULES for finding in rule.check(workload)] == []
 
 
 @pytest.fixture
