@@ -68,6 +68,17 @@ def test_unequal_numbers_of_lines_are_refused(folder):
         ("small.de.gz", gzip.compress(b"a line\n" * 99)[:-9], "not a whole gzip file"),
         ("small.de.gz", b"plain", "not a whole gzip file"),
     ],
+    # Named, because a gzip file holds the time it was made at and the processes of one run of the
+    # tests must collect the same names.
+    ids=[
+        "latin1",
+        "utf-16",
+        "half a character",
+        "half of a surrogate pair",
+        "latin1, gzipped",
+        "gzip file cut short",
+        "plain text named gzip",
+    ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused(folder, name, content, message):
     write(folder / "small.en", ["A dog runs."])
