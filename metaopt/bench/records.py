@@ -188,6 +188,8 @@ class StudyRecord(_Model):
     budget: BudgetRecord
     tuner_seconds: float
     largest_step: float  # cost of its dearest step, in the budget's currency
+    # Of attempts on machines that died with their files, where it started again: not charged.
+    lost_seconds: float = 0.0
 
     @property
     def tolerance(self) -> float:
