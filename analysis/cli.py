@@ -1,6 +1,5 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from analysis.command_line import one_line_errors
+from analysis.formats import Format
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -39,38 +39,70 @@ class View(StrEnum):
     GIVEN = "given"
 
 
-class Format(StrEnum):
-    """How results are printed."""
+class Ruleset(StrEnum):
+    """Which of AlgoPerf's rulesets."""
 
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
+    EXTERNAL = "external"
+    SELF = "self"
+
+
+Logs = Annotated[Path, typer.Argument(help="folder or tar: a campaign's output, or AlgoPerf logs")]
+Within = Annotated[str | None, typer.Option(help="a folder inside of LOGS")]
+Targets = Annotated[
+    Path | None,
+    typer.Option(help="AlgoPerf's workload_targets.json; default: our records' own targets"),
+]
 
 
 @app.command()
 def score(
-    logs: Annotated[Path, typer.Argument(help="a campaign's output folder, or AlgoPerf logs")],
-    targets: Annotated[
-        Path | None, typer.Option(help="AlgoPerf's workload_targets.json (rules algoperf)")
-    ] = None,
+    logs: Logs,
+    within: Within = None,
+    targets: Targets = None,
     rules: Annotated[Rules, typer.Option(help="strict, or as the official scorer")] = Rules.STRICT,
+    ruleset: Annotated[
+        Ruleset, typer.Option(help="says how many trials and how much time (with --targets)")
+    ] = Ruleset.EXTERNAL,
     cost: Annotated[
-        CostUnit | None, typer.Option(help="default: the campaign's; algoperf: seconds")
+        CostUnit | None, typer.Option(help="default: the campaign's; AlgoPerf logs: seconds")
     ] = None,
-    view: Annotated[View, typer.Option(help="cost to score; algoperf: given")] = View.INCLUDING,
+    view: Annotated[
+        View | None, typer.Option(help="default: including tuning; rules algoperf: given")
+    ] = None,
+    studies: Annotated[
+        int | None, typer.Option(help="that each submission should have; default: the ruleset's")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="that a study may have; default: the ruleset's")
+    ] = None,
+    budget_factor: Annotated[
+        float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="where the two rules differ, and why")
+    ] = False,
+    times: Annotated[bool, typer.Option("--times", help="times to target in JSON too")] = False,
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
     """Print the score of every contender under LOGS."""
+    from analysis.score_command import Request, print_diff, print_score
+
     with one_line_errors("analysis"):
-        if rules is Rules.ALGOPERF:
-            if cost not in (None, CostUnit.SECONDS):
-                raise ValueError(f"The rules algoperf count seconds, got --cost {cost}.")
-            _print_official(_official(logs, targets), format)
-            return
-        if targets is not None:
-            raise ValueError("--targets goes with --rules algoperf; ours are in the records.")
-        _print_strict(logs, cost, view, format)
+        request = Request(
+            logs,
+            within,
+            targets,
+            rules.value,
+            ruleset.value,
+            None if cost is None else cost.value,
+            None if view is None else view.value,
+            studies,
+            trials,
+            budget_factor,
+            times,
+            format,
+        )
+        (print_diff if diff else print_score)(request)
 
 
 @app.command()
@@ -87,73 +119,3 @@ def report(
         else:
             from analysis.report import write_report as write
         typer.echo(write(logs, out or logs / "report"))
-
-
-def _official(logs: Path, targets: Path | None) -> dict[str, float]:
-    from analysis.algoperf_rules import (
-        official_scores,
-        official_times,
-        read_official_targets,
-        targets_of_logs,
-    )
-    from analysis.reading import read_logs
-
-    if not logs.is_dir():
-        raise ValueError(f"No folder {str(logs)!r}.")
-    rules = targets_of_logs(read_logs(logs)) if targets is None else read_official_targets(targets)
-    root = logs / "logs" if (logs / "logs").is_dir() else logs
-    times = official_times(root, rules)
-    if not times:
-        raise ValueError(f"{logs}: no <submission>/study_1/<workload>_<framework>/trial_1 in it.")
-    return official_scores(times, rules)
-
-
-def _print_official(scores: dict[str, float], format: Format) -> None:
-    from rich.console import Console
-
-    from analysis.tables import Table, plain
-    from analysis.terminal import print_table
-
-    ordered = sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))
-    if format is Format.JSON:
-        typer.echo(json.dumps({"rules": "algoperf", "scores": dict(ordered)}))
-        return
-    rows = tuple((plain(name), f"{value:.4f}") for name, value in ordered)
-    table = Table("AlgoPerf's benchmark score", ("submission", "score"), rows)
-    _print(table, format) if format is not Format.TABLE else print_table(table, Console())
-
-
-def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format) -> None:
-    from analysis.report import scores_csv
-    from analysis.scoring import score_path
-    from analysis.tables import flags_of, score_table
-    from analysis.terminal import print_scores
-
-    currency = None if cost is None else cost.value
-    if format is Format.TABLE:
-        print_scores(logs, cost=currency, view=view.value)
-        return
-    read, scores = score_path(logs, currency)
-    scores = scores.sorted_by(view.value)
-    if format is Format.JSON:
-        values = {name: scores.scores[name][view.value] for name in scores.contenders}
-        typer.echo(json.dumps({"rules": "strict", "scores": values}))
-    elif format is Format.CSV:
-        typer.echo(scores_csv(scores), nl=False)
-    else:
-        _print(score_table(scores, flags_of(read)), format)
-
-
-def _print(table: object, format: Format) -> None:
-    from analysis.tables import Table, spreadsheet_cell
-
-    assert isinstance(table, Table)
-    lines = [table.header, *table.rows]
-    if format is Format.CSV:
-        for line in lines:
-            typer.echo(",".join(map(spreadsheet_cell, line)))
-        return
-    typer.echo("| " + " | ".join(table.header) + " |")
-    typer.echo("|" + "---|" * len(table.header))
-    for row in table.rows:
-        typer.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
