@@ -46,6 +46,19 @@ def chosen_officially(trials: Sequence[Outcome]) -> Outcome | None:
     return min(hits, key=lambda hit: (hit.evaluation, hit.cost), default=None)
 
 
+def tied_studies(cells: Cells) -> list[str]:
+    """Name the studies that a tie in the evaluation index decides."""
+    tied = []
+    for (submission, workload), studies in sorted(cells.items()):
+        for (_, study), trials in studies.items():
+            chosen = chosen_officially(trials)
+            if chosen is not None and any(
+                t.evaluation == chosen.evaluation and t.cost != chosen.cost for t in trials
+            ):
+                tied.append(f"{submission} on {workload}, study {study}")
+    return tied
+
+
 def official_time(studies: Studies) -> float:
     """Return the time to target of one submission on one workload (steps 1-3).
 

@@ -119,3 +119,69 @@ def report(
         else:
             from analysis.report import write_report as write
         typer.echo(write(logs, out or logs / "report"))
+
+
+@app.command()
+def validate(
+    logs: Annotated[Path | None, typer.Argument(help="folder or tar, ours or AlgoPerf's")] = None,
+    within: Within = None,
+    targets: Annotated[
+        Path | None, typer.Option(help="AlgoPerf's workload_targets.json to hold them against")
+    ] = None,
+    ruleset: Annotated[
+        Ruleset | None, typer.Option(help="whose numbers of studies and trials there should be")
+    ] = None,
+    studies: Annotated[int | None, typer.Option(help="that there should be")] = None,
+    trials: Annotated[int | None, typer.Option(help="that a study should have")] = None,
+    budget_factor: Annotated[
+        float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
+    ] = None,
+    explain: Annotated[str | None, typer.Option(help="print what this rule means, and end")] = None,
+    rules: Annotated[bool, typer.Option("--rules", help="list the rules, and end")] = False,
+    all: Annotated[
+        bool, typer.Option("--all", help="print every finding, not five a rule")
+    ] = False,
+    format: Annotated[Format, typer.Option(help="table or json")] = Format.TABLE,
+) -> None:
+    """Print what is wrong with LOGS, rule by rule; exit code 1 if anything is."""
+    from analysis.validate_command import print_findings, print_rules
+
+    with one_line_errors("analysis"):
+        if format not in (Format.TABLE, Format.JSON):
+            raise ValueError(f"`--format` must be table or json here, got {format.value}.")
+        as_json = format is Format.JSON
+        if rules or explain is not None:
+            print_rules(explain, as_json)
+            return
+        if logs is None:
+            raise ValueError("Missing argument 'logs'.")
+        code = print_findings(
+            logs,
+            within,
+            targets=targets,
+            ruleset=None if ruleset is None else ruleset.value,
+            studies=studies,
+            trials=trials,
+            budget_factor=budget_factor,
+            as_json=as_json,
+            everything=all,
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def table(
+    logs: Logs,
+    within: Within = None,
+    out: Annotated[Path | None, typer.Option(help="a CSV file; default: standard output")] = None,
+) -> None:
+    """Write every metric of every evaluation under LOGS as one long table (CSV)."""
+    from analysis.evaluations import read_table
+    from analysis.pages import write_csv
+
+    with one_line_errors("analysis"):
+        found, notes = read_table(logs, within)
+        write_csv(found, out)
+        if notes:
+            typer.echo(f"analysis: {len(notes)} oddities; python -m analysis validate names them.",
+                       err=True)  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from analysis.algoperf_rules import official_scores, official_times, targets_of_logs
+from analysis.algoperf_rules import official_scores, official_times, targets_of_logs, tied_studies
 from analysis.costs import View
 from analysis.formats import Format, as_text
 from analysis.official_targets import OfficialTargets, Ruleset, read_official_targets
@@ -150,6 +150,12 @@ def _algoperf(outcomes: Outcomes):
         for workload in outcomes.targets.base
         if not any(workload in row for row in times.values())
     ]
+    if tied := tied_studies(outcomes.cells):
+        notes.append(
+            f"in {len(tied)} studies trials of different cost hit at the same evaluation, first "
+            f"{tied[0]}: the cheapest counts; the official scorer takes the one that its file "
+            "system lists first"
+        )
     caption = f"AlgoPerf's benchmark score, {_RULES_NOTE['algoperf']}. Times to target in seconds."
     return official_scores(times, outcomes.targets), times, notes, caption
 

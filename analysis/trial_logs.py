@@ -205,6 +205,8 @@ class _Reader:
         inner = place.inner
         if not inner or inner[-1].startswith(".") or (len(inner) == 1 and place.cell):
             return
+        if place.cell and len(inner) == 2 and inner[1].endswith(".log"):
+            return  # what AlgoPerf's launcher printed
         if place.cell is None or inner[1:] != (records.STUDY_FILE,):
             what = "not <workload>_<framework>" if place.cell is None else "not a trial"
             self.oddities.add("files-stray", place.path, what)
