@@ -47,6 +47,12 @@ class Evaluations:
     columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)  # those asked for
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def faulty(self) -> frozenset[str]:
+        """Columns with cells that are no numbers."""
+        numbers = (fault for fault in self.faults if fault.rule == "types-numbers")
+        return frozenset(fault.what.partition(":")[0] for fault in numbers)
+
     def column(self, name: str) -> Column:
         """Return a column; NaN in every row where the file has none of that name."""
         found = self.columns.get(name)

@@ -230,14 +230,14 @@ class _Reader:
     def _note_strays(self) -> None:
         """Note what is in no study and above none, unless a campaign has it beside its logs."""
         (root,) = self.roots
-        above = set()
+        known = {oddity.where for oddity in self.oddities.seen}
         for where in self.pending:
             parts = where.split("/")
-            above |= {"/".join(parts[:end]) for end in range(1, len(parts))}
+            known |= {"/".join(parts[:end]) for end in range(1, len(parts))}
         base = "/".join(root.split("/")[:-1]) if root.split("/")[-1] == "logs" else root
         for path in self.outside:
             inner = path.removeprefix(f"{base}/") if base else path
             first = inner.split("/")[0]
-            if path in above or first.startswith(".") or first in _AROUND:
+            if path in known or first.startswith(".") or first in _AROUND:
                 continue
             self.oddities.add("files-stray", path, "in no study")

@@ -48,8 +48,8 @@ def print_findings(
     else:
         _print_lines(found, everything)
         typer.echo(
-            f"{len(subject.trials):,} trials, {len(RULES)} rules: {errors:,} errors, "
-            f"{len(found) - errors:,} notes"
+            f"{len(subject.trials):,} trials, {len(RULES)} rules: {_count(errors, 'error')}, "
+            f"{_count(len(found) - errors, 'note')}"
         )
     return 1 if errors else 0
 
@@ -80,6 +80,10 @@ def _demands(
         trials=trials,
         budget_factor=factor,
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _print_lines(found: list[Finding], everything: bool) -> None:

@@ -53,7 +53,7 @@ def _no_numbers(subject: LogSubject) -> Iterator[tuple[str, str]]:
         assert trial.evaluations is not None
         for name in (STEP, *CLOCKS, SCORE):
             values = trial.evaluations.columns.get(name)
-            if values is None or any(name in fault.what for fault in trial.evaluations.faults):
+            if values is None or name in trial.evaluations.faulty:
                 continue
             wrong = ~(np.isfinite(values) & (values >= 0))
             if wrong.any():

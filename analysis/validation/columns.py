@@ -31,10 +31,11 @@ def _unreal_metrics(subject: LogSubject) -> Iterator[tuple[str, str]]:
         record = subject.record(trial)
         if trial.evaluations is None or (record is not None and record.status == "diverged"):
             continue
+        faulty = trial.evaluations.faulty
         unreal = {
             name: np.flatnonzero(~np.isfinite(values))
             for name, values in trial.evaluations.columns.items()
-            if name.startswith(_SPLITS)
+            if name.startswith(_SPLITS) and name not in faulty
         }
         if named := [name for name, rows in unreal.items() if len(rows)]:
             first = min(int(unreal[name][0]) for name in named) + 1

@@ -39,9 +39,10 @@ def _mixed_software(subject: LogSubject) -> Iterator[tuple[str, str]]:
 
 
 def _software(subject: LogSubject, trial: LoggedTrial) -> str:
-    record = subject.record(trial)
-    versions = _part(record.environment, "software") if record is not None else {}
-    if not versions:
+    if subject.is_ours:
+        record = subject.record(trial)
+        versions = {} if record is None else _part(record.environment, "software")
+    else:
         meta = trial.document("meta_data")
         names = ("python_version", "gpu_driver")
         versions = {name: meta[name] for name in names if meta.get(name)}
