@@ -151,7 +151,7 @@ def open_source(path: Path, within: str | None = None) -> Source:
             raise ValueError(f"`within` must lead into {path}, got {within!r}, a link out of it.")
         return Source(path, inner)
     if not path.is_file():
-        raise ValueError(f"No folder or tar {str(path)!r}.")
+        raise ValueError(f"No folder {str(path)!r}, and no tar of that name.")
     if not path.name.endswith(TAR_SUFFIXES):
         raise ValueError(f"{path}: neither a folder nor a tar; one of {list(TAR_SUFFIXES)}.")
     return Source(path, inner)

@@ -53,9 +53,9 @@ def main() -> None:
             "--rules", "algoperf", "--format", "json"]  # fmt: skip
     costs: dict[str, list[tuple[float, float, float]]] = {"official": [], "ours": []}
     with tempfile.TemporaryDirectory() as out:
-        official = [sys.executable, "-m", "scoring.score_submissions", "--workload_targets", targets,
-                    "--submission_directory", logs, "--compute_performance_profiles",
-                    "--output_dir", out]  # fmt: skip
+        official = [sys.executable, "-m", "scoring.score_submissions", "--output_dir", out]
+        official += ["--workload_targets", targets, "--submission_directory", logs]
+        official += ["--compute_performance_profiles"]
         for _ in range(arguments.rounds):
             *cost, _ = run(official, arguments.checkout)
             costs["official"].append(tuple(cost))
