@@ -119,15 +119,16 @@ def test_strict_rules_move_the_competition_where_algoperf_md_says(competition):
     if ruleset == "self":
         assert changed == {}
         return
-    # The cheapest trial instead of the earliest evaluation moves one median of the scored
-    # workloads; the others are variants of the baseline that not all studies were run on.
+    # The cheapest trial instead of the earliest evaluation moves one median. (Ties in the
+    # evaluation, which the official scorer leaves to the file system, are settled the same in both.)
+    assert comparison.cells == 153
     ema = changed.pop(("lawa_ema", "wmt"))
     assert (round(ema.algoperf), round(ema.strict)) == (43034, 41001)
     assert ema.reasons[0] == (
         "study 2: trial 3 hit at evaluation 41 in 43,133 s, trial 1 hit at evaluation 45 in "
         "38,312 s: strict takes the cheaper"
     )
-    assert {submission for submission, _ in changed} == {"baseline"}
+    assert changed == {}
     assert comparison.scores["lawa_ema"] == pytest.approx((0.3384, 0.3431), abs=5e-5)
 
 

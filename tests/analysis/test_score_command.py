@@ -10,6 +10,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from analysis.algoperf_rules import official_scores, official_times
 from analysis.cli import app
 from analysis.official_targets import OfficialTargets, read_official_targets
 from analysis.outcomes import read_outcomes
@@ -136,6 +137,43 @@ def test_the_area_is_exact_and_missing_workloads_give_nothing(logs, outcomes):
     assert scores["b"]["given"] == pytest.approx(2.5 / 3 / 2, abs=1e-12)
 
 
+def markdown_tables(text):
+    """The tables of a page, as lists of rows of cells, headers first."""
+    tables = [[]]
+    for line in text.splitlines():
+        if line.startswith("| "):
+            tables[-1].append([cell.strip() for cell in line.strip("|").split(" | ")])
+        elif tables[-1] and not line.startswith("|--"):
+            tables.append([])
+    return tables
+
+
+def test_the_worked_example_of_the_document(logs, outcomes, root):
+    page = (root / "docs" / "scoring.md").read_text()
+    example, results = (
+        next(t for t in markdown_tables(page) if t and t[0][0] == first)[1:]
+        for first in ("submission", "rules")
+    )
+    for submission, workload, study, trial, evaluation, hit, end in example:
+        rows = [(0.9, 1.0 + n) for n in range(int(evaluation) if hit != "-" else 2)]
+        rows += [(0.4, float(hit))] if hit != "-" else [(0.9, float(end))]
+        logs.trial(submission, study, workload, trial, rows)
+    read = outcomes(base_workloads=["easy", "hard"])
+
+    times = official_times(read.cells, read.submissions)
+    strict = score_outcomes(read, Demands(studies=3, trials=2, budget_factor=100.0))
+    computed = {"algoperf": (times, official_scores(times, read.targets))}
+    for view in ("given", "including"):
+        scores = {name: views[view] for name, views in strict.scores.items()}
+        computed[f"strict, {view}"] = strict.times(view), scores
+
+    assert {name for name, *_ in results} == set(computed)
+    for name, *cells in results:
+        times, scores = computed[name]
+        expected = [f"{times[s][w]:g}" for s in ("a", "b") for w in ("easy", "hard")]
+        assert cells == [*expected, *(f"{scores[s]:.4f}" for s in ("a", "b"))]
+
+
 @pytest.mark.parametrize(
     "version, ruleset, expected",
     [("0.5", "external", (5, 5, 1.0)), ("0.5", "self", (5, 1, 3.0)),
@@ -224,24 +262,25 @@ def test_a_tar_gives_what_its_folder_gives(command, logs, tmp_path, pack):
 
 
 def test_the_diff_is_printed_as_sentences_and_as_json(command, logs):
-    logs.trial("slow", 3, "hard", 1, [(0.9, 1.0), (0.4, 90.0)])
-    logs.trial("slow", 3, "hard", 2, [(0.9, 1.0), (0.9, 2.0), (0.4, 5.0)])
+    for study in (1, 2):
+        logs.trial("odd", study, "hard", 1, [(0.9, 1.0), (0.4, 50.0)])
+        logs.trial("odd", study, "hard", 2, [(0.9, 1.0), (0.9, 2.0), (0.4, 12.0)])
 
-    text, document = (
-        command("--diff").stdout,
-        json.loads(command("--diff", "--format", "json").stdout),
-    )
+    text = command("--diff").stdout.splitlines()
+    document = json.loads(command("--diff", "--format", "json").stdout)
 
-    assert (
-        text.startswith(
-            "slow on hard: algoperf 20 s, strict 20 s"
-            if not document["differences"]
-            else "slow on hard"
-        )
-        or "0 of 4 cells differ" in text
-    )
-    assert document["cells"] == 4
-    assert document["scores"]["fast"]["strict"] == 1.0
+    why = "trial 1 hit at evaluation 1 in 50 s, trial 2 hit at evaluation 2 in 12 s: strict takes"
+    assert text[:4] == [
+        "odd on hard: algoperf 50 s, strict 12 s",
+        f"    study 1: {why} the cheaper",
+        f"    study 2: {why} the cheaper",
+        "Times to target in seconds, given tuned: 1 of 5 cells differ.",
+    ]
+    (difference,) = document["differences"]
+    assert (difference["algoperf"], difference["strict"], document["cells"]) == (50.0, 12.0, 5)
+    assert document["scores"]["odd"] == {
+        "algoperf": 0.0, "algoperf_exact": 0.0, "strict": pytest.approx((4 - 1.2) / 3 / 2)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
