@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 
@@ -13,7 +15,7 @@ from analysis.formats import Format, as_text
 from analysis.official_targets import OfficialTargets, Ruleset, read_official_targets
 from analysis.outcomes import Outcomes, read_outcomes
 from analysis.scoring import format_cost
-from analysis.strict_rules import demands_of, score_outcomes
+from analysis.strict_rules import Demands, demands_of, score_outcomes
 from analysis.tables import Table, plain, unit_name
 from metaopt.bench.budget import Currency
 
@@ -42,6 +44,15 @@ class Request:
     format: Format = Format.TABLE
 
 
+class _Scored(NamedTuple):
+    """What either set of rules gives."""
+
+    scores: dict[str, float]
+    times: dict[str, dict[str, float]]
+    notes: Sequence[str]
+    caption: str
+
+
 def print_score(request: Request) -> None:
     """Print scores of logs with targets from a file, or of ours.
 
@@ -67,10 +78,10 @@ def print_score(request: Request) -> None:
         currency=request.cost or "seconds",
         budgets=not algoperf,
     )
-    scores, times, notes, caption = _algoperf(outcomes) if algoperf else _strict(outcomes, request)
     if not outcomes.cells:
         raise ValueError(f"{request.logs}: no logs of a workload that has a target.")
-    _print(request, scores, times, caption, (*notes, *outcomes.notes))
+    scored = _algoperf(outcomes) if algoperf else _strict(outcomes, request)
+    _print(request, scored._replace(notes=(*scored.notes, *outcomes.notes)))
 
 
 def print_diff(request: Request) -> None:
@@ -133,7 +144,7 @@ def _targets(request: Request) -> OfficialTargets:
     return targets_of_logs(read_logs(request.logs, request.within))
 
 
-def _demands(targets: OfficialTargets, request: Request):
+def _demands(targets: OfficialTargets, request: Request) -> Demands:
     return demands_of(
         targets,
         request.ruleset,
@@ -143,7 +154,7 @@ def _demands(targets: OfficialTargets, request: Request):
     )
 
 
-def _algoperf(outcomes: Outcomes):
+def _algoperf(outcomes: Outcomes) -> _Scored:
     times = official_times(outcomes.cells, outcomes.submissions)
     notes = [
         f"nobody has logs of the base workload {workload}, which gives nobody anything"
@@ -157,10 +168,10 @@ def _algoperf(outcomes: Outcomes):
             "system lists first"
         )
     caption = f"AlgoPerf's benchmark score, {_RULES_NOTE['algoperf']}. Times to target in seconds."
-    return official_scores(times, outcomes.targets), times, notes, caption
+    return _Scored(official_scores(times, outcomes.targets), times, notes, caption)
 
 
-def _strict(outcomes: Outcomes, request: Request):
+def _strict(outcomes: Outcomes, request: Request) -> _Scored:
     demands = _demands(outcomes.targets, request)
     strict = score_outcomes(outcomes, demands)
     view: View = request.view or "including"
@@ -171,10 +182,11 @@ def _strict(outcomes: Outcomes, request: Request):
         f"{unit_name(outcomes.currency)}, medians over {demands.studies} studies of "
         f"{demands.trials} trials."
     )
-    return scores, strict.times(view), strict.notes, caption
+    return _Scored(scores, strict.times(view), strict.notes, caption)
 
 
-def _print(request: Request, scores, times, caption: str, notes: tuple[str, ...]) -> None:
+def _print(request: Request, scored: _Scored) -> None:
+    scores, times, notes, caption = scored
     order = sorted(scores, key=lambda name: (-scores[name], name))
     if request.format is Format.JSON:
         document = {"rules": request.rules, "scores": {name: scores[name] for name in order}}
@@ -205,7 +217,7 @@ def _print(request: Request, scores, times, caption: str, notes: tuple[str, ...]
         typer.echo(as_text(table, request.format), nl=False)
 
 
-def _print_tables(tables: list[Table], notes: tuple[str, ...]) -> None:
+def _print_tables(tables: list[Table], notes: Sequence[str]) -> None:
     from rich.console import Console
 
     from analysis.terminal import print_notes, print_table

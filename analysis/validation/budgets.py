@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from analysis.fairness import find_unequal_budgets
 from analysis.outcomes import BUDGET_KEY, first_hit
 from analysis.trial_files import SECONDS
 from analysis.trial_logs import LoggedTrial
@@ -93,21 +94,8 @@ def _wrong_trial_counts(subject: LogSubject) -> Iterator[tuple[str, str]]:
 
 
 def _unequal_spending(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    amounts: dict[str, set[tuple[float, str]]] = {}
-    for (submission, workload, _, number), study in subject.studies.items():
-        if not isinstance(study, StudyRecord):
-            continue
-        budget = study.budget
-        amounts.setdefault(workload, set()).add((budget.study, budget.currency))
-        spent = study.spent.amount(budget.currency)
-        short = study.ended != "budget" and spent < budget.study
-        if abs(spent - budget.study) > study.tolerance and not short:
-            where = f"{submission} on {workload}, study {number}"
-            yield where, f"spent {spent:,.6g} of {budget.study:,.6g} {budget.currency}"
-    for workload, found in amounts.items():
-        if len(found) > 1:
-            listed = ", ".join(f"{amount:,.6g} {unit}" for amount, unit in sorted(found))
-            yield workload, f"budgets of a study differ: {listed}"
+    studies = subject.studies.values()
+    yield from find_unequal_budgets(study for study in studies if isinstance(study, StudyRecord))
 
 
 def _wrong_ledgers(subject: LogSubject) -> Iterator[tuple[str, str]]:

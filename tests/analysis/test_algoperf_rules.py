@@ -82,6 +82,7 @@ def test_the_competitions_logs_give_the_published_scores_and_times(competition):
     times = official_times(outcomes.cells, outcomes.submissions)
 
     assert official_scores(times, outcomes.targets) == pytest.approx(published(ruleset), abs=5e-5)
+    tied = []
     for row in ROWS:
         if row["ruleset"] == ruleset:
             for workload in WORKLOADS:
@@ -96,7 +97,11 @@ def test_the_competitions_logs_give_the_published_scores_and_times(competition):
                 if low == high or math.isnan(low):
                     assert ours == pytest.approx(theirs, abs=0.5, nan_ok=True), cell
                 else:
-                    assert low - 0.5 <= theirs <= high + 0.5 and high < 1.001 * low, cell
+                    assert low - 0.5 <= theirs <= high + 0.5, cell
+                    tied.append(high / low)
+    # None of the self-tuning runs can tie: a study has one trial.
+    assert len(tied) == (16 if ruleset == "external" else 0)
+    assert all(ratio < 1.006 for ratio in tied)
 
 
 def median_of_ties(studies, pick):
@@ -119,9 +124,9 @@ def test_strict_rules_move_the_competition_where_algoperf_md_says(competition):
     if ruleset == "self":
         assert changed == {}
         return
-    # The cheapest trial instead of the earliest evaluation moves one median. (Ties in the
-    # evaluation, which the official scorer leaves to the file system, are settled the same in both.)
-    assert comparison.cells == 153
+    # The cheapest trial instead of the earliest evaluation moves one median. Ties in the evaluation
+    # are settled alike in both; the official scorer leaves them to the file system.
+    assert comparison.cells == 154
     ema = changed.pop(("lawa_ema", "wmt"))
     assert (round(ema.algoperf), round(ema.strict)) == (43034, 41001)
     assert ema.reasons[0] == (
