@@ -51,6 +51,7 @@ class _Scored(NamedTuple):
     times: dict[str, dict[str, float]]
     notes: Sequence[str]
     caption: str
+    order: Sequence[str]  # of the workloads, as the targets have them
 
 
 def print_score(request: Request) -> None:
@@ -168,7 +169,9 @@ def _algoperf(outcomes: Outcomes) -> _Scored:
             "system lists first"
         )
     caption = f"AlgoPerf's benchmark score, {_RULES_NOTE['algoperf']}. Times to target in seconds."
-    return _Scored(official_scores(times, outcomes.targets), times, notes, caption)
+    targets = outcomes.targets
+    order = (*targets.base, *targets.held_out)
+    return _Scored(official_scores(times, targets), times, notes, caption, order)
 
 
 def _strict(outcomes: Outcomes, request: Request) -> _Scored:
@@ -179,14 +182,15 @@ def _strict(outcomes: Outcomes, request: Request) -> _Scored:
     of = "including tuning" if view == "including" else "given tuned"
     caption = (
         f"Strict score, {of}: {_RULES_NOTE['strict']}. Costs to target in "
-        f"{unit_name(outcomes.currency)}, medians over {demands.studies} studies of "
-        f"{demands.trials} trials."
+        f"{unit_name(outcomes.currency)}; studies: {demands.studies}, trials of a study: "
+        f"{demands.trials}."
     )
-    return _Scored(scores, strict.times(view), strict.notes, caption)
+    order = (*outcomes.targets.base, *outcomes.targets.held_out)
+    return _Scored(scores, strict.times(view), strict.notes, caption, order)
 
 
 def _print(request: Request, scored: _Scored) -> None:
-    scores, times, notes, caption = scored
+    scores, times = scored.scores, scored.times
     order = sorted(scores, key=lambda name: (-scores[name], name))
     if request.format is Format.JSON:
         document = {"rules": request.rules, "scores": {name: scores[name] for name in order}}
@@ -197,7 +201,9 @@ def _print(request: Request, scored: _Scored) -> None:
             }
         typer.echo(json.dumps(document, allow_nan=False))
         return
-    workloads = sorted({workload for row in times.values() for workload in row})
+    found = {workload for row in times.values() for workload in row}
+    workloads = [workload for workload in scored.order if workload in found]
+    workloads += sorted(found - set(workloads))
     exact = request.format is Format.CSV
     rows = tuple(
         (
@@ -210,9 +216,9 @@ def _print(request: Request, scored: _Scored) -> None:
         )
         for name in order
     )
-    table = Table(caption, ("submission", "score", *map(plain, workloads)), rows)
+    table = Table(scored.caption, ("submission", "score", *map(plain, workloads)), rows)
     if request.format is Format.TABLE:
-        _print_tables([table], notes)
+        _print_tables([table], scored.notes)
     else:
         typer.echo(as_text(table, request.format), nl=False)
 

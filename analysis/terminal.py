@@ -54,8 +54,9 @@ def print_scores(
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print one table with its caption below."""
-    _print_rows(table, console)
+    """Print one table, in parts that fit, with its caption below."""
+    for part in _parts(table, console.width):
+        _print_rows(part, console)
     _say(table.caption, console)
 
 

@@ -222,3 +222,18 @@ def test_an_unreadable_folder_is_noted(tmp_path, official, monkeypatch):
 
     assert logs.oddities == (("files-unreadable", "slow", "cannot be listed: Permission denied"),)
     assert logs.submissions == ["fast"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_takes_a_files_place_after_it_was_listed_is_not_opened(tmp_path, kind):
+    (tmp_path / "secret").write_text("x")
+    if kind == "link":
+        (tmp_path / "a.json").symlink_to(tmp_path / "secret")
+    else:
+        os.mkfifo(tmp_path / "a.json")
+    oddities = Oddities()
+
+    entry = sources._read(tmp_path, sources.Entry("a.json", None), 100, oddities)
+
+    assert entry is not None and entry.content is None
+    assert [oddity.rule for oddity in oddities.seen] == ["files-unreadable"]
