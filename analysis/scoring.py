@@ -64,9 +64,11 @@ def score_strictly(logs: Logs, currency: Currency | None = None) -> Scores:
     return dataclasses.replace(scores, scores=by_contender).sorted_by("including")
 
 
-def score_path(path: Path, currency: Currency | None = None) -> tuple[Logs, Scores]:
+def score_path(
+    path: Path, currency: Currency | None = None, within: str | None = None
+) -> tuple[Logs, Scores]:
     """Read and score; raises ``ValueError`` where there is nothing to score."""
-    logs = read_logs(path)
+    logs = read_logs(path, within)
     return logs, score_strictly(logs, currency)
 
 
