@@ -14,6 +14,7 @@ from metaopt.bench.records import Seeds
 from metaopt.bench.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
+from tuning.packaging import package_submission
 
 OURS = "metaopt.algoperf.submission_runner"
 ADAMW = "external_tuning/adamw"
@@ -168,6 +169,38 @@ def test_their_resume_fails_where_ours_goes_on(run_official):
             ruleset="self",
             module=OURS,
         )
+
+
+PACKAGED = {
+    "adamw": ("external", {"authors": "A", "affiliations": "B"}),
+    "metaopt": ("self", {"authors": "A", "affiliations": "B"}),
+}
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_folder_trains_under_their_pins_and_without_this_project(
+    name, mnist_dir, tmp_path, pins_python
+):
+    ruleset, flags = PACKAGED[name]
+    package_submission(name, tmp_path / "empty" / "packaged", flags)
+    packaged = tmp_path / "empty" / "packaged"
+    point = [entry for entry in (packaged / "tuning_search_space.json",) if entry.exists()]
+
+    done = subprocess.run(
+        [
+            pins_python, "-m", "submission_runner", "--framework=jax", "--workload=mnist",
+            "--submission_path=packaged/submission.py", "--experiment_name=run", "--rng_seed=1",
+            f"--experiment_dir={tmp_path}", f"--data_dir={mnist_dir}", "--max_global_steps=60",
+            f"--tuning_ruleset={ruleset}", *(f"--tuning_search_space={path}" for path in point),
+            "--num_tuning_trials=1",
+        ],
+        cwd=tmp_path / "empty", capture_output=True, text=True, timeout=550,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_rows(tmp_path / "run" / "mnist_jax" / "trial_1")
+    assert rows[-1]["global_step"] == 60
+    assert rows[-1]["validation/loss"] < rows[0]["validation/loss"]
 
 
 SLOW = '''
