@@ -47,7 +47,7 @@ def list_everything(
         submissions = {}
         for name in find_submissions(SUBMISSIONS):
             submissions[name] = load_submission(name, SUBMISSIONS).describe()
-        tuners = {name: summary for name, (summary, _) in TUNERS.items()}
+        tuners = {name: kind.line(name) for name, kind in TUNERS.items()}
         kinds = {
             "workloads": workloads,
             "workloads of AlgoPerf": list_algoperf_workloads(),

@@ -28,6 +28,7 @@ from metaopt.bench.tuner import value_of
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, parse_contender
+from tuning.tuners import OptunaTuner
 
 BASELINES = ("adamw", "momentum", "sgd")
 STOP = 0.75  # of the step hint
@@ -70,7 +71,7 @@ def set_targets(
         for baseline in BASELINES:
             contender = parse_contender(f"{baseline}+random")
             tuner = contender.make_tuner(derive_seed(_SEARCH_SEED, name, 1, "tuner"))
-            assert tuner is not None
+            assert isinstance(tuner, OptunaTuner)
             for _ in range(trials):
                 point = tuner.ask()
                 record = search.run(contender, point, study=1)

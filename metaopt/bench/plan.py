@@ -5,7 +5,7 @@ from typing import Any
 
 from metaopt.bench.budget import Currency
 from metaopt.bench.loading import Submission
-from metaopt.bench.records import Cost, Seeds
+from metaopt.bench.records import Cost, Seeds, Segment
 from metaopt.bench.targets import Target
 
 
@@ -22,6 +22,8 @@ class TrialPlan:
         spent_before: What the study had spent when the trial began.
         stop_at_target: If not, the trial trains on; where it met the target is recorded all the
             same.
+        pause_at: The trial's cost at which it is to pause, with a checkpoint to go on from.
+        segments: What ran of it before: it goes on behind them.
     """
 
     campaign: str
@@ -44,6 +46,23 @@ class TrialPlan:
     spent_before: Cost = Cost()  # noqa: RUF009 (immutable)
     tuner_seconds: float = 0.0
     stop_at_target: bool = True
+    pause_at: float | None = None
+    segments: tuple[Segment, ...] = ()
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Costs at which this trial is evaluated because it pauses there, or did."""
+        return tuple(
+            rung for rung in (*(s.rung for s in self.segments), self.pause_at) if rung is not None
+        )
+
+    @property
+    def horizon(self) -> float:
+        """The budget that the submission is told a share of.
+
+        Not the next rung: what a submission does must not depend on where its trial pauses.
+        """
+        return self.trial_budget if self.rungs else self.allowance
 
 
 def fingerprint(plan: TrialPlan) -> dict[str, Any]:
@@ -59,4 +78,6 @@ def fingerprint(plan: TrialPlan) -> dict[str, Any]:
         "eval_period": plan.eval_period,
         "target": [target.metric, target.value, target.better],
         "stop_at_target": plan.stop_at_target,
+        "rungs": [*plan.rungs] or None,
+        "segments": len(plan.segments) or None,
     }

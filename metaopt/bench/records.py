@@ -29,7 +29,8 @@ from metaopt.bench.budget import Currency
 from metaopt.bench.targets import Direction, Target
 
 ALGOPERF_PREFIX = "algoperf_"  # of its workloads
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of campaign.json and study.json
+TRIAL_SCHEMA_VERSION = 2  # of run.json; 2 has segments, 1 is read as it was
 
 RUN_FILE = "run.json"
 STUDY_FILE = "study.json"
@@ -44,6 +45,7 @@ Status = Literal[
     "study_budget",  # cut where the study's budget ended
     "completed",  # the submission said that it is done
     "pruned",  # stopped by its tuner
+    "paused",  # at a rung of its tuner, which never called it back
     "diverged",  # a NaN or infinite loss
     "crashed",  # raised; the traceback is kept
     "out_of_memory",
@@ -107,6 +109,17 @@ class Reached(_Model):
     episode_cost: Cost  # "given tuned": since the episode's restart, compilation left out
 
 
+class Segment(_Model):
+    """A stretch of a trial from its start or a pause to the next pause or its end."""
+
+    rung: float | None  # cost of the trial at which it was to pause; None: at its own end
+    spent_before: Cost  # of the study, when the stretch began
+    start: Cost  # of the trial, when the stretch began
+    end: Cost  # of the trial, when it ended
+    evaluations: int  # rows of eval_measurements.csv by its end
+    tuner_seconds: float = 0.0  # deciding on this stretch
+
+
 class Seeds(_Model):
     """The seeds of one trial. Equal for all contenders of a campaign: that pairs them."""
 
@@ -140,7 +153,7 @@ class BudgetRecord(_Model):
 class TrialRecord(_Model):
     """One trial: everything about it but its evaluation rows, which are in the CSV."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = TRIAL_SCHEMA_VERSION
     campaign: str
     contender: str  # submission[@space][+tuner]
     submission: str
@@ -171,6 +184,18 @@ class TrialRecord(_Model):
     data: dict[str, Any] | None = None  # files with SHA-256, examples, whether it is the whole set
     stop_at_target: bool = True  # False: it trained on where it had met its target
     data_restored: Literal["exact", "replayed"] = "exact"  # how a killed trial finds its place
+    segments: tuple[Segment, ...] = ()  # of a trial that its tuner ran from rung to rung
+
+    def spent_at(self, cost: Cost) -> Cost:
+        """Return what the study had spent when this trial had cost ``cost``.
+
+        Between two segments of a trial the study spends on others. A cost at a pause belongs to the
+        segment that ended there.
+        """
+        for segment in reversed(self.segments):
+            if segment.start.steps < cost.steps:
+                return segment.spent_before + (cost - segment.start)
+        return self.spent_before + cost
 
 
 class StudyRecord(_Model):
@@ -295,6 +320,16 @@ def find_reached(rows: Iterable[Mapping[str, Any]], target: Target) -> Reached |
             given = cost - start - Cost(seconds=compilation)
             return Reached(evaluation=index, cost=cost, episode_cost=given)
     return None
+
+
+def best_value(rows: Iterable[Mapping[str, Any]], target: Target) -> float | None:
+    """Return the best value of the target's metric in evaluation rows; ``None`` without any."""
+    best: float | None = None
+    for row in rows:
+        value = row.get(target.metric, math.nan)
+        if target.is_improvement(value, best):
+            best = value
+    return best if best is None or math.isfinite(best) else None
 
 
 def row_cost(row: Mapping[str, Any]) -> Cost:

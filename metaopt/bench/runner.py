@@ -3,19 +3,21 @@
     rng streams      as AlgoPerf splits them, from the trial's seed
     step             data_selection, update_params             timed
     evaluation       when due: prepare_for_eval (timed), eval_model (not timed), records (not timed)
-    end              target met, budget spent, submission done, or failure
+    end              target met, budget spent, submission done, stopped by its tuner, or failure
+    pause            at a rung of its tuner: the checkpoint stays, and a later call goes on from it
 
 With a budget in steps or gradient evaluations nothing here depends on a clock: a trial that was
 killed and goes on from its checkpoint gives the numbers of an unbroken one.
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,10 +33,9 @@ from metaopt.bench.environment import describe_environment, utc_now
 from metaopt.bench.evaluations import EvaluationLog
 from metaopt.bench.meter import ContractError, Meter
 from metaopt.bench.plan import TrialPlan, fingerprint
-from metaopt.bench.records import Ledger, Status, TrialRecord
+from metaopt.bench.records import Cost, Ledger, Segment, Status, TrialRecord
 from metaopt.bench.rng import step_keys, trial_keys
 from metaopt.bench.spec import TrainingCompleteError
-from metaopt.bench.targets import Target
 from metaopt.bench.train_state import fresh_train_state
 
 PROGRESS_FILE = "progress.json"
@@ -46,6 +47,8 @@ _DIED = (
 )
 _SYNCS = 10  # in an evaluation period of a budget in seconds, at least
 
+ShouldStop = Callable[[Sequence[Mapping[str, Any]]], bool]
+
 
 def run_trial(
     plan: TrialPlan,
@@ -54,15 +57,18 @@ def run_trial(
     clock: Clock | None = None,
     checkpoint_seconds: float = DEFAULT_CHECKPOINT_SECONDS,
     on_progress: Callable[[float], None] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> TrialRecord:
-    """Run a trial to its end, or go on with it where a killed process left it.
+    """Run a trial to its end or its next pause, or go on with it where a killed process left it.
 
     Args:
         plan: What to run.
-        directory: The trial's folder. A finished trial there is returned as it is.
+        directory: The trial's folder. A trial there that has come as far is returned as it is.
         clock: Where seconds come from; the machine's by default.
         checkpoint_seconds: At least this long between checkpoints; written at evaluations.
         on_progress: Told the cost so far, in the budget's currency, about twice a second.
+        should_stop: Asked after every evaluation that did not end the trial, with all rows so far,
+            whether to prune it.
 
     Returns:
         The record that was written to ``run.json``. Whatever the submission does wrong is in its
@@ -73,8 +79,12 @@ def run_trial(
     """
     finished = directory / records.RUN_FILE
     if finished.exists():
-        return records.read_trial(finished)
-    trial = _Trial(plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress)
+        record = records.read_trial(finished)
+        if max(1, len(record.segments)) > len(plan.segments):
+            return record
+    trial = _Trial(
+        plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress, should_stop
+    )
     trial.check_progress()
     try:
         trial.set_up()
@@ -118,12 +128,14 @@ class _Trial:
         clock: Clock,
         checkpoint_seconds: float,
         on_progress: Callable[[float], None] | None,
+        should_stop: ShouldStop | None,
     ) -> None:
         self.plan = plan
         self.directory = directory
         self.watch = Stopwatch(clock)
         self.checkpoint_seconds = checkpoint_seconds
         self.on_progress = on_progress
+        self.should_stop = should_stop
         self.module = plan.submission.module
         self.meter = Meter(
             watch=self.watch,
@@ -181,8 +193,11 @@ class _Trial:
         path = self.directory / PROGRESS_FILE
         if not path.exists():
             return
-        self._before = json.loads(path.read_text("utf-8"))
-        then, now = self._before["plan"], fingerprint(self.plan)
+        before = json.loads(path.read_text("utf-8"))
+        then, now = before["plan"], fingerprint(self.plan)
+        if (then.get("segments") or 0) < len(self.plan.segments):
+            return  # a kill left it behind when the trial had paused
+        self._before = before
         differing = [
             f"{key}: {then.get(key)!r} there, {now[key]!r} now"
             for key in now
@@ -196,9 +211,6 @@ class _Trial:
 
     def _restore(self) -> None:
         before = self._before
-        if before:
-            self.preemptions = before["preemptions"] + 1
-            self.lost_seconds = before["lost_seconds"]
         trees, facts = self._load_checkpoint()
         if facts:
             self.params, self.model_state = trees["params"], trees["model_state"]
@@ -208,10 +220,16 @@ class _Trial:
                 setattr(self.watch, name, seconds)
             self.meter.restore(facts.pop("meter"))
             self.started_at = facts.pop("started_at")
+            self.preemptions = facts.pop("preemptions", 0)
+            self.lost_seconds = facts.pop("lost_seconds", 0.0)
             self._eval_results = [(row["global_step"], dict(row)) for row in self.log.rows]
             for row in self.log.rows:
                 self._update_train_state(row)
+        elif self.plan.segments:  # without its checkpoint it trains again to where it had paused
+            self.lost_seconds = self.plan.segments[-1].end.seconds
         if before:
+            self.preemptions = before["preemptions"] + 1
+            self.lost_seconds = before["lost_seconds"]
             self.lost_seconds += max(0.0, before["training_seconds"] - self.watch.training)
 
     def _load_checkpoint(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,9 +249,9 @@ class _Trial:
     # The loop.
 
     def run(self) -> Status:
-        """Train and evaluate until one of the ends."""
+        """Train and evaluate until one of the ends, or the pause."""
         next_evaluation = self._next_evaluation()
-        while True:
+        while not self._is_at_pause():
             self.watch.start_segment()
             self._train_until(min(next_evaluation, self.plan.allowance))
             over_time = (
@@ -249,8 +267,16 @@ class _Trial:
             if self.meter.spent() >= self.plan.allowance:
                 whole = self.plan.allowance >= self.plan.trial_budget
                 return "trial_budget" if whole else "study_budget"
-            self._maybe_checkpoint()
-            next_evaluation = self._next_evaluation()
+            if not self._is_at_pause():
+                if self.should_stop is not None and self.should_stop(self.log.rows):
+                    return "pruned"
+                self._maybe_checkpoint()
+                next_evaluation = self._next_evaluation()
+        self._checkpoint()
+        return "paused"
+
+    def _is_at_pause(self) -> bool:
+        return self.plan.pause_at is not None and self.meter.spent() >= self.plan.pause_at
 
     def _train_until(self, stop: float) -> None:
         """Take steps until ``stop`` is spent (at least one), then wait for the device."""
@@ -268,7 +294,7 @@ class _Trial:
                 select_key,
             )  # fmt: skip
             if extra:
-                self._train_state["budget_fraction"] = before / plan.allowance
+                self._train_state["budget_fraction"] = before / plan.horizon
                 self._train_state["accumulated_submission_time"] = running[0]
                 self._train_state["last_step_end_time"] = time.time()
             try:
@@ -336,12 +362,13 @@ class _Trial:
         return max(1, min(2 * steps, int(self.plan.eval_period / _SYNCS / last)))
 
     def _next_evaluation(self) -> float:
-        """Return the cost at which the next evaluation is due: the next multiple of the period."""
+        """Return the cost at which the next evaluation is due: a multiple of the period, a rung."""
         if self.plan.currency == "seconds" and not self.log.rows:
             return 0.0  # AlgoPerf evaluates after the first step
         spent = self.watch.training if self.plan.currency == "seconds" else self.meter.spent()
         period = self.plan.eval_period
-        return (math.floor(spent / period * (1 + 1e-12)) + 1) * period
+        multiple = (math.floor(spent / period * (1 + 1e-12)) + 1) * period
+        return min([multiple, *(rung for rung in self.plan.rungs if rung > spent)])
 
     # Evaluation.
 
@@ -421,8 +448,10 @@ class _Trial:
         }
 
     def _maybe_checkpoint(self) -> None:
-        if self.watch.clock.now() - self._last_checkpoint < self.checkpoint_seconds:
-            return
+        if self.watch.clock.now() - self._last_checkpoint >= self.checkpoint_seconds:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
         with self.watch.measure("logging"):
             self.log.flush()
             save_checkpoint(self.directory / CHECKPOINT_FILE, self._trees(), self._facts())
@@ -433,6 +462,8 @@ class _Trial:
         return {
             "rows": len(self.log.rows),
             "started_at": self.started_at,
+            "preemptions": self.preemptions,
+            "lost_seconds": self.lost_seconds,
             "meter": self.meter.facts(),
             "watch": {name: getattr(self.watch, name) for name in seconds},
             "queue_position": self.queue.position,
@@ -451,6 +482,7 @@ class _Trial:
     def finish(self, status: Status, error: str | None) -> TrialRecord:
         """Write the trial's files, ``run.json`` last, and return its record."""
         plan, watch = self.plan, self.watch
+        cost = self._cost_so_far()
         with watch.measure("logging"):
             self.log.flush()
             environment = describe_environment()
@@ -463,6 +495,7 @@ class _Trial:
                 batch_size=self.batch_size,
                 environment=environment,
             )
+        segments = self._segments(cost)
         reached = records.find_reached(self.log.rows, plan.target)
         if reached and reached.cost.amount(plan.currency) > plan.allowance:
             reached = None
@@ -494,30 +527,56 @@ class _Trial:
             status=status,
             error=error,
             ledger=Ledger(
-                cost=self.meter.cost(watch.training),
+                cost=cost,
                 examples=self.meter.examples,
                 declared=self.meter.report is not None,
                 compilation_seconds=watch.compilation,
                 evaluation_seconds=watch.evaluation,
                 logging_seconds=watch.logging,
-                tuner_seconds=plan.tuner_seconds,
+                tuner_seconds=sum((s.tuner_seconds for s in plan.segments), plan.tuner_seconds),
                 lost_seconds=self.lost_seconds,
                 largest_step=self.meter.largest_step,
             ),
-            spent_before=plan.spent_before,
+            spent_before=segments[0].spent_before if segments else plan.spent_before,
             reached=reached,
-            best=_best(self.log.rows, plan.target),
+            best=records.best_value(self.log.rows, plan.target),
             preemptions=self.preemptions,
             environment=environment,
             started_at=self.started_at,
             stop_at_target=plan.stop_at_target,
             data=_describe_data(plan.workload),
             data_restored=getattr(getattr(self, "queue", None), "restores", "exact"),
+            segments=segments,
         )
         records.write_json(self.directory / records.RUN_FILE, record)
-        for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
-            (self.directory / leftover).unlink(missing_ok=True)
+        if status != "paused":
+            (self.directory / CHECKPOINT_FILE).unlink(missing_ok=True)
+        (self.directory / PROGRESS_FILE).unlink(missing_ok=True)
         return record
+
+    def _cost_so_far(self) -> Cost:
+        cost, segments = self.meter.cost(self.watch.training), self.plan.segments
+        if not segments or segments[-1].end.steps <= cost.steps:
+            return cost
+        # It failed on the way back to where it had paused: what was paid and seen there stays.
+        with contextlib.suppress(ValueError):
+            self.log.restore(segments[-1].evaluations)
+        return segments[-1].end
+
+    def _segments(self, cost: Cost) -> tuple[Segment, ...]:
+        """Return the trial's segments with the one that ends now; none without rungs."""
+        plan = self.plan
+        if not plan.rungs:
+            return ()
+        segment = Segment(
+            rung=plan.pause_at,
+            spent_before=plan.spent_before,
+            start=plan.segments[-1].end if plan.segments else Cost(),
+            end=cost,
+            evaluations=len(self.log.rows),
+            tuner_seconds=plan.tuner_seconds,
+        )
+        return (*plan.segments, segment)
 
 
 def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
@@ -571,12 +630,3 @@ def _describe_data(workload: Any) -> dict[str, Any] | None:
         return workload.describe_data()
     except (OSError, ValueError):  # then the trial has crashed on it, and says so
         return None
-
-
-def _best(rows: list[dict[str, Any]], target: Target) -> float | None:
-    best: float | None = None
-    for row in rows:
-        value = row.get(target.metric, math.nan)
-        if target.is_improvement(value, best):
-            best = value
-    return best if best is None or math.isfinite(best) else None

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import keyword
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -29,9 +29,16 @@ class Range:
     high: float
     log: bool
 
-    def suggest(self, trial: "optuna.Trial", name: str) -> float:
+    def suggest(self, trial: "optuna.Trial", name: str, *, ordered: bool = False) -> float:
         """Let Optuna choose."""
+        del ordered  # it is
         return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def at(self, share: float) -> float:
+        """Return the value at ``share`` of the way, in [0, 1), on the scale of the parameter."""
+        if self.log:
+            return self.low * math.exp(share * math.log(self.high / self.low))
+        return self.low + share * (self.high - self.low)
 
     def middle(self) -> float:
         """Return the middle, on the scale of the parameter."""
@@ -46,9 +53,20 @@ class Choices:
 
     points: tuple[Any, ...]
 
-    def suggest(self, trial: "optuna.Trial", name: str) -> Any:
-        """Let Optuna choose."""
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the values have an order."""
+        return all(map(_is_number, self.points))
+
+    def suggest(self, trial: "optuna.Trial", name: str, *, ordered: bool = False) -> Any:
+        """Let Optuna choose: one of the values or, if ``ordered``, an index into sorted numbers."""
+        if ordered and self.is_numeric:
+            return sorted(self.points)[trial.suggest_int(name, 0, len(self.points) - 1)]
         return trial.suggest_categorical(name, self.points)
+
+    def at(self, share: float) -> Any:
+        """Return the value at ``share`` of the list, in [0, 1)."""
+        return self.points[int(share * len(self.points))]
 
     def middle(self) -> Any:
         """Return the value in the middle of the list."""
@@ -61,9 +79,24 @@ class Space:
 
     parameters: dict[str, Range | Choices]
 
-    def suggest(self, trial: "optuna.Trial") -> Point:
-        """Return a point of Optuna's choice."""
-        return {name: part.suggest(trial, name) for name, part in self.parameters.items()}
+    def suggest(self, trial: "optuna.Trial", *, ordered: bool = False) -> Point:
+        """Return a point of Optuna's choice.
+
+        Args:
+            trial: Asks the sampler.
+            ordered: Present numeric feasible points as an ordered index, not as categories.
+        """
+        return {
+            name: part.suggest(trial, name, ordered=ordered)
+            for name, part in self.parameters.items()
+        }
+
+    def at(self, shares: Sequence[float]) -> Point:
+        """Return the point at a position in the unit cube, one share in [0, 1) per parameter."""
+        return {
+            name: part.at(share)
+            for (name, part), share in zip(self.parameters.items(), shares, strict=True)
+        }
 
     def middle(self) -> Point:
         """Return the point with the middle of every parameter."""
@@ -93,8 +126,9 @@ class PointList:
 
     points: tuple[Point, ...]
 
-    def suggest(self, trial: "optuna.Trial") -> Point:
+    def suggest(self, trial: "optuna.Trial", *, ordered: bool = False) -> Point:
         """Return one of the points, of Optuna's choice."""
+        del ordered  # whole points have no order
         return dict(self.points[trial.suggest_categorical("point", range(len(self.points)))])
 
     def middle(self) -> Point:

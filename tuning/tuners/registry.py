@@ -1,0 +1,104 @@
+"""The tuners by name: ours, and those that installed packages add."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from metaopt.bench import plugins
+from metaopt.bench.spaces import Point, PointList, Space
+from metaopt.bench.tuner import Tuner
+from tuning.tuners import samplers
+from tuning.tuners.bandits import AshaTuner, HyperbandTuner
+from tuning.tuners.listed import DefaultsTuner, GridTuner, StagewiseTuner
+from tuning.tuners.median import MedianTuner
+from tuning.tuners.quasirandom import HaltonTuner, SobolTuner
+
+MakeTuner = Callable[[Space | PointList, int, Point], Tuner]
+
+
+class TunerKind(NamedTuple):
+    """A tuner of ours."""
+
+    summary: str  # one line for `python -m tuning list`
+    make: MakeTuner  # (space, seed, defaults) -> tuner
+    module: str | None = None  # that it needs and that the extra of its name installs
+
+    def line(self, name: str) -> str:
+        """Return the line for `python -m tuning list`, with what is missing."""
+        missing = self.missing(name)
+        return f"{self.summary} ({missing})" if missing else self.summary
+
+    def missing(self, name: str) -> str:
+        """Say what has to be installed before it can be used; empty if nothing."""
+        if self.module is None or find_spec(self.module) is not None:
+            return ""
+        return f"needs {self.module}: pip install 'metaopt-bench[{name}]'"
+
+
+def _of_space(tuner: Callable[[Space | PointList, int], Tuner]) -> MakeTuner:
+    return lambda space, seed, defaults: tuner(space, seed)
+
+
+TUNERS: dict[str, TunerKind] = {
+    "asha": TunerKind(
+        "asynchronous successive halving; the best third of a rung goes on from its checkpoints",
+        _of_space(AshaTuner),
+    ),
+    "cmaes": TunerKind("CMA-ES with margin", samplers.make_cmaes, "cmaes"),
+    "gp": TunerKind(
+        "Gaussian process, expected improvement, 10 random trials first", samplers.make_gp, "torch"
+    ),
+    "grid": TunerKind("every feasible point once, in a seeded order", _of_space(GridTuner)),
+    "halton": TunerKind("AlgoPerf's quasi-random points", _of_space(HaltonTuner)),
+    "hyperband": TunerKind(
+        "brackets of successive halving, from many short trials to few long ones",
+        _of_space(HyperbandTuner),
+    ),
+    "median": TunerKind(
+        "independent draws; a trial worse than the median of those before it is stopped",
+        _of_space(MedianTuner),
+    ),
+    "none": TunerKind(
+        "no tuning: the submission's defaults, again and again",
+        lambda space, seed, defaults: DefaultsTuner(defaults),
+    ),
+    "qmc": TunerKind("Sobol's quasi-random points, scrambled by the seed", _of_space(SobolTuner)),
+    "random": TunerKind("independent draws from the space", samplers.make_random),
+    "stagewise": TunerKind(
+        "the grid without its last parameter, then that parameter at the best point",
+        _of_space(StagewiseTuner),
+    ),
+    "tpe": TunerKind(
+        "Tree-structured Parzen Estimator, multivariate, 10 random trials first", samplers.make_tpe
+    ),
+}
+
+
+def get_tuner(name: str) -> MakeTuner:
+    """Return ``(space, seed, defaults) -> tuner``.
+
+    Raises:
+        ValueError: There is no such tuner, a library of it is missing, or the package that adds it
+            is broken.
+    """
+    if name in TUNERS:
+        if missing := TUNERS[name].missing(name):
+            raise ValueError(f"tuner {name!r} {missing}.")
+        return TUNERS[name].make
+    plugin = plugins.find_plugin(plugins.TUNERS, name, TUNERS)
+    if plugin is not None:
+        return _load_plugin(plugin)
+    names = sorted([*TUNERS, *plugins.plugin_names(plugins.TUNERS, TUNERS)])
+    raise ValueError(f"no tuner {name!r}, only {names}.")
+
+
+def list_plugin_tuners() -> tuple[dict[str, MakeTuner], dict[str, str]]:
+    """Return the tuners that installed packages add, and why others are unavailable."""
+    return plugins.list_plugins(plugins.TUNERS, TUNERS, _load_plugin)
+
+
+def _load_plugin(plugin: plugins.Plugin) -> MakeTuner:
+    make = plugin.load()
+    if not callable(make):
+        raise plugin.broken(f"a tuner is made by a function, got {make!r}")
+    return make
