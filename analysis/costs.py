@@ -4,7 +4,8 @@ For one study of a contender on a workload, with inf where no trial met the targ
 
     given       the smallest own cost of a trial that met it; for a self-tuning run the cost since
                 the restart of the episode that met it
-    including   what the study had spent when some trial first met it
+    including   what the study had spent when some trial first met it, on all trials: also between
+                the pauses of the one that met it
 
 A cell of the table is the median over studies; a missing study is a miss, and inf takes part.
 """
@@ -72,7 +73,7 @@ def study_costs(trials: list[TrialRecord], currency: Currency) -> tuple[float, f
         if trial.reached is None:
             continue
         budget = trial.budget
-        total = trial.spent_before + trial.reached.cost
+        total = trial.spent_at(trial.reached.cost)
         own = trial.reached.cost.amount(budget.currency)
         if total.amount(budget.currency) > budget.study or own > budget.trial:
             continue

@@ -70,6 +70,8 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
         spent, values = (np.concatenate(column) for column in zip(*parts, strict=True))
         if not len(values):
             continue
+        order = np.argsort(spent, kind="stable")  # trials that pause take turns
+        spent, values = spent[order], values[order]
         best = (np.fmin if target.better == "lower" else np.fmax).accumulate(values)
         # The last point stands for all that was spent: rounding must not hide its evaluation.
         seen = np.searchsorted(spent, x * (1 + 1e-9), side="right") - 1
@@ -110,12 +112,18 @@ def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
 
 def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the study's spent budget and the metric at each evaluation of a trial."""
-    record = trial.record
-    column = COLUMNS[record.budget.currency]
+    record, currency = trial.record, trial.record.budget.currency
+    column = COLUMNS[currency]
     rows = read_rows(trial, [column, record.target.metric])
     spent, values = as_numbers(rows, column), as_numbers(rows, record.target.metric)
+    before = np.full(len(spent), record.spent_before.amount(currency))
+    row = 0
+    for segment in record.segments:
+        shift = segment.spent_before.amount(currency) - segment.start.amount(currency)
+        before[row:] = shift  # to the end; the next segment's rows are overwritten
+        row = segment.evaluations
     known = ~np.isnan(spent)
-    return record.spent_before.amount(record.budget.currency) + spent[known], values[known]
+    return (before + spent)[known], values[known]
 
 
 def as_numbers(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:

@@ -114,16 +114,22 @@ def scores_csv(scores: Scores) -> str:
 
 def trials_csv(logs: Logs) -> str:
     """Return one line per trial."""
-    costs = [f"{part}_{unit}" for part in ("reached", "episode", "before") for unit in CURRENCIES]
+    parts = ("reached", "episode", "before", "including")
+    costs = [f"{part}_{unit}" for part in parts for unit in CURRENCIES]
     header = (
         "contender", "workload", "study", "trial", "status", "best", *CURRENCIES,
         "compilation_seconds", "evaluation_seconds", "tuner_seconds", "logging_seconds", *costs,
-        "hyperparameters", "error",
+        "segments", "hyperparameters", "error",
     )  # fmt: skip
     rows = []
     for trial in logs.trials:
         record, ledger, reached = trial.record, trial.record.ledger, trial.record.reached
-        parts = (reached and reached.cost, reached and reached.episode_cost, record.spent_before)
+        parts = (
+            reached and reached.cost,
+            reached and reached.episode_cost,
+            record.spent_before,
+            reached and record.spent_at(reached.cost),
+        )
         hyperparameters = record.hyperparameters
         rows.append(
             (
@@ -139,6 +145,7 @@ def trials_csv(logs: Logs) -> str:
                 ledger.tuner_seconds,
                 ledger.logging_seconds,
                 *(part.amount(unit) if part else None for part in parts for unit in CURRENCIES),
+                max(1, len(record.segments)),
                 json.dumps(hyperparameters, sort_keys=True) if hyperparameters else None,
                 record.error.strip().split("\n")[-1] if record.error else None,
             )

@@ -76,7 +76,7 @@ def tuned_descent(clock, space=None, before_step=None) -> FakeTuned:
 
 
 def fake_study(tuner, clock, *, before_step=None, space=None, **changes) -> StudyPlan:
-    """Return a study of the fake submission with a tuner of ours; budgets are 4 trials."""
+    """Return a study of the fake submission with a tuner of ours; its budget is 3 trials."""
     space = space or (POINTS if tuner in OF_POINTS else RANGES)
     submission = tuned_descent(clock, space, before_step)
     plan = {
@@ -85,7 +85,7 @@ def fake_study(tuner, clock, *, before_step=None, space=None, **changes) -> Stud
         "contender": Contender(f"fake+{tuner}", submission, None, tuner),
         "workload": WORKLOAD,
         "study": 1,
-        "limits": Limits("steps", 4 * TRIAL, TRIAL, PERIOD),
+        "limits": Limits("steps", 3 * TRIAL, TRIAL, PERIOD),
         "target": Target("validation/loss", -1.0, "lower"),
         "test_target": None,
     }

@@ -14,7 +14,7 @@ from tuning.contenders import parse_contender
 from tuning.executor import check_budgets
 from tuning.study import StudyPlan, run_study
 
-BUDGET, TRIAL, PERIOD = 108, 27, 5
+BUDGET, TRIAL, PERIOD = 60, 27, 5
 BANDITS = ("asha", "hyperband")
 
 
@@ -73,7 +73,7 @@ def test_every_tuner_spends_its_budget_on_digits_mlp(any_tuner, tmp_path, read_t
         workload=get_workload("digits_mlp"),
         study=1,
         limits=Limits("gradient_evaluations", 60, 27, 9),
-        target=Target("validation/error_rate", -1.0, "lower"),
+        target=Target("validation/accuracy", 2.0, "higher"),
         test_target=None,
     )
 
@@ -81,7 +81,9 @@ def test_every_tuner_spends_its_budget_on_digits_mlp(any_tuner, tmp_path, read_t
 
     assert study.ended == "budget"
     assert study.spent.gradient_evaluations == 60
-    assert sum(trial.ledger.cost.steps for trial in read_trials(tmp_path)) == 60
+    trials = read_trials(tmp_path)
+    assert sum(trial.ledger.cost.steps for trial in trials) == 60
+    assert {trial.error for trial in trials} == {None}
 
 
 def table(trials):
@@ -126,7 +128,7 @@ def test_a_study_killed_again_and_again_is_the_unbroken_study(
             kills += 1
 
     trials = [read_trials(tmp_path / name) for name in ("unbroken", "killed")]
-    assert kills >= 10
+    assert kills >= 6
     assert table(trials[1]) == table(trials[0])
     assert (study.ended, study.trials, study.spent.steps) == (
         unbroken.ended, unbroken.trials, unbroken.spent.steps

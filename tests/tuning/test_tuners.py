@@ -234,8 +234,8 @@ def test_the_gaussian_process_leaves_torchs_threads_as_they_were(play_tuner):
 # Bandits.
 
 # By hand: loss of each trial, the same at every rung, and who runs to which rung in which order.
-# A third of 3 trials go on: the second. Of 6: the fourth as well. At 8 trials the eighth is among the
-# best two; of the three at rung 1 it is the best, so it goes straight on. At 10 the tenth is.
+# A third of 3 trials go on: the second. Of 6: the fourth as well. At 8 trials the eighth is among
+# the best two; of the three at rung 1 it is the best, so it goes straight on. At 10 the tenth is.
 LOSSES = dict(enumerate([0.9, 0.1, 0.5, 0.2, 0.8, 0.3, 0.7, 0.05, 0.6, 0.01], start=1))
 ASHA = [
     (1, R0), (2, R0), (3, R0), (2, R1), (4, R0), (5, R0), (6, R0), (4, R1), (7, R0), (8, R0),

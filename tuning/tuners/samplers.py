@@ -74,7 +74,7 @@ class OptunaTuner:
 class GaussianProcessTuner(OptunaTuner):
     """Optuna's Gaussian process. It computes on one thread, so cores do not change its proposals.
 
-    Asking costs time cubic in the number of trials: tenths of a second at some hundreds.
+    Asking costs time cubic in the number of trials.
     """
 
     def ask(self) -> Point:
