@@ -139,7 +139,7 @@ def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format)
         values = {name: scores.scores[name][view.value] for name in scores.contenders}
         typer.echo(json.dumps({"rules": "strict", "scores": values}))
     elif format is Format.CSV:
-        typer.echo(scores_csv(scores), nl=False)
+        typer.echo(scores_csv(read, scores), nl=False)
     else:
         _print(score_table(scores, flags_of(read)), format)
 

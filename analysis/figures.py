@@ -75,7 +75,9 @@ def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], pat
             axis.set_yscale("log")
         legend(figure, names, [*ahead, *behind], legend_columns(names, _WIDE))
     heading = _CHANGING if data.changing else _LEARNING
-    return Plot(heading, _told(data), path, _episodes_caption(data), wide=True)
+    return Plot(
+        heading, _told(data), path, _episodes_caption(data), wide=True, workload=data.workload
+    )
 
 
 def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], path: Path) -> Plot:
@@ -98,7 +100,9 @@ def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], 
         legend(figure, names, [handles[name] for name in names], legend_columns(names, _WIDE))
     metrics = " and ".join(panel.metric for panel in data.panels)
     text = f"{plain(data.workload)}: {plain(metrics)} since deployment, baselines since their start"
-    return Plot(_SINCE, text, path, _deployed_caption(data), wide=True)
+    told = [f"{plain(panel.metric)}: {_last_values(panel)}" for panel in data.panels]
+    text = f"{text}. Last values, {'; '.join(told)}"
+    return Plot(_SINCE, text, path, _deployed_caption(data), wide=True, workload=data.workload)
 
 
 def _fit(axis: Any, panel: Panel, shown: float) -> None:
@@ -149,6 +153,10 @@ def _told(data: OverEpisodes) -> str:
     tuned = f"; tuned baselines after as many steps: {', '.join(behind)}" if behind else ""
     episodes = f"{len(data.starts)} episodes of {data.length} steps"
     return f"{plain(data.workload)}: training loss over {episodes}: {'; '.join(lines)}{tuned}"
+
+
+def _last_values(panel: Panel) -> str:
+    return ", ".join(f"{plain(line.name)} {_last_value(line.pieces[0])}" for line in panel.lines)
 
 
 def _last_value(piece: Piece) -> str:
