@@ -19,13 +19,16 @@ from analysis.tables import plain
 AS_IT_IS = {"parse_math": False}  # a stranger's name may hold a dollar sign
 WIDTH = 5.6  # inches; a wide picture takes two of them
 _DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1))]
-_MARKERS = "oDs^vP*X"
+_MARKERS = "oDs^vP*X<hp>"
 _COLOURS = 8
 _PALE = 6  # the palette's pink cannot be seen on white
 _DARKER = 0.88  # so that the others have a contrast of at least 3 with white
+_FEW = 6  # contenders whose lines may be wide
+_HANDLE, _LETTER = 0.76, 0.078  # inches: of an entry of a legend without its text, of a letter
 _DENSE = 20_000  # points of one picture above which its SVG holds lines and bands as an image
 _LOOKS = {
     "font.size": 10,
+    "legend.fontsize": 9,
     "axes.titlesize": 11,
     "svg.hashsalt": "metaopt-bench",  # the same picture is the same file
 }
@@ -63,11 +66,12 @@ def style(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """
     colours = palette()
     last = max(1, len(contenders) - 1)
+    widest, spread = (3.4, 1.6) if len(contenders) <= _FEW else (2.6, 1.3)
     return {
         name: {
             "color": colours[index % _COLOURS],
             "linestyle": _DASHES[(index // _COLOURS + index) % len(_DASHES)],
-            "linewidth": 3.4 - 1.6 * index / last,
+            "linewidth": widest - spread * index / last,
         }
         for index, name in enumerate(sorted(contenders))
     }
@@ -167,8 +171,7 @@ def legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> N
 def legend_columns(names: list[str], width: float = WIDTH) -> int:
     """Return how many columns of a legend fit."""
     longest = max(map(len, names), default=1)
-    columns = 3 if longest <= 16 else 2 if longest <= 30 else 1
-    return columns if width <= WIDTH else round(0.85 * columns * width / WIDTH)
+    return max(1, min(len(names), int(width // (_HANDLE + _LETTER * longest))))
 
 
 def legend_lines(names: list[str], width: float = WIDTH) -> int:

@@ -87,7 +87,7 @@ def plot_anytime(logs: Logs, scores: Scores, bands: Bands, out: Path) -> list[Pl
         )
         caption = (
             f"{plain(workload)}: medians over studies, bands from the lowest to the highest study; "
-            f"the black horizontal line is the target, {record.target.value:.4g}."
+            f"the horizontal line is the target, {record.target.value:.4g}."
         )
         heading = "Best metric so far against spent budget"
         plots.append(Plot(heading, text, path, caption, workload=workload))
@@ -143,13 +143,13 @@ def _draw_anytime(
     record: TrialRecord, bands: Mapping[str, Band], styles: Mapping[str, dict[str, Any]], path: Path
 ) -> None:
     names, marks = list(bands), markers(list(styles))
-    labels = [*names, "target"]
+    labels, faint = [*names, "target"], min(0.1, 0.5 / len(bands))
     with figure_at(path, legend_lines(labels)) as (figure, axis):
         handles = []
         for name, band in bands.items():
             handles += axis.plot(band.x, band.middle, **styles[name], **marks[name])
             colour = styles[name]["color"]
-            axis.fill_between(band.x, band.low, band.high, color=colour, alpha=0.1, lw=0)
+            axis.fill_between(band.x, band.low, band.high, color=colour, alpha=faint, lw=0)
         handles.append(axis.axhline(record.target.value, color="0.1", linewidth=1))
         axis.set_title(plain(record.workload), **AS_IT_IS)
         axis.set_xscale("log")

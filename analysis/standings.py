@@ -87,8 +87,8 @@ def standings_table(
     caption = (
         f"Score: including tuning, and given tuned. Workloads: median cost to target in "
         f"{unit_name(scores.currency)}, given tuned / including tuning, and how many of the "
-        f"studies reached it; {_MISS}: the median study did not. A column is sorted by the cost including "
-        "tuning."
+        f"studies reached it; {_MISS}: the median study did not. A column is sorted by the "
+        "cost including tuning."
     )
     if additions.score_intervals:
         caption += f" Intervals: {additions.interval_name}."
@@ -172,8 +172,8 @@ def costs_table(
     )  # fmt: skip
     caption = (
         f"Median cost to target over studies in {unit_name(scores.currency)}. "
-        f"{_MISS.capitalize()}: the median study did not meet the target within its budget; its cost is above the budget, "
-        "and by how much is not known."
+        f"{_MISS.capitalize()}: the median study did not meet the target within its budget; its "
+        "cost is above the budget, and by how much is not known."
     )
     if additions.cost_intervals:
         caption += f" Intervals: {additions.interval_name}; open where they reach a miss."
