@@ -1,6 +1,8 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
 import json
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +48,7 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     MARKDOWN = "markdown"
+    LATEX = "latex"
 
 
 @app.command()
@@ -86,7 +89,12 @@ def report(
             from analysis.stability_report import write_stability_report as write
         else:
             from analysis.report import write_report as write
-        typer.echo(write(logs, out or logs / "report"))
+        typer.echo(write(logs, out or logs / "report", command=_command()))
+
+
+def _command() -> str:
+    """Return the command line as it can be typed again."""
+    return shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
 
 
 def _official(logs: Path, targets: Path | None) -> dict[str, float]:
@@ -145,9 +153,13 @@ def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format)
 
 
 def _print(table: object, format: Format) -> None:
+    from analysis.latex import latex_table
     from analysis.tables import Table, spreadsheet_cell
 
     assert isinstance(table, Table)
+    if format is Format.LATEX:
+        typer.echo(latex_table(table), nl=False)
+        return
     lines = [table.header, *table.rows]
     if format is Format.CSV:
         for line in lines:

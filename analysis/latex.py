@@ -42,7 +42,7 @@ def latex_text(text: object) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """Return one ``longtable`` with its caption; several where there are too many columns."""
+    """Return one ``longtable`` with its caption; more below it where there are too many columns."""
     return "\n".join(_one_table(part) for part in _parts(table))
 
 
@@ -65,16 +65,15 @@ def _one_table(table: Table) -> str:
         rf"p{{{min(width, 0.6):.2f}\linewidth}}" if wide else "r" if number else "l"
         for wide, number in zip(long, numbers, strict=True)
     ]
-    count = len(columns)
     lines = [
         rf"\begin{{longtable}}{{@{{}}{''.join(kinds)}@{{}}}}",
+        *([rf"\caption{{{latex_text(table.caption)}}} \\"] if table.caption else []),
         r"\toprule",
         _row(table.header),
         r"\midrule",
         r"\endhead",
         *(_row(row) for row in table.rows),
         r"\bottomrule",
-        rf"\multicolumn{{{count}}}{{@{{}}p{{0.95\linewidth}}@{{}}}}{{{latex_text(table.caption)}}}",
         r"\end{longtable}",
         "",
     ]
@@ -92,7 +91,7 @@ def _parts(table: Table) -> list[Table]:
     cuts = [rest[i : i + _WIDEST - 1] for i in range(0, len(rest), _WIDEST - 1)] or [rest]
     return [
         Table(
-            table.caption if cut is cuts[-1] else "Continued below.",
+            table.caption if cut is cuts[0] else "",
             tuple(table.header[i] for i in (0, *cut)),
             tuple(tuple(row[i] for i in (0, *cut)) for row in table.rows),
         )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.tables import Shown, Table, spreadsheet_cell
+from analysis.tables import Shown, Table, plain, spreadsheet_cell
 from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     options: dict[str, Any] = {"loader": loader, "undefined": jinja2.StrictUndefined}
     html = jinja2.Environment(autoescape=True, trim_blocks=True, **options)
-    html.filters |= {"json": json.dumps, "sort_key": _sort_key, "classes": _classes}
+    html.filters |= {"json": _names, "sort_key": _sort_key, "classes": _classes}
     html.filters |= {"embed": embed, "label": _label}
     text = jinja2.Environment(trim_blocks=True, **options)
     text.filters["cell"] = _markdown_cell
@@ -97,6 +97,10 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; img-src data:; style-src 'sha256-{digests[0]}'; "
         f"script-src 'sha256-{digests[1]}'; base-uri 'none'; form-action 'none'"
     )
+
+
+def _names(values: Sequence[str]) -> str:
+    return json.dumps([plain(value) for value in values])
 
 
 def _sort_key(cell: Shown) -> str:

@@ -242,11 +242,12 @@ def _by_heading(plots: "Iterable[Plot]") -> Iterable[Section]:
 
 def _filters(scores: Scores, facets: Mapping[tuple[str, str], Facets]) -> dict[str, Sequence[str]]:
     """Return the choices of each filter of the page."""
-    found = {
+    found: dict[str, Sequence[str]] = {
         name: sorted({value for entry in facets.values() for value in entry.get(name, ())})
         for name in ("hardware", "ruleset")
     }
-    return {"workload": scores.workloads, **found}
+    found = {"workload": scores.workloads, **found}
+    return {name: [plain(value) for value in values] for name, values in found.items()}
 
 
 def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
