@@ -3,11 +3,16 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.command_line import one_line_errors
+
+if TYPE_CHECKING:
+    from analysis.hardware import HardwareChoice
+    from analysis.inference import Inference
+    from analysis.tables import Table
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -39,6 +44,15 @@ class View(StrEnum):
     GIVEN = "given"
 
 
+_Hardware = Annotated[
+    list[str] | None,
+    typer.Option("--hardware", help="only runs on this fingerprint; several: mix their seconds"),
+]
+_Mix = Annotated[
+    bool, typer.Option("--mix-hardware", help="put seconds of different hardware in one table")
+]
+
+
 class Format(StrEnum):
     """How results are printed."""
 
@@ -46,6 +60,7 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     MARKDOWN = "markdown"
+    LATEX = "latex"
 
 
 @app.command()
@@ -60,6 +75,8 @@ def score(
     ] = None,
     view: Annotated[View, typer.Option(help="cost to score; algoperf: given")] = View.INCLUDING,
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
+    hardware: _Hardware = None,
+    mix_hardware: _Mix = False,
 ) -> None:
     """Print the score of every contender under LOGS."""
     with one_line_errors("analysis"):
@@ -70,7 +87,7 @@ def score(
             return
         if targets is not None:
             raise ValueError("--targets goes with --rules algoperf; ours are in the records.")
-        _print_strict(logs, cost, view, format)
+        _print_strict(logs, cost, view, format, _choice(hardware, mix_hardware))
 
 
 @app.command()
@@ -87,6 +104,88 @@ def report(
         else:
             from analysis.report import write_report as write
         typer.echo(write(logs, out or logs / "report"))
+
+
+@app.command()
+def statistics(
+    logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    cost: Annotated[CostUnit | None, typer.Option(help="default: the campaign's")] = None,
+    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
+    confidence: Annotated[float, typer.Option(help="of every interval and test")] = 0.95,
+    resamples: Annotated[int, typer.Option(help="of the bootstrap")] = 10_000,
+    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+    format: Annotated[
+        Format, typer.Option(help="how to print it; csv: every number")
+    ] = Format.TABLE,
+    hardware: _Hardware = None,
+    mix_hardware: _Mix = False,
+) -> None:
+    """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md)."""
+    with one_line_errors("analysis"):
+        from analysis.hardware import HardwareChoice
+        from analysis.inference import infer
+        from analysis.samples import samples_of_path
+
+        currency = None if cost is None else cost.value
+        choice = HardwareChoice(tuple(hardware or ()), mix_hardware)
+        samples, currency, notes = samples_of_path(logs, currency, view.value, choice)
+        found = infer(
+            samples, currency, view.value, confidence=confidence, resamples=resamples, seed=seed
+        )
+        _print_inference(found, notes, format)
+
+
+def _print_inference(found: "Inference", notes: tuple[str, ...], format: Format) -> None:
+    from rich.console import Console
+
+    from analysis.inference_tables import (
+        ROWS_HEADER,
+        inference_document,
+        inference_rows,
+        inference_tables,
+    )
+    from analysis.pages import csv_text
+    from analysis.terminal import print_tables
+
+    if format is Format.JSON:
+        typer.echo(json.dumps(inference_document(found) | {"notes": notes}, allow_nan=False))
+    elif format is Format.CSV:
+        typer.echo(csv_text(ROWS_HEADER, inference_rows(found)), nl=False)
+    elif format is Format.TABLE:
+        print_tables(inference_tables(found), (*notes, *found.warnings), Console())
+    else:
+        for table in inference_tables(found):
+            _print(table, format)
+
+
+@app.command("hardware")
+def show_hardware(
+    logs: Annotated[list[Path], typer.Argument(help="output folders of campaigns")],
+    reference: Annotated[
+        str | None, typer.Option(help="contender that ran on each: seconds over its seconds")
+    ] = None,
+    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
+    format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
+) -> None:
+    """List the hardware of LOGS; with --reference, compare costs across it."""
+    with one_line_errors("analysis"):
+        from rich.console import Console
+
+        from analysis.calibration import across_hardware_table, costs_by_hardware, hardware_table
+        from analysis.reading import read_logs
+        from analysis.terminal import print_tables
+
+        if format is Format.JSON:
+            raise ValueError("--format json is not offered here, only table, csv, markdown, latex.")
+        read = [read_logs(path) for path in logs]
+        tables = [hardware_table(read)]
+        if reference is not None:
+            tables.append(across_hardware_table(costs_by_hardware(read, view.value), reference))
+        if format is Format.TABLE:
+            print_tables(tables, (), Console())
+        else:
+            for table in tables:
+                _print(table, format)
 
 
 def _official(logs: Path, targets: Path | None) -> dict[str, float]:
@@ -123,7 +222,15 @@ def _print_official(scores: dict[str, float], format: Format) -> None:
     _print(table, format) if format is not Format.TABLE else print_table(table, Console())
 
 
-def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format) -> None:
+def _choice(names: list[str] | None, mix: bool) -> "HardwareChoice":
+    from analysis.hardware import HardwareChoice
+
+    return HardwareChoice(tuple(names or ()), mix)
+
+
+def _print_strict(
+    logs: Path, cost: CostUnit | None, view: View, format: Format, hardware: "HardwareChoice"
+) -> None:
     from analysis.report import scores_csv
     from analysis.scoring import score_path
     from analysis.tables import flags_of, score_table
@@ -131,9 +238,9 @@ def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format)
 
     currency = None if cost is None else cost.value
     if format is Format.TABLE:
-        print_scores(logs, cost=currency, view=view.value)
+        print_scores(logs, cost=currency, view=view.value, hardware=hardware)
         return
-    read, scores = score_path(logs, currency)
+    read, scores = score_path(logs, currency, hardware)
     scores = scores.sorted_by(view.value)
     if format is Format.JSON:
         values = {name: scores.scores[name][view.value] for name in scores.contenders}
@@ -144,16 +251,7 @@ def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format)
         _print(score_table(scores, flags_of(read)), format)
 
 
-def _print(table: object, format: Format) -> None:
-    from analysis.tables import Table, spreadsheet_cell
+def _print(table: "Table", format: Format) -> None:
+    from analysis.formats import render
 
-    assert isinstance(table, Table)
-    lines = [table.header, *table.rows]
-    if format is Format.CSV:
-        for line in lines:
-            typer.echo(",".join(map(spreadsheet_cell, line)))
-        return
-    typer.echo("| " + " | ".join(table.header) + " |")
-    typer.echo("|" + "---|" * len(table.header))
-    for row in table.rows:
-        typer.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    typer.echo(render(table, format.value), nl=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.tables import spreadsheet_cell
+from analysis.text import escape_markdown, spreadsheet_cell
 from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     html = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    text.filters["cell"] = _markdown_cell
+    text.filters["cell"] = escape_markdown
     publish(out / "report.html", html.get_template(f"{template}.html.j2").render(context))
     publish(out / "report.md", text.get_template(f"{template}.md.j2").render(context))
 
@@ -62,9 +62,3 @@ def _cell(value: Any) -> Any:
     if value is None:
         return ""
     return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
-
-
-def _markdown_cell(text: str) -> str:
-    for character in "\\|<>*_`[]":
-        text = text.replace(character, "\\" + character)
-    return text

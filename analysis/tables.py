@@ -1,12 +1,12 @@
 """The tables of a report, as plain rows that every format prints."""
 
 import dataclasses
-import unicodedata
 from collections import Counter
 from typing import Any
 
 from analysis.reading import Logs
 from analysis.scoring import Scores, format_cost
+from analysis.text import plain
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 
@@ -18,18 +18,6 @@ class Table:
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def plain(text: Any) -> str:
-    """Return text without control characters: a stranger's name must not drive a terminal."""
-    return "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
-                   for c in str(text))  # fmt: skip
-
-
-def spreadsheet_cell(text: Any) -> str:
-    """Return text that a spreadsheet will not take for a formula."""
-    text = plain(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and text != "-" else text
 
 
 def score_table(scores: Scores, flags: dict[str, str]) -> Table:
@@ -48,6 +36,7 @@ def score_table(scores: Scores, flags: dict[str, str]) -> Table:
         f"{unit_name(scores.currency)}, given tuned / including tuning (studies that reached it); "
         "- where the median study did not."
     )
+    caption = " ".join((caption, *scores.notes))
     header = ("contender", "score", "given tuned", *map(plain, scores.workloads))
     return Table(caption, header, tuple(rows))
 
