@@ -24,6 +24,7 @@ _SOFTWARE = ("python", "jax", "jaxlib", "flax", "optax", "numpy")
 _NOISE = re.compile(
     r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|\b\w+-core\b|@.*|\bwith radeon.*", re.IGNORECASE
 )
+_DEFAULT = ("", "default", "False")  # of precision: records that do not say it had these
 _LONGEST = 40  # characters of a slug before its id
 _TEXT = 300  # characters of a stranger's value that are kept
 UNKNOWN = "unknown"
@@ -87,7 +88,11 @@ def fingerprint_of(environment: Mapping[str, Any]) -> Fingerprint:
         memory_gib=None if memory is None else round(memory / 2**30),
         devices=() if on_processor else tuple(sorted(kinds)),
         driver="" if on_processor else _text(hardware.get("device_version")),
-        precision={_text(key): _text(value) for key, value in sorted(precision.items())},
+        precision={
+            _text(key): _text(value)
+            for key, value in sorted(precision.items())
+            if _text(value) not in _DEFAULT
+        },
         xla_flags=_text(software.get("xla_flags")),
         software={name: _text(software[name]) for name in _SOFTWARE if software.get(name)},
     )
