@@ -188,6 +188,58 @@ def show_hardware(
                 _print(table, format)
 
 
+_Board = Annotated[
+    Path | None, typer.Option("--board", help="folder; default: this checkout's leaderboard")
+]
+
+
+@app.command()
+def leaderboard(
+    check: Annotated[
+        bool, typer.Option("--check", help="write nothing; exit code 1 if anything would change")
+    ] = False,
+    board: _Board = None,
+) -> None:
+    """Rebuild the pages of the leaderboard from its records."""
+    with one_line_errors("analysis"):
+        from analysis.leaderboard.pages import BOARD, outdated_files, write_leaderboard
+
+        folder = board or BOARD
+        if not check:
+            for path in write_leaderboard(folder):
+                typer.echo(path)
+            return
+        if outdated := outdated_files(folder):
+            for path in outdated:
+                typer.echo(f"analysis: {path} is not what its records make of it", err=True)
+            typer.echo("analysis: run `python -m analysis leaderboard`", err=True)
+            raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    command: Annotated[
+        str | None, typer.Option(help="that repeats it; default: tuning compare with its name")
+    ] = None,
+    board: _Board = None,
+) -> None:
+    """Check RUNS and add their records to the leaderboard; exit code 1 if they may not be added."""
+    from analysis.leaderboard.pages import BOARD
+    from analysis.leaderboard.submitting import RefusedRuns
+    from analysis.leaderboard.submitting import submit as write_records
+    from analysis.text import plain
+
+    with one_line_errors("analysis"):
+        try:
+            for path in write_records(runs, board or BOARD, command):
+                typer.echo(path)
+        except RefusedRuns as error:
+            for problem in error.problems:
+                typer.echo(f"analysis: {plain(problem)}", err=True)
+            raise typer.Exit(1) from None
+
+
 def _official(logs: Path, targets: Path | None) -> dict[str, float]:
     from analysis.algoperf_rules import (
         official_scores,

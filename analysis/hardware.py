@@ -146,8 +146,9 @@ class HardwareChoice:
     def select(self, logs: Logs) -> Logs:
         """Return the runs on the hardware that was named.
 
-        Contenders and workloads without a run on it are left out; a study that ran elsewhere is
-        missing, which a note says.
+        Contenders, workloads and studies without a run on it are left out, and the studies that
+        are left are numbered anew: what nobody ran there is not missing there. A study that only
+        some ran there is missing for the others. A note says what was left out.
 
         Raises:
             ValueError: There is no such hardware in the logs.
@@ -156,21 +157,34 @@ class HardwareChoice:
             return logs
         known = hardware_of(logs)
         slugs = {_find(name, known) for name in self.names}
-        trials = tuple(t for t in logs.trials if fingerprint_of(t.record.environment).slug in slugs)
+        trials = [t for t in logs.trials if fingerprint_of(t.record.environment).slug in slugs]
         keys = {(t.record.contender, t.record.workload, t.record.study) for t in trials}
-        studies = tuple(s for s in logs.studies if (s.contender, s.workload, s.study) in keys)
-        contenders, workloads = ({key[i] for key in keys} for i in (0, 1))
+        contenders, workloads, studies = (sorted({key[i] for key in keys}) for i in range(3))
+        number = {study: place for place, study in enumerate(studies, start=1)}
         campaign = logs.campaign
         if campaign is not None:
             campaign = campaign | {
                 "contenders": [name for name in campaign["contenders"] if name in contenders],
                 "workloads": [name for name in campaign["workloads"] if name in workloads],
+                "studies": len(studies),
             }
         note = (
-            f"only runs on {', '.join(sorted(slugs))}; {len(trials)} of {len(logs.trials)} trials"
+            f"only runs on {', '.join(sorted(slugs))}: {len(trials)} of {len(logs.trials)} trials"
         )
+        if studies != sorted(number.values()):
+            note += f"; its studies {', '.join(map(str, studies))} are numbered from 1"
         return dataclasses.replace(
-            logs, trials=trials, studies=studies, campaign=campaign, notes=(*logs.notes, note)
+            logs,
+            trials=tuple(
+                dataclasses.replace(t, record=_renumbered(t.record, number)) for t in trials
+            ),
+            studies=tuple(
+                _renumbered(s, number)
+                for s in logs.studies
+                if (s.contender, s.workload, s.study) in keys
+            ),
+            campaign=campaign,
+            notes=(*logs.notes, note),
         )
 
     def check(self, logs: Logs, currency: Currency) -> tuple[str, ...]:
@@ -201,3 +215,7 @@ def _find(name: str, known: Mapping[str, Fingerprint]) -> str:
         if name in (slug, fingerprint.id):
             return slug
     raise ValueError(f"No runs on hardware {name!r}, only on {list(known)}.")
+
+
+def _renumbered(record: Any, number: Mapping[int, int]) -> Any:
+    return record.model_copy(update={"study": number[record.study]})
