@@ -89,12 +89,16 @@ def interval(
             f"{resamples} resamples are too few for a confidence of {confidence}: at least "
             f"{math.ceil(2 / (1 - confidence) - 1e-9)} are needed."
         )
-    if undefined is None and np.isnan(values).any():
-        raise ValueError("A resampled value is NaN, and `undefined` does not say what it may be.")
-    below, above = undefined or (math.nan, math.nan)
-    low = np.partition(np.where(np.isnan(values), below, values), cut, axis=0)[cut]
     last = resamples - 1 - cut
-    high = np.partition(np.where(np.isnan(values), above, values), last, axis=0)[last]
+    unknown = np.isnan(values)
+    if not unknown.any():
+        ordered = np.partition(values, (cut, last), axis=0)
+        return ordered[cut], ordered[last]
+    if undefined is None:
+        raise ValueError("A resampled value is NaN, and `undefined` does not say what it may be.")
+    below, above = undefined
+    low = np.partition(np.where(unknown, below, values), cut, axis=0)[cut]
+    high = np.partition(np.where(unknown, above, values), last, axis=0)[last]
     return low, high
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.reading import Logs
 from analysis.scoring import Scores, format_cost
 from analysis.text import plain
+from analysis.text import spreadsheet_cell as spreadsheet_cell  # others look for it here
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 

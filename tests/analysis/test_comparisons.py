@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import scipy.stats
 
 from analysis.comparisons import compare_all, holm, sign_test, studies_needed
 from analysis.ranks import critical_difference, rank_contenders
-from analysis.resampling import win_matrix
+from analysis.resampling import attainable_confidence, win_matrix
 from analysis.samples import Samples
 from analysis.sensitivity import leave_one_workload_out, places
 
@@ -218,3 +219,13 @@ def test_one_workload_cannot_be_left_out():
 
 def test_equal_scores_share_the_better_place():
     np.testing.assert_array_equal(places(np.array([0.5, 0.7, 0.5, 0.1 + 0.2 + 0.4])), [3, 1, 3, 1])
+
+
+def test_the_numbers_in_the_document_are_these():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "statistics.md").read_text("utf-8")
+
+    assert f"{critical_difference(12, 9):.1f} of the 11 between" in text
+    shares = [f"{attainable_confidence(studies):.0%}".replace("%", " %") for studies in (3, 5, 6)]
+    assert "is {} for 3 studies, {} for 5 and {} for 6".format(*shares) in text
+    assert sign_test(6, 0) <= 0.05 < sign_test(5, 0) and f"= {sign_test(6, 0):.3f}$" in text
+    assert sign_test(8, 0) <= 0.05 / 6 < sign_test(7, 0)
