@@ -6,7 +6,8 @@ Only ``booktabs`` and ``longtable`` are needed, which every distribution has.
 import unicodedata
 from collections.abc import Iterable
 
-from analysis.tables import Shown, Table, plain
+from analysis.tables import Shown, Table
+from analysis.text import plain
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -14,7 +15,7 @@ _ESCAPES = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     # Ligatures would make other characters of these; a bracket may be taken for an argument.
     "-": "-{}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}", "[": "{[}", "]": "{]}",
-    "*": "{*}",
+    "*": "{*}", "∞": r"$\infty$",
 }  # fmt: skip
 _HEAD = r"""\documentclass[a4paper]{article}
 \usepackage[T1]{fontenc}

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.tables import Shown, Table, plain, spreadsheet_cell
+from analysis.tables import Shown, Table
+from analysis.text import escape_markdown, plain, spreadsheet_cell
 from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
     html.filters |= {"json": _names, "sort_key": _sort_key, "classes": _classes}
     html.filters |= {"embed": embed, "label": _label}
     text = jinja2.Environment(trim_blocks=True, **options)
-    text.filters["cell"] = _markdown_cell
+    text.filters["cell"] = escape_markdown
     style, script = ((_TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js"))
     inlined = {"style": style, "script": script, "policy": _policy(style, script)}
     page = html.get_template(f"{template}.html.j2").render(context | inlined)
@@ -116,9 +117,3 @@ def _classes(cell: str) -> str:
 def _label(caption: str) -> str:
     """Return the beginning of a caption, as the name of what scrolls."""
     return re.split(r"[:;.](?: |$)", caption)[0]
-
-
-def _markdown_cell(text: str) -> str:
-    for character in "\\|<>*_`[]":
-        text = text.replace(character, "\\" + character)
-    return text

@@ -1,5 +1,6 @@
 """The report of a campaign: one HTML file, and beside it Markdown, CSV, LaTeX, SVG and PNG."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.best import Ended, read_ends
+from analysis.certainty import additions_of, infer_both, statistics_csv
 from analysis.curves import anytime_bands
 from analysis.ends import (
     ENDS_HEADER,
@@ -26,6 +28,7 @@ from analysis.fairness import (
     partial_data,
     unequal_budgets,
 )
+from analysis.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.hyperparameters import METHOD, all_points, importance, importance_table
 from analysis.latex import latex_document
 from analysis.pages import csv_text, publish, table_csv, write_pages
@@ -65,35 +68,43 @@ _ENDS = (
 
 
 def write_report(
-    logs: Path, out: Path, *, command: str | None = None, additions: Additions | None = None
+    logs: Path,
+    out: Path,
+    *,
+    command: str | None = None,
+    hardware: HardwareChoice = ANY_HARDWARE,
+    verified: Mapping[str, bool] | None = None,
 ) -> Path:
     """Write ``report.html``, ``report.md``, ``report.tex``, the CSV files and the plots.
 
     Every table of the page is in the Markdown and the LaTeX file, every plot is there as PNG and
     SVG, and every number in some CSV file: ``scores.csv``, ``trials.csv``, ``ends.csv``,
     ``anytime.csv``, ``profiles.csv`` and those named like the other tables are always written,
-    ``episodes.csv`` if some contender learned over episodes.
+    ``statistics.csv`` if there is more than one study, ``episodes.csv`` if some contender learned
+    over episodes.
 
     Args:
         logs: A campaign's output folder, or its logs.
         out: Folder of the report; files of these names in it are replaced.
         command: The command that this report is made by, to be shown.
-        additions: Intervals, verified flags and sections from elsewhere.
+        hardware: Runs on which hardware, and whether their seconds may be mixed.
+        verified: By contender, whether somebody else ran it again; by default nothing is said.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        ValueError: There is nothing to report on.
+        ValueError: There is nothing to report on, or seconds would be mixed.
     """
     # Here and below: a command that prints a table needs none of the plots.
     from analysis.plots import profiles_of
 
-    additions = additions or Additions()
-    read, scores = score_path(logs)
+    read, scores = score_path(logs, hardware=hardware)
+    inferred = infer_both(read, scores)
     bands, profiles, last = anytime_bands(read), profiles_of(scores), read_ends(read)
     facets = facets_of(read)
     out.mkdir(parents=True, exist_ok=True)
+    additions = dataclasses.replace(additions_of(inferred, out), verified=verified)
     sections = [
         *_standings(read, scores, facets, additions),
         *_curves(read, scores, bands, profiles, last, out),
@@ -109,6 +120,8 @@ def write_report(
             publish(out / f"{table.name}.csv", table_csv(table))
     header = cost_header(scores, additions)
     publish(out / "scores.csv", csv_text(header, cost_rows(scores, facets, additions)))
+    if inferred:
+        publish(out / "statistics.csv", statistics_csv(inferred))
     publish(out / "trials.csv", trials_csv(read))
     publish(out / "ends.csv", csv_text(ENDS_HEADER, end_rows(ends_of_training(read, last))))
     publish(out / "anytime.csv", anytime_csv(bands))
@@ -264,6 +277,7 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "partial": [plain(entry) for entry in partial_data(logs)],
         "early": [plain(entry) for entry in early_ends(logs)],
         "budgets": plain(budgets_line(logs, scores)),
+        "remarks": [plain(note) for note in scores.notes],
         "command": plain(command) if command else None,
         "dates": plain(" to ".join(sorted({dates[0][:10], dates[-1][:10]}))),
         "seed": plain(campaign.get("seed", "unknown")),

@@ -6,17 +6,34 @@ What else is known about them, intervals and whether somebody verified them, com
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from analysis.costs import View
+from analysis.hardware import fingerprint_of, hardware_of
 from analysis.reading import Logs
 from analysis.scoring import VIEWS, Scores, format_cost
 from analysis.sections import Additions, Interval
-from analysis.tables import Facets, Shown, Table, hardware_name, plain, unit_name
+from analysis.tables import Facets, Shown, Table, unit_name
+from analysis.text import plain
 
 _COLUMNS: dict[View, str] = {"including": "including_tuning", "given": "given_tuned"}
 _MISS = "not reached"
+
+
+def hardware_names(logs: Logs) -> dict[str, str]:
+    """Return what people call the hardware of each environment, by ``repr`` of that.
+
+    Where different hardware has the same name, its id is added.
+    """
+    shared = Counter(one.name for one in hardware_of(logs).values())
+    environments = {repr(t.record.environment): t.record.environment for t in logs.trials}
+    found = {key: fingerprint_of(one) for key, one in environments.items()}
+    return {
+        key: one.name if shared[one.name] == 1 else f"{one.name} ({one.id})"
+        for key, one in found.items()
+    }
 
 
 def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
@@ -24,6 +41,7 @@ def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
 
     A contender's name with the workload "" has those of all its trials.
     """
+    names = hardware_names(logs)
     found: dict[tuple[str, str], dict[str, set[str]]] = {}
     for trial in logs.trials:
         record = trial.record
@@ -33,7 +51,7 @@ def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
                 {"workload": set(), "hardware": set(), "ruleset": set()},
             )
             entry["workload"].add(record.workload)
-            entry["hardware"].add(hardware_name(record.environment))
+            entry["hardware"].add(names[repr(record.environment)])
             entry["ruleset"].add(record.ruleset)
     facets = {key: {name: sorted(v) for name, v in entry.items()} for key, entry in found.items()}
     # Who has not run is found by what the contender is elsewhere.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from analysis.breakdown import PARTS, seconds_of
 from analysis.reading import Logs
 from analysis.scoring import Scores, format_cost
+from analysis.text import plain
+from analysis.text import spreadsheet_cell as spreadsheet_cell  # others look for it here
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 
@@ -49,18 +50,6 @@ class Table:
     columns: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
-def plain(text: Any) -> str:
-    """Return text without control characters: a stranger's name must not drive a terminal."""
-    return "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
-                   for c in str(text))  # fmt: skip
-
-
-def spreadsheet_cell(text: Any) -> str:
-    """Return text that a spreadsheet will not take for a formula."""
-    text = plain(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and text != "-" else text
-
-
 def score_table(scores: Scores, flags: dict[str, str]) -> Table:
     """Return scores and costs to target: for each workload "given / including" and k/n."""
     rows = []
@@ -77,6 +66,7 @@ def score_table(scores: Scores, flags: dict[str, str]) -> Table:
         f"{unit_name(scores.currency)}, given tuned / including tuning (studies that reached it); "
         "- where the median study did not."
     )
+    caption = " ".join((caption, *scores.notes))
     header = ("contender", "score", "given tuned", *map(plain, scores.workloads))
     return Table(caption, header, tuple(rows))
 
@@ -200,12 +190,6 @@ def environment_table(logs: Logs) -> Table:
     header = ("processor", "devices", "software", "commit", "trials")
     table = tuple((*row, Shown(f"{count:,}", count)) for row, count in rows.most_common())
     return Table("Environment of the runs", header, table, "environment")
-
-
-def hardware_name(environment: Mapping[str, Any]) -> str:
-    """Return the processor and the devices of a run, in words."""
-    cpu, devices, *_ = _environment(environment)
-    return f"{cpu}, {devices}"
 
 
 def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:

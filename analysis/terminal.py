@@ -1,6 +1,7 @@
 """The score table in a terminal."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -10,6 +11,7 @@ from rich.table import Table as RichTable
 
 from analysis.costs import View
 from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
+from analysis.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.reading import Logs
 from analysis.scoring import Scores, score_path
 from analysis.tables import Table, budgets_line, flags_of, plain, score_table
@@ -24,6 +26,7 @@ def print_scores(
     cost: Currency | None = None,
     view: View = "including",
     console: Console | None = None,
+    hardware: HardwareChoice = ANY_HARDWARE,
 ) -> None:
     """Print a campaign's score table, what is missing above it and its budgets below.
 
@@ -32,11 +35,12 @@ def print_scores(
         cost: Currency of the costs; by default that of the budgets.
         view: By which score the rows are sorted.
         console: Where to print; by default the standard output.
+        hardware: Runs on which hardware, and whether their seconds may be mixed.
 
     Raises:
-        ValueError: There is nothing to score.
+        ValueError: There is nothing to score, or seconds would be mixed.
     """
-    read, scores = score_path(logs, cost)
+    read, scores = score_path(logs, cost, hardware)
     console = console or Console()
     _print_warning("INCOMPLETE, counted as misses", missing_studies(read), console)
     table = score_table(scores.sorted_by(view), flags_of(read))
@@ -54,6 +58,17 @@ def print_table(table: Table, console: Console) -> None:
     """Print one table with its caption below."""
     _print_rows(table, console)
     _say(table.caption, console)
+
+
+def print_tables(tables: Sequence[Table], warnings: Sequence[str], console: Console) -> None:
+    """Print warnings, and tables cut to the width of the terminal, each with its caption below."""
+    for warning in warnings:
+        console.print(escape(plain(warning)), style="yellow", highlight=False)
+    for table in tables:
+        console.print()
+        for part in _parts(table, console.width):
+            _print_rows(part, console)
+        _say(table.caption, console)
 
 
 def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:

@@ -121,7 +121,7 @@ def curve_rows(losses, start=0, episode=0, phase="training"):
     ]  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     """The builder."""
     return CampaignBuilder

@@ -11,7 +11,6 @@ from filelock import FileLock
 from analysis.reading import read_logs
 from analysis.report import write_report
 from analysis.scoring import format_cost
-from analysis.sections import Additions
 from metaopt.bench.records import RUN_FILE, read_trial, write_json
 from tuning.campaign import make_campaign
 from tuning.executor import run_campaign
@@ -49,15 +48,7 @@ CAMPAIGN = {
     },
 }
 ELSEWHERE = "another machine"
-INTERVALS = Additions(
-    score_intervals={("sgd+random", "including"): (0.25, 0.75), ("dog", "given"): (0.0, 1.0)},
-    cost_intervals={
-        ("momentum+random", "breast_cancer_logistic", "including"): (12.0, float("inf")),
-        ("momentum+random", "breast_cancer_logistic", "given"): (10.0, 20.0),
-    },
-    interval_name="made for a test",
-    verified={"momentum+random": True},
-)
+VERIFIED = {"momentum+random": True}
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +65,7 @@ def folder(tmp_path_factory, worker_id):
                 record.environment["hardware"]["cpu"] = ELSEWHERE
                 write_json(path, record)
             command = "python -m tuning compare tiny"
-            write_report(shared / "runs", shared / "report", command=command, additions=INTERVALS)
+            write_report(shared / "runs", shared / "report", command=command, verified=VERIFIED)
             (shared / "done").touch()
     return shared
 
@@ -203,19 +194,26 @@ def test_the_numbers_of_the_page_are_those_of_the_csv(page, folder):
     assert 0 < reached < 12  # else the campaign shows only one of the two
 
 
-def test_intervals_are_shown_and_an_open_one_says_so(page, folder):
+def test_intervals_are_those_of_the_statistics_and_an_open_one_says_so(page, folder):
     shown = {(row[0][0], row[1][0]): row for row in rows_of(page, "costs")}
     standings = {row[0][0]: row for row in rows_of(page, "standings")}
 
-    cells = shown["breast_cancer_logistic", "momentum+random"]
-    assert (cells[3][0], cells[5][0]) == ("10 to 20", "12 to not reached")
-    assert standings["sgd+random"][2][0] == "0.250 to 0.750"
-    (row,) = [
-        row
-        for row in csv_of(folder, "scores.csv")
-        if (row["contender"], row["workload"]) == ("momentum+random", "breast_cancer_logistic")
-    ]
-    assert (row["including_tuning_low"], row["including_tuning_high"]) == ("12.0", "inf")
+    found = {"score": 0, "median_cost": 0}
+    for row in csv_of(folder, "statistics.csv"):
+        if row["statistic"] not in found:
+            continue
+        found[row["statistic"]] += 1
+        low, high = float(row["low"]), float(row["high"])
+        if row["statistic"] == "score":
+            text = standings[row["contender"]][{"including": 2, "given": 4}[row["view"]]][0]
+            assert text == f"{low:.3f} to {high:.3f}"
+        else:
+            cells = shown[row["workload"], row["contender"]]
+            text = cells[{"given": 3, "including": 5}[row["view"]]][0]
+            end = "not reached" if high == float("inf") else format_cost(high)
+            begin = f"{format_cost(low)} to " if low < float("inf") else ""
+            assert text == f"{begin}{end}"
+    assert found == {"score": 6, "median_cost": 12}
 
 
 @pytest.mark.parametrize(

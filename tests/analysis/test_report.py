@@ -60,10 +60,13 @@ def test_the_page_needs_no_network_and_says_what_is_missing(reported):
 def test_everything_is_written(reported):
     names = {path.name for path in reported.iterdir()}
 
-    plots = ("profile-including", "profile-given", "anytime-1-easy", "anytime-2-hard", "breakdown")
+    plots = (
+        "intervals-including", "intervals-given", "profile-including", "profile-given",
+        "anytime-1-easy", "anytime-2-hard", "breakdown",
+    )  # fmt: skip
     tables = (
         "scores", "trials", "ends", "spent", "failures", "targets", "environment", "anytime",
-        "profiles",
+        "profiles", "statistics", "comparisons", "ratios", "ranks", "left_out",
     )  # fmt: skip
     assert names == {
         "report.html", "report.md", "report.tex", *(f"{name}.csv" for name in tables),
@@ -83,7 +86,7 @@ def test_every_table_of_the_page_is_in_markdown_and_latex_too(reported):
     for text in (page, markdown, latex.replace("{}", "").replace(r"\_", "_")):
         assert "not reached" in text
         assert "350" in text
-    assert len(re.findall(r"!\[.+?\]\(.+?\.svg\)", markdown)) == page.count("<img") == 5
+    assert len(re.findall(r"!\[.+?\]\(.+?\.svg\)", markdown)) == page.count("<img") == 7
 
 
 def test_spent_seconds_are_those_of_the_trials(reported):
