@@ -79,10 +79,8 @@ def with_numbers(table: Table) -> Table:
     kept = []
     for index, column in enumerate(zip(*table.rows, strict=True)):
         found = [_NUMBER.match(cell) for cell in column]
-        bare = all(
-            number or cell[:1] in ("", "∞", "(") for number, cell in zip(found, column, strict=True)
-        )
-        if index and bare and any(found):
+        others = {cell[:1] for cell, number in zip(column, found, strict=True) if not number}
+        if index and any(found) and others <= {"", "∞", "("}:
             column = tuple(
                 Shown(cell, float(number.group().replace(",", "")) if number else None)
                 for number, cell in zip(found, column, strict=True)

@@ -96,10 +96,13 @@ def standings_table(
             text = f"{format_cost(given)} / {format_cost(including)} {share}"
             row.append(Shown(text if math.isfinite(including) else f"{_MISS} {share}", including))
         rows.append(tuple(row))
-    interval = ("interval",) if additions.score_intervals else ()
+    intervals = [
+        (f"{name} interval",) if additions.score_intervals else ()
+        for name in ("score", "given tuned")
+    ]
     verified = ("verified",) if additions.verified is not None else ()
     fixed = (
-        "contender", "score", *interval, "given tuned", *interval, "ruleset", *verified,
+        "contender", "score", *intervals[0], "given tuned", *intervals[1], "ruleset", *verified,
     )  # fmt: skip
     columns = {len(fixed) + index: workload for index, workload in enumerate(scores.workloads)}
     caption = (
@@ -183,9 +186,12 @@ def costs_table(
             row.append(plain("; ".join(mine.get("hardware", ()))) or "did not run")
             rows.append(tuple(row))
             kept.append(mine)
-    interval = ("interval",) if additions.cost_intervals else ()
+    intervals = [
+        (f"{name} interval",) if additions.cost_intervals else ()
+        for name in ("given tuned", "including tuning")
+    ]
     header = (
-        "workload", "contender", "given tuned", *interval, "including tuning", *interval,
+        "workload", "contender", "given tuned", *intervals[0], "including tuning", *intervals[1],
         "reached", "ruleset", "hardware",
     )  # fmt: skip
     caption = (
