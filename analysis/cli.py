@@ -1,13 +1,21 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
+import json
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.command_line import one_line_errors
 from analysis.formats import Format
+
+if TYPE_CHECKING:
+    from analysis.hardware import HardwareChoice
+    from analysis.inference import Inference
+    from analysis.tables import Table
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -52,6 +60,13 @@ Targets = Annotated[
     Path | None,
     typer.Option(help="AlgoPerf's workload_targets.json; default: our records' own targets"),
 ]
+Hardware = Annotated[
+    list[str] | None,
+    typer.Option("--hardware", help="only runs on this fingerprint; several: mix their seconds"),
+]
+MixHardware = Annotated[
+    bool, typer.Option("--mix-hardware", help="put seconds of different hardware in one table")
+]
 
 
 @app.command()
@@ -83,6 +98,8 @@ def score(
     ] = False,
     times: Annotated[bool, typer.Option("--times", help="times to target in JSON too")] = False,
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
+    hardware: Hardware = None,
+    mix_hardware: MixHardware = False,
 ) -> None:
     """Print the score of every contender under LOGS."""
     from analysis.score_command import Request, print_diff, print_score
@@ -101,6 +118,7 @@ def score(
             budget_factor,
             times,
             format,
+            _choice(hardware, mix_hardware),
         )
         (print_diff if diff else print_score)(request)
 
@@ -109,16 +127,162 @@ def score(
 def report(
     logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
     out: Annotated[Path | None, typer.Option(help="default: LOGS/report")] = None,
+    hardware: Hardware = None,
+    mix_hardware: MixHardware = False,
 ) -> None:
     """Write the report of a campaign and print its path."""
     from analysis.stability import STABILITY_FILE
 
     with one_line_errors("analysis"):
+        folder = out or logs / "report"
         if (logs / STABILITY_FILE).is_file():
-            from analysis.stability_report import write_stability_report as write
+            from analysis.stability_report import write_stability_report
+
+            typer.echo(write_stability_report(logs, folder, command=_command()))
+            return
+        from analysis.report import write_report
+
+        choice = _choice(hardware, mix_hardware)
+        typer.echo(write_report(logs, folder, command=_command(), hardware=choice))
+
+
+def _command() -> str:
+    """Return the command line as it can be typed again."""
+    return shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
+
+
+@app.command()
+def statistics(
+    logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    cost: Annotated[CostUnit | None, typer.Option(help="default: the campaign's")] = None,
+    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
+    confidence: Annotated[float, typer.Option(help="of every interval and test")] = 0.95,
+    resamples: Annotated[int, typer.Option(help="of the bootstrap")] = 10_000,
+    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+    format: Annotated[
+        Format, typer.Option(help="how to print it; csv: every number")
+    ] = Format.TABLE,
+    hardware: Hardware = None,
+    mix_hardware: MixHardware = False,
+) -> None:
+    """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md)."""
+    with one_line_errors("analysis"):
+        from analysis.hardware import HardwareChoice
+        from analysis.inference import infer
+        from analysis.samples import samples_of_path
+
+        currency = None if cost is None else cost.value
+        choice = HardwareChoice(tuple(hardware or ()), mix_hardware)
+        samples, currency, notes = samples_of_path(logs, currency, view.value, choice)
+        found = infer(
+            samples, currency, view.value, confidence=confidence, resamples=resamples, seed=seed
+        )
+        _print_inference(found, notes, format)
+
+
+def _print_inference(found: "Inference", notes: tuple[str, ...], format: Format) -> None:
+    from rich.console import Console
+
+    from analysis.inference_tables import (
+        ROWS_HEADER,
+        inference_document,
+        inference_rows,
+        inference_tables,
+    )
+    from analysis.pages import csv_text
+    from analysis.terminal import print_tables
+
+    if format is Format.JSON:
+        typer.echo(json.dumps(inference_document(found) | {"notes": notes}, allow_nan=False))
+    elif format is Format.CSV:
+        typer.echo(csv_text(ROWS_HEADER, inference_rows(found)), nl=False)
+    elif format is Format.TABLE:
+        print_tables(inference_tables(found), (*notes, *found.warnings), Console())
+    else:
+        for table in inference_tables(found):
+            _print(table, format)
+
+
+@app.command("hardware")
+def show_hardware(
+    logs: Annotated[list[Path], typer.Argument(help="output folders of campaigns")],
+    reference: Annotated[
+        str | None, typer.Option(help="contender that ran on each: seconds over its seconds")
+    ] = None,
+    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
+    format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
+) -> None:
+    """List the hardware of LOGS; with --reference, compare costs across it."""
+    with one_line_errors("analysis"):
+        from rich.console import Console
+
+        from analysis.calibration import across_hardware_table, costs_by_hardware, hardware_table
+        from analysis.reading import read_logs
+        from analysis.terminal import print_tables
+
+        if format is Format.JSON:
+            raise ValueError("--format json is not offered here, only table, csv, markdown, latex.")
+        read = [read_logs(path) for path in logs]
+        tables = [hardware_table(read)]
+        if reference is not None:
+            tables.append(across_hardware_table(costs_by_hardware(read, view.value), reference))
+        if format is Format.TABLE:
+            print_tables(tables, (), Console())
         else:
-            from analysis.report import write_report as write
-        typer.echo(write(logs, out or logs / "report"))
+            for table in tables:
+                _print(table, format)
+
+
+Board = Annotated[
+    Path | None, typer.Option("--board", help="folder; default: this checkout's leaderboard")
+]
+
+
+@app.command()
+def leaderboard(
+    check: Annotated[
+        bool, typer.Option("--check", help="write nothing; exit code 1 if anything would change")
+    ] = False,
+    board: Board = None,
+) -> None:
+    """Rebuild the pages of the leaderboard from its records."""
+    with one_line_errors("analysis"):
+        from analysis.leaderboard.pages import BOARD, outdated_files, write_leaderboard
+
+        folder = board or BOARD
+        if not check:
+            for path in write_leaderboard(folder):
+                typer.echo(path)
+            return
+        if outdated := outdated_files(folder):
+            for path in outdated:
+                typer.echo(f"analysis: {path} is not what its records make of it", err=True)
+            typer.echo("analysis: run `python -m analysis leaderboard`", err=True)
+            raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    command: Annotated[
+        str | None, typer.Option(help="that repeats it; default: tuning compare with its name")
+    ] = None,
+    board: Board = None,
+) -> None:
+    """Check RUNS and add their records to the leaderboard; exit code 1 if they may not be added."""
+    from analysis.leaderboard.pages import BOARD
+    from analysis.leaderboard.submitting import RefusedRuns
+    from analysis.leaderboard.submitting import submit as write_records
+    from analysis.text import plain
+
+    with one_line_errors("analysis"):
+        try:
+            for path in write_records(runs, board or BOARD, command):
+                typer.echo(path)
+        except RefusedRuns as error:
+            for problem in error.problems:
+                typer.echo(f"analysis: {plain(problem)}", err=True)
+            raise typer.Exit(1) from None
 
 
 @app.command()
@@ -185,3 +349,15 @@ def table(
         if notes:
             typer.echo(f"analysis: {len(notes)} oddities; python -m analysis validate names them.",
                        err=True)  # fmt: skip
+
+
+def _choice(names: list[str] | None, mix: bool) -> "HardwareChoice":
+    from analysis.hardware import HardwareChoice
+
+    return HardwareChoice(tuple(names or ()), mix)
+
+
+def _print(table: "Table", format: Format) -> None:
+    from analysis.formats import as_text
+
+    typer.echo(as_text(table, format), nl=False)

@@ -83,6 +83,13 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     return Band(x[started], *curves)
 
 
+def anytime_bands(logs: Logs) -> dict[tuple[str, str], Band]:
+    """Return :func:`anytime` of every contender and workload that has a value."""
+    pairs = [(name, workload) for workload in logs.workloads for name in logs.contenders]
+    found = {pair: anytime(logs, *pair) for pair in pairs}
+    return {pair: band for pair, band in found.items() if band is not None}
+
+
 def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
     """Return the episodes of a self-tuning run in their order; none if it does not tell them.
 

@@ -1,8 +1,11 @@
-"""A table in the formats that commands print."""
+"""A table as Markdown, CSV or LaTeX; a stranger's text stays text in each."""
 
 from enum import StrEnum
 
+from analysis.latex import latex_table
+from analysis.pages import csv_text
 from analysis.tables import Table
+from analysis.text import escape_markdown
 
 
 class Format(StrEnum):
@@ -15,63 +18,29 @@ class Format(StrEnum):
     LATEX = "latex"
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
-
-
 def as_text(table: Table, format: Format) -> str:
-    """Return a table as CSV, Markdown or LaTeX, with a line end behind the last line.
-
-    Strangers' names are text in each: no formula, no markup, no command.
-    """
-    if format is Format.CSV:
-        from analysis.pages import csv_text
-
-        return csv_text(table.header, table.rows)
-    return markdown(table) if format is Format.MARKDOWN else latex(table)
+    """Return a table as Markdown, as CSV (without the caption) or as LaTeX."""
+    writers = {Format.MARKDOWN: markdown, Format.CSV: csv, Format.LATEX: latex_table}
+    return writers[format](table)
 
 
 def markdown(table: Table) -> str:
-    r"""Return a table in Markdown.
-
-    Examples:
-        >>> print(markdown(Table("", ("name", "score"), (("a|b", "0.5"),))), end="")
-        | name | score |
-        |---|---|
-        | a\|b | 0.5 |
-    """
-    lines = ["| " + " | ".join(map(_markdown_cell, row)) + " |"
-             for row in (table.header, *table.rows)]  # fmt: skip
-    return "\n".join([lines[0], "|" + "---|" * len(table.header), *lines[1:]]) + "\n"
-
-
-def latex(table: Table) -> str:
-    r"""Return a table in LaTeX, with the rules of the package booktabs.
-
-    Examples:
-        >>> print(latex(Table("", ("name", "score"), (("a_b", "0.5"),))), end="")
-        \begin{tabular}{lr}
-        \toprule
-        name & score \\
-        \midrule
-        a\_b & 0.5 \\
-        \bottomrule
-        \end{tabular}
-    """
-    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in (table.header, *table.rows)]
-    begin = rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
-    end = [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([begin, r"\toprule", rows[0], r"\midrule", *rows[1:], *end]) + "\n"
+    """Return a pipe table with its caption below."""
+    lines = [
+        _row(table.header),
+        "|" + "---|" * len(table.header),
+        *map(_row, table.rows),
+        "",
+        escape_markdown(table.caption),
+        "",
+    ]
+    return "\n".join(lines)
 
 
-def _latex_cell(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+def csv(table: Table) -> str:
+    """Return a CSV file, as it is seen: rounded."""
+    return csv_text(table.header, table.rows)
 
 
-def _markdown_cell(text: str) -> str:
-    for character in "\\|<>`[]":
-        text = text.replace(character, "\\" + character)
-    return text
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(map(escape_markdown, cells)) + " |"

@@ -12,6 +12,7 @@ import typer
 from analysis.algoperf_rules import official_scores, official_times, targets_of_logs, tied_studies
 from analysis.costs import View
 from analysis.formats import Format, as_text
+from analysis.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.official_targets import OfficialTargets, Ruleset, read_official_targets
 from analysis.outcomes import Outcomes, read_outcomes
 from analysis.scoring import format_cost
@@ -42,6 +43,7 @@ class Request:
     budget_factor: float | None = None
     times: bool = False
     format: Format = Format.TABLE
+    hardware: HardwareChoice = ANY_HARDWARE
 
 
 class _Scored(NamedTuple):
@@ -242,9 +244,12 @@ def _print_ours(request: Request) -> None:
 
     view: View = request.view or "including"
     if request.format is Format.TABLE:
-        print_scores(request.logs, cost=request.cost, view=view, within=request.within)
+        print_scores(
+            request.logs, cost=request.cost, view=view, within=request.within,
+            hardware=request.hardware,
+        )  # fmt: skip
         return
-    read, scores = score_path(request.logs, request.cost, request.within)
+    read, scores = score_path(request.logs, request.cost, request.hardware, request.within)
     scores = scores.sorted_by(view)
     if request.format is Format.JSON:
         values = {name: scores.scores[name][view] for name in scores.contenders}
@@ -256,7 +261,7 @@ def _print_ours(request: Request) -> None:
             }
         typer.echo(json.dumps(document, allow_nan=False))
     elif request.format is Format.CSV:
-        typer.echo(scores_csv(scores), nl=False)
+        typer.echo(scores_csv(read, scores), nl=False)
     else:
         typer.echo(as_text(score_table(scores, flags_of(read)), request.format), nl=False)
 

@@ -26,7 +26,7 @@ class Trees(NamedTuple):
     model_state: Any
 
 
-class Apart(Exception):  # noqa: N818 (no error: another way to train)
+class Apart(Exception):
     """Trials cannot train together; says why."""
 
 

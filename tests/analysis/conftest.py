@@ -122,31 +122,46 @@ def curve_rows(losses, start=0, episode=0, phase="training"):
     ]  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     """The builder."""
     return CampaignBuilder
 
 
+def write_hand_made(out, scale=1.0):
+    """Write two contenders, two workloads, three studies; test_scores.py has the table."""
+    b = CampaignBuilder(out, ["a+random", "b+random"], ["easy", "hard"], 3, scale=scale)
+    b.whole_study("a+random", "easy", 1, [None, 100.0, 50.0, None])
+    b.whole_study("a+random", "easy", 2, [200.0, None, None, None])
+    b.whole_study("a+random", "easy", 3, [None, None, None, 10.0])
+    b.whole_study("b+random", "easy", 1, [80.0, None, None, None])
+    b.whole_study("b+random", "easy", 2, [None, 70.0, None, None])
+    b.whole_study("b+random", "easy", 3, [90.0, None, None, None])
+    for study in (1, 2):
+        b.whole_study("a+random", "hard", study, [None, None, 250.0, None])
+        b.whole_study("b+random", "hard", study, [None, None, None, None])
+    b.whole_study("b+random", "hard", 3, [240.0, None, None, None])
+    return out
+
+
 @pytest.fixture
 def hand_made(tmp_path):
-    """Two contenders, two workloads, three studies; see the test that uses it for the table."""
+    """Writes the campaign of :func:`write_hand_made`, by default into the test's own folder."""
 
     def make(out=tmp_path, scale=1.0):
-        b = CampaignBuilder(out, ["a+random", "b+random"], ["easy", "hard"], 3, scale=scale)
-        b.whole_study("a+random", "easy", 1, [None, 100.0, 50.0, None])
-        b.whole_study("a+random", "easy", 2, [200.0, None, None, None])
-        b.whole_study("a+random", "easy", 3, [None, None, None, 10.0])
-        b.whole_study("b+random", "easy", 1, [80.0, None, None, None])
-        b.whole_study("b+random", "easy", 2, [None, 70.0, None, None])
-        b.whole_study("b+random", "easy", 3, [90.0, None, None, None])
-        for study in (1, 2):
-            b.whole_study("a+random", "hard", study, [None, None, 250.0, None])
-            b.whole_study("b+random", "hard", study, [None, None, None, None])
-        b.whole_study("b+random", "hard", 3, [240.0, None, None, None])
-        return out
+        return write_hand_made(out, scale)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """The folder of a report on the hand-made campaign, for tests that only read it."""
+    from analysis.report import write_report
+
+    folder = tmp_path_factory.mktemp("reported")
+    write_report(write_hand_made(folder / "runs"), folder / "report", command="make it")
+    return folder / "report"
 
 
 INF = math.inf
