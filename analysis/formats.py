@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from analysis.pages import _markdown_cell, csv_text
 from analysis.tables import Table
 
 
@@ -28,8 +29,6 @@ def as_text(table: Table, format: Format) -> str:
     Strangers' names are text in each: no formula, no markup, no command.
     """
     if format is Format.CSV:
-        from analysis.pages import csv_text
-
         return csv_text(table.header, table.rows)
     return markdown(table) if format is Format.MARKDOWN else latex(table)
 
@@ -69,9 +68,3 @@ def latex(table: Table) -> str:
 
 def _latex_cell(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _markdown_cell(text: str) -> str:
-    for character in "\\|<>`[]":
-        text = text.replace(character, "\\" + character)
-    return text
