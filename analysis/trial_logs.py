@@ -38,7 +38,7 @@ class LoggedTrial:
         evaluations: ``None`` if there is no such file, or none that is read.
         documents: What was asked for and can be read, of ``hparams``, ``flags``, ``meta_data`` (as
             it began: those numbered 0 where there are several) and ``run``.
-        files: Names of the files that are there.
+        files: Names of the files that are there, of those that are read.
     """
 
     key: TrialKey
@@ -111,7 +111,7 @@ class _Reader:
         self.roots: set[str] = set()
         self.campaign: Mapping[str, Any] | None = None
         self.studies: dict[tuple[str, str, str, int], Mapping[str, Any]] = {}
-        self.outside: dict[str, bool] = {}  # files and folders without a study in their path
+        self.outside: dict[str, None] = {}  # files and folders without a study in their path
 
     def read(self) -> TrialLogs:
         for entry in self.source.stream(self._limit, self.oddities):
@@ -184,8 +184,9 @@ class _Reader:
             return
         if entry.is_folder:
             return
-        trial.files.add(place.file)
         document = document_of(place.file)
+        if document is not None or place.file == records.EVAL_FILE:
+            trial.files.add(place.file)
         if entry.content is None:
             return
         if place.file == records.EVAL_FILE:
@@ -225,7 +226,7 @@ class _Reader:
         if entry.path.rpartition("/")[2] == records.CAMPAIGN_FILE and entry.content is not None:
             self.campaign = self._document(entry)
         elif len(self.outside) < MAX_TRIALS:
-            self.outside[entry.path] = entry.is_folder
+            self.outside[entry.path] = None
 
     def _note_strays(self) -> None:
         """Note what is in no study and above none, unless a campaign has it beside its logs."""
@@ -235,9 +236,12 @@ class _Reader:
             parts = where.split("/")
             known |= {"/".join(parts[:end]) for end in range(1, len(parts))}
         base = "/".join(root.split("/")[:-1]) if root.split("/")[-1] == "logs" else root
-        for path in self.outside:
+        stray: set[str] = set()
+        for path in sorted(self.outside):
             inner = path.removeprefix(f"{base}/") if base else path
             first = inner.split("/")[0]
             if path in known or first.startswith(".") or first in _AROUND:
                 continue
-            self.oddities.add("files-stray", path, "in no study")
+            if path.rpartition("/")[0] not in stray:  # else it has been said of its folder
+                self.oddities.add("files-stray", path, "in no study")
+            stray.add(path)

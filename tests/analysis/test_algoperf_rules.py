@@ -247,6 +247,8 @@ def test_a_hit_without_a_time_is_a_miss(logs, times):
 def test_stray_files_and_folders_are_noted_and_do_no_harm(logs, times):
     folder = logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
     (logs.root / "s" / "README").touch()
+    (logs.root / "notes" / "old").mkdir(parents=True)
+    (logs.root / "notes" / "old" / "more").touch()
     (logs.root / "s" / "study_1" / "trial_1").mkdir()
     (folder.parent / "notes.txt").touch()
     (folder / "core").touch()
@@ -255,6 +257,7 @@ def test_stray_files_and_folders_are_noted_and_do_no_harm(logs, times):
 
     assert found == {"s": {"easy": 4.0}}
     assert notes.splitlines() == [
+        "notes: in no study",
         "s/README: in no study",
         "s/study_1/easy_jax/notes.txt: not a trial",
         "s/study_1/easy_jax/trial_1/core: not a file of a trial",

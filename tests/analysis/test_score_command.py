@@ -247,7 +247,7 @@ def test_names_are_text_in_every_format(command, logs, format):
 
     assert result.exit_code == 0
     assert "\x1b[31m" not in result.stdout
-    assert {"table": "red_<b>|", "markdown": r"red_\<b\>\|", "latex": r"red\_\textless{}b"}[
+    assert {"table": "red_<b>|", "markdown": r"red\_\<b\>\|", "latex": r"red\_\textless{}b"}[
         format
     ] in result.stdout.replace("�", "")
 
