@@ -74,6 +74,8 @@ def print_score(request: Request) -> None:
                 raise ValueError(f"{option} goes with --targets; our records say it.")
         _print_ours(request)
         return
+    if request.hardware != ANY_HARDWARE:
+        raise ValueError("--hardware and --mix-hardware go with --rules strict and our records.")
     outcomes = read_outcomes(
         request.logs,
         _targets(request),
