@@ -91,6 +91,7 @@ class Campaign(pydantic.BaseModel):
     contenders: _Names
     variants: dict[str, Variant] = {}
     stop_at_target: bool = True
+    together: bool = True
     targets: dict[str, OwnTarget] = {}
 
     @pydantic.model_validator(mode="after")

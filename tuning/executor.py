@@ -246,6 +246,7 @@ def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
         target=target,
         test_target=test_target,
         stop_at_target=campaign.stop_at_target,
+        together=campaign.together,
     )
     lock = Path(out) / _LOCKS / f"{name.contender}-{name.workload}-{name.study}.lock"
     with hold(lock, f"The study {name}", wait_seconds=_LOCK_SECONDS):
