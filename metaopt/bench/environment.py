@@ -37,6 +37,11 @@ def describe_environment() -> dict[str, Any]:
             "devices": [device.device_kind for device in devices],
             "device_version": getattr(devices[0].client, "platform_version", ""),
         },
+        "precision": {
+            "x64": str(jax.config.jax_enable_x64),
+            "matmul": jax.config.jax_default_matmul_precision or "default",
+            "tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
+        },
         "git": describe_checkout(CHECKOUT),
     }
 

@@ -49,9 +49,10 @@ Status = Literal[
     "diverged",  # a NaN or infinite loss
     "crashed",  # raised; the traceback is kept
     "out_of_memory",
+    "stalled",  # took no step for too long: it did not return
     "invalid",  # broke the contract: wrong structure, shape or dtype
 ]
-FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "invalid"})
+FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "stalled", "invalid"})
 
 # Why a study ended.
 StudyEnd = Literal["budget", "grid_exhausted", "failures"]
@@ -213,6 +214,8 @@ class StudyRecord(_Model):
     budget: BudgetRecord
     tuner_seconds: float
     largest_step: float  # cost of its dearest step, in the budget's currency
+    # Of attempts on machines that died with their files, where it started again: not charged.
+    lost_seconds: float = 0.0
 
     @property
     def tolerance(self) -> float:

@@ -11,13 +11,15 @@ killed and goes on from its checkpoint gives the numbers of an unbroken one.
 """
 
 import collections
-import contextlib
 import dataclasses
 import json
 import math
+import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,6 +38,7 @@ from metaopt.bench.plan import TrialPlan, fingerprint
 from metaopt.bench.records import Cost, Ledger, Segment, Status, TrialRecord
 from metaopt.bench.rng import step_keys, trial_keys
 from metaopt.bench.spec import TrainingCompleteError
+from metaopt.bench.stalls import StallWatch
 from metaopt.bench.train_state import fresh_train_state
 
 PROGRESS_FILE = "progress.json"
@@ -57,6 +60,7 @@ def run_trial(
     clock: Clock | None = None,
     checkpoint_seconds: float = DEFAULT_CHECKPOINT_SECONDS,
     on_progress: Callable[[float], None] | None = None,
+    stall_seconds: float | None = None,
     should_stop: ShouldStop | None = None,
 ) -> TrialRecord:
     """Run a trial to its end or its next pause, or go on with it where a killed process left it.
@@ -67,6 +71,9 @@ def run_trial(
         clock: Where seconds come from; the machine's by default.
         checkpoint_seconds: At least this long between checkpoints; written at evaluations.
         on_progress: Told the cost so far, in the budget's currency, about twice a second.
+        stall_seconds: After so long without a step the trial is recorded as stalled and **the
+            process ends**, with exit code 1: nothing else stops code that does not return. By
+            default it is waited for.
         should_stop: Asked after every evaluation that did not end the trial, with all rows so far,
             whether to prune it.
 
@@ -84,14 +91,15 @@ def run_trial(
         plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress, should_stop
     )
     trial.check_progress()
-    try:
-        trial.set_up()
-        if trial.died:
-            raise _DiedError(_DIED)
-        status, error = trial.run(), None
-    except (Exception, SystemExit) as exception:
-        trial.watch.abandon_segment()
-        status, error = _failure(exception), traceback.format_exc()
+    with trial.watch_for_stalls(stall_seconds):
+        try:
+            trial.set_up()
+            if trial.died:
+                raise _DiedError(_DIED)
+            status, error = trial.run(), None
+        except (Exception, SystemExit) as exception:
+            trial.watch.abandon_segment()
+            status, error = _failure(exception), traceback.format_exc()
     return trial.finish(status, error)
 
 
@@ -163,6 +171,7 @@ class _Trial:
         self.together = 1  # how many trials train in one compiled step
         self._together_before = 1  # in earlier segments
         self._before: dict[str, Any] = {}  # what a killed process left in the progress file
+        self._beat: Callable[[], None] = _no_beat
         # One entry more than AlgoPerf's: what is spent of the budget, in its currency.
         self._train_state = fresh_train_state() | {"budget_fraction": 0.0}
 
@@ -170,6 +179,22 @@ class _Trial:
     def died(self) -> bool:
         """Whether this trial is known to have killed its process."""
         return self._before.get("died", False)
+
+    def watch_for_stalls(self, seconds: float | None) -> AbstractContextManager[Any]:
+        """Return what ends the process when no step is taken for ``seconds``, and records it."""
+        if seconds is None:
+            return nullcontext()
+
+        def end_process(trace: str) -> None:
+            self.watch.abandon_segment()
+            what = f"No step and no evaluation came to its end within {seconds:g} s."
+            record = self.finish("stalled", f"{trace}{what}")
+            print(f"{self.directory}: {record.status}. {what}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+        stalls = StallWatch(seconds, end_process)
+        self._beat = stalls.beat
+        return stalls
 
     @property
     def most_together(self) -> int:
@@ -309,6 +334,7 @@ class _Trial:
         in_seconds = plan.currency == "seconds"
         until_sync = synced = self._until_sync(None, 0)
         while True:
+            self._beat()
             step, before = meter.steps, meter.spent()
             running = self.watch.running(), self.watch.compiled()
             select_key, update_key, prepare_key, eval_key = self.keys(step)
@@ -397,6 +423,7 @@ class _Trial:
 
     def _evaluate(self) -> dict[str, Any]:
         plan, watch = self.plan, self.watch
+        self._beat()
         with watch.measure("evaluation"):
             metrics = plan.workload.eval_model(
                 plan.workload.eval_batch_size,
@@ -591,7 +618,7 @@ class _Trial:
         if not segments or segments[-1].end.steps <= cost.steps:
             return cost
         # It failed on the way back to where it had paused: what was paid and seen there stays.
-        with contextlib.suppress(ValueError):
+        with suppress(ValueError):
             self.log.restore(segments[-1].evaluations)
         return segments[-1].end
 
@@ -609,6 +636,10 @@ class _Trial:
             tuner_seconds=plan.tuner_seconds,
         )
         return (*plan.segments, segment)
+
+
+def _no_beat() -> None:
+    """Tell nobody: no stall is watched for."""
 
 
 def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:

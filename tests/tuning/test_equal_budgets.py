@@ -86,6 +86,20 @@ def test_every_tuner_spends_its_budget_on_digits_mlp(any_tuner, tmp_path, read_t
     assert {trial.error for trial in trials} == {None}
 
 
+@pytest.mark.parametrize("trial_budget", [1, 4])
+@pytest.mark.parametrize("name", BANDITS)
+def test_a_trial_too_short_for_its_rungs_still_ends(
+    name, trial_budget, tmp_path, clock, make_fake_study, read_trials
+):
+    plan = make_fake_study(name, clock, limits=Limits("steps", 20, trial_budget, 1))
+
+    study = run_study(plan, tmp_path, clock=clock)
+
+    assert (study.ended, study.spent.steps) == ("budget", 20)
+    # A step cannot be cut: a rung below the first step is met by it.
+    assert all(t.ledger.cost.steps <= trial_budget for t in read_trials(tmp_path))
+
+
 def table(trials):
     """Everything about trials that does not depend on the time of day."""
     return [

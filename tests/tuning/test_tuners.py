@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import qmc
 
 from metaopt.bench import tuner as protocol
+from metaopt.bench.records import Cost, Segment, TrialRecord
 from metaopt.bench.spaces import parse_space
 from metaopt.bench.targets import Target
 from metaopt.bench.tuner import WORST_LOSS, Outcome, Proposal, Reading
@@ -395,3 +396,15 @@ def test_rungs_are_exact_shares_of_a_budget():
 def test_a_tuner_that_resumes_what_is_not_paused_is_refused():
     with pytest.raises(ValueError, match=r"resumes trial 3; only \[\] are paused"):
         Turns(27).next(Proposal(resume=3))
+
+
+def test_a_tuner_that_resumes_a_trial_to_where_it_is_already_is_refused():
+    turns = Turns(27)
+    turn = turns.next(Proposal(point={}, budget=R1))
+    cost = Cost(steps=3)
+    segment = Segment(rung=3.0, spent_before=Cost(), start=Cost(), end=cost, evaluations=1)
+    record = TrialRecord.model_construct(status="paused", segments=(segment,))
+    assert turns.take(turn, record) == (cost, 0.0)
+
+    with pytest.raises(ValueError, match="resumes trial 1 up to 3, but it has paused at 3 already"):
+        turns.next(Proposal(resume=1, budget=R1))

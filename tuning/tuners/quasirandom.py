@@ -19,7 +19,6 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from metaopt.bench.spaces import Point, PointList, Space
 
@@ -73,6 +72,8 @@ class SobolTuner:
     """
 
     def __init__(self, space: Space | PointList, seed: int) -> None:
+        from scipy.stats import qmc  # slow to import
+
         self._space = _with_dimensions("qmc", space)
         self._arguments = {"scramble": True, "bits": _SOBOL_BITS, "optimization": None}
         self._seed = seed

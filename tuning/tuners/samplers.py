@@ -74,11 +74,18 @@ class OptunaTuner:
 class GaussianProcessTuner(OptunaTuner):
     """Optuna's Gaussian process. It computes on one thread, so cores do not change its proposals.
 
-    Asking costs time cubic in the number of trials.
+    Asking costs time cubic in the number of trials, and once the import of torch.
     """
+
+    def __init__(self, space: Space | PointList, arguments: dict[str, Any]) -> None:
+        super().__init__("gp", space, optuna.samplers.GPSampler, arguments, ordered=True)
+        self._random_trials = arguments["n_startup_trials"]
 
     def ask(self) -> Point:
         """Return the sampler's next proposal."""
+        if self._random_trials:  # does without torch
+            self._random_trials -= 1
+            return super().ask()
         with _one_thread():
             return super().ask()
 
@@ -119,7 +126,7 @@ def make_gp(space: Space | PointList, seed: int, defaults: Point) -> OptunaTuner
         "constraints_func": None,
         "seed": seed,
     }
-    return GaussianProcessTuner("gp", space, optuna.samplers.GPSampler, arguments, ordered=True)
+    return GaussianProcessTuner(space, arguments)
 
 
 def make_cmaes(space: Space | PointList, seed: int, defaults: Point) -> OptunaTuner:
