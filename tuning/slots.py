@@ -148,6 +148,7 @@ def plan_study(campaign: Campaign, key: StudyKey) -> StudyPlan:
         target=target,
         test_target=test_target,
         stop_at_target=campaign.stop_at_target,
+        together=campaign.together,
     )
 
 

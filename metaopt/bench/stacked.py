@@ -51,12 +51,14 @@ def _stack_leaves(column: Sequence[Any]) -> jax.Array:
 
 
 def unstack(stacked: Any, index: int, like: Any) -> Any:
-    """Return one member of a stack; numbers of the host in ``like`` are numbers again."""
-    member = jax.tree.map(lambda array: array[index], stacked)
-    if jax.tree.structure(member) != jax.tree.structure(like):
-        return member
-    return jax.tree.map(
-        lambda old, new: new.item() if isinstance(old, int | float) else new, like, member
+    """Return one member of a stack; what is a number of the host in ``like`` is one again."""
+    numbers = {
+        path
+        for path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]
+        if isinstance(leaf, int | float)
+    }
+    return jax.tree_util.tree_map_with_path(
+        lambda path, array: array[index].item() if path in numbers else array[index], stacked
     )
 
 

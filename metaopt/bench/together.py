@@ -38,6 +38,7 @@ from metaopt.bench.stacked import (
 
 DEFAULT_BYTES = 2**30
 _PROGRESS_SECONDS = 0.5
+_SAVE_SECONDS = 10.0  # between notes of what a kill would lose
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
 _TOLERANCE = 1e-3  # of a count that a compiled step keeps in 32 bits
 
@@ -61,7 +62,8 @@ def run_together(
         limit_bytes: So much memory may the trials of one chunk take, by the upper bound
             :func:`~metaopt.bench.stacked.bytes_of_step`. Where two do not fit, none train together.
         clock: Where seconds come from; the machine's by default.
-        on_progress: Told the cost of the trials that are being trained, in the budget's currency.
+        on_progress: Told what the trials at work have cost since they began here, in the budget's
+            currency.
         trial_options: For trials that run one after another, see
             :func:`~metaopt.bench.runner.run_trial`.
 
@@ -77,25 +79,43 @@ def run_together(
     for start in range(0, len(pairs), width):
         chunk = _Chunk(pairs[start : start + width], width, clock or SystemClock())
         try:
-            trained = width > 1 and chunk.train(on_progress)
+            trained = len(chunk.pairs) > 1 and chunk.train(on_progress)
             for index, (plan, directory) in enumerate(chunk.pairs):
                 if not _fits(plan, spent()):
+                    chunk.forget()
                     return
                 if trained and (trial := chunk.trials[index]) is not None:
                     yield chunk.finish(trial, spent())
                 else:
-                    plan = dataclasses.replace(plan, spent_before=spent())
                     yield run_trial(
-                        plan, directory, clock=clock, on_progress=on_progress, **trial_options
+                        dataclasses.replace(plan, spent_before=spent()),
+                        directory,
+                        clock=clock,
+                        on_progress=_since_start(plan, on_progress),
+                        **trial_options,
                     )
-        finally:
+        except GeneratorExit:  # nobody wants the rest; after a kill it is run again
             chunk.forget()
+            raise
 
 
 def _fits(plan: TrialPlan, spent: Cost) -> bool:
-    before = plan.segments[-1].end.amount(plan.currency) if plan.segments else 0.0
+    """Return whether what is left of the study's budget is enough for all of the trial's turn."""
+    end = plan.allowance if plan.pause_at is None else min(plan.allowance, plan.pause_at)
     left = plan.study_budget - spent.amount(plan.currency)
-    return plan.allowance - before <= left + _ROUNDING * plan.study_budget
+    return end - _start_of(plan) <= left + _ROUNDING * plan.study_budget
+
+
+def _since_start(
+    plan: TrialPlan, on_progress: Callable[[float], None] | None
+) -> Callable[[float], None] | None:
+    if on_progress is None:
+        return None
+    return lambda cost: on_progress(cost - _start_of(plan))
+
+
+def _start_of(plan: TrialPlan) -> float:
+    return plan.segments[-1].end.amount(plan.currency) if plan.segments else 0.0
 
 
 def _width(pairs: Sequence[tuple[TrialPlan, Path]], limit_bytes: float) -> int:
@@ -124,6 +144,7 @@ def _can_share_a_step(pairs: Sequence[tuple[TrialPlan, Path]]) -> bool:
         and submission.trains_together
         and submission.ruleset == "external"
         and not submission.wants_train_state
+        and hasattr(plan.workload, "eval_models")
         and plan.currency != "seconds"
         and jax.device_count() == 1
         and all(_goes_with(plan, other) for other, _ in pairs)
@@ -151,7 +172,17 @@ def _is_to_run_alone(directory: Path) -> bool:
     return before.get("apart", False) or before.get("died", False)
 
 
+_sizes: dict[Any, int] = {}  # by submission and workload; values of hyperparameters do not matter
+
+
 def _bytes_of_trial(plan: TrialPlan, directory: Path) -> int:
+    key = plan.submission, plan.workload
+    if key not in _sizes:
+        _sizes[key] = _measure_trial(plan, directory)
+    return _sizes[key]
+
+
+def _measure_trial(plan: TrialPlan, directory: Path) -> int:
     trial = _make_trial(plan, directory, SystemClock())
     trial.build()
     numbers, _ = split_points([plan.hyperparameters])
@@ -278,7 +309,7 @@ class _Chunk:
         self.meter.restore(self.lead.meter.facts())
         self.first_steps = self.meter.steps
         self.checked = False
-        self.last_progress = self.clock.now()
+        self.last_progress = self.last_save = self.clock.now()
 
     def _train_until_evaluation(self) -> None:
         """Take steps until an evaluation is due, and charge the trials that are at work."""
@@ -353,20 +384,21 @@ class _Chunk:
         for lane, trial in self._present().items():
             if self.statuses[lane] != "paused":
                 continue
-            state, function = trial.optimizer_state
             member = unstack(self.trees, lane, _trees_of(trial))
-            trial.optimizer_state = member.optimizer_state, function
+            trial.optimizer_state = member.optimizer_state, trial.optimizer_state[1]
             trial.params, trial.model_state = member.params, member.model_state
             trial.queue.seek(trial.queue.position + self.meter.steps - self.first_steps)
 
     def _tell_progress(self, on_progress: Callable[[float], None] | None) -> None:
         now = self.clock.now()
-        if now - self.last_progress < _PROGRESS_SECONDS:
-            return
-        self.last_progress = now
-        if on_progress is not None:
+        if now - self.last_save >= _SAVE_SECONDS:
+            self.last_save = now
+            for trial in self._live().values():
+                trial._save_progress()
+        if now - self.last_progress >= _PROGRESS_SECONDS and on_progress is not None:
+            self.last_progress = now
             present = self._present().values()
-            on_progress(sum(trial.meter.spent() for trial in present))
+            on_progress(sum(trial.meter.spent() - _start_of(trial.plan) for trial in present))
 
 
 def _member_shapes(batch: Any) -> Any:
