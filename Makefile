@@ -44,6 +44,8 @@ algoperf-checkout:
 
 .venv-algoperf-pins/installed: tests/algoperf/requirements-pins.txt | algoperf-checkout
 	@$(PYTHON) -m venv .venv-algoperf-pins
+	@# The pinned packages first: otherwise pip searches for hours among the versions of what they need.
+	@.venv-algoperf-pins/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@.venv-algoperf-pins/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@$(call ALGOPERF_INSTALL,.venv-algoperf-pins)
 	@touch $@

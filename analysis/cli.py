@@ -1,13 +1,21 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
 import json
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.command_line import one_line_errors
+from analysis.formats import Format
+
+if TYPE_CHECKING:
+    from analysis.hardware import HardwareChoice
+    from analysis.inference import Inference
+    from analysis.tables import Table
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -39,121 +47,317 @@ class View(StrEnum):
     GIVEN = "given"
 
 
-class Format(StrEnum):
-    """How results are printed."""
+class Ruleset(StrEnum):
+    """Which of AlgoPerf's rulesets."""
 
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
+    EXTERNAL = "external"
+    SELF = "self"
+
+
+Logs = Annotated[Path, typer.Argument(help="folder or tar: a campaign's output, or AlgoPerf logs")]
+Within = Annotated[str | None, typer.Option(help="a folder inside of LOGS")]
+Targets = Annotated[
+    Path | None,
+    typer.Option(help="AlgoPerf's workload_targets.json; default: our records' own targets"),
+]
+Hardware = Annotated[
+    list[str] | None,
+    typer.Option("--hardware", help="only runs on this fingerprint; several: mix their seconds"),
+]
+MixHardware = Annotated[
+    bool, typer.Option("--mix-hardware", help="put seconds of different hardware in one table")
+]
 
 
 @app.command()
 def score(
-    logs: Annotated[Path, typer.Argument(help="a campaign's output folder, or AlgoPerf logs")],
-    targets: Annotated[
-        Path | None, typer.Option(help="AlgoPerf's workload_targets.json (rules algoperf)")
-    ] = None,
+    logs: Logs,
+    within: Within = None,
+    targets: Targets = None,
     rules: Annotated[Rules, typer.Option(help="strict, or as the official scorer")] = Rules.STRICT,
+    ruleset: Annotated[
+        Ruleset, typer.Option(help="says how many trials and how much time (with --targets)")
+    ] = Ruleset.EXTERNAL,
     cost: Annotated[
-        CostUnit | None, typer.Option(help="default: the campaign's; algoperf: seconds")
+        CostUnit | None, typer.Option(help="default: the campaign's; AlgoPerf logs: seconds")
     ] = None,
-    view: Annotated[View, typer.Option(help="cost to score; algoperf: given")] = View.INCLUDING,
+    view: Annotated[
+        View | None, typer.Option(help="default: including tuning; rules algoperf: given")
+    ] = None,
+    studies: Annotated[
+        int | None, typer.Option(help="that each submission should have; default: the ruleset's")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="that a study may have; default: the ruleset's")
+    ] = None,
+    budget_factor: Annotated[
+        float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="where the two rules differ, and why")
+    ] = False,
+    times: Annotated[bool, typer.Option("--times", help="times to target in JSON too")] = False,
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
+    hardware: Hardware = None,
+    mix_hardware: MixHardware = False,
 ) -> None:
     """Print the score of every contender under LOGS."""
+    from analysis.score_command import Request, print_diff, print_score
+
     with one_line_errors("analysis"):
-        if rules is Rules.ALGOPERF:
-            if cost not in (None, CostUnit.SECONDS):
-                raise ValueError(f"The rules algoperf count seconds, got --cost {cost}.")
-            _print_official(_official(logs, targets), format)
-            return
-        if targets is not None:
-            raise ValueError("--targets goes with --rules algoperf; ours are in the records.")
-        _print_strict(logs, cost, view, format)
+        request = Request(
+            logs,
+            within,
+            targets,
+            rules.value,
+            ruleset.value,
+            None if cost is None else cost.value,
+            None if view is None else view.value,
+            studies,
+            trials,
+            budget_factor,
+            times,
+            format,
+            _choice(hardware, mix_hardware),
+        )
+        (print_diff if diff else print_score)(request)
 
 
 @app.command()
 def report(
     logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
     out: Annotated[Path | None, typer.Option(help="default: LOGS/report")] = None,
+    hardware: Hardware = None,
+    mix_hardware: MixHardware = False,
 ) -> None:
     """Write the report of a campaign and print its path."""
     from analysis.stability import STABILITY_FILE
 
     with one_line_errors("analysis"):
+        folder = out or logs / "report"
         if (logs / STABILITY_FILE).is_file():
-            from analysis.stability_report import write_stability_report as write
-        else:
-            from analysis.report import write_report as write
-        typer.echo(write(logs, out or logs / "report"))
+            from analysis.stability_report import write_stability_report
+
+            typer.echo(write_stability_report(logs, folder, command=_command()))
+            return
+        from analysis.report import write_report
+
+        choice = _choice(hardware, mix_hardware)
+        typer.echo(write_report(logs, folder, command=_command(), hardware=choice))
 
 
-def _official(logs: Path, targets: Path | None) -> dict[str, float]:
-    from analysis.algoperf_rules import (
-        official_scores,
-        official_times,
-        read_official_targets,
-        targets_of_logs,
-    )
-    from analysis.reading import read_logs
-
-    if not logs.is_dir():
-        raise ValueError(f"No folder {str(logs)!r}.")
-    rules = targets_of_logs(read_logs(logs)) if targets is None else read_official_targets(targets)
-    root = logs / "logs" if (logs / "logs").is_dir() else logs
-    times = official_times(root, rules)
-    if not times:
-        raise ValueError(f"{logs}: no <submission>/study_1/<workload>_<framework>/trial_1 in it.")
-    return official_scores(times, rules)
+def _command() -> str:
+    """Return the command line as it can be typed again."""
+    return shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
 
 
-def _print_official(scores: dict[str, float], format: Format) -> None:
+@app.command()
+def statistics(
+    logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    cost: Annotated[CostUnit | None, typer.Option(help="default: the campaign's")] = None,
+    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
+    confidence: Annotated[float, typer.Option(help="of every interval and test")] = 0.95,
+    resamples: Annotated[int, typer.Option(help="of the bootstrap")] = 10_000,
+    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+    format: Annotated[
+        Format, typer.Option(help="how to print it; csv: every number")
+    ] = Format.TABLE,
+    hardware: Hardware = None,
+    mix_hardware: MixHardware = False,
+) -> None:
+    """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md)."""
+    with one_line_errors("analysis"):
+        from analysis.hardware import HardwareChoice
+        from analysis.inference import infer
+        from analysis.samples import samples_of_path
+
+        currency = None if cost is None else cost.value
+        choice = HardwareChoice(tuple(hardware or ()), mix_hardware)
+        samples, currency, notes = samples_of_path(logs, currency, view.value, choice)
+        found = infer(
+            samples, currency, view.value, confidence=confidence, resamples=resamples, seed=seed
+        )
+        _print_inference(found, notes, format)
+
+
+def _print_inference(found: "Inference", notes: tuple[str, ...], format: Format) -> None:
     from rich.console import Console
 
-    from analysis.tables import Table, plain
-    from analysis.terminal import print_table
+    from analysis.inference_tables import (
+        ROWS_HEADER,
+        inference_document,
+        inference_rows,
+        inference_tables,
+    )
+    from analysis.pages import csv_text
+    from analysis.terminal import print_tables
 
-    ordered = sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))
     if format is Format.JSON:
-        typer.echo(json.dumps({"rules": "algoperf", "scores": dict(ordered)}))
-        return
-    rows = tuple((plain(name), f"{value:.4f}") for name, value in ordered)
-    table = Table("AlgoPerf's benchmark score", ("submission", "score"), rows)
-    _print(table, format) if format is not Format.TABLE else print_table(table, Console())
-
-
-def _print_strict(logs: Path, cost: CostUnit | None, view: View, format: Format) -> None:
-    from analysis.report import scores_csv
-    from analysis.scoring import score_path
-    from analysis.tables import flags_of, score_table
-    from analysis.terminal import print_scores
-
-    currency = None if cost is None else cost.value
-    if format is Format.TABLE:
-        print_scores(logs, cost=currency, view=view.value)
-        return
-    read, scores = score_path(logs, currency)
-    scores = scores.sorted_by(view.value)
-    if format is Format.JSON:
-        values = {name: scores.scores[name][view.value] for name in scores.contenders}
-        typer.echo(json.dumps({"rules": "strict", "scores": values}))
+        typer.echo(json.dumps(inference_document(found) | {"notes": notes}, allow_nan=False))
     elif format is Format.CSV:
-        typer.echo(scores_csv(scores), nl=False)
+        typer.echo(csv_text(ROWS_HEADER, inference_rows(found)), nl=False)
+    elif format is Format.TABLE:
+        print_tables(inference_tables(found), (*notes, *found.warnings), Console())
     else:
-        _print(score_table(scores, flags_of(read)), format)
+        for table in inference_tables(found):
+            _print(table, format)
 
 
-def _print(table: object, format: Format) -> None:
-    from analysis.tables import Table, spreadsheet_cell
+@app.command("hardware")
+def show_hardware(
+    logs: Annotated[list[Path], typer.Argument(help="output folders of campaigns")],
+    reference: Annotated[
+        str | None, typer.Option(help="contender that ran on each: seconds over its seconds")
+    ] = None,
+    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
+    format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
+) -> None:
+    """List the hardware of LOGS; with --reference, compare costs across it."""
+    with one_line_errors("analysis"):
+        from rich.console import Console
 
-    assert isinstance(table, Table)
-    lines = [table.header, *table.rows]
-    if format is Format.CSV:
-        for line in lines:
-            typer.echo(",".join(map(spreadsheet_cell, line)))
-        return
-    typer.echo("| " + " | ".join(table.header) + " |")
-    typer.echo("|" + "---|" * len(table.header))
-    for row in table.rows:
-        typer.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+        from analysis.calibration import across_hardware_table, costs_by_hardware, hardware_table
+        from analysis.reading import read_logs
+        from analysis.terminal import print_tables
+
+        if format is Format.JSON:
+            raise ValueError("--format json is not offered here, only table, csv, markdown, latex.")
+        read = [read_logs(path) for path in logs]
+        tables = [hardware_table(read)]
+        if reference is not None:
+            tables.append(across_hardware_table(costs_by_hardware(read, view.value), reference))
+        if format is Format.TABLE:
+            print_tables(tables, (), Console())
+        else:
+            for table in tables:
+                _print(table, format)
+
+
+Board = Annotated[
+    Path | None, typer.Option("--board", help="folder; default: this checkout's leaderboard")
+]
+
+
+@app.command()
+def leaderboard(
+    check: Annotated[
+        bool, typer.Option("--check", help="write nothing; exit code 1 if anything would change")
+    ] = False,
+    board: Board = None,
+) -> None:
+    """Rebuild the pages of the leaderboard from its records."""
+    with one_line_errors("analysis"):
+        from analysis.leaderboard.pages import BOARD, outdated_files, write_leaderboard
+
+        folder = board or BOARD
+        if not check:
+            for path in write_leaderboard(folder):
+                typer.echo(path)
+            return
+        if outdated := outdated_files(folder):
+            for path in outdated:
+                typer.echo(f"analysis: {path} is not what its records make of it", err=True)
+            typer.echo("analysis: run `python -m analysis leaderboard`", err=True)
+            raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    command: Annotated[
+        str | None, typer.Option(help="that repeats it; default: tuning compare with its name")
+    ] = None,
+    board: Board = None,
+) -> None:
+    """Check RUNS and add their records to the leaderboard; exit code 1 if they may not be added."""
+    from analysis.leaderboard.pages import BOARD
+    from analysis.leaderboard.submitting import RefusedRuns
+    from analysis.leaderboard.submitting import submit as write_records
+    from analysis.text import plain
+
+    with one_line_errors("analysis"):
+        try:
+            for path in write_records(runs, board or BOARD, command):
+                typer.echo(path)
+        except RefusedRuns as error:
+            for problem in error.problems:
+                typer.echo(f"analysis: {plain(problem)}", err=True)
+            raise typer.Exit(1) from None
+
+
+@app.command()
+def validate(
+    logs: Annotated[Path | None, typer.Argument(help="folder or tar, ours or AlgoPerf's")] = None,
+    within: Within = None,
+    targets: Annotated[
+        Path | None, typer.Option(help="AlgoPerf's workload_targets.json to hold them against")
+    ] = None,
+    ruleset: Annotated[
+        Ruleset | None, typer.Option(help="whose numbers of studies and trials there should be")
+    ] = None,
+    studies: Annotated[int | None, typer.Option(help="that there should be")] = None,
+    trials: Annotated[int | None, typer.Option(help="that a study should have")] = None,
+    budget_factor: Annotated[
+        float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
+    ] = None,
+    explain: Annotated[str | None, typer.Option(help="print what this rule means, and end")] = None,
+    rules: Annotated[bool, typer.Option("--rules", help="list the rules, and end")] = False,
+    all: Annotated[
+        bool, typer.Option("--all", help="print every finding, not five a rule")
+    ] = False,
+    format: Annotated[Format, typer.Option(help="table or json")] = Format.TABLE,
+) -> None:
+    """Print what is wrong with LOGS, rule by rule; exit code 1 if anything is."""
+    from analysis.validate_command import print_findings, print_rules
+
+    with one_line_errors("analysis"):
+        if format not in (Format.TABLE, Format.JSON):
+            raise ValueError(f"`--format` must be table or json here, got {format.value}.")
+        as_json = format is Format.JSON
+        if rules or explain is not None:
+            print_rules(explain, as_json)
+            return
+        if logs is None:
+            raise ValueError("Missing argument 'logs'.")
+        code = print_findings(
+            logs,
+            within,
+            targets=targets,
+            ruleset=None if ruleset is None else ruleset.value,
+            studies=studies,
+            trials=trials,
+            budget_factor=budget_factor,
+            as_json=as_json,
+            everything=all,
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def table(
+    logs: Logs,
+    within: Within = None,
+    out: Annotated[Path | None, typer.Option(help="a CSV file; default: standard output")] = None,
+) -> None:
+    """Write every metric of every evaluation under LOGS as one long table (CSV)."""
+    from analysis.evaluations import read_table
+    from analysis.pages import write_csv
+
+    with one_line_errors("analysis"):
+        found, notes = read_table(logs, within)
+        write_csv(found, out)
+        if notes:
+            typer.echo(f"analysis: {len(notes)} oddities; python -m analysis validate names them.",
+                       err=True)  # fmt: skip
+
+
+def _choice(names: list[str] | None, mix: bool) -> "HardwareChoice":
+    from analysis.hardware import HardwareChoice
+
+    return HardwareChoice(tuple(names or ()), mix)
+
+
+def _print(table: "Table", format: Format) -> None:
+    from analysis.formats import as_text
+
+    typer.echo(as_text(table, format), nl=False)

@@ -15,7 +15,7 @@ import numpy as np
 from analysis.best import LOSS, Ended, best_of_studies
 from analysis.curves import DEPLOYED, Episode
 from analysis.reading import Logs
-from analysis.tables import Table, plain
+from analysis.tables import Shown, Table, plain
 from analysis.training import Runs, is_loss, learning
 from metaopt.bench.records import TrialRecord
 
@@ -198,7 +198,7 @@ def end_tables(ends: Sequence[End]) -> list[Table]:
                 summary_text(end.test, ".3g" if is_loss(test) else ".4g"),
                 summary_text(end.steps, ",.0f"),
                 plain(end.phase) or "-",
-                f"{end.found}/{end.studies}",
+                Shown(f"{end.found}/{end.studies}", end.found),
             )
             for end in mine
         )
@@ -212,7 +212,7 @@ def end_tables(ends: Sequence[End]) -> list[Table]:
             "studies",
         )
         better = f"{plain(workload)}: the trial of each study with the best last {plain(metric)}"
-        tables.append(Table(better, header, rows))
+        tables.append(Table(better, header, rows, workload=workload))
     return tables
 
 
@@ -233,7 +233,8 @@ def episode_tables(ends: Sequence[EpisodeEnd]) -> list[Table]:
             cells = [_loss_text(mine.get((phase, number, name)), first[name]) for name in names]
             rows.append((label, *cells))
         caption = f"{plain(workload)}: training loss at the last evaluation of each episode"
-        tables.append(Table(caption, ("episode", *map(plain, names)), tuple(rows)))
+        header = ("episode", *map(plain, names))
+        tables.append(Table(caption, header, tuple(rows), workload=workload))
     return tables
 
 
@@ -244,9 +245,9 @@ def _first_of(ends: Mapping[tuple[str, int, str], EpisodeEnd], name: str) -> int
 
 def _loss_text(end: EpisodeEnd | None, studies: int) -> str:
     if end is None:
-        return "-"
+        return Shown("-", None)
     text = summary_text(end.loss, ".3g", studies) if end.loss.finite else "not finite"
-    return f"{text} cut" if end.cut == end.studies else text
+    return Shown(f"{text} cut" if end.cut == end.studies else text, end.loss.mean)
 
 
 def summary_text(summary: Summary, form: str, studies: int | None = None) -> str:
@@ -258,11 +259,12 @@ def summary_text(summary: Summary, form: str, studies: int | None = None) -> str
         studies: n, if not all that the summary knows of.
     """
     if not summary.finite:
-        return "-"
+        return Shown("-", None)
     mean, low, high = (f"{value:{form}}" for value in (summary.mean, summary.low, summary.high))
     text = mean if low == high else f"{mean} ({low} to {high})"
     studies = summary.of if studies is None else studies
-    return text if summary.finite == studies else f"{text} {summary.finite}/{studies}"
+    text = text if summary.finite == studies else f"{text} {summary.finite}/{studies}"
+    return Shown(text, summary.mean)
 
 
 def end_rows(ends: Iterable[End]) -> list[tuple[Any, ...]]:

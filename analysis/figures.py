@@ -61,7 +61,8 @@ def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], pat
         axis.grid(visible=False, axis="x")
         for start in data.starts:
             axis.axvline(start, color="0.75", linewidth=0.6, zorder=0)
-        behind = [_draw(axis, line, styles[line.name], behind=True) for line in data.baselines]
+        faint = min(0.08, 0.3 / max(1, len(data.baselines)))
+        behind = [_draw(axis, line, styles[line.name], behind=faint) for line in data.baselines]
         several = len(data.learners) > 1
         ahead = []
         for line in data.learners:
@@ -75,7 +76,9 @@ def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], pat
             axis.set_yscale("log")
         legend(figure, names, [*ahead, *behind], legend_columns(names, _WIDE))
     heading = _CHANGING if data.changing else _LEARNING
-    return Plot(heading, _told(data), path, _episodes_caption(data), wide=True)
+    return Plot(
+        heading, _told(data), path, _episodes_caption(data), wide=True, workload=data.workload
+    )
 
 
 def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], path: Path) -> Plot:
@@ -86,7 +89,8 @@ def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], 
     with figure_at(path, lines, panels=len(data.panels), width=_WIDE) as (figure, axes):
         for axis, panel in zip(np.atleast_1d(axes), data.panels, strict=True):
             for line in sorted(panel.lines, key=lambda line: line.name in data.learners):
-                behind = line.name not in data.learners
+                faint = min(0.08, 0.3 / len(panel.lines))
+                behind = None if line.name in data.learners else faint
                 handles[line.name] = _draw(axis, line, styles[line.name], behind=behind)
             axis.set_title(plain(panel.metric), **AS_IT_IS)
             axis.set_xlabel("optimizer steps, since deployment or since the start")
@@ -98,7 +102,9 @@ def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], 
         legend(figure, names, [handles[name] for name in names], legend_columns(names, _WIDE))
     metrics = " and ".join(panel.metric for panel in data.panels)
     text = f"{plain(data.workload)}: {plain(metrics)} since deployment, baselines since their start"
-    return Plot(_SINCE, text, path, _deployed_caption(data), wide=True)
+    told = [f"{plain(panel.metric)}: {_last_values(panel)}" for panel in data.panels]
+    text = f"{text}. Last values, {'; '.join(told)}"
+    return Plot(_SINCE, text, path, _deployed_caption(data), wide=True, workload=data.workload)
 
 
 def _fit(axis: Any, panel: Panel, shown: float) -> None:
@@ -118,16 +124,24 @@ def _fit(axis: Any, panel: Panel, shown: float) -> None:
 
 
 def _draw(
-    axis: Any, line: Line, looks: dict[str, Any], *, behind: bool = False, ends: bool = False
+    axis: Any, line: Line, looks: dict[str, Any], *, behind: float | None = None, ends: bool = False
 ) -> Any:
-    """Draw a line with its band; return what stands for it in the legend."""
+    """Draw a line with its band; return what stands for it in the legend.
+
+    Args:
+        axis: Where.
+        line: The curves.
+        looks: Colour and line style.
+        behind: Draw it thinner, with a band as faint as this.
+        ends: Put a dot at the end of each piece that was not cut.
+    """
     # Behind, widths fall from first to last still, so that lines that coincide are all seen.
-    thin = {"alpha": 0.65, "linewidth": 0.45 * looks["linewidth"]}
-    strength = thin if behind else {"linewidth": 2.0}
+    thin = {"alpha": 0.85, "linewidth": 0.5 * looks["linewidth"]}
+    strength = {"linewidth": 2.0} if behind is None else thin
     handle = None
     for piece in line.pieces:
         (handle,) = axis.plot(piece.x, piece.middle, **looks | strength)
-        band = 0.08 if behind else 0.22
+        band = 0.22 if behind is None else behind
         axis.fill_between(piece.x, piece.low, piece.high, color=looks["color"], alpha=band, lw=0)
     if ends:
         last = [(piece.x[-1], piece.middle[-1]) for piece in line.pieces if not piece.cut]
@@ -149,6 +163,10 @@ def _told(data: OverEpisodes) -> str:
     tuned = f"; tuned baselines after as many steps: {', '.join(behind)}" if behind else ""
     episodes = f"{len(data.starts)} episodes of {data.length} steps"
     return f"{plain(data.workload)}: training loss over {episodes}: {'; '.join(lines)}{tuned}"
+
+
+def _last_values(panel: Panel) -> str:
+    return ", ".join(f"{plain(line.name)} {_last_value(line.pieces[0])}" for line in panel.lines)
 
 
 def _last_value(piece: Piece) -> str:

@@ -1,19 +1,32 @@
-"""Pages from templates: HTML and Markdown of the same content, CSV files, pictures inside."""
+"""Pages from templates: HTML and Markdown of the same content, CSV files, pictures inside.
+
+The HTML page is one file that asks nobody for anything: its policy forbids it to, and lets only the
+one style and the one script run that it was written with.
+"""
 
 import base64
 import csv
+import hashlib
 import io
+import json
+import re
+import struct
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.tables import spreadsheet_cell
+from analysis.tables import Shown, Table
+from analysis.text import escape_markdown, plain, spreadsheet_cell
 from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.canvas import Plot
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_LONG = 40  # characters of a cell above which it breaks lines
 
 
 def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
@@ -27,10 +40,16 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
     import jinja2
 
     loader = jinja2.FileSystemLoader(_TEMPLATES)
-    html = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    text = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    text.filters["cell"] = _markdown_cell
-    publish(out / "report.html", html.get_template(f"{template}.html.j2").render(context))
+    options: dict[str, Any] = {"loader": loader, "undefined": jinja2.StrictUndefined}
+    html = jinja2.Environment(autoescape=True, trim_blocks=True, **options)
+    html.filters |= {"json": _names, "sort_key": _sort_key, "classes": _classes}
+    html.filters |= {"embed": embed, "label": _label}
+    text = jinja2.Environment(trim_blocks=True, **options)
+    text.filters["cell"] = escape_markdown
+    style, script = ((_TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    inlined = {"style": style, "script": script, "policy": _policy(style, script)}
+    page = html.get_template(f"{template}.html.j2").render(context | inlined)
+    publish(out / "report.html", page)
     publish(out / "report.md", text.get_template(f"{template}.md.j2").render(context))
 
 
@@ -41,21 +60,42 @@ def publish(path: Path, text: str) -> None:
 
 
 def embed(plot: "Plot") -> dict[str, Any]:
-    """Return a picture as a template shows it."""
-    data = base64.b64encode(plot.path.read_bytes()).decode("ascii")
-    return {
-        "name": plot.path.name, "text": plot.text, "caption": plot.caption, "wide": plot.wide,
-        "data": data,
-    }  # fmt: skip
+    """Return a picture's SVG as a page holds it, and its size in CSS pixels."""
+    width, height = struct.unpack(">II", plot.path.read_bytes()[16:24])
+    data = base64.b64encode(plot.svg.read_bytes()).decode("ascii")
+    return {"data": data, "width": round(width * 0.768), "height": round(height * 0.768)}
 
 
 def csv_text(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
     """Return a CSV file: numbers to the last digit, no text that a spreadsheet would compute."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(map(spreadsheet_cell, header))
     writer.writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue()
+
+
+def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
+    """Write a table as CSV, text as :func:`csv_text` does, to a file or the standard output."""
+    table = table.copy(deep=False)
+    for name in table.select_dtypes("category"):
+        names = {text: spreadsheet_cell(text) for text in table[name].cat.categories}
+        # Two names may differ in what is not shown: they stay two rows, under one text.
+        table[name] = table[name].astype(object).map(names)
+    if out is None:
+        table.to_csv(sys.stdout, index=False, lineterminator="\n")
+    else:
+        publish(out, table.to_csv(index=False, lineterminator="\n"))
+
+
+def table_csv(table: Table) -> str:
+    """Return a table as CSV: the numbers that cells are sorted by, where they have one."""
+    header = tuple(name.replace(" ", "_") for name in table.header)
+    rows = [
+        tuple(c.sort if isinstance(c, Shown) and c.sort is not None else c for c in row)
+        for row in table.rows
+    ]
+    return csv_text(header, rows)
 
 
 def _cell(value: Any) -> Any:
@@ -64,7 +104,32 @@ def _cell(value: Any) -> Any:
     return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
 
 
-def _markdown_cell(text: str) -> str:
-    for character in "\\|<>*_`[]":
-        text = text.replace(character, "\\" + character)
-    return text
+def _policy(style: str, script: str) -> str:
+    """Return what a page may do: show what is in it, run its one script, ask nobody."""
+    digests = [
+        base64.b64encode(hashlib.sha256(part.encode("utf-8")).digest()).decode("ascii")
+        for part in (style, script)
+    ]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digests[0]}'; "
+        f"script-src 'sha256-{digests[1]}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _names(values: Sequence[str]) -> str:
+    return json.dumps([plain(value) for value in values])
+
+
+def _sort_key(cell: Shown) -> str:
+    return "" if cell.sort is None else repr(cell.sort)
+
+
+def _classes(cell: str) -> str:
+    if isinstance(cell, Shown):
+        return "missed" if cell.sort is None else ""
+    return "left long" if len(cell) > _LONG else "left"
+
+
+def _label(caption: str) -> str:
+    """Return the beginning of a caption, as the name of what scrolls."""
+    return re.split(r"[:;.](?: |$)", caption)[0]

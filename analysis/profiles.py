@@ -15,14 +15,14 @@ def ratios(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each cost over the best of its workload.
 
     Args:
-        costs: (contenders, workloads), inf or NaN where the target was not reached.
+        costs: (..., contenders, workloads), inf or NaN where the target was not reached.
 
     Returns:
         The ratios; inf where the target was not reached, by this contender or by anybody. The best
         one's is 1 even where it cost nothing, as a start that already meets the target does.
     """
     costs = np.where(np.isnan(costs), np.inf, costs)
-    best = costs.min(axis=0, keepdims=True)
+    best = costs.min(axis=-2, keepdims=True)
     quotient = np.divide(
         costs, best, out=np.full_like(costs, np.inf), where=np.isfinite(costs) & (best > 0)
     )
@@ -33,13 +33,13 @@ def profile_area(ratios: NDArray[np.float64], limit: float = LIMIT) -> NDArray[n
     r"""Return the normalised area under each profile on ``[1, limit]``: the score.
 
     A profile is a staircase, so its integral needs no grid: a workload with ratio r adds
-    ``limit - r``.
+    ``limit - r``. Ratios are (..., contenders, workloads), scores (..., contenders).
 
     .. math:: B_s = \frac{1}{W (\mathrm{limit} - 1)} \sum_w \max(0, \mathrm{limit} - r_{sw})
     """
     if not limit > 1:
         raise ValueError(f"`limit` must be above 1, the best possible ratio; got {limit}.")
-    return np.clip(limit - ratios, 0, None).mean(axis=1) / (limit - 1)
+    return np.clip(limit - ratios, 0, None).mean(axis=-1) / (limit - 1)
 
 
 def profile(

@@ -1,11 +1,15 @@
-"""The report of a campaign: one HTML file, with Markdown, CSV and PNG files beside it."""
+"""The report of a campaign: one HTML file, and beside it Markdown, CSV, LaTeX, SVG and PNG."""
 
+import dataclasses
 import itertools
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.best import read_ends
+from analysis.best import Ended, read_ends
+from analysis.certainty import additions_of, infer_both, statistics_csv
+from analysis.curves import anytime_bands
 from analysis.ends import (
     ENDS_HEADER,
     EPISODES_HEADER,
@@ -24,17 +28,22 @@ from analysis.fairness import (
     partial_data,
     unequal_budgets,
 )
-from analysis.pages import csv_text, embed, publish, write_pages
+from analysis.hardware import ANY_HARDWARE, HardwareChoice
+from analysis.hyperparameters import METHOD, all_points, importance, importance_table
+from analysis.latex import latex_document
+from analysis.pages import csv_text, publish, table_csv, write_pages
 from analysis.reading import Logs
 from analysis.scoring import Scores, score_path
+from analysis.sections import Additions, Section
+from analysis.standings import cost_header, cost_rows, costs_table, facets_of, standings_table
 from analysis.tables import (
+    Facets,
     budgets_line,
     ends_table,
     environment_table,
     errors_table,
     flags_of,
     plain,
-    score_table,
     spent_table,
     target_table,
 )
@@ -42,74 +51,110 @@ from analysis.training import read_runs
 from metaopt.bench.budget import CURRENCIES
 
 if TYPE_CHECKING:
-    pass
+    from analysis.canvas import Plot
+    from analysis.plots import Bands, Profiles
+
+_EPISODES = (
+    "Of the first run of each study: geometric mean over studies (lowest to highest); k/n where "
+    "only k of n studies have a finite loss there; cut where the run ended before the episode did. "
+    "A deployed run has no set length. The same in episodes.csv."
+)
+_ENDS = (
+    "Values at the last evaluation: mean over studies (lowest to highest), geometric for losses. "
+    "Steps and phase are those since the last restart. Failed trials are never best; one that "
+    "ended at its target has its values there. Studies: with a best trial, of all. The same in "
+    "ends.csv."
+)
 
 
-def write_report(logs: Path, out: Path, *, command: str | None = None) -> Path:
-    """Write ``report.html``, ``report.md``, the CSV files and the plots.
+def write_report(
+    logs: Path,
+    out: Path,
+    *,
+    command: str | None = None,
+    hardware: HardwareChoice = ANY_HARDWARE,
+    verified: Mapping[str, bool] | None = None,
+) -> Path:
+    """Write ``report.html``, ``report.md``, ``report.tex``, the CSV files and the plots.
 
-    ``scores.csv``, ``trials.csv`` and ``ends.csv`` are always written, ``episodes.csv`` if some
-    contender learned over episodes.
+    Every table of the page is in the Markdown and the LaTeX file, every plot is there as PNG and
+    SVG, and every number in some CSV file: ``scores.csv``, ``trials.csv``, ``ends.csv``,
+    ``anytime.csv``, ``profiles.csv`` and those named like the other tables are always written,
+    ``statistics.csv`` if there is more than one study, ``episodes.csv`` if some contender learned
+    over episodes.
 
     Args:
         logs: A campaign's output folder, or its logs.
         out: Folder of the report; files of these names in it are replaced.
-        command: The command that made the campaign, to be shown.
+        command: The command that this report is made by, to be shown.
+        hardware: Runs on which hardware, and whether their seconds may be mixed.
+        verified: By contender, whether somebody else ran it again; by default nothing is said.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        ValueError: There is nothing to report on.
+        ValueError: There is nothing to report on, or seconds would be mixed.
     """
-    # Here and below: a command that prints a table needs neither.
-    from analysis.figures import plot_training
-    from analysis.plots import plot_all
+    # Here and below: a command that prints a table needs none of the plots.
+    from analysis.plots import profiles_of
 
-    read, scores = score_path(logs)
-    last, runs = read_ends(read), read_runs(read)
-    ends, episodes = ends_of_training(read, last), ends_of_episodes(read, runs)
+    read, scores = score_path(logs, hardware=hardware)
+    inferred = infer_both(read, scores)
+    bands, profiles, last = anytime_bands(read), profiles_of(scores), read_ends(read)
+    facets = facets_of(read)
     out.mkdir(parents=True, exist_ok=True)
-    context = _context(read, scores, command)
-    context["training"] = end_tables(ends)
-    context["episodes"] = episode_tables(episodes)
-    plots = [*plot_all(read, scores, out), *plot_training(read, runs, last, out)]
-    context["headings"] = [
-        (heading, [embed(plot) for plot in group])
-        for heading, group in itertools.groupby(plots, key=lambda plot: plot.heading)
+    additions = dataclasses.replace(additions_of(inferred, out), verified=verified)
+    sections = [
+        *_standings(read, scores, facets, additions),
+        *_curves(read, scores, bands, profiles, last, out),
+        *_details(read, scores, facets, out),
     ]
+    context = _context(read, scores, command)
+    context |= {"sections": sections, "filters": _filters(scores, facets)}
     write_pages("report", context, out)
-    publish(out / "scores.csv", scores_csv(scores))
+    tables = [(section.heading, section.tables) for section in sections]
+    publish(out / "report.tex", latex_document(context["title"], tables))
+    for table in itertools.chain(*(section.tables for section in sections)):
+        if table.name not in ("", "standings", "costs"):
+            publish(out / f"{table.name}.csv", table_csv(table))
+    header = cost_header(scores, additions)
+    publish(out / "scores.csv", csv_text(header, cost_rows(scores, facets, additions)))
+    if inferred:
+        publish(out / "statistics.csv", statistics_csv(inferred))
     publish(out / "trials.csv", trials_csv(read))
-    publish(out / "ends.csv", csv_text(ENDS_HEADER, end_rows(ends)))
-    if episodes:
+    publish(out / "ends.csv", csv_text(ENDS_HEADER, end_rows(ends_of_training(read, last))))
+    publish(out / "anytime.csv", anytime_csv(bands))
+    publish(out / "profiles.csv", profiles_csv(profiles))
+    if episodes := ends_of_episodes(read, read_runs(read)):
         publish(out / "episodes.csv", csv_text(EPISODES_HEADER, episode_rows(episodes)))
     return out / "report.html"
 
 
-def scores_csv(scores: Scores) -> str:
+def scores_csv(logs: Logs, scores: Scores) -> str:
     """Return scores and medians, one line per contender and workload."""
+    nothing = Additions()
+    return csv_text(cost_header(scores, nothing), cost_rows(scores, facets_of(logs), nothing))
+
+
+def anytime_csv(bands: "Bands") -> str:
+    """Return the curves of the best metric so far, one line per point."""
     rows = [
-        (
-            name,
-            workload,
-            cell.median("given"),
-            cell.median("including"),
-            cell.reached,
-            scores.studies,
-            round(scores.scores[name]["given"], 6),
-            round(scores.scores[name]["including"], 6),
-        )
-        for name in scores.contenders
-        for workload in scores.workloads
-        for cell in [scores.cells[name, workload]]
+        (workload, contender, *map(float, point))
+        for (contender, workload), band in bands.items()
+        for point in zip(band.x, band.middle, band.low, band.high, strict=True)
     ]
-    unit = scores.currency
-    header = (
-        "contender", "workload", f"given_tuned_{unit}", f"including_tuning_{unit}", "reached",
-        "studies", "score_given", "score_including",
-    )  # fmt: skip
-    return csv_text(header, rows)
+    return csv_text(("workload", "contender", "spent", "median", "low", "high"), rows)
+
+
+def profiles_csv(profiles: "Profiles") -> str:
+    """Return the corners of the performance profiles, one line each."""
+    rows = [
+        (view, contender, float(tau), float(rho))
+        for (contender, view), corners in profiles.items()
+        for tau, rho in zip(*corners, strict=True)
+    ]
+    return csv_text(("view", "contender", "ratio", "share"), rows)
 
 
 def trials_csv(logs: Logs) -> str:
@@ -153,19 +198,84 @@ def trials_csv(logs: Logs) -> str:
     return csv_text(header, rows)
 
 
+def _standings(
+    logs: Logs, scores: Scores, facets: Mapping[tuple[str, str], Facets], additions: Additions
+) -> Iterable[Section]:
+    standings = standings_table(scores, flags_of(logs), facets, additions)
+    yield Section("Scores", tables=(standings,))
+    yield Section("Costs to target", tables=(costs_table(scores, facets, additions),))
+    yield from additions.sections
+
+
+def _curves(
+    logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", last: Sequence[Ended],
+    out: Path,
+) -> Iterable[Section]:  # fmt: skip
+    from analysis.figures import plot_training
+    from analysis.plots import plot_anytime, plot_episodes, plot_profiles
+
+    runs = read_runs(logs)
+    yield from _by_heading(
+        [
+            *plot_profiles(scores, profiles, out),
+            *plot_anytime(logs, scores, bands, out),
+            *plot_episodes(logs, scores, out),
+            *plot_training(logs, runs, last, out),
+        ]
+    )
+    if episodes := ends_of_episodes(logs, runs):
+        tables = tuple(episode_tables(episodes))
+        yield Section("Training loss after each episode", (_EPISODES,), tables=tables)
+    ends = tuple(end_tables(ends_of_training(logs, last)))
+    yield Section("How training ended", (_ENDS,), tables=ends)
+
+
+def _details(
+    logs: Logs, scores: Scores, facets: Mapping[tuple[str, str], Facets], out: Path
+) -> Iterable[Section]:
+    from analysis.breakdown_plot import plot_breakdown
+    from analysis.trial_plots import plot_importance, plot_trials
+
+    spent = spent_table(logs, facets)
+    yield Section("Cost breakdown", plots=(plot_breakdown(logs, out),), tables=(spent,))
+    points = all_points(logs)
+    if plots := plot_trials(points, scores.workloads, out):
+        yield Section("Trials: hyperparameters and outcome", plots=tuple(plots))
+    if found := [one for some in points if (one := importance(some)) is not None]:
+        plots = plot_importance(found, scores.workloads, out)
+        yield Section(
+            "Importance of hyperparameters", (METHOD,), tuple(plots), (importance_table(found),)
+        )
+    failures = [ends_table(logs), errors_table(logs)]
+    yield Section("Failures", tables=tuple(table for table in failures if table.rows))
+    yield Section("Targets and environment", tables=(target_table(logs), environment_table(logs)))
+    if missing := missing_studies(logs):
+        yield Section("Missing studies", entries=tuple(map(plain, missing)))
+    if logs.notes:
+        yield Section("Notes on the logs", entries=tuple(map(plain, logs.notes)))
+
+
+def _by_heading(plots: "Iterable[Plot]") -> Iterable[Section]:
+    for heading, group in itertools.groupby(plots, key=lambda plot: plot.heading):
+        yield Section(heading, plots=tuple(group))
+
+
+def _filters(scores: Scores, facets: Mapping[tuple[str, str], Facets]) -> dict[str, Sequence[str]]:
+    """Return the choices of each filter of the page."""
+    found: dict[str, Sequence[str]] = {
+        name: sorted({value for entry in facets.values() for value in entry.get(name, ())})
+        for name in ("hardware", "ruleset")
+    }
+    found = {"workload": scores.workloads, **found}
+    return {name: [plain(value) for value in values] for name, values in found.items()}
+
+
 def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
     campaign = logs.campaign or {}
     dates = sorted(trial.record.started_at for trial in logs.trials)
     environment = environment_table(logs)
-    errors = errors_table(logs)
     return {
         "title": plain(campaign.get("name", "runs")),
-        "scores": score_table(scores, flags_of(logs)),
-        "targets": target_table(logs),
-        "spent": spent_table(logs),
-        "ends": ends_table(logs),
-        "errors": errors if errors.rows else None,
-        "environment": environment,
         "flags": flags_of(logs),
         "missing": [plain(entry) for entry in missing_studies(logs)],
         "unequal": [plain(entry) for entry in unequal_budgets(logs)],
@@ -173,8 +283,8 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "variants": [plain(entry) for entry in fixed_by_hand(logs)],
         "partial": [plain(entry) for entry in partial_data(logs)],
         "early": [plain(entry) for entry in early_ends(logs)],
-        "notes": [plain(note) for note in logs.notes],
         "budgets": plain(budgets_line(logs, scores)),
+        "remarks": [plain(note) for note in scores.notes],
         "command": plain(command) if command else None,
         "dates": plain(" to ".join(sorted({dates[0][:10], dates[-1][:10]}))),
         "seed": plain(campaign.get("seed", "unknown")),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.costs import Cell, View, cost_table
+from analysis.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.profiles import profile_area, ratios
 from analysis.reading import Logs, read_logs
 from metaopt.bench.budget import Currency
@@ -29,6 +30,7 @@ class Scores:
     cells: dict[tuple[str, str], Cell]
     scores: dict[str, dict[View, float]]  # by contender
     studies: int
+    notes: tuple[str, ...] = ()  # what a table has to say of them
 
     def matrix(self, view: View) -> NDArray[np.float64]:
         """Return the medians over studies, (contenders, workloads)."""
@@ -45,17 +47,24 @@ class Scores:
         return dataclasses.replace(self, contenders=tuple(order))
 
 
-def score_strictly(logs: Logs, currency: Currency | None = None) -> Scores:
+def score_strictly(
+    logs: Logs, currency: Currency | None = None, hardware: HardwareChoice = ANY_HARDWARE
+) -> Scores:
     """Score a campaign under the strict rules, in both views.
 
     Args:
         logs: What was read.
         currency: Of the costs; by default that of the first budget.
+        hardware: Whether seconds of different hardware may be mixed.
+
+    Raises:
+        ValueError: They are and may not.
     """
     currency = currency or logs.trials[0].record.budget.currency
+    notes = hardware.check(logs, currency)
     cells = cost_table(logs, currency)
     contenders, workloads = tuple(logs.contenders), tuple(logs.workloads)
-    scores = Scores(currency, contenders, workloads, cells, {}, logs.study_count)
+    scores = Scores(currency, contenders, workloads, cells, {}, logs.study_count, notes)
     areas = {view: profile_area(ratios(scores.matrix(view))) for view in VIEWS}
     by_contender: dict[str, dict[View, float]] = {
         contender: {view: float(areas[view][index]) for view in VIEWS}
@@ -64,10 +73,15 @@ def score_strictly(logs: Logs, currency: Currency | None = None) -> Scores:
     return dataclasses.replace(scores, scores=by_contender).sorted_by("including")
 
 
-def score_path(path: Path, currency: Currency | None = None) -> tuple[Logs, Scores]:
-    """Read and score; raises ``ValueError`` where there is nothing to score."""
-    logs = read_logs(path)
-    return logs, score_strictly(logs, currency)
+def score_path(
+    path: Path,
+    currency: Currency | None = None,
+    hardware: HardwareChoice = ANY_HARDWARE,
+    within: str | None = None,
+) -> tuple[Logs, Scores]:
+    """Read and score; raises ``ValueError`` where there is nothing to score, or not on this."""
+    logs = hardware.select(read_logs(path, within))
+    return logs, score_strictly(logs, currency, hardware)
 
 
 def format_cost(value: float) -> str:

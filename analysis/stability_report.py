@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 
 from analysis.canvas import Plot, figure_at, legend, legend_columns, legend_lines
-from analysis.pages import csv_text, embed, publish, write_pages
+from analysis.pages import csv_text, publish, write_pages
 from analysis.stability import StabilityRecord, read_stability, stability_table
 from analysis.tables import plain
 
@@ -37,7 +37,8 @@ def write_stability_report(folder: Path, out: Path, *, command: str | None = Non
     record = read_stability(folder)
     out.mkdir(parents=True, exist_ok=True)
     text = f"{plain(record.name)}: norms of products of transitions against the gap"
-    picture = Plot("Sequential stability", text, out / "stability.png")
+    path = out / "stability.png"
+    picture = Plot("Sequential stability", text, path, _CAPTION, wide=True)
     plot_stability(record, picture.path)
     table = stability_table(record)
     git = record.environment.get("git", {})
@@ -50,8 +51,7 @@ def write_stability_report(folder: Path, out: Path, *, command: str | None = Non
         "commits": plain(git.get("commit")) + (" (modified)" if git.get("dirty") else ""),
         "command": plain(command) if command else None,
         "unfinished": any(len(result.norms) < record.trials for result in record.settings),
-        "picture": embed(picture),
-        "caption": _CAPTION,
+        "picture": picture,
         "table": table,
     }
     write_pages("stability", context, out)

@@ -1,35 +1,53 @@
 """The tables of a report, as plain rows that every format prints."""
 
 import dataclasses
-import unicodedata
+import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.breakdown import PARTS, seconds_of
 from analysis.reading import Logs
 from analysis.scoring import Scores, format_cost
+from analysis.text import plain
+from analysis.text import spreadsheet_cell as spreadsheet_cell  # others look for it here
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 
 
+class Shown(str):
+    """The text of a cell with what it is sorted by: a number, or ``None`` to come last."""
+
+    sort: float | None
+
+    def __new__(cls, text: str, sort: float | None) -> "Shown":
+        """Return the text; a number that is not finite sorts last."""
+        shown = super().__new__(cls, text)
+        shown.sort = sort if sort is not None and math.isfinite(sort) else None
+        return shown
+
+
+Facets = Mapping[str, Sequence[str]]  # what a reader can filter by: workload, hardware, ruleset
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A caption, a header and rows of text."""
+    """A caption, a header and rows of text.
+
+    Attributes:
+        name: Of its CSV file and its place in a page; empty: it has none of its own.
+        workload: That it is about; empty for all of them.
+        facets: Of each row; or empty.
+        columns: The workload that a column is about, by index.
+    """
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def plain(text: Any) -> str:
-    """Return text without control characters: a stranger's name must not drive a terminal."""
-    return "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
-                   for c in str(text))  # fmt: skip
-
-
-def spreadsheet_cell(text: Any) -> str:
-    """Return text that a spreadsheet will not take for a formula."""
-    text = plain(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and text != "-" else text
+    name: str = ""
+    workload: str = ""
+    facets: tuple[Facets, ...] = ()
+    columns: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
 def score_table(scores: Scores, flags: dict[str, str]) -> Table:
@@ -48,6 +66,7 @@ def score_table(scores: Scores, flags: dict[str, str]) -> Table:
         f"{unit_name(scores.currency)}, given tuned / including tuning (studies that reached it); "
         "- where the median study did not."
     )
+    caption = " ".join((caption, *scores.notes))
     header = ("contender", "score", "given tuned", *map(plain, scores.workloads))
     return Table(caption, header, tuple(rows))
 
@@ -73,41 +92,37 @@ def budgets_line(logs: Logs, scores: Scores) -> str:
     return f"Costs in {unit}. Budget of a study{of}, tuning included, in {spent_in}: {listed}."
 
 
-def spent_table(logs: Logs) -> Table:
-    """Return what each contender spent on each workload, all studies together."""
+def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
+    """Return what each contender spent on each workload, all studies together.
+
+    Args:
+        logs: What was read.
+        facets: By contender and workload.
+    """
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
     for trial in logs.trials:
         key = trial.record.workload, trial.record.contender
         groups.setdefault(key, []).append(trial.record)
     rows = []
     for (workload, contender), trials in sorted(groups.items()):
-        ledgers = [trial.ledger for trial in trials]
-        cost = sum((ledger.cost for ledger in ledgers), Cost())
-        compiling = sum(ledger.compilation_seconds for ledger in ledgers)
-        seconds = [
-            cost.seconds - compiling,
-            compiling,
-            *(
-                sum(getattr(ledger, f"{part}_seconds") for ledger in ledgers)
-                for part in ("evaluation", "tuner", "logging", "lost")
-            ),
-        ]
+        cost = sum((trial.ledger.cost for trial in trials), Cost())
         failures = sum(trial.status in FAILURES for trial in trials)
         counts = [len(trials), failures, cost.steps, round(cost.gradient_evaluations)]
         rows.append(
             (
                 plain(workload),
                 plain(contender),
-                *(f"{count:,}" for count in counts),
-                *(f"{part:.2f}" for part in seconds),
+                *(Shown(f"{count:,}", count) for count in counts),
+                *(Shown(f"{seconds:,.2f}", seconds) for seconds in seconds_of(trials)),
             )
         )
     header = (
         "workload", "contender", "trials", "failures", "steps", "gradient evaluations",
-        "training s", "compilation s", "evaluation s", "tuner s", "logging s", "lost s",
+        *(f"{part} s" for part in PARTS),
     )  # fmt: skip
     caption = "Spent, all studies together; only training and compilation are the submission's time"
-    return Table(caption, header, tuple(rows))
+    kept = tuple(facets[contender, workload] for workload, contender in sorted(groups))
+    return Table(caption, header, tuple(rows), name="spent", facets=kept)
 
 
 def ends_table(logs: Logs) -> Table:
@@ -115,11 +130,12 @@ def ends_table(logs: Logs) -> Table:
     counts = Counter((t.record.contender, t.record.status) for t in logs.trials)
     ends = sorted({end for _, end in counts}, key=lambda end: (end in FAILURES, end))
     rows = tuple(
-        (plain(name), *(f"{counts[name, end]:,}" for end in ends)) for name in logs.contenders
+        (plain(name), *(Shown(f"{counts[name, end]:,}", counts[name, end]) for end in ends))
+        for name in logs.contenders
     )
     header = ("contender", *(end.replace("_", " ") for end in ends))
     failures = ", ".join(sorted(end.replace("_", " ") for end in FAILURES))
-    return Table(f"Trials by how they ended; failures are: {failures}", header, rows)
+    return Table(f"Trials by how they ended; failures are: {failures}", header, rows, "failures")
 
 
 def errors_table(logs: Logs) -> Table:
@@ -134,11 +150,11 @@ def errors_table(logs: Logs) -> Table:
         if t.record.error is not None
     )
     rows = tuple(
-        (plain(contender), plain(workload), f"{count:,}", error[:300])
+        (plain(contender), plain(workload), Shown(f"{count:,}", count), error[:300])
         for (contender, workload, error), count in counts.most_common(20)
     )
     header = ("contender", "workload", "trials", "last line of the error")
-    return Table("Errors; the whole ones are in each trial's run.json", header, rows)
+    return Table("Errors; the whole ones are in each trial's run.json", header, rows, "errors")
 
 
 def target_table(logs: Logs) -> Table:
@@ -165,18 +181,18 @@ def target_table(logs: Logs) -> Table:
         "workload", "target", "value", "study's budget", "trial's budget", "evaluated every",
         "reference batch",
     )  # fmt: skip
-    return Table(f"Targets, and budgets in {unit}", header, rows)
+    return Table(f"Targets, and budgets in {unit}", header, rows, "targets")
 
 
 def environment_table(logs: Logs) -> Table:
     """Return hardware, software and commits; more than one row where runs differ."""
     rows = Counter(_environment(trial.record.environment) for trial in logs.trials)
     header = ("processor", "devices", "software", "commit", "trials")
-    table = tuple((*row, f"{count:,}") for row, count in rows.most_common())
-    return Table("Environment of the runs", header, table)
+    table = tuple((*row, Shown(f"{count:,}", count)) for row, count in rows.most_common())
+    return Table("Environment of the runs", header, table, "environment")
 
 
-def _environment(environment: dict[str, Any]) -> tuple[str, ...]:
+def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:
     parts = (environment.get(part) for part in ("hardware", "software", "git"))
     hardware, software, git = (part if isinstance(part, dict) else {} for part in parts)
     devices = hardware.get("devices")

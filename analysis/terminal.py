@@ -1,6 +1,7 @@
 """The score table in a terminal."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -10,6 +11,7 @@ from rich.table import Table as RichTable
 
 from analysis.costs import View
 from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
+from analysis.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.reading import Logs
 from analysis.scoring import Scores, score_path
 from analysis.tables import Table, budgets_line, flags_of, plain, score_table
@@ -23,7 +25,9 @@ def print_scores(
     *,
     cost: Currency | None = None,
     view: View = "including",
+    within: str | None = None,
     console: Console | None = None,
+    hardware: HardwareChoice = ANY_HARDWARE,
 ) -> None:
     """Print a campaign's score table, what is missing above it and its budgets below.
 
@@ -31,12 +35,14 @@ def print_scores(
         logs: The campaign's output folder, or its logs.
         cost: Currency of the costs; by default that of the budgets.
         view: By which score the rows are sorted.
+        within: A path inside of ``logs``.
         console: Where to print; by default the standard output.
+        hardware: Runs on which hardware, and whether their seconds may be mixed.
 
     Raises:
-        ValueError: There is nothing to score.
+        ValueError: There is nothing to score, or seconds would be mixed.
     """
-    read, scores = score_path(logs, cost)
+    read, scores = score_path(logs, cost, hardware, within)
     console = console or Console()
     _print_warning("INCOMPLETE, counted as misses", missing_studies(read), console)
     table = score_table(scores.sorted_by(view), flags_of(read))
@@ -47,13 +53,30 @@ def print_scores(
     if flags_of(read):
         _say("* gradient evaluations not declared by the submission: each step is charged its "
              "examples", console)  # fmt: skip
-    _print_warning("NOTES on the logs", list(read.notes), console)
+    print_notes(read.notes, console)
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print one table with its caption below."""
-    _print_rows(table, console)
+    """Print one table, in parts that fit, with its caption below."""
+    for part in _parts(table, console.width):
+        _print_rows(part, console)
     _say(table.caption, console)
+
+
+def print_notes(notes: Sequence[str], console: Console) -> None:
+    """Print the first few notes on the logs, and how many more there are."""
+    _print_warning("NOTES on the logs", list(notes), console)
+
+
+def print_tables(tables: Sequence[Table], warnings: Sequence[str], console: Console) -> None:
+    """Print warnings, and tables cut to the width of the terminal, each with its caption below."""
+    for warning in warnings:
+        console.print(escape(plain(warning)), style="yellow", highlight=False)
+    for table in tables:
+        console.print()
+        for part in _parts(table, console.width):
+            _print_rows(part, console)
+        _say(table.caption, console)
 
 
 def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:

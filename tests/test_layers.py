@@ -56,8 +56,10 @@ def test_the_theory_knows_nothing_beside_itself_but_the_optimizer():
         assert ours <= roots | {"theory"}, path
 
 
-def test_analysis_knows_the_records_and_nothing_else_of_the_referee():
-    allowed = ("metaopt.bench.records", "metaopt.bench.targets", "metaopt.bench.budget")
+def test_analysis_knows_what_the_referee_writes_and_nothing_of_how_it_runs():
+    # tuner: what an outcome is worth to one
+    parts = ("records", "targets", "budget", "findings", "seeds", "tuner")
+    allowed = tuple(f"metaopt.bench.{part}" for part in parts)
     for path in files("analysis"):
         ours = {name for name in imports_of(path) if name.startswith("metaopt.bench.")}
         assert all(name.startswith(allowed) for name in ours), path

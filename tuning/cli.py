@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -122,12 +123,13 @@ def compare(
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
     out: Annotated[Path | None, typer.Option(help="default: runs/<campaign>")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default: one per core")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="measure a few steps and say what it would take")
+    ] = False,
 ) -> None:
     """Run a campaign, or go on with it, and write its report."""
-    from analysis.report import write_report
-    from analysis.terminal import print_scores
     from tuning.campaign import read_campaign, read_document
-    from tuning.executor import check_budgets, run_campaign
+    from tuning.executor import run_campaign
 
     changes = {
         "workloads": _split(workloads),
@@ -142,12 +144,125 @@ def compare(
             _measure_stability(Path(campaign), {**changes, "workers": workers}, out)
             return
         plan = read_campaign(Path(campaign), **changes)
+        if dry_run:
+            _print_estimates(plan, workers)
+            return
         folder = out or Path("runs") / plan.name
-        finished = run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
-        report = write_report(folder, folder / "report", command=_command())
-        print_scores(folder)
-        typer.echo(f"report: {report}")
-        check_budgets(finished)
+        run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
+        _finish_campaign(plan, folder)
+
+
+def _print_estimates(campaign: Any, workers: int | None) -> None:
+    """Print what every contender will do and what that takes, from a few measured steps."""
+    from rich.progress import track
+
+    from analysis.terminal import print_table
+    from tuning.estimate import estimate_table, list_probes, probe
+    from tuning.executor import check_data, count_workers, list_studies
+
+    processes = count_workers(campaign, workers, len(list_studies(campaign)))
+    check_data(campaign)
+    console = Console(stderr=True)
+    probes = track(
+        list_probes(campaign), "measuring", console=console, transient=True,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    print_table(estimate_table([probe(campaign, key) for key in probes], processes), Console())
+
+
+def _finish_campaign(campaign: Any, folder: Path) -> None:
+    """Write the report, print the scores, and see that all spent the same."""
+    from analysis.report import write_report
+    from analysis.terminal import print_scores
+    from metaopt.bench.records import STUDY_FILE, read_study
+    from tuning.executor import check_budgets, list_studies
+
+    report = write_report(folder, folder / "report", command=_command())
+    print_scores(folder)
+    typer.echo(f"report: {report}")
+    check_budgets([read_study(key.folder(folder) / STUDY_FILE) for key in list_studies(campaign)])
+
+
+@app.command()
+def worker(
+    campaign: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped campaign")],
+    storage: Annotated[
+        str, typer.Option(help="postgresql://..., mysql://..., journal:FILE or grpc://HOST:PORT")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="default: runs/<campaign>; best on a shared disk")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one per core")] = None,
+    lease_seconds: Annotated[
+        float, typer.Option(min=1.0, help="without a sign of life, after which a study is free")
+    ] = 60.0,
+    slurm: Annotated[
+        int, typer.Option(min=0, help="submit so many workers as a SLURM array job instead")
+    ] = 0,
+    slurm_options: Annotated[
+        list[str] | None,
+        typer.Option("--slurm-option", help="name=value for sbatch, as in partition=gpu; repeat"),
+    ] = None,
+) -> None:
+    """Join a campaign that several machines run together; ends when all studies have."""
+    from tuning.campaign import read_campaign
+    from tuning.executor import list_studies
+    from tuning.worker import missing_studies, run_worker
+
+    with one_line_errors("tuning"):
+        plan = read_campaign(Path(campaign))
+        folder = out or Path("runs") / plan.name
+        if slurm:
+            from tuning.slurm import submit_workers
+
+            command = _worker_command(campaign, storage, folder, workers, lease_seconds)
+            typer.echo(submit_workers(command, slurm, folder, slurm_options or []))
+            return
+        _leave_on_sigterm()
+        run_worker(
+            plan, folder, storage, workers=workers, lease_seconds=lease_seconds,
+            console=Console(stderr=True),
+        )  # fmt: skip
+        if elsewhere := missing_studies(plan, folder):
+            count = len(list_studies(plan)) - len(elsewhere)
+            typer.echo(
+                f"All studies have come to their end; {count} of them are in {folder}, "
+                f"{len(elsewhere)} in other workers' folders: put all into one, then python -m "
+                "analysis report"
+            )
+            return
+        _finish_campaign(plan, folder)
+
+
+def _worker_command(
+    campaign: str, storage: str, out: Path, workers: int | None, lease_seconds: float
+) -> list[str]:
+    command = ["-m", "tuning", "worker", campaign, "--storage", storage, "--out", str(out)]
+    command += ["--lease-seconds", f"{lease_seconds:g}"]
+    return command + ([] if workers is None else ["--workers", str(workers)])
+
+
+def _leave_on_sigterm() -> None:
+    """Give studies back when a cluster's scheduler asks a worker to go."""
+
+    def leave(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+@app.command()
+def export(
+    runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    storage: Annotated[str, typer.Option(help="sqlite:///FILE, or a server's URL")],
+) -> None:
+    """Copy tuning studies into an Optuna storage, for its dashboard and visualisations."""
+    from tuning.export import export_studies
+
+    with one_line_errors("tuning"):
+        for name, trials in export_studies(runs, storage):
+            typer.echo(f"{name}: {_count(trials, 'trial')}")
+    typer.echo(f"now: optuna-dashboard {shlex.quote(storage)}")
 
 
 def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) -> None:

@@ -1,50 +1,70 @@
 """Run the studies of a campaign on several processes of one machine, and resume it.
 
-Studies are independent, so a table does not depend on how many processes ran it. The processes are
-reused: what one compiled for a study it has for the next. They die with their parent.
-
-When one of them dies by itself, the studies that were at work go on, each in a process of its own.
-A trial whose process dies there as well has failed: a fault in compiled code, or no memory. (One
-that does not return is recorded by its process, which then ends: see metaopt.bench.stalls.)
+Studies are independent, so a table does not depend on how many processes ran it.
 """
 
+import collections
 import json
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
-from metaopt.bench.runner import PROGRESS_FILE, mark_died
 from metaopt.workloads.registry import get_workload
-from tuning.campaign import Campaign, make_campaign
+from tuning.campaign import Campaign
 from tuning.locks import hold
-from tuning.study import StudyPlan, run_study
-
-LOGS = "logs"
-_LOCKS = ".locks"
-_LISTENER_SECONDS = 2.0  # for the last messages to be shown
-_LOCK_SECONDS = 10.0  # for the processes of a killed campaign to be gone
+from tuning.progress import Tell, show_progress
+from tuning.slots import LOCKS, LOGS, Slot, StudyKey, campaign_currency
 
 
-class StudyKey(NamedTuple):
-    """Names one study of a campaign."""
+class Queue(Protocol):
+    """Where the slots get their studies from, each in its own thread."""
 
-    contender: str
-    workload: str
-    study: int
+    def take(self) -> StudyKey | None:
+        """Return the next study; ``None`` when there is none left."""
+        ...
 
-    def __str__(self) -> str:
-        return f"{self.contender} on {self.workload}, study {self.study}"
+    def done(self, key: StudyKey, record: StudyRecord) -> None:
+        """Take the record of a study that has come to its end."""
+        ...
+
+    def check(self) -> None:
+        """Raise if work on what was taken must stop; called about twice a second."""
+        ...
+
+    def stop(self) -> None:
+        """Let nobody wait in :meth:`take` any more."""
+        ...
+
+
+class LocalQueue:
+    """The studies of a campaign that nobody else runs."""
+
+    def __init__(self, studies: list[StudyKey]) -> None:
+        self._left = collections.deque(studies)
+        self.finished: dict[StudyKey, StudyRecord] = {}
+
+    def take(self) -> StudyKey | None:
+        """Return the next study; ``None`` when there is none left."""
+        try:
+            return self._left.popleft()
+        except IndexError:
+            return None
+
+    def done(self, key: StudyKey, record: StudyRecord) -> None:
+        """Keep the record."""
+        self.finished[key] = record
+
+    def check(self) -> None:
+        """Raise nothing: whoever holds the folder's lock is alone."""
+
+    def stop(self) -> None:
+        """Empty the queue."""
+        self._left.clear()
 
 
 def run_campaign(
@@ -67,14 +87,14 @@ def run_campaign(
             workers.
     """
     studies = list_studies(campaign)
-    workers = _count_workers(campaign, workers, len(studies))
-    for name in campaign.workloads:  # what is missing is said before anything runs
-        campaign.targets_on(get_workload(name))
-        get_workload(name).check_data()
-    with hold(out / _LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
+    workers = count_workers(campaign, workers, len(studies))
+    check_data(campaign)
+    with hold(out / LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
         claim_folder(campaign, out)
-        finished = _run_studies(campaign, out, studies, workers, console)
-    return [finished[key] for key in studies]
+        queue = LocalQueue(studies)
+        with show_progress(len(studies), console) as tell:
+            run_queue(queue, campaign, out, workers, tell)
+    return [queue.finished[key] for key in studies]
 
 
 def list_studies(campaign: Campaign) -> list[StudyKey]:
@@ -87,6 +107,18 @@ def list_studies(campaign: Campaign) -> list[StudyKey]:
     ]
 
 
+def check_data(campaign: Campaign) -> None:
+    """Say what is missing before anything runs.
+
+    Raises:
+        FileNotFoundError: Data of a workload.
+        ValueError: The target of one.
+    """
+    for name in campaign.workloads:
+        campaign.targets_on(get_workload(name))
+        get_workload(name).check_data()
+
+
 def claim_folder(campaign: Campaign, out: Path) -> None:
     """Write ``campaign.json`` into ``out``, or see that it is the same campaign's.
 
@@ -94,8 +126,7 @@ def claim_folder(campaign: Campaign, out: Path) -> None:
         ValueError: The folder holds something else, or another campaign; shows the difference.
     """
     path = out / records.CAMPAIGN_FILE
-    currency = campaign.limits(get_workload(campaign.workloads[0])).currency
-    content = {"schema_version": records.SCHEMA_VERSION, "currency": currency}
+    content = {"schema_version": records.SCHEMA_VERSION, "currency": campaign_currency(campaign)}
     content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.parsed())}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
@@ -136,8 +167,13 @@ def check_budgets(studies: list[StudyRecord]) -> None:
             )
 
 
-def _count_workers(campaign: Campaign, workers: int | None, studies: int) -> int:
-    in_seconds = campaign.limits(get_workload(campaign.workloads[0])).currency == "seconds"
+def count_workers(campaign: Campaign, workers: int | None, studies: int) -> int:
+    """Return how many processes run a campaign's studies.
+
+    Raises:
+        ValueError: Fewer than one, or several for budgets in seconds.
+    """
+    in_seconds = campaign_currency(campaign) == "seconds"
     if in_seconds and workers not in (None, 1):
         raise ValueError(
             f"Budgets in seconds run one study at a time, got --workers {workers}: "
@@ -148,159 +184,31 @@ def _count_workers(campaign: Campaign, workers: int | None, studies: int) -> int
     return 1 if in_seconds else min(workers or os.cpu_count() or 1, studies)
 
 
-def _run_studies(
-    campaign: Campaign,
-    out: Path,
-    studies: list[StudyKey],
-    workers: int,
-    console: Console | None,
-) -> dict[StudyKey, StudyRecord]:
-    messages = multiprocessing.get_context("spawn").Queue()
-    # A process that died may have held the queue's lock: nobody waits for it at the end.
-    messages.cancel_join_thread()
-    finished: dict[StudyKey, StudyRecord] = {}
-    with _show_progress(studies, messages, console) as tell:
+def run_queue(queue: Queue, campaign: Campaign, out: Path, workers: int, tell: Tell) -> None:
+    """Run the queue's studies, ``workers`` at a time, until there is none left.
 
-        def run(keys: list[StudyKey], processes: int) -> bool:
-            """Run studies; return whether all came to their end, and no process died."""
-            pool = _make_pool(campaign, processes, messages)
-            document = campaign.model_dump(mode="json")
-            try:
-                futures = {pool.submit(_run_one, document, str(out), key): key for key in keys}
-                for future in as_completed(futures):
-                    finished[futures[future]] = future.result()
-                    tell(futures[future], 1.0)
-            except BrokenProcessPool:
-                return False
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-            return True
+    The first error ends all processes: what they were at work on goes on from its checkpoint when
+    the campaign is run again.
+    """
+    slots = [Slot(campaign, out) for _ in range(workers)]
 
-        while not run([key for key in studies if key not in finished], workers):
-            for key in studies:
-                at_work = key not in finished and _folder(out, key).exists()
-                while at_work and not run([key], 1):
-                    _blame_trial(out, key)
-    return finished
+    def work(slot: Slot) -> None:
+        while (key := queue.take()) is not None:
 
+            def on_progress(share: float, key: StudyKey = key) -> None:
+                queue.check()
+                tell(key, share)
 
-def _make_pool(campaign: Campaign, processes: int, messages: Any) -> ProcessPoolExecutor:
-    # Where seconds are the budget, every study compiles for itself: a process that has compiled for
-    # another contender would give it time.
-    in_seconds = campaign.limits(get_workload(campaign.workloads[0])).currency == "seconds"
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        processes,
-        context,
-        _start_worker,
-        (messages,),
-        max_tasks_per_child=1 if in_seconds else None,
-    )
+            queue.done(key, slot.run(key, on_progress))
+            tell(key, 1.0)
 
-
-def _folder(out: Path, key: StudyKey) -> Path:
-    return records.study_directory(out / LOGS, key.contender, key.study, key.workload)
-
-
-def _blame_trial(out: Path, key: StudyKey) -> None:
-    """Leave word that the trial at work killed its process, for the study to count it as failed."""
-    unfinished = [*_folder(out, key).glob(f"trial_*/{PROGRESS_FILE}")]
-    if not unfinished:
-        raise ValueError(
-            f"The process of {key} died outside of any trial (out of memory?). What is finished "
-            "is kept: run the same command again to go on."
-        )
-    for path in unfinished:
-        mark_died(path.parent)
-
-
-# In the worker processes.
-
-_messages: Any = None
-
-
-def _start_worker(messages: Any) -> None:
-    global _messages
-    _messages = messages
-    messages.cancel_join_thread()
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def die_with_parent() -> None:
-        parent.join()
-        os._exit(1)  # also out of compiled code
-
-    threading.Thread(target=die_with_parent, daemon=True).start()
-
-
-def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
-    campaign = make_campaign(document, "campaign")
-    workload = get_workload(name.workload)
-    target, test_target = campaign.targets_on(workload)
-    plan = StudyPlan(
-        campaign=campaign.name,
-        campaign_seed=campaign.seed,
-        contender=campaign.parsed()[name.contender],
-        workload=workload,
-        study=name.study,
-        limits=campaign.limits(workload),
-        target=target,
-        test_target=test_target,
-        stop_at_target=campaign.stop_at_target,
-    )
-    lock = Path(out) / _LOCKS / f"{name.contender}-{name.workload}-{name.study}.lock"
-    with hold(lock, f"The study {name}", wait_seconds=_LOCK_SECONDS):
-        return run_study(
-            plan,
-            Path(out) / LOGS,
-            on_progress=lambda share: _messages.put((name, share)),
-            stall_seconds=campaign.stall_seconds,
-        )
-
-
-@contextmanager
-def _show_progress(
-    studies: list[StudyKey], messages: Any, console: Console | None
-) -> Iterator[Callable[[StudyKey, float], None]]:
-    """Show one bar for the campaign and one for each study at work; quiet off a terminal."""
-    shown = console is not None and console.is_terminal
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not shown,
-        transient=True,
-    )
-    total = progress.add_task(f"{len(studies)} studies", total=float(len(studies)))
-    shares: dict[StudyKey, float] = {}
-    tasks: dict[StudyKey, Any] = {}
-    lock = threading.Lock()
-
-    def tell(key: StudyKey, share: float) -> None:
-        with lock:
-            shares[key] = max(share, shares.get(key, 0.0))
-            progress.update(total, completed=sum(shares.values()))
-            if shares[key] >= 1.0:
-                if key in tasks:
-                    progress.remove_task(tasks.pop(key))
-            elif key in tasks:
-                progress.update(tasks[key], completed=share)
-            else:
-                tasks[key] = progress.add_task(f"  {key}", total=1.0)
-                progress.update(tasks[key], completed=share)
-
-    def listen() -> None:
-        while (message := messages.get()) is not None:
-            key, share = message
-            tell(key, share)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        with progress:
-            yield tell
-    finally:
-        messages.put(None)
-        listener.join(timeout=_LISTENER_SECONDS)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            futures = [pool.submit(work, slot) for slot in slots]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        finally:
+            queue.stop()
+            for slot in slots:
+                slot.kill()

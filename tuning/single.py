@@ -11,8 +11,8 @@ from metaopt.bench.seeds import derive_seed
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
 from tuning.contenders import SUBMISSIONS, load_submission
-from tuning.executor import LOGS
 from tuning.locks import hold
+from tuning.slots import LOGS
 
 
 def run_single(

@@ -5,11 +5,13 @@ was killed asks a new tuner everything once more, finds what ran of its trials o
 values, and so comes to the point where it was, with the tuner in the state that it had.
 """
 
+import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metaopt.bench import records
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
@@ -18,7 +20,8 @@ from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
 from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target
-from metaopt.bench.tuner import Observer, Reading, Stopper, Tuner, outcome_at, read_curve
+from metaopt.bench.together import run_together
+from metaopt.bench.tuner import Ahead, Observer, Reading, Stopper, Tuner, outcome_at, read_curve
 from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.turns import Turn, Turns
@@ -40,6 +43,14 @@ class StudyPlan:
     target: Target
     test_target: Target | None
     stop_at_target: bool = True
+    together: bool = False  # trials that wait for no result train in one compiled step
+
+
+class Asked(NamedTuple):
+    """A turn that the tuner asks for, and the seconds that it took to decide on it."""
+
+    turn: Turn
+    seconds: float
 
 
 def run_study(
@@ -55,7 +66,8 @@ def run_study(
         plan: What to run.
         logs: Folder of the campaign's logs.
         on_progress: Told the share of the budget that is spent.
-        trial_options: Passed to :func:`~metaopt.bench.runner.run_trial` (clock, checkpoints).
+        trial_options: Passed to :func:`~metaopt.bench.runner.run_trial` (clock, checkpoints) and
+            :func:`~metaopt.bench.together.run_together`.
 
     Returns:
         The record that was written to ``study.json``.
@@ -88,6 +100,8 @@ class _Study:
         self.on_progress = on_progress
         self.trial_options = trial_options
         self.spent = Cost()
+        self.trials = 0
+        self.free_trials = 0  # in a row
         self.tuner_seconds = 0.0
         self.largest_step = 0.0
         self.tuner_seed = self._seed("tuner")
@@ -112,7 +126,7 @@ class _Study:
             workload=self.workload.name,
             study=self.plan.study,
             ended=ended,
-            trials=self.turns.trials,
+            trials=self.trials,
             spent=self.spent,
             budget=self.budget,
             tuner_seconds=self.tuner_seconds,
@@ -120,31 +134,82 @@ class _Study:
         )
 
     def _run_trials(self) -> StudyEnd:
-        limits = self.plan.limits
-        free_trials = 0
-        while True:
-            left = limits.study - self.spent.amount(limits.currency)
-            if left <= _ROUNDING * limits.study:
-                return "budget"
-            start = time.perf_counter()
-            answer = self.tuner.ask() if self.tuner else None
-            deciding = time.perf_counter() - start
-            if self.tuner and answer is None:
+        while self._left() > 0:
+            asked = self._ask()
+            if not asked:
                 return "grid_exhausted"
-            turn = self.turns.next(answer)
-            record = self._run_turn(turn, left, deciding)
-            cost, deciding = self.turns.take(turn, record)
-            self.spent += cost
-            self.tuner_seconds += deciding
-            self.largest_step = max(self.largest_step, record.ledger.largest_step)
-            if self.tuner:
-                start = time.perf_counter()
-                self._tell(self.tuner, turn, record)
-                self.tuner_seconds += time.perf_counter() - start
-            if not turn.segments:  # one that goes on may be at its next rung already
-                free_trials = free_trials + 1 if cost.amount(limits.currency) == 0 else 0
-            if free_trials == _FREE_TRIALS:
-                return "failures"
+            for turn, record in self._run(asked):
+                self._take(turn, record)
+                if self.free_trials == _FREE_TRIALS:
+                    return "failures"
+        return "budget"
+
+    def _left(self) -> float:
+        """Return what is left of the budget; 0 where it is no more than rounding."""
+        limits = self.plan.limits
+        left = limits.study - self.spent.amount(limits.currency)
+        return 0.0 if left <= _ROUNDING * limits.study else left
+
+    def _ask(self) -> list[Asked]:
+        """Ask for one turn, or for as many as can train together; none if there are no more.
+
+        Those are turns that wait for no result and that the budget pays for whatever comes out.
+        """
+        asked = self._ask_once()
+        while asked and len(asked) + 1 <= self._certain(asked[0].turn) and self._is_ready():
+            more = self._ask_once()
+            if not more:
+                break
+            asked += more
+        return asked
+
+    def _ask_once(self) -> list[Asked]:
+        start = time.perf_counter()
+        answer = self.tuner.ask() if self.tuner else None
+        seconds = time.perf_counter() - start
+        if self.tuner and answer is None:
+            return []
+        return [Asked(self.turns.next(answer), seconds)]
+
+    def _certain(self, turn: Turn) -> float:
+        """Return how many turns like this one the budget is enough for."""
+        end = self.trial_budget if turn.pause_at is None else turn.pause_at
+        cost = end - turn.start.amount(self.plan.limits.currency)
+        return self._left() * (1 + _ROUNDING) / cost
+
+    def _is_ready(self) -> bool:
+        return (
+            self.plan.together
+            and self.plan.contender.submission.trains_together
+            and isinstance(self.tuner, Ahead)
+            and self.tuner.ready() >= 1
+        )
+
+    def _run(self, asked: list[Asked]) -> Iterator[tuple[Turn, TrialRecord]]:
+        """Run what was asked for, as far as the budget goes, in its order."""
+        with contextlib.closing(self._run_together(asked)) as together:
+            for turn, seconds in asked:
+                record = next(together, None)
+                if record is None:
+                    if not self._left():
+                        return
+                    record = self._run_turn(turn, seconds)
+                yield turn, record
+
+    def _take(self, turn: Turn, record: TrialRecord) -> None:
+        """Put a turn on the study's ledger and tell the tuner how it went."""
+        cost, deciding = self.turns.take(turn, record)
+        self.spent += cost
+        self.trials = max(self.trials, turn.trial)
+        self.tuner_seconds += deciding
+        self.largest_step = max(self.largest_step, record.ledger.largest_step)
+        if self.tuner:
+            start = time.perf_counter()
+            self._tell(self.tuner, turn, record)
+            self.tuner_seconds += time.perf_counter() - start
+        if not turn.segments:  # one that goes on may be at its next rung already
+            free = cost.amount(self.plan.limits.currency) == 0
+            self.free_trials = self.free_trials + 1 if free else 0
 
     def _tell(self, tuner: Tuner, turn: Turn, record: TrialRecord) -> None:
         needs_rows = isinstance(tuner, Observer) or record.segments
@@ -160,7 +225,7 @@ class _Study:
     def _folder(self, turn: Turn) -> Path:
         return self.folder / f"trial_{turn.trial}"
 
-    def _run_turn(self, turn: Turn, left: float, tuner_seconds: float) -> TrialRecord:
+    def _plan_of(self, turn: Turn, left: float, tuner_seconds: float) -> TrialPlan:
         plan, limits = self.plan, self.plan.limits
         start = turn.start.amount(limits.currency)
         seeds = records.Seeds(
@@ -169,7 +234,7 @@ class _Study:
             tuner=self.tuner_seed if self.tuner else None,
             fixed_batch=self.fixed_batch,
         )
-        trial = TrialPlan(
+        return TrialPlan(
             campaign=plan.campaign,
             contender=plan.contender.name,
             submission=plan.contender.submission,
@@ -193,7 +258,10 @@ class _Study:
             pause_at=turn.pause_at,
             segments=turn.segments,
         )
-        folder = self._folder(turn)
+
+    def _run_turn(self, turn: Turn, tuner_seconds: float) -> TrialRecord:
+        trial, folder = self._plan_of(turn, self._left(), tuner_seconds), self._folder(turn)
+        start = turn.start.amount(trial.currency)
         record = run_trial(
             trial,
             folder,
@@ -202,8 +270,26 @@ class _Study:
             **self.trial_options,
         )
         self._check_record(record, trial, folder)
-        self._tell_progress(record.ledger.cost.amount(limits.currency) - start)
+        self._tell_progress(record.ledger.cost.amount(trial.currency) - start)
         return record
+
+    def _run_together(self, asked: list[Asked]) -> Iterator[TrialRecord]:
+        if len(asked) == 1:
+            return
+        # The budget is enough for all of them, so each may spend a whole trial's.
+        trials = [self._plan_of(turn, math.inf, seconds) for turn, seconds in asked]
+        folders = [self._folder(turn) for turn, _ in asked]
+        found = run_together(
+            trials,
+            folders,
+            spent=lambda: self.spent,
+            on_progress=self._tell_progress,
+            **self.trial_options,
+        )
+        with contextlib.closing(found):
+            for record, trial, folder in zip(found, trials, folders, strict=False):
+                self._check_record(record, trial, folder)
+                yield record
 
     def _watch(self, trial: TrialPlan) -> Callable[[Sequence[Mapping[str, Any]]], bool]:
         """Return what asks the tuner, after each evaluation of a trial, whether to stop it."""

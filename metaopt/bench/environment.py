@@ -12,6 +12,7 @@ from typing import Any
 from metaopt.bench.plugins import plugin_versions
 
 PACKAGES = ("metaopt-bench", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "scikit-learn")
+_PRECISION = (("x64", "jax_enable_x64"), ("matmul", "jax_default_matmul_precision"))
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -36,6 +37,10 @@ def describe_environment() -> dict[str, Any]:
             "backend": jax.default_backend(),
             "devices": [device.device_kind for device in devices],
             "device_version": getattr(devices[0].client, "platform_version", ""),
+        },
+        "precision": {
+            **{key: str(getattr(jax.config, flag) or "default") for key, flag in _PRECISION},
+            "tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
         },
         "git": describe_checkout(CHECKOUT),
     }

@@ -186,6 +186,7 @@ class TrialRecord(_Model):
     stop_at_target: bool = True  # False: it trained on where it had met its target
     data_restored: Literal["exact", "replayed"] = "exact"  # how a killed trial finds its place
     segments: tuple[Segment, ...] = ()  # of a trial that its tuner ran from rung to rung
+    trained_together: int = 1  # trials in one compiled step, whose seconds they share
 
     def spent_at(self, cost: Cost) -> Cost:
         """Return what the study had spent when this trial had cost ``cost``.
@@ -213,6 +214,8 @@ class StudyRecord(_Model):
     budget: BudgetRecord
     tuner_seconds: float
     largest_step: float  # cost of its dearest step, in the budget's currency
+    # Of attempts on machines that died with their files, where it started again: not charged.
+    lost_seconds: float = 0.0
 
     @property
     def tolerance(self) -> float:

@@ -84,11 +84,9 @@ def run_trial(
     Raises:
         ValueError: The folder holds an unfinished trial of another plan.
     """
-    finished = directory / records.RUN_FILE
-    if finished.exists():
-        record = records.read_trial(finished)
-        if max(1, len(record.segments)) > len(plan.segments):
-            return record
+    found = find_finished(plan, directory)
+    if found is not None:
+        return found
     trial = _Trial(
         plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress, should_stop
     )
@@ -105,13 +103,25 @@ def run_trial(
     return trial.finish(status, error)
 
 
+def find_finished(plan: TrialPlan, directory: Path) -> TrialRecord | None:
+    """Return the record of a trial that has come as far as ``plan`` says, if it is there."""
+    path = directory / records.RUN_FILE
+    if not path.exists():
+        return None
+    record = records.read_trial(path)
+    return record if max(1, len(record.segments)) > len(plan.segments) else None
+
+
 def mark_died(directory: Path) -> None:
     """Leave word that the unfinished trial in ``directory`` killed its process.
 
-    When it is run again, it fails at the cost of its last checkpoint instead of going on.
+    When it is run again, it fails at the cost of its last checkpoint instead of going on. One that
+    trained together with others may not be to blame: it is run alone.
     """
     path = directory / PROGRESS_FILE
-    records.write_json(path, {**json.loads(path.read_text("utf-8")), "died": True})
+    before = json.loads(path.read_text("utf-8"))
+    word = "apart" if before.get("together", 1) > 1 else "died"
+    records.write_json(path, {**before, word: True})
 
 
 class _DiedError(Exception):
@@ -158,6 +168,8 @@ class _Trial:
         self.preemptions = 0
         self.lost_seconds = 0.0
         self.complete = False
+        self.together = 1  # how many trials train in one compiled step
+        self._together_before = 1  # in earlier segments
         self._before: dict[str, Any] = {}  # what a killed process left in the progress file
         self._beat: Callable[[], None] = _no_beat
         # One entry more than AlgoPerf's: what is spent of the budget, in its currency.
@@ -184,15 +196,30 @@ class _Trial:
         self._beat = stalls.beat
         return stalls
 
+    @property
+    def most_together(self) -> int:
+        """How many trials trained in one compiled step with this one, itself included, at most."""
+        return max(self.together, self._together_before)
+
     # Set-up, free of charge.
 
     def set_up(self) -> None:
         """Build queue, parameters and optimizer state; restore a checkpoint if there is one."""
+        self.build()
+        if self.plan.hyperparameters is not None:
+            records.write_json(self.directory / records.HPARAMS_FILE, self.plan.hyperparameters)
+        self._restore()
+        self._save_progress()
+        self._last_checkpoint = self._last_progress = self.watch.clock.now()
+
+    def build(self) -> None:
+        """Build queue, parameters and optimizer state as they are at the start; touch no file."""
         plan, workload = self.plan, self.plan.workload
         self.hyperparameters = _as_namedtuple(plan.hyperparameters)
         self.batch_size = _batch_size(self.module, workload)
         self.meter.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
         streams = trial_keys(plan.seeds.trial)
+        self.steps_key = streams.steps
         self.keys = step_keys(streams.steps)
         self.queue: Any = workload._build_input_queue(
             streams.data, "train", data_dir="", global_batch_size=self.batch_size
@@ -207,11 +234,6 @@ class _Trial:
         self._extra_arguments = extra if plan.submission.wants_train_state else {}
         self._types = workload.model_params_types
         self._eval_results: list[tuple[int, dict[str, Any]]] = []
-        if plan.hyperparameters is not None:
-            records.write_json(self.directory / records.HPARAMS_FILE, plan.hyperparameters)
-        self._restore()
-        self._save_progress()
-        self._last_checkpoint = self._last_progress = self.watch.clock.now()
 
     def check_progress(self) -> None:
         """Read what a killed process left behind, and see that it ran the same trial."""
@@ -247,6 +269,7 @@ class _Trial:
             self.started_at = facts.pop("started_at")
             self.preemptions = facts.pop("preemptions", 0)
             self.lost_seconds = facts.pop("lost_seconds", 0.0)
+            self._together_before = facts.pop("together", 1)
             self._eval_results = [(row["global_step"], dict(row)) for row in self.log.rows]
             for row in self.log.rows:
                 self._update_train_state(row)
@@ -411,6 +434,19 @@ class _Trial:
                 "",
                 self.meter.steps,
             )
+        row = self._note(metrics)
+        now = watch.clock.now()
+        if now - self._last_progress >= _PROGRESS_SECONDS:
+            with watch.measure("logging"):
+                self._save_progress()
+            self._last_progress = now
+            if self.on_progress is not None:
+                self.on_progress(self.meter.cost(watch.training).amount(plan.currency))
+        return row
+
+    def _note(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Add an evaluation row: the metrics, and what was spent so far."""
+        watch = self.watch
         row = {
             **metrics,
             **self.meter.columns(),
@@ -426,13 +462,6 @@ class _Trial:
         # The submission's copy: what it writes into it is not what was measured.
         self._eval_results.append((self.meter.steps, dict(row)))
         self._update_train_state(row)
-        now = watch.clock.now()
-        if now - self._last_progress >= _PROGRESS_SECONDS:
-            with watch.measure("logging"):
-                self._save_progress()
-            self._last_progress = now
-            if self.on_progress is not None:
-                self.on_progress(self.meter.cost(watch.training).amount(plan.currency))
         return row
 
     def _update_train_state(self, row: dict[str, Any]) -> None:
@@ -491,6 +520,7 @@ class _Trial:
             "started_at": self.started_at,
             "preemptions": self.preemptions,
             "lost_seconds": self.lost_seconds,
+            "together": self.most_together,
             "meter": self.meter.facts(),
             "watch": {name: getattr(self.watch, name) for name in seconds},
             "queue_position": self.queue.position,
@@ -502,6 +532,7 @@ class _Trial:
             "training_seconds": self.watch.training,
             "lost_seconds": self.lost_seconds,
             "preemptions": self.preemptions,
+            "together": self.together,
             "plan": fingerprint(self.plan),
         }
         records.write_json(self.directory / PROGRESS_FILE, progress)
@@ -574,6 +605,7 @@ class _Trial:
             data=_describe_data(plan.workload),
             data_restored=getattr(getattr(self, "queue", None), "restores", "exact"),
             segments=segments,
+            trained_together=self.most_together,
         )
         records.write_json(self.directory / records.RUN_FILE, record)
         if status != "paused":

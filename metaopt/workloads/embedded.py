@@ -59,10 +59,10 @@ def load_breast_cancer() -> Arrays:
     return Arrays(*(standardise(p) for p in (arrays.train, arrays.validation, arrays.test)))
 
 
-def split(inputs: np.ndarray, targets: np.ndarray) -> Arrays:
-    """Shuffle and cut into 60 % training, 20 % validation and 20 % test examples."""
+def split(inputs: np.ndarray, targets: np.ndarray, share: float = 0.2) -> Arrays:
+    """Shuffle; let a ``share`` of the examples validate, as many test, and the rest train."""
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(inputs))
-    held_out = round(0.2 * len(inputs))
+    held_out = round(share * len(inputs))
     parts = order[2 * held_out :], order[held_out : 2 * held_out], order[:held_out]
     return Arrays(*({"inputs": inputs[part], "targets": targets[part]} for part in parts))
 

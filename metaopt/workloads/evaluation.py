@@ -27,14 +27,49 @@ def compiled(metrics: Callable[[Any, Any, Batch], dict[str, jax.Array]]) -> Eval
     return evaluate
 
 
+def compiled_for_many(metrics: Callable[[Any, Any, Batch], dict[str, jax.Array]]) -> Evaluate:
+    """Return the same for stacks of parameters and model states: metrics get a first axis.
+
+    One member after another, in one call: evaluation takes the memory of one.
+    """
+
+    @jax.jit
+    def each(params: Any, model_state: Any, batches: list[Batch]) -> list[dict[str, Any]]:
+        return jax.lax.map(
+            lambda member: [metrics(*member, batch) for batch in batches], (params, model_state)
+        )
+
+    def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:
+        found = each(params, model_state, list(splits.values()))
+        return dict(zip(splits, found, strict=True))
+
+    return evaluate
+
+
+def mean_metrics_of_many(
+    evaluate: Evaluate, params: Any, model_state: Any, data: Iterable[dict[str, Batch]], count: int
+) -> list[dict[str, float]]:
+    """Return what :func:`mean_metrics` returns, for each of ``count`` stacked members."""
+    chunks = [jax.device_get(evaluate(params, model_state, splits)) for splits in data]
+    return [_means([member(chunk, i) for chunk in chunks]) for i in range(count)]
+
+
+def member(stack: Any, index: int) -> Any:
+    """Return one member of a stack: the entry ``index`` of every array's first axis."""
+    return jax.tree.map(lambda array: array[index], stack)
+
+
 def mean_metrics(
     evaluate: Evaluate, params: Any, model_state: Any, data: Iterable[dict[str, Batch]]
 ) -> dict[str, float]:
     """Return ``<split>/<metric>`` over all of ``data``, chunks weighted by their counts."""
+    return _means(jax.device_get(evaluate(params, model_state, splits)) for splits in data)
+
+
+def _means(chunks: Iterable[dict[str, dict[str, Any]]]) -> dict[str, float]:
     found: dict[str, list[dict[str, float]]] = {}  # by split, of each chunk
-    for chunks in data:
-        metrics = jax.device_get(evaluate(params, model_state, chunks))
-        for split, values in metrics.items():
+    for chunk in chunks:
+        for split, values in chunk.items():
             found.setdefault(split, []).append(values)
     return {
         f"{split}/{name}": _mean(chunks, name)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ class FixedBatchWorkload(SupervisedWorkload):
     def with_batch_seed(self, seed: int) -> "FixedBatchWorkload":
         """Return the same workload on another batch; data and compiled functions are shared."""
         other = dataclasses.replace(self, batch_seed=seed)
-        for shared in ("_shapes", "_evaluate"):
+        for shared in ("_shapes", "_evaluate", "_evaluate_many"):
             other.__dict__[shared] = getattr(self, shared)
         return other
 
@@ -86,24 +86,8 @@ class FixedBatchWorkload(SupervisedWorkload):
     def _evaluation_data(self) -> list[dict[str, Batch]]:
         return [{"train": self._stored_batch}]
 
-    def eval_model(
-        self,
-        global_batch_size: int,
-        params: Any,
-        model_state: Any,
-        rng: jax.Array | None = None,
-        data_dir: str | None = None,
-        imagenet_v2_data_dir: str | None = None,
-        global_step: int = 0,
-    ) -> dict[str, float]:
-        """Return the loss on the batch under the names of all three splits.
-
-        Raises:
-            ValueError: Parameters or model state have not the structure that ``init_model_fn``
-                returns.
-        """
-        del global_batch_size, rng, data_dir, imagenet_v2_data_dir, global_step
-        metrics = self._mean_metrics(params, model_state)
+    def _all_splits(self, metrics: dict[str, float]) -> dict[str, float]:
+        # The loss on the batch goes under the names of all three.
         return {
             f"{split}/{name.removeprefix('train/')}": value
             for split in ("train", "validation", "test")
@@ -114,6 +98,8 @@ class FixedBatchWorkload(SupervisedWorkload):
 class RepeatedBatch(Iterator[Batch]):
     """The same batch for ever."""
 
+    is_shared = True  # by all trials of a study
+
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self.position = 0
@@ -121,6 +107,19 @@ class RepeatedBatch(Iterator[Batch]):
     def seek(self, position: int) -> None:
         """Go to where ``position`` batches have been taken."""
         self.position = position
+
+    @staticmethod
+    def side_by_side(queues: Sequence["RepeatedBatch"]) -> "RepeatedBatch":
+        """Return what several queues over the same batch yield: that batch, and not a stack.
+
+        Raises:
+            ValueError: Their batches differ.
+        """
+        first = queues[0]
+        for queue in queues:
+            if any(queue._batch[name] is not array for name, array in first._batch.items()):
+                raise ValueError("Queues side by side must have the same fixed batch.")
+        return RepeatedBatch(first._batch)
 
     def __next__(self) -> Batch:
         """Return the batch, in a dictionary that its taker may change."""

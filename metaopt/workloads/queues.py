@@ -1,7 +1,7 @@
 """Input queues over arrays in memory: shuffled, endless, and restorable at any position."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -52,12 +52,16 @@ class ShuffledQueue(Iterator[Batch]):
             raise ValueError(
                 f"A batch of {batch_size} does not fit into {examples} training examples."
             )
-        shapes = jax.eval_shape(_cut_one(complete), arrays, np.zeros(batch_size, np.int32))
-        batch_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(shapes))
-        self._chunk_batches = max(1, min(_CHUNK_BATCHES, _CHUNK_BYTES // max(1, batch_bytes)))
         self._epoch: tuple[int, np.ndarray] | None = None
         self._chunk: list[Batch] = []
         self._position = 0
+
+    @functools.cached_property
+    def batch_bytes(self) -> int:
+        """Bytes of a batch as it is used."""
+        rows = np.zeros(self._batch_size, np.int32)
+        shapes = jax.eval_shape(_cut_one(self._complete), self._arrays, rows)
+        return sum(shape.size * shape.dtype.itemsize for shape in jax.tree.leaves(shapes))
 
     @property
     def position(self) -> int:
@@ -72,18 +76,72 @@ class ShuffledQueue(Iterator[Batch]):
     def __next__(self) -> Batch:
         """Return the next batch."""
         if not self._chunk:
-            rows = [self._batch_indices(self._position + i) for i in range(self._chunk_batches)]
+            count = _batches_in_chunk(self.batch_bytes)
+            rows = [self.rows(self._position + i) for i in range(count)]
             self._chunk = _cut(self._complete, self._arrays, np.stack(rows))[::-1]
         self._position += 1
         return self._chunk.pop()
 
-    def _batch_indices(self, position: int) -> np.ndarray:
+    @staticmethod
+    def side_by_side(queues: Sequence["ShuffledQueue"]) -> "SideBySide":
+        """Return what several queues over the same arrays yield, stacked along a new first axis."""
+        return SideBySide(queues)
+
+    def rows(self, position: int) -> np.ndarray:
+        """Return which examples make up the batch at a position, (batch size,)."""
         epoch, batch = divmod(position, self._batches_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             generator = np.random.default_rng([*self._entropy, epoch])
             self._epoch = epoch, generator.permutation(self._examples).astype(np.int32)
         start = batch * self._batch_size
         return self._epoch[1][start : start + self._batch_size]
+
+
+class SideBySide(Iterator[Batch]):
+    """The batches of several queues over the same arrays, (queues, batch size, ...) each.
+
+    Member i of a batch is, to the last bit, what queue i yields from where it is. The queues stay
+    where they are.
+
+    Args:
+        queues: That differ in their order of the examples alone.
+    """
+
+    is_shared = False  # every queue has batches of its own
+
+    def __init__(self, queues: Sequence[ShuffledQueue]) -> None:
+        self._queues = queues
+        self._positions = [queue.position for queue in queues]
+        self._chunk_batches = _batches_in_chunk(len(queues) * queues[0].batch_bytes)
+        self._chunk: list[Batch] = []
+
+    def __next__(self) -> Batch:
+        """Return the next batch."""
+        if not self._chunk:
+            rows = [
+                [
+                    queue.rows(position + i)
+                    for queue, position in zip(self._queues, self._positions, strict=True)
+                ]
+                for i in range(self._chunk_batches)
+            ]
+            self._positions = [position + self._chunk_batches for position in self._positions]
+            first = self._queues[0]
+            self._chunk = _cut_stacks(first._complete, first._arrays, np.array(rows))[::-1]
+        return self._chunk.pop()
+
+
+def _batches_in_chunk(batch_bytes: int) -> int:
+    return max(1, min(_CHUNK_BATCHES, _CHUNK_BYTES // max(1, batch_bytes)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _cut_stacks(
+    complete: Callable[[Batch], Batch], arrays: Batch, indices: jax.Array
+) -> list[Batch]:
+    """Return one stack for each of ``indices`` (stacks, queues, batch size)."""
+    cut = jax.vmap(_cut_one(complete), in_axes=(None, 0))
+    return [cut(arrays, rows) for rows in indices]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -6,6 +6,8 @@ from typing import Any
 from metaopt.algoperf import workloads as algoperf
 from metaopt.bench.plugins import WORKLOADS, Plugin, find_plugin, list_plugins, plugin_names
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
+from metaopt.workloads.digits_conv import DIGITS_CONV
+from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
 from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.mnist import MNIST_MLP
@@ -18,7 +20,9 @@ _STOCHASTIC = (
     BREAST_CANCER_LOGISTIC,
     CIFAR10_VGG16,
     CIFAR10_VGG16_SMALL,
+    DIGITS_CONV,
     DIGITS_MLP,
+    DIGITS_TRANSFORMER,
     ENDE_TRANSFORMER,
     ENDE_TRANSFORMER_SMALL,
     MNIST_MLP,

@@ -52,12 +52,12 @@ def run_official(root, tmp_path):
     def run(workload, submission, *flags, ruleset, data_dir="", module="submission_runner"):
         command = [
             sys.executable, "-m", module, "--framework=jax", f"--workload={workload}",
-            f"--submission_path=submissions/{submission}/submission.py", "--experiment_name=run",
-            f"--tuning_ruleset={ruleset}", f"--experiment_dir={tmp_path}",
-            f"--data_dir={data_dir}", *flags,
+            f"--submission_path=submissions/{submission}/submission.py",
+            "--experiment_name=run/study_1", f"--tuning_ruleset={ruleset}",
+            f"--experiment_dir={tmp_path}", f"--data_dir={data_dir}", *flags,
         ]  # fmt: skip
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=550)
         assert done.returncode == 0, done.stderr[-3000:]
-        return tmp_path / "run" / f"{workload}_jax" / "trial_1"
+        return tmp_path / "run" / "study_1" / f"{workload}_jax" / "trial_1"
 
     return run

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from analysis.validation import read_subject, validate
 from metaopt.bench import records
 from metaopt.bench.loading import find_submissions, load_submission
 from metaopt.bench.records import Seeds
@@ -26,6 +27,12 @@ def read_rows(trial):
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
+def errors_in(trial):
+    """What `validate` has against the logs around a trial."""
+    logs = trial.parents[3]
+    return [f for f in validate(read_subject(logs)) if f.severity == "error"]
+
+
 def test_metaopt_trains_their_mnist_to_its_end(run_official, mnist_dir):
     trial = run_official(
         "mnist", "self_tuning/metaopt", "--rng_seed=1", ruleset="self", data_dir=mnist_dir
@@ -36,6 +43,7 @@ def test_metaopt_trains_their_mnist_to_its_end(run_official, mnist_dir):
     assert all(math.isfinite(row["validation/loss"]) for row in rows)
     # It ends with its target or with its time, of which the last period has no evaluation.
     assert rows[-1]["test/accuracy"] > 0.97 or rows[-1]["accumulated_submission_time"] > 60
+    assert errors_in(trial) == []
 
 
 def test_adamw_trains_their_mnist_to_its_end(run_official, mnist_dir, root):
@@ -50,6 +58,7 @@ def test_adamw_trains_their_mnist_to_its_end(run_official, mnist_dir, root):
     rows = read_rows(trial)
     assert rows[-1]["validation/loss"] < 0.5 * rows[0]["validation/loss"]
     assert rows[-1]["test/accuracy"] > 0.97 or rows[-1]["accumulated_submission_time"] > 40
+    assert errors_in(trial) == []
 
 
 def test_both_runners_give_the_same_losses(run_official, tmp_path, make_plan):

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -20,57 +21,140 @@ def command():
     return CliRunner()
 
 
-def test_the_numbers_in_the_page_are_those_of_the_csv(hand_made, tmp_path):
-    out = hand_made()
+def read_csv(folder, name):
+    with (folder / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
-    page = write_report(out, tmp_path / "report", command="make it").read_text("utf-8")
 
-    with (tmp_path / "report" / "scores.csv").open() as file:
-        rows = list(csv.DictReader(file))
+def test_the_numbers_in_the_page_are_those_of_the_csv(reported):
+    page = (reported / "report.html").read_text("utf-8")
+
+    rows = read_csv(reported, "scores.csv")
+
     assert len(rows) == 4
     for row in rows:
         given, including = (
-            format_cost(float(row[f"{view}_gradient_evaluations"]))
+            float(row[f"{view}_gradient_evaluations"])
             for view in ("given_tuned", "including_tuning")
         )
-        cell = f"{given} / {including} ({row['reached']}/{row['studies']})"
-        assert f"<td>{cell}</td>" in page
-        assert f"<td>{float(row['score_including']):.3f}</td>" in page
+        share = f"({row['reached']}/{row['studies']})"
+        if including == float("inf"):
+            assert f'data-sort="" class="missed">not reached {share}</td>' in page
+        else:
+            cell = f"{format_cost(given)} / {format_cost(including)} {share}"
+            assert f'data-sort="{including}">{cell}</td>' in page
+            assert f'<td data-sort="{given}">{format_cost(given)}</td>' in page
+        assert f'">{float(row["score_including"]):.3f}</td>' in page
     assert "make it" in page
 
 
-def test_the_page_needs_no_network_and_says_what_is_missing(hand_made, tmp_path):
-    page = write_report(hand_made(), tmp_path / "report").read_text("utf-8")
+def test_the_page_needs_no_network_and_says_what_is_missing(reported):
+    page = (reported / "report.html").read_text("utf-8")
 
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    assert not re.findall(r"url\(|@import|fetch\(|XMLHttpRequest", page)
     assert "1 study is missing and counts as a miss;" in page
     assert "a+random on hard, study 3" in page
 
 
-def test_everything_is_written(hand_made, tmp_path):
-    write_report(hand_made(), tmp_path / "report")
+def test_everything_is_written(reported):
+    names = {path.name for path in reported.iterdir()}
 
-    names = {path.name for path in (tmp_path / "report").iterdir()}
+    plots = (
+        "intervals-including", "intervals-given", "profile-including", "profile-given",
+        "anytime-1-easy", "anytime-2-hard", "breakdown",
+    )  # fmt: skip
+    tables = (
+        "scores", "trials", "ends", "spent", "failures", "targets", "environment", "anytime",
+        "profiles", "statistics", "comparisons", "ratios", "ranks", "left_out",
+    )  # fmt: skip
     assert names == {
-        "report.html", "report.md", "scores.csv", "trials.csv", "ends.csv", "profile-including.png",
-        "profile-given.png", "anytime-1-easy.png", "anytime-2-hard.png",
+        "report.html", "report.md", "report.tex", *(f"{name}.csv" for name in tables),
+        *(f"{name}.{kind}" for name in plots for kind in ("png", "svg")),
     }  # fmt: skip
 
 
+def test_every_table_of_the_page_is_in_markdown_and_latex_too(reported):
+    page, markdown, latex = (
+        (reported / f"report.{kind}").read_text("utf-8") for kind in ("html", "md", "tex")
+    )
+
+    tables = page.count("<table")
+    assert tables >= 8
+    assert len(re.findall(r"^\|-", markdown, re.MULTILINE)) == tables
+    assert latex.count("\\toprule") >= tables  # wide ones go on below
+    for text in (page, markdown, latex.replace("{}", "").replace(r"\_", "_")):
+        assert "not reached" in text
+        assert "350" in text
+    assert len(re.findall(r"!\[.+?\]\(.+?\.svg\)", markdown)) == page.count("<img") == 7
+
+
+def test_spent_seconds_are_those_of_the_trials(reported):
+    spent, trials = (read_csv(reported, f"{name}.csv") for name in ("spent", "trials"))
+
+    assert len(spent) == 4
+    for row in spent:
+        mine = [t for t in trials if all(t[key] == row[key] for key in ("contender", "workload"))]
+        seconds = sum(float(t["seconds"]) for t in mine)
+        assert float(row["training_s"]) + float(row["compilation_s"]) == pytest.approx(seconds)
+        assert float(row["trials"]) == len(mine)
+
+
+def test_curves_and_profiles_are_there_as_numbers(reported):
+    curves, profiles = (read_csv(reported, f"{name}.csv") for name in ("anytime", "profiles"))
+
+    last = [row for row in curves if (row["workload"], row["contender"]) == ("easy", "a+random")][
+        -1
+    ]
+    assert (float(last["spent"]), float(last["low"]), float(last["median"])) == (1000, 0.4, 0.4)
+    ends = {(row["view"], row["contender"]): float(row["share"]) for row in profiles}
+    assert ends == {
+        ("including", "a+random"): 1.0, ("including", "b+random"): 0.5,
+        ("given", "a+random"): 1.0, ("given", "b+random"): 0.5,
+    }  # fmt: skip
+
+
+def test_a_report_is_the_same_bytes_again(reported, hand_made, tmp_path):
+    write_report(hand_made(), tmp_path / "report", command="make it")
+
+    for path in sorted(reported.iterdir()):
+        assert (tmp_path / "report" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+HOSTILE = "=<script>alert(1)</script>$x$\\input{x}|_&amp;'\"\x1b[31m"
+
+
 def test_hostile_names_are_text_everywhere(build, tmp_path):
-    name = "=<script>alert(1)</script>"
-    folder = name.replace("/", "\\")
-    b = build(tmp_path, [folder], ["w"], 1)
-    b.trial(folder, "w", 1, 1000.0, reached=20.0)
-    b.study(folder, "w", 1)
+    # A name is a folder's: a slash cannot be in it.
+    name = HOSTILE.replace("/", "\N{FRACTION SLASH}")
+    b = build(tmp_path / "runs", [name], [name], 1)
+    own = {"hyperparameters": {name: name, "rate": 0.1}}
+    b.trial(name, name, 1, 500.0, reached=20.0, **own)
+    own["hyperparameters"] |= {name: "other", "rate": 0.2}
+    b.trial(name, name, 1, 500.0, status="crashed", error=name, **own)
+    b.study(name, name, 1)
 
-    page = write_report(tmp_path, tmp_path / "report").read_text("utf-8")
+    folder = write_report(tmp_path / "runs", tmp_path / "report", command=name).parent
 
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert" in page
-    lines = (tmp_path / "report" / "scores.csv").read_text().splitlines()
-    assert lines[1].startswith("'=<script>")
-    assert r"\<script\>" in (tmp_path / "report" / "report.md").read_text()
+    page = (folder / "report.html").read_text("utf-8")
+    assert page.count("<script") == 1  # ours
+    assert "&lt;script&gt;alert(1)" in page
+    markdown = (folder / "report.md").read_text("utf-8")
+    assert "<script" not in markdown.replace(r"\<", "")
+    assert r"=\<script\>alert" in markdown
+    latex = (folder / "report.tex").read_text("utf-8")
+    assert r"\input" not in latex
+    assert r"\textbackslash{}input\{x\}" in latex
+    for path in folder.glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "@", "\t", "\r"))], path.name
+    for path in folder.glob("*.svg"):
+        tree = xml.etree.ElementTree.parse(path)
+        tags = {element.tag.rpartition("}")[2] for element in tree.iter()}
+        assert not tags & {"script", "foreignObject", "a", "iframe"}, path.name
+    for path in folder.iterdir():
+        assert b"\x1b" not in path.read_bytes() or path.suffix == ".png", path.name
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x"])
@@ -102,12 +186,13 @@ def test_score_prints_json(hand_made, command):
     assert document["scores"]["b+random"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("format", ["table", "csv", "markdown"])
+@pytest.mark.parametrize("format", ["table", "csv", "markdown", "latex"])
 def test_score_prints_every_format(hand_made, command, format):
     result = command.invoke(app, ["score", str(hand_made()), "--format", format])
 
     assert result.exit_code == 0
     assert "a+random" in result.output
+    assert (r"\begin{longtable}" in result.output) == (format == "latex")
 
 
 def test_our_logs_score_under_the_official_rules(hand_made, command):
@@ -124,7 +209,7 @@ def test_our_logs_score_under_the_official_rules(hand_made, command):
     [
         (["score", "nowhere"], "No folder 'nowhere'"),
         (["score", ".", "--rules", "algoperf", "--cost", "steps"], "count seconds"),
-        (["score", ".", "--targets", "x.json"], "goes with --rules algoperf"),
+        (["score", ".", "--targets", "x.json"], "x.json: not a workload_targets.json"),
         (["report", "nowhere"], "No folder 'nowhere'"),
     ],
 )

@@ -29,9 +29,12 @@ ALGOPERF_NAMES = {
 PARAMETERS = {
     "digits_mlp": 8_970, "breast_cancer_logistic": 31, "mnist_mlp": 89_610,
     "cifar10_vgg16_small": 231_746, "ende_transformer_small": 1_447_424,
+    "digits_conv": 21_386, "digits_transformer": 20_081,
 }  # fmt: skip
 EXAMPLES = {
+    "digits_conv": (1079, 359, 359),
     "digits_mlp": (1079, 359, 359),
+    "digits_transformer": (1437, 180, 180),
     "breast_cancer_logistic": (341, 114, 114),
     "mnist_mlp": (50_000, 10_000, 10_000),
     "cifar10_vgg16_small": (9_000, 1_000, 2_000),

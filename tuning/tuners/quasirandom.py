@@ -55,6 +55,10 @@ class HaltonTuner:
     def tell(self, value: float) -> None:
         """Learn nothing."""
 
+    def ready(self) -> float:
+        """Return that there is no end of points."""
+        return math.inf
+
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""
         return {"name": "halton", "block": BLOCK, "skipped": SKIPPED, "seed": self._seed}
@@ -84,6 +88,10 @@ class SobolTuner:
 
     def tell(self, value: float) -> None:
         """Learn nothing."""
+
+    def ready(self) -> float:
+        """Return that there is no end of points."""
+        return math.inf
 
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""

@@ -1,0 +1,179 @@
+"""Entries of the leaderboard: what is kept of a contender's runs on a workload, as JSON files.
+
+    <leaderboard>/records/<hardware>/<workload>/<contender>.json      :class:`Entry`
+
+A file holds one entry per campaign, for costs under different budgets or targets do not compare.
+Names become file names with everything unusual percent-encoded. Files are strangers': what is too
+large, a link, somewhere else than its content says, or not of the schema is refused by name.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import pydantic
+
+from analysis.costs import Cell
+from analysis.hardware import Fingerprint
+from analysis.text import plain
+from metaopt.bench.budget import Currency
+from metaopt.bench.records import BudgetRecord, Cost, StudyEnd, TargetRecord
+
+RECORDS = "records"
+LARGEST_FILE = 4_000_000  # bytes
+_LONGEST_NAME = 100  # characters
+_INNERMOST = 3  # depth of a campaign's studies in a file, which is the last to be laid out
+
+_Name = Annotated[str, pydantic.Field(min_length=1, max_length=_LONGEST_NAME)]
+_Number = Annotated[int, pydantic.Field(ge=1)]
+_Count = Annotated[int, pydantic.Field(ge=0)]
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StudyEntry(_Model):
+    """One study. Costs are in all currencies, each the least there is; null for a miss."""
+
+    study: _Number
+    seed: int  # of its first trial; equal for all contenders of the campaign: that pairs them
+    tuner_seed: int | None
+    fixed_batch: int | None
+    given: Cost | None
+    including: Cost | None
+    spent: Cost
+    ended: StudyEnd
+    trials: _Number
+    failures: _Count
+    best: float | None  # best validation metric
+
+    @pydantic.model_validator(mode="after")
+    def _check_costs(self) -> "StudyEntry":
+        for cost in (self.given, self.including, self.spent):
+            if cost is None:
+                continue
+            if not all(value >= 0 and math.isfinite(value) for _, value in cost):
+                raise ValueError("a cost must be finite and not negative")
+        if (self.given is None) != (self.including is None):
+            raise ValueError("a study reached its target given tuned and including tuning, or not")
+        return self
+
+
+class CampaignEntry(_Model):
+    """A contender's runs on a workload in one campaign."""
+
+    seed: int  # the campaign's
+    budget: BudgetRecord
+    target: TargetRecord
+    submission: str
+    digest: str  # SHA-256 of the submission's Python files
+    space: str | None
+    tuner: dict[str, Any] | None  # its name, version and every argument
+    ruleset: Literal["external", "self-tuning"]
+    fixed: dict[str, float | int | str | bool] | None  # hyperparameters that a variant fixes
+    declared: bool  # the submission itself reports its gradient evaluations
+    commits: tuple[str, ...]
+    software: dict[str, str]
+    command: str  # that repeats these runs
+    first_day: str  # on which a trial started, UTC
+    last_day: str
+    studies: Annotated[tuple[StudyEntry, ...], pydantic.Field(min_length=1)]
+
+    @pydantic.model_validator(mode="after")
+    def _check_studies(self) -> "CampaignEntry":
+        found = [study.study for study in self.studies]
+        if found != list(range(1, len(found) + 1)):
+            raise ValueError(f"studies must be 1, 2, ..., without a gap, got {found}")
+        return self
+
+    def cell(self, currency: Currency) -> Cell:
+        """Return costs to target as the tables of a campaign have them."""
+        return Cell(
+            given=tuple(_amount(study.given, currency) for study in self.studies),
+            including=tuple(_amount(study.including, currency) for study in self.studies),
+        )
+
+    def spent(self, currency: Currency) -> tuple[float, ...]:
+        """Return what each study spent."""
+        return tuple(float(study.spent.amount(currency)) for study in self.studies)
+
+
+class Entry(_Model):
+    """What one file holds."""
+
+    schema_version: Literal[1] = 1
+    contender: _Name
+    workload: _Name
+    hardware: Fingerprint
+    campaigns: Annotated[dict[_Name, CampaignEntry], pydantic.Field(min_length=1)]
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, below the leaderboard's folder."""
+        folder = Path(RECORDS) / self.hardware.slug / file_name(self.workload)
+        return folder / f"{file_name(self.contender)}.json"
+
+
+def file_name(name: str) -> str:
+    """Return a stranger's name as that of a file, another one for every other name.
+
+    Examples:
+        >>> file_name("adamw@paper+grid"), file_name("../up")
+        ('adamw@paper+grid', '%2E.%2Fup')
+    """
+    encoded = quote(name, safe="@+=,")
+    return f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded
+
+
+def entry_text(entry: Entry) -> str:
+    """Return the file's content: keys sorted, one line a study, so that a change is one line."""
+    return _layout(entry.model_dump(mode="json"), depth=0) + "\n"
+
+
+def _layout(value: Any, depth: int) -> str:
+    """Write JSON, one line for everything inside a campaign's fields."""
+    inner = _INNERMOST - (not isinstance(value, list))
+    if not isinstance(value, dict | list) or not value or depth > inner:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+    if isinstance(value, dict):
+        marks = "{}"
+        items = [f"{json.dumps(k)}: {_layout(v, depth + 1)}" for k, v in sorted(value.items())]
+    else:
+        marks, items = "[]", [_layout(item, depth + 1) for item in value]
+    start, end = "\n" + " " * (depth + 1), "\n" + " " * depth
+    return marks[0] + start + f",{start}".join(items) + end + marks[1]
+
+
+def read_entries(board: Path) -> list[Entry]:
+    """Read every record, in an order that does not depend on the file system.
+
+    Raises:
+        ValueError: A file is no record, or not where its content belongs; names file and rule.
+    """
+    root = board / RECORDS
+    files = sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+    return [_read_entry(path, board) for path in files]
+
+
+def _read_entry(path: Path, board: Path) -> Entry:
+    where = plain(path.relative_to(board).as_posix())
+    if path.is_symlink() or not path.is_file() or path.suffix != ".json":
+        raise ValueError(f"{where}: only records, regular files *.json, may lie there.")
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise ValueError(f"{where}: {size:,} bytes, a record has at most {LARGEST_FILE:,}.")
+    try:
+        entry = Entry.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {plain(key) or 'content'}: {plain(first['msg'])}") from None
+    if board / entry.path != path:
+        raise ValueError(f"{where}: its content belongs to {entry.path.as_posix()}.")
+    return entry
+
+
+def _amount(cost: Cost | None, currency: Currency) -> float:
+    return math.inf if cost is None else float(cost.amount(currency))

@@ -1,0 +1,165 @@
+"""The leaderboard's pages, generated from its records; and whether they are up to date."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from analysis.calibration import across_hardware_table
+from analysis.inference import Inference
+from analysis.leaderboard.entries import Entry, read_entries
+from analysis.leaderboard.standings import (
+    Standing,
+    across_hardware,
+    decided_table,
+    hardware_rows,
+    provenance_table,
+    standing_table,
+    standings,
+    targets_table,
+)
+from analysis.pages import publish
+from analysis.tables import unit_name
+from analysis.text import escape_markdown, plain
+from metaopt.bench.targets import load_targets, to_document
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BOARD = CHECKOUT / "leaderboard"
+
+_TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+_ABOUT_SECONDS = (
+    "Costs are counted in the currency of the budgets. The records hold seconds as well, but the "
+    "machines had other work to do: no table here compares contenders by seconds."
+)
+
+
+def generated_files(board: Path) -> dict[Path, str]:
+    """Return every generated file of a leaderboard, by path, from its records alone.
+
+    Raises:
+        ValueError: A record is not one, or records do not compare.
+    """
+    context = _context(read_entries(board))
+    targets = json.dumps(to_document(load_targets()), indent=1, sort_keys=True, allow_nan=False)
+    return {
+        board / "README.md": _markdown(context),
+        board / "index.html": _html(context),
+        board / "targets.json": targets + "\n",
+    }
+
+
+def outdated_files(board: Path) -> list[Path]:
+    """Return the generated files that are missing, or that regenerating would change."""
+    return list(_outdated(board))
+
+
+def write_leaderboard(board: Path) -> list[Path]:
+    """Write the generated files that changed; return their paths."""
+    outdated = _outdated(board)
+    for path, text in outdated.items():
+        publish(path, text)
+    return list(outdated)
+
+
+def _outdated(board: Path) -> dict[Path, str]:
+    return {
+        path: text
+        for path, text in generated_files(board).items()
+        if not path.is_file() or path.read_bytes() != text.encode("utf-8")
+    }
+
+
+def _html(context: dict[str, Any]) -> str:
+    style = (_TEMPLATES / "leaderboard.css").read_text("utf-8")
+    script = (_TEMPLATES / "sortable.js").read_text("utf-8")
+    return _environment(autoescape=True).get_template("leaderboard.html.j2").render(
+        context,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    ) + "\n"  # fmt: skip
+
+
+def _markdown(context: dict[str, Any]) -> str:
+    return _environment(autoescape=False).get_template("leaderboard.md.j2").render(context) + "\n"
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["cell"] = escape_markdown
+    return environment
+
+
+def _hash(text: str) -> str:
+    """Return what a Content-Security-Policy calls an inline style or script."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")
+
+
+def _context(entries: list[Entry]) -> dict[str, Any]:
+    names = {entry.hardware.slug: entry.hardware.name for entry in entries}
+    found = standings(entries)
+    return {
+        "entries": len(entries),
+        "contenders": len({entry.contender for entry in entries}),
+        "workloads": len({entry.workload for entry in entries}),
+        "about_seconds": _ABOUT_SECONDS,
+        "parts": [_part(standing, names[standing.hardware]) for standing in found],
+        "across": _across(entries, sorted({standing.campaign for standing in found})),
+        "hardware": hardware_rows(entries),
+    }
+
+
+def _part(standing: Standing, hardware: str) -> dict[str, Any]:
+    found = standing.inference()
+    return {
+        "campaign": plain(standing.campaign),
+        "hardware_name": plain(f"{hardware} ({standing.hardware})"),
+        "summary": plain(_summary(standing)),
+        "scores": standing_table(standing, found),
+        "bars": [] if found is None else [_bar(found, name) for name in standing.order()],
+        "warnings": [plain(warning) for warning in found.warnings] if found else [],
+        "decided": decided_table(standing, found) if found else None,
+        "targets": targets_table(standing),
+        "provenance": provenance_table(standing),
+    }
+
+
+def _summary(standing: Standing) -> str:
+    days = sorted({d for e in standing.entries.values() for d in (e.first_day, e.last_day)})
+    run = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return (
+        f"{len(standing.contenders)} contenders on {len(standing.workloads)} workloads, "
+        f"{standing.studies} studies each, seed {standing.first.seed}, run {run}. "
+        f"Costs in {unit_name(standing.currency)}."
+    )
+
+
+def _bar(found: Inference, contender: str) -> dict[str, str] | None:
+    """Return a score and its interval, of a hundred; nothing for who has none."""
+    if contender not in found.samples.contenders:
+        return None
+    s = found.samples.contenders.index(contender)
+    parts = {"low": found.scores.low, "value": found.scores.value, "high": found.scores.high}
+    return {name: f"{100 * part[s]:.1f}" for name, part in parts.items()}
+
+
+def _across(entries: list[Entry], campaigns: list[str]) -> list[dict[str, Any]]:
+    tables = []
+    for campaign in campaigns:
+        found = across_hardware(entries, campaign)
+        if found is not None:
+            measured, reference = found
+            table = across_hardware_table(measured, reference)
+            tables.append({"heading": f"{plain(campaign)} across hardware", "table": table})
+    return tables

@@ -1,0 +1,254 @@
+"""From a campaign's logs to entries of the leaderboard, and what keeps logs out of it."""
+
+import shlex
+from collections import defaultdict
+from pathlib import Path
+
+from analysis.costs import study_costs
+from analysis.fairness import differing_targets, missing_studies, partial_data, unequal_budgets
+from analysis.hardware import fingerprint_of
+from analysis.leaderboard.entries import (
+    CampaignEntry,
+    Entry,
+    StudyEntry,
+    entry_text,
+    read_entries,
+)
+from analysis.leaderboard.pages import write_leaderboard
+from analysis.leaderboard.standings import check_comparable
+from analysis.pages import publish
+from analysis.reading import Logs, read_logs
+from metaopt.bench.budget import CURRENCIES
+from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
+from metaopt.bench.targets import load_targets
+
+_Key = tuple[str, str]  # contender, workload
+
+
+class RefusedRuns(Exception):
+    """Runs that may not be submitted."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def submit(runs: Path, board: Path, command: str | None = None) -> list[Path]:
+    """Add a campaign's records to a leaderboard and rebuild its pages; return what was written.
+
+    Raises like :func:`entries_to_submit`, before anything is written.
+    """
+    written = []
+    for entry in entries_to_submit(runs, board, command):
+        publish(board / entry.path, entry_text(entry))
+        written.append(board / entry.path)
+    return written + write_leaderboard(board)
+
+
+def entries_to_submit(runs: Path, board: Path, command: str | None = None) -> list[Entry]:
+    """Return the entries of a campaign, each joined with what its file holds already.
+
+    Args:
+        runs: The campaign's output folder.
+        board: The leaderboard's folder; only read.
+        command: That repeats the campaign; by default `python -m tuning compare` with its name.
+
+    Raises:
+        RefusedRuns: Something is wrong with the runs; lists everything that is.
+        ValueError: There is nothing to read, or the runs do not compare with those of the same
+            campaign on the leaderboard.
+    """
+    if problems := _problems(runs):
+        raise RefusedRuns(problems)
+    known = {entry.path: entry for entry in read_entries(board)}
+    new = entries_of(read_logs(runs), command)
+    for entry in new:
+        before = known.get(entry.path)
+        campaigns = (before.campaigns if before else {}) | entry.campaigns
+        known[entry.path] = entry.model_copy(
+            update={"campaigns": {name: campaigns[name] for name in sorted(campaigns)}}
+        )
+    check_comparable(list(known.values()))
+    return [known[entry.path] for entry in new]
+
+
+def _problems(runs: Path) -> list[str]:
+    """Return why these runs may not be submitted.
+
+    To be joined with the rules of ``python -m analysis validate``: here are those checks alone
+    that the records themselves allow.
+    """
+    logs = read_logs(runs)
+    if logs.campaign is None:
+        return ["no campaign.json that can be read: what should have run is not known"]
+    if len(names := sorted({trial.record.campaign for trial in logs.trials})) > 1:
+        return [f"runs of several campaigns: {names}"]
+    return [
+        *(f"missing: {entry}" for entry in missing_studies(logs)),
+        *(f"budgets are not equal: {entry}" for entry in unequal_budgets(logs)),
+        *(f"not comparable: {entry}" for entry in differing_targets(logs)),
+        *(f"on a part of the data: {entry}" for entry in partial_data(logs)),
+        *_other_targets(logs),
+        *_lost_trials(logs),
+        *_unclean_commits(logs),
+        *_undeclared(logs),
+        *_several_hardware(logs),
+    ]
+
+
+def _other_targets(logs: Logs) -> list[str]:
+    frozen = load_targets()
+    found = {t.record.workload: t.record.target.target() for t in logs.trials}
+    return [
+        f"{workload}: its target, {target.metric} {target.value:g}, is not the frozen one"
+        for workload, target in sorted(found.items())
+        if workload not in frozen or target != frozen[workload].validation
+    ]
+
+
+def _lost_trials(logs: Logs) -> list[str]:
+    found: dict[tuple[str, str, int], int] = defaultdict(int)
+    for trial in logs.trials:
+        found[trial.record.contender, trial.record.workload, trial.record.study] += 1
+    return [
+        f"{s.contender} on {s.workload}, study {s.study}: {s.trials} trials were run, "
+        f"{found[s.contender, s.workload, s.study]} can be read"
+        for s in logs.studies
+        if found[s.contender, s.workload, s.study] != s.trials
+    ]
+
+
+def _unclean_commits(logs: Logs) -> list[str]:
+    counts: dict[str, int] = defaultdict(int)
+    for trial in logs.trials:
+        git = trial.record.environment.get("git")
+        git = git if isinstance(git, dict) else {}
+        if not isinstance(git.get("commit"), str) or git.get("dirty") is not False:
+            counts[trial.record.contender] += 1
+    return [
+        f"{contender}: {count} trials ran from a checkout with changes, or from none: commit first"
+        for contender, count in sorted(counts.items())
+    ]
+
+
+def _undeclared(logs: Logs) -> list[str]:
+    names = {
+        t.record.contender
+        for t in logs.trials
+        if not t.record.ledger.declared and t.record.ledger.cost.steps
+    }
+    return [
+        f"{name}: its submission does not declare gradient evaluations: define `report`"
+        for name in sorted(names)
+    ]
+
+
+def _several_hardware(logs: Logs) -> list[str]:
+    found: dict[_Key, set[str]] = defaultdict(set)
+    for trial in logs.trials:
+        key = trial.record.contender, trial.record.workload
+        found[key].add(fingerprint_of(trial.record.environment).slug)
+    return [
+        f"{contender} on {workload} ran on {len(slugs)} kinds of hardware, {sorted(slugs)}: "
+        "an entry is of one"
+        for (contender, workload), slugs in sorted(found.items())
+        if len(slugs) > 1
+    ]
+
+
+def entries_of(logs: Logs, command: str | None = None) -> list[Entry]:
+    """Return one entry per contender and workload of a campaign's logs."""
+    finished = {(s.contender, s.workload, s.study): s for s in logs.studies}
+    trials: dict[_Key, list[TrialRecord]] = defaultdict(list)
+    for trial in logs.trials:
+        trials[trial.record.contender, trial.record.workload].append(trial.record)
+    return [
+        Entry(
+            contender=contender,
+            workload=workload,
+            hardware=fingerprint_of(records[0].environment),
+            campaigns={records[0].campaign: _campaign_entry(logs, records, finished, command)},
+        )
+        for (contender, workload), records in sorted(trials.items())
+    ]
+
+
+def _campaign_entry(
+    logs: Logs,
+    records: list[TrialRecord],
+    finished: dict[tuple[str, str, int], StudyRecord],
+    command: str | None,
+) -> CampaignEntry:
+    first = records[0]
+    by_study: dict[int, list[TrialRecord]] = defaultdict(list)
+    for record in records:
+        by_study[record.study].append(record)
+    days = sorted(record.started_at[:10] for record in records)
+    variant = (logs.campaign or {}).get("variants", {}).get(first.contender)
+    software = first.environment.get("software")
+    return CampaignEntry(
+        seed=first.seeds.campaign,
+        budget=first.budget,
+        target=first.target,
+        submission=first.submission,
+        digest=first.digest,
+        space=first.space,
+        tuner=first.tuner,
+        ruleset=first.ruleset,
+        fixed=variant["hyperparameters"] if variant else None,
+        declared=all(r.ledger.declared for r in records if r.ledger.cost.steps),
+        commits=tuple(sorted({str(r.environment["git"]["commit"]) for r in records})),
+        software={
+            name: str(version)
+            for name, version in (software if isinstance(software, dict) else {}).items()
+            if version
+        },
+        command=command or _command(logs, first),
+        first_day=days[0],
+        last_day=days[-1],
+        studies=tuple(
+            _study_entry(by_study[number], finished[first.contender, first.workload, number])
+            for number in sorted(by_study)
+        ),
+    )
+
+
+def _study_entry(records: list[TrialRecord], study: StudyRecord) -> StudyEntry:
+    records = sorted(records, key=lambda record: record.trial)
+    first, target = records[0], records[0].target.target()
+    best: float | None = None
+    for record in records:
+        if record.best is not None and target.is_improvement(record.best, best):
+            best = record.best
+    costs = {currency: study_costs(records, currency) for currency in CURRENCIES}
+    reached = costs["steps"][0] < float("inf")
+    given, including = (
+        Cost.model_validate({currency: pair[view] for currency, pair in costs.items()})
+        if reached
+        else None
+        for view in (0, 1)
+    )
+    return StudyEntry(
+        study=study.study,
+        seed=first.seeds.trial,
+        tuner_seed=first.seeds.tuner,
+        fixed_batch=first.seeds.fixed_batch,
+        given=given,
+        including=including,
+        spent=study.spent,
+        ended=study.ended,
+        trials=study.trials,
+        failures=sum(record.status in FAILURES for record in records),
+        best=best,
+    )
+
+
+def _command(logs: Logs, record: TrialRecord) -> str:
+    """Return the command that repeats one contender's runs on one workload."""
+    campaign = logs.campaign or {}
+    words = ["python", "-m", "tuning", "compare", record.campaign]
+    words += ["--contenders", record.contender, "--workloads", record.workload]
+    for option in ("budget", "studies", "seed"):
+        if campaign.get(option) is not None:
+            words += [f"--{option}", str(campaign[option])]
+    return shlex.join(words)

@@ -1,0 +1,21 @@
+"""Strangers' names are text everywhere: no terminal escape, no formula, no markup."""
+
+import unicodedata
+from typing import Any
+
+
+def plain(text: Any) -> str:
+    """Return text without control characters: a stranger's name must not drive a terminal."""
+    return "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
+                   for c in str(text))  # fmt: skip
+
+
+def spreadsheet_cell(text: Any) -> str:
+    """Return text that a spreadsheet will not take for a formula."""
+    text = plain(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and text != "-" else text
+
+
+def escape_markdown(text: Any) -> str:
+    """Return text that Markdown shows as it is."""
+    return "".join("\\" + c if c in "\\|<>*_`[]$&" else c for c in plain(text))

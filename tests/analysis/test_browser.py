@@ -1,0 +1,368 @@
+"""The page of a small real campaign in a real browser, opened from disk with the network off."""
+
+import contextlib
+import csv
+import json
+import shutil
+
+import pytest
+from filelock import FileLock
+
+from analysis.reading import read_logs
+from analysis.report import write_report
+from analysis.scoring import format_cost
+from metaopt.bench.records import RUN_FILE, read_trial, write_json
+from tuning.campaign import make_campaign
+from tuning.executor import run_campaign
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.select import Select  # noqa: E402
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        BROWSER is None or DRIVER is None,
+        reason="no chromium and chromedriver (Debian: chromium chromium-driver)",
+    ),
+]
+
+CAMPAIGN = {
+    "name": "tiny",
+    "seed": 1,
+    "studies": 2,
+    "budget": "1x",
+    "trial_budget": "0.25x",
+    "workloads": ["breast_cancer_logistic", "breast_cancer_logistic_fixed"],
+    "contenders": ["dog", "momentum+random", "sgd+random"],
+    # Some studies meet it and some do not.
+    "targets": {
+        "breast_cancer_logistic_fixed": {
+            "metric": "validation/loss",
+            "value": 0.1,
+            "better": "lower",
+        }
+    },
+}
+ELSEWHERE = "another machine"
+VERIFIED = {"momentum+random": True}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, worker_id):
+    """A campaign that ran, and its report; made once, also for several processes."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own / "browser" if worker_id == "master" else own.parent / "browser"
+    shared.mkdir(exist_ok=True)
+    with FileLock(shared / "lock"):
+        if not (shared / "done").exists():
+            run_campaign(make_campaign(CAMPAIGN, "tiny"), shared / "runs", workers=1)
+            for path in (shared / "runs" / "logs" / "sgd+random").rglob(RUN_FILE):
+                record = read_trial(path)  # as if it had run elsewhere, for the filter
+                record.environment["hardware"]["cpu"] = ELSEWHERE
+                write_json(path, record)
+            command = "python -m tuning compare tiny"
+            write_report(shared / "runs", shared / "report", command=command, verified=VERIFIED)
+            (shared / "done").touch()
+    return shared
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,900",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, folder):
+    """The page, freshly opened; what it writes to the console fails the test."""
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get((folder / "report" / "report.html").as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def rows_of(page, table):
+    """The shown rows of a table as ``[(text, sort key or None), ...]``."""
+    script = """
+      const shown = element => element.checkVisibility();
+      return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)].filter(shown).map(row =>
+        [...row.cells].filter(shown).map(cell => [cell.textContent, cell.dataset.sort ?? null]));
+    """
+    return page.execute_script(script, table)
+
+
+def heads_of(page, table):
+    return page.find_elements(By.CSS_SELECTOR, f"#{table} thead th")
+
+
+def csv_of(folder, name):
+    with (folder / "report" / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def choose(page, name, value):
+    select = page.find_element(By.NAME, name)
+    Select(select).select_by_value(value)
+
+
+@contextlib.contextmanager
+def emulated(page, width=1200, media="", **features):
+    found = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": found})
+    sizes = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+    yield
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_page_opens_without_a_network_and_asks_for_nothing(page):
+    pictures = page.find_elements(By.TAG_NAME, "img")
+
+    assert len(pictures) > 8
+    for picture in pictures:
+        assert picture.get_property("naturalWidth") > 0
+        assert len(picture.get_attribute("alt")) > 40
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"].endswith("WillBeSent")]
+    assert asked
+    assert {url.split(":")[0] for url in asked} == {"file", "data"}
+
+
+def test_the_policy_of_the_page_refuses_other_scripts_and_the_network(browser, folder):
+    browser.get((folder / "report" / "report.html").as_uri())
+    browser.get_log("browser")
+
+    browser.execute_script(
+        """
+        const script = document.createElement("script");
+        script.textContent = "document.title = 'taken over'";
+        document.body.append(script);
+        const picture = document.createElement("img");
+        picture.src = "https://example.com/x.png";
+        document.body.append(picture);
+        """
+    )
+
+    assert browser.title != "taken over"
+    refused = [entry["message"] for entry in browser.get_log("browser")]
+    assert any("script-src" in message for message in refused)
+    assert any("img-src" in message for message in refused)
+
+
+def test_the_numbers_of_the_page_are_those_of_the_csv(page, folder):
+    rows = csv_of(folder, "scores.csv")
+
+    shown = {(row[0][0], row[1][0]): row for row in rows_of(page, "costs")}
+    standings = {row[0][0]: row for row in rows_of(page, "standings")}
+
+    assert len(rows) == len(shown) == 6
+    reached = 0
+    for row in rows:
+        workload, contender = row["workload"], row["contender"]
+        cells = shown[workload, contender]
+        for place, column in (2, "given_tuned"), (4, "including_tuning"):
+            value = float(row[f"{column}_gradient_evaluations"])
+            reached += value < float("inf")
+            text = "not reached" if value == float("inf") else format_cost(value)
+            assert cells[place] == [text, "" if value == float("inf") else repr(value)]
+        assert cells[6][0] == f"{row['reached']} of {row['studies']}"
+        assert [cells[7][0], cells[8][0]] == [row["ruleset"], row["hardware"]]
+        own = standings[contender]
+        for place, view in (1, "including"), (3, "given"):
+            assert own[place][0] == f"{float(row[f'score_{view}']):.3f}"
+        assert own[6][0] == row["verified"]
+        share = f"({row['reached']}/{row['studies']})"
+        assert any(cell[0].endswith(share) for cell in own[7:])
+    assert 0 < reached < 12  # else the campaign shows only one of the two
+
+
+def test_intervals_are_those_of_the_statistics_and_an_open_one_says_so(page, folder):
+    shown = {(row[0][0], row[1][0]): row for row in rows_of(page, "costs")}
+    standings = {row[0][0]: row for row in rows_of(page, "standings")}
+
+    found = {"score": 0, "median_cost": 0}
+    for row in csv_of(folder, "statistics.csv"):
+        if row["statistic"] not in found:
+            continue
+        found[row["statistic"]] += 1
+        low, high = float(row["low"]), float(row["high"])
+        if row["statistic"] == "score":
+            text = standings[row["contender"]][{"including": 2, "given": 4}[row["view"]]][0]
+            assert text == f"{low:.3f} to {high:.3f}"
+        else:
+            cells = shown[row["workload"], row["contender"]]
+            text = cells[{"given": 3, "including": 5}[row["view"]]][0]
+            end = "not reached" if high == float("inf") else format_cost(high)
+            begin = f"{format_cost(low)} to " if low < float("inf") else ""
+            assert text == f"{begin}{end}"
+    assert found == {"score": 6, "median_cost": 12}
+
+
+@pytest.mark.parametrize(
+    "table, way", [("standings", "click"), ("costs", "keyboard"), ("spent", "click")]
+)
+def test_every_column_sorts(page, table, way):
+    before = rows_of(page, table)
+
+    for column in range(len(before[0])):
+        button = heads_of(page, table)[column].find_element(By.TAG_NAME, "button")
+        for descending in (False, True):
+            if way == "click":
+                button.click()
+            else:
+                button.send_keys(Keys.SPACE if descending else Keys.ENTER)
+
+            states = page.execute_script(
+                "return [...arguments[0].closest('tr').cells].map(one => one.ariaSort)", button
+            )
+            assert states[column] == ("descending" if descending else "ascending")
+            assert set(states[:column] + states[column + 1 :]) <= {None}
+            after = rows_of(page, table)
+            assert sorted(after) == sorted(before)
+            keys = [row[column] for row in after]
+            known = [key for key in keys if key[1] != ""]
+            assert keys[: len(known)] == known  # what was not reached is last, both ways
+            if all(key[1] is not None for key in known):
+                numbers = [float(key[1]) for key in known]
+                assert numbers == sorted(numbers, reverse=descending)
+            else:
+                texts = [key[0].lower() for key in known]
+                assert texts == sorted(texts, reverse=descending)
+
+
+def test_filters_leave_what_was_chosen(page):
+    choose(page, "workload", "breast_cancer_logistic")
+
+    assert {row[0][0] for row in rows_of(page, "costs")} == {"breast_cancer_logistic"}
+    heads = [head.text for head in heads_of(page, "standings") if head.is_displayed()]
+    assert heads[-1].startswith("breast_cancer_logistic ") or heads[-1] == "breast_cancer_logistic"
+    assert len(heads) == len(rows_of(page, "standings")[0])
+    drawn = page.find_elements(By.CSS_SELECTOR, "figure[data-workload]")
+    for figure in drawn:
+        mine = json.loads(figure.get_attribute("data-workload")) == ["breast_cancer_logistic"]
+        assert figure.is_displayed() == mine
+
+    choose(page, "ruleset", "self-tuning")
+
+    assert [row[0][0] for row in rows_of(page, "standings")] == ["dog"]
+    assert page.find_element(By.CSS_SELECTOR, ".filters output").text == "1 of 3 contenders shown"
+
+    page.find_element(By.CSS_SELECTOR, ".filters button").click()
+
+    assert len(rows_of(page, "costs")) == 6
+    assert page.find_element(By.CSS_SELECTOR, ".filters output").text == "3 of 3 contenders shown"
+
+
+def test_filters_work_with_the_keyboard(page):
+    select = page.find_element(By.NAME, "hardware")
+    values = [
+        option.get_attribute("value") for option in select.find_elements(By.TAG_NAME, "option")
+    ]
+    (elsewhere,) = [value for value in values if value.startswith(ELSEWHERE)]
+
+    select.send_keys(ELSEWHERE[:7])
+
+    assert select.get_property("value") == elsewhere
+    assert [row[0][0] for row in rows_of(page, "standings")] == ["sgd+random"]
+    assert {row[1][0] for row in rows_of(page, "costs")} == {"sgd+random"}
+
+
+def test_a_reader_without_eyes_or_a_mouse_finds_the_way(page):
+    count = page.execute_script(
+        """
+        const all = selector => [...document.querySelectorAll(selector)];
+        const levels = all("h1, h2, h3").map(heading => Number(heading.tagName[1]));
+        return {
+          landmarks: all("header, nav, main").length,
+          first: levels[0],
+          jumps: levels.filter((level, i) => i > 0 && level > levels[i - 1] + 1).length,
+          titles: levels.filter(level => level === 1).length,
+          captions: all("table").filter(table => !table.caption?.textContent.trim()).length,
+          scopes: all("th").filter(head => !head.scope).length,
+          labels: all("select").filter(select => !select.labels.length).length,
+          regions: all(".scroll").filter(one => one.tabIndex !== 0 || !one.ariaLabel).length,
+          ids: all("[id]").length - new Set(all("[id]").map(element => element.id)).size,
+          links: all("nav a").filter(link => !document.querySelector(link.hash)).length,
+          parts: all("section").filter(one => !document.getElementById(
+            one.getAttribute("aria-labelledby"))).length,
+        };
+        """
+    )
+
+    assert count == {
+        "landmarks": 3, "first": 1, "jumps": 0, "titles": 1, "captions": 0, "scopes": 0,
+        "labels": 0, "regions": 0, "ids": 0, "links": 0, "parts": 0,
+    }  # fmt: skip
+    body = page.find_element(By.TAG_NAME, "body")
+    body.send_keys(Keys.TAB)
+    focused = page.switch_to.active_element
+    assert focused.text == "To the results"
+    assert focused.is_displayed()
+    assert focused.rect["x"] >= 0
+    assert focused.value_of_css_property("outline-style") == "solid"
+
+
+def luminance(colour):
+    numbers = [float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3]]
+    linear = [
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (number / 255 for number in numbers)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_have_the_contrast_that_wcag_asks_for(page, scheme):
+    with emulated(page, prefers_color_scheme=scheme):
+        paper = luminance(page.find_element(By.TAG_NAME, "body").value_of_css_property(
+            "background-color"
+        ))  # fmt: skip
+        for selector in ("h1", "#standings td", ".soft", "caption span", "nav a", ".missed"):
+            text = page.find_element(By.CSS_SELECTOR, selector)
+            dim, bright = sorted([paper, luminance(text.value_of_css_property("color"))])
+            assert (bright + 0.05) / (dim + 0.05) >= 4.5, selector
+
+    assert (paper > 0.5) == (scheme == "light")
+
+
+def test_a_phone_shows_the_page_without_scrolling_sideways(page):
+    with emulated(page, width=390):
+        width = page.execute_script("return document.documentElement.scrollWidth")
+        wide = page.find_element(By.CSS_SELECTOR, ".wide img").rect["width"]
+
+    assert width == 390
+    assert wide > 390  # a wide picture keeps a size at which it can be read, and scrolls by itself
+
+
+def test_paper_shows_the_tables_and_not_the_controls(page):
+    with emulated(page, media="print"):
+        form = page.find_element(By.CSS_SELECTOR, ".filters").is_displayed()
+        overflow = page.find_element(By.CSS_SELECTOR, ".scroll").value_of_css_property("overflow-x")
+
+    assert not form
+    assert overflow == "visible"
+
+
+def test_the_campaign_behind_the_page_is_a_real_one(folder):
+    logs = read_logs(folder / "runs")
+
+    assert {trial.record.contender for trial in logs.trials} == set(CAMPAIGN["contenders"])
+    assert all(trial.record.ledger.cost.seconds > 0 for trial in logs.trials)

@@ -1,0 +1,171 @@
+"""The statistics of a campaign as they are printed: tables, documents, rows, plots, command."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from analysis.cli import app
+from analysis.command_line import run_app
+from analysis.formats import markdown
+from analysis.inference import infer
+from analysis.inference_plots import plot_critical_differences, plot_inference
+from analysis.inference_tables import (
+    comparisons_table,
+    inference_document,
+    inference_rows,
+    inference_tables,
+    scores_with_intervals,
+)
+from analysis.latex import latex_table
+from analysis.samples import Samples
+from analysis.tables import Table
+
+INF = math.inf
+EVIL = "=cmd()|<b>$x_{1}$\\%&\x1b[31m"
+
+
+def make_inference(contenders=4, workloads=3, studies=5, names=None, **options):
+    rng = np.random.default_rng(0)
+    costs = rng.lognormal(3, 0.4, (contenders, workloads, studies))
+    costs *= 1 + np.arange(contenders)[:, None, None] / 2
+    costs[rng.random(costs.shape) < 0.2] = INF
+    floors = np.where(np.isinf(costs), 50.0, costs)
+    names = names or tuple(f"c{i:02}" for i in range(contenders))
+    samples = Samples(tuple(names), tuple(f"w{i}" for i in range(workloads)), costs, floors)
+    return infer(samples, "steps", "including", **{"resamples": 400} | options)
+
+
+def test_every_number_of_a_table_is_one_of_the_rows():
+    found = make_inference()
+    rows = {row[:4]: row[4:] for row in inference_rows(found)}
+
+    for name, score, interval, *_ in scores_with_intervals(found).rows:
+        value, low, high = rows["score", name, None, None]
+        assert score == f"{value:.3f}" and interval == f"{low:.3f} to {high:.3f}"
+    for first, second, beats, *_ in comparisons_table(found).rows:
+        value, low, high = rows["probability_of_beating", first, second, None]
+        assert beats == f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def test_contenders_are_in_the_order_of_their_scores_and_every_pair_is_compared_once():
+    found = make_inference(contenders=5)
+
+    scores = [found.scores.value[s] for s in found.order]
+    assert scores == sorted(scores, reverse=True)
+    pairs = {frozenset((pair.first, pair.second)) for pair in found.comparisons}
+    assert len(pairs) == len(found.comparisons) == 10
+
+
+def test_the_same_seed_gives_the_same_document_and_another_one_other_intervals():
+    one, two, three = (inference_document(make_inference(seed=seed)) for seed in (1, 1, 2))
+
+    assert one == two != three
+    json.dumps(one, allow_nan=False)
+
+
+def test_what_statistics_cannot_say_is_said():
+    warnings = " ".join(make_inference(studies=3, workloads=1).warnings)
+
+    assert "3 studies are too few for 95% intervals" in warnings and "75% at most" in warnings
+    assert "1 workload is too few for a critical-difference diagram, which needs 10" in warnings
+    assert "how scores depend on the workloads cannot be said" in warnings
+    assert make_inference(studies=6, workloads=10).warnings == ()
+
+
+def test_workloads_that_nobody_reached_are_named():
+    found = make_inference()
+    costs = found.samples.costs.copy()
+    costs[:, 1] = INF
+    samples = dataclasses.replace(found.samples, costs=costs)
+
+    warnings = infer(samples, "steps", "including", resamples=100).warnings
+
+    assert any("reached the target on w1: nothing there counts" in text for text in warnings)
+
+
+def test_the_diagram_is_drawn_with_enough_workloads_and_refused_with_the_number_else(tmp_path):
+    enough = plot_inference(
+        make_inference(12, 10, names=[f"{EVIL}{i}" for i in range(12)]), tmp_path
+    )
+
+    assert [plot.path.name for plot in enough] == ["intervals-including.png", "ranks-including.png"]
+    assert all(plot.path.stat().st_size > 10_000 for plot in enough)
+    few = make_inference(12, 9)
+    assert len(plot_inference(few, tmp_path)) == 1
+    with pytest.raises(ValueError, match=r"9 workloads are too few .* which needs 10"):
+        plot_critical_differences(few, tmp_path / "x.png")
+
+
+def test_strangers_names_are_text_in_every_format():
+    found = make_inference(2, names=[EVIL, "b"])
+
+    for table in inference_tables(found):
+        assert "\x1b" not in str(table)
+    table = Table(EVIL, ("name",), ((EVIL,),))
+    assert "\\|" in markdown(table) and "\\<b>" not in markdown(table)
+    assert "\\<b\\>" in markdown(table) and "\x1b" not in markdown(table)
+    written = latex_table(table)
+    assert r"\textbar{}\textless{}b\textgreater{}\$x\_\{1\}\$\textbackslash{}\%\&" in written
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv", "markdown", "latex"])
+def test_the_command_prints_every_format(hand_made, capsys, format):
+    out = hand_made()
+
+    assert run_app(app, "analysis", ["statistics", str(out), "--format", format]) == 0
+
+    text = capsys.readouterr().out
+    if format == "json":
+        document = json.loads(text)
+        assert document["cost"] == "gradient_evaluations" and document["seed"] == 0
+        assert document["notes"] == ["MISSING, counted as a miss: a+random on hard, study 3"]
+        scores = {e["contender"]: e for e in document["estimates"] if e["statistic"] == "score"}
+        assert scores["b+random"]["value"] == pytest.approx(0.5)
+    elif format == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        (row,) = (r for r in rows if r["statistic"] == "median_cost" and r["contender"]
+                  == "b+random" and r["workload"] == "hard")  # fmt: skip
+        assert row["value"] == "inf" and row["low"] == "240.0"
+    else:
+        assert "a+random" in text and "0.500" in text
+    if format == "latex":
+        assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 6
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--confidence", "1"], "`confidence` must be between 0 and 1, got 1.0"),
+        (["--resamples", "10"], "10 resamples are too few for a confidence of 0.95"),
+        (["--hardware", "x"], "No runs on hardware 'x'"),
+    ],
+)
+def test_the_commands_mistakes_are_one_line(hand_made, capsys, options, message):
+    assert run_app(app, "analysis", ["statistics", str(hand_made()), *options]) == 2
+
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_one_study_is_refused_because_it_would_look_certain(build, tmp_path, capsys):
+    build(tmp_path, ["a"], ["w"], 1).trial("a", "w", 1, 10.0, reached=10.0)
+
+    assert run_app(app, "analysis", ["statistics", str(tmp_path)]) == 2
+    assert "One study says nothing of chance" in capsys.readouterr().err
+
+
+def test_hardware_is_listed_and_compared_through_a_reference(hand_made, capsys):
+    arguments = ["hardware", str(hand_made()), "--reference", "b+random", "--format", "csv"]
+
+    assert run_app(app, "analysis", arguments) == 0
+    tables = capsys.readouterr().out
+
+    assert "abacus x 1" in tables
+    assert "easy,a+random,3.89,350,350" in tables  # 350 over 90
+    assert run_app(app, "analysis", [*arguments[:3], "z"]) == 2
+    assert "No runs of the reference 'z'" in capsys.readouterr().err

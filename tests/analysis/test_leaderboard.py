@@ -1,0 +1,470 @@
+"""The leaderboard: records in, pages out, and nothing in between that could differ."""
+
+import base64
+import hashlib
+import html.parser
+import json
+import math
+import random
+import re
+import shutil
+
+import pytest
+
+from analysis.cli import app
+from analysis.command_line import run_app
+from analysis.leaderboard.entries import Entry, entry_text, file_name, read_entries
+from analysis.leaderboard.pages import BOARD, generated_files, outdated_files
+from analysis.leaderboard.standings import standing_table, standings
+from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
+from analysis.reading import read_logs
+from analysis.scoring import score_strictly
+from metaopt.bench import records
+from metaopt.bench.targets import targets_of
+
+ENVIRONMENT = {
+    "software": {"jax": "1", "xla_flags": ""},
+    "hardware": {"cpu": "abacus", "cpu_count": 1, "devices": ["beads"]},
+    "git": {"commit": "0" * 40, "dirty": False},
+}
+WORKLOADS = ["breast_cancer_logistic", "digits_mlp"]
+
+
+def target(workload):
+    frozen = targets_of(workload).validation
+    return records.TargetRecord(metric=frozen.metric, value=frozen.value, better=frozen.better)
+
+
+# Where each study's trials of 250 hit: by contender, on the first workload and on the second.
+HITS = {
+    "a+random": [[[None, 100.0, 50.0, None], [200.0], [None, 10.0]], [[250.0], [None], [30.0]]],
+    "b+random": [[[80.0], [None, 70.0], [90.0]], [[None], [None], [240.0]]],
+}
+
+
+def build_runs(build, out, hits=HITS, scale=1.0, skip=(), **changes):
+    """Write a campaign of whole studies on frozen targets."""
+    b = build(out, list(hits), WORKLOADS, 3, scale=scale)
+    for contender, both in hits.items():
+        for workload, studies in zip(WORKLOADS, both, strict=True):
+            for study, trials in enumerate(studies, start=1):
+                if (contender, workload, study) in skip:
+                    continue
+                for hit in [*trials, None, None, None][:4]:
+                    extra = {"target": target(workload)} | changes
+                    b.trial(contender, workload, study, 250.0, hit, **extra)
+                b.study(contender, workload, study)
+    return out
+
+
+@pytest.fixture(scope="module")
+def built_once(build, tmp_path_factory):
+    """The campaign and the leaderboard that it makes, not to be changed."""
+    runs = build_runs(build, tmp_path_factory.mktemp("built") / "runs")
+    submit(runs, runs.parent / "board")
+    return runs.parent
+
+
+@pytest.fixture
+def make_runs(build, built_once, tmp_path):
+    """A campaign of one's own."""
+
+    def make(name="runs", **changes):
+        if changes:
+            return build_runs(build, tmp_path / name, **changes)
+        return shutil.copytree(built_once / "runs", tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def board(tmp_path):
+    """Where a leaderboard may be."""
+    return tmp_path / "board"
+
+
+@pytest.fixture
+def filled(built_once, board):
+    """A leaderboard with the campaign's records."""
+    return shutil.copytree(built_once / "board", board)
+
+
+def run(*arguments):
+    return run_app(app, "analysis", [str(argument) for argument in arguments])
+
+
+def test_the_leaderboard_of_this_checkout_is_what_its_records_make_of_it(capsys):
+    assert run("leaderboard", "--check") == 0, capsys.readouterr().err
+    assert read_entries(BOARD)
+
+
+def test_scores_and_cells_of_the_leaderboard_are_those_of_the_logs(make_runs, board):
+    runs = make_runs()
+    submit(runs, board)
+
+    (standing,) = standings(read_entries(board))
+
+    expected = score_strictly(read_logs(runs))
+    assert standing.cells() == expected.cells
+    for view in ("including", "given"):
+        scores = standing.scores(view)
+        assert scores == {name: pytest.approx(expected.scores[name][view]) for name in scores}
+        assert list(scores) == ["a+random", "b+random"]
+    # The third study of b on the second workload: two trials of 250 in, none hit but the first.
+    assert standing.cells()["b+random", "digits_mlp"].including == (math.inf, math.inf, 240.0)
+
+
+def test_a_record_keeps_what_a_study_did(filled):
+
+    entry = next(e for e in read_entries(filled) if e.contender == "a+random")
+    campaign = entry.campaigns["made"]
+
+    assert entry.path.parts[:2] == ("records", entry.hardware.slug)
+    assert entry.hardware.slug.startswith("abacus-x1-")
+    assert campaign.commits == ("0" * 40,) and campaign.first_day == "2026-01-01"
+    assert campaign.command == (
+        "python -m tuning compare made --contenders a+random --workloads breast_cancer_logistic "
+        "--budget 1000grads --studies 3 --seed 1"
+    )
+    first, *_ = campaign.studies
+    assert (first.trials, first.failures, first.best, first.seed) == (4, 0, 0.4, 1)
+    assert first.given.gradient_evaluations == 50.0
+    assert first.including.gradient_evaluations == 350.0
+    assert first.including.seconds == pytest.approx(3.5)
+    assert first.spent.steps == 1000
+
+
+def test_regenerating_is_byte_identical_whatever_the_order_of_files(filled, tmp_path):
+    before = {path.name: path.read_bytes() for path in filled.glob("*.*")}
+
+    files = [path for path in filled.rglob("*.json") if path.parent != filled]
+    random.Random(0).shuffle(files)
+    for path in files:
+        copied = tmp_path / "other" / path.relative_to(filled)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+    after = generated_files(tmp_path / "other")
+
+    assert {path.name: text.encode() for path, text in after.items()} == before
+    entries = read_entries(filled)
+    random.Random(1).shuffle(entries)
+    assert standings(entries) == standings(read_entries(filled))
+
+
+def test_submitting_the_same_runs_again_changes_nothing(make_runs, board):
+    runs = make_runs()
+    submit(runs, board)
+    before = {path: path.read_bytes() for path in board.rglob("*.*")}
+
+    submit(runs, board)
+
+    assert {path: path.read_bytes() for path in board.rglob("*.*")} == before
+    assert all(path.read_text() == entry_text(entry) for entry in read_entries(board)
+               for path in [board / entry.path])  # fmt: skip
+
+
+def test_scores_do_not_depend_on_the_unit_of_costs(make_runs, filled, tmp_path):
+    submit(make_runs("scaled", scale=60.0), tmp_path / "scaled_board")
+
+    (one,), (two,) = (standings(read_entries(path)) for path in (filled, tmp_path / "scaled_board"))
+
+    for view in ("including", "given"):
+        assert one.scores(view) == pytest.approx(two.scores(view))
+    rows = [standing_table(standing, standing.inference()).rows for standing in (one, two)]
+    assert [row[:4] for row in rows[0]] == [row[:4] for row in rows[1]]
+
+
+@pytest.mark.parametrize("name", ["README.md", "index.html", "targets.json"])
+def test_the_check_names_the_file_that_a_byte_was_changed_in(filled, capsys, name):
+    before = (filled / name).read_bytes()
+    assert run("leaderboard", "--check", "--board", filled) == 0
+    (filled / name).write_bytes(before.replace(b"a", b"b", 1))
+
+    assert run("leaderboard", "--check", "--board", filled) == 1
+
+    assert str(filled / name) in capsys.readouterr().err
+    assert outdated_files(filled) == [filled / name]
+    assert run("leaderboard", "--board", filled) == 0
+    assert (filled / name).read_bytes() == before
+
+
+def test_a_changed_record_changes_the_pages(filled):
+    path = next((filled / "records").rglob("breast_cancer_logistic/b+random.json"))
+    document = json.loads(path.read_text())
+    document["campaigns"]["made"]["studies"][0]["including"]["gradient_evaluations"] = 81.0
+    document["campaigns"]["made"]["studies"][1]["including"]["gradient_evaluations"] = 81.0
+    path.write_text(json.dumps(document))
+
+    assert {path.name for path in outdated_files(filled)} == {"README.md", "index.html"}
+
+
+DIRTY = ENVIRONMENT | {"git": {"commit": "0" * 40, "dirty": True}}
+ELSEWHERE = ENVIRONMENT | {"hardware": {"cpu": "slide rule", "cpu_count": 1}}
+OWN_TARGET = records.TargetRecord(metric="validation/loss", value=0.7, better="lower")
+UNDECLARED = records.Ledger(cost=records.Cost(steps=250, gradient_evaluations=250.0))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"environment": DIRTY}, "a+random: 24 trials ran from a checkout with changes"),
+        ({"environment": {}}, "a+random: 24 trials ran from a checkout with changes"),
+        ({"data": {"whole": False, "files": {"part": "0"}}}, "on a part of the data: .*: part"),
+        ({"target": OWN_TARGET}, "digits_mlp: its target, validation/loss 0.7, is not the frozen"),
+        ({"ledger": UNDECLARED}, "b.random: its submission does not declare gradient evaluations"),
+        ({"skip": [("b+random", "digits_mlp", 2)]}, "missing: b.random on digits_mlp, study 2"),
+    ],
+    ids=["dirty", "no commit", "partial", "own target", "undeclared", "missing"],
+)
+def test_runs_that_may_not_be_submitted_are_refused_by_name(
+    make_runs, board, capsys, arguments, message
+):
+    runs = make_runs(**arguments)
+
+    assert run("submit", runs, "--board", board) == 1
+
+    assert re.search(message.replace("a+", "a."), capsys.readouterr().err)
+    assert not board.exists()
+
+
+def test_budgets_lost_trials_and_mixed_hardware_are_refused_too(make_runs, board, build, tmp_path):
+    runs = make_runs()
+    b = build(tmp_path / "again", ["a+random"], WORKLOADS, 3)
+    b.trial("a+random", "digits_mlp", 1, 250.0, target=target("digits_mlp"), environment=ELSEWHERE)
+    b.study("a+random", "digits_mlp", 1)
+    place = "logs/a+random/study_1/digits_mlp_jax"
+    shutil.copytree(tmp_path / "again" / place, runs / place, dirs_exist_ok=True)
+    shutil.rmtree(runs / "logs/b+random/study_2/digits_mlp_jax/trial_3")
+
+    with pytest.raises(RefusedRuns) as error:
+        submit(runs, board)
+
+    text = "\n".join(error.value.problems)
+    assert "budgets are not equal: a+random on digits_mlp, study 1: spent 250 of 1,000" in text
+    assert "b+random on digits_mlp, study 2: 4 trials were run, 3 can be read" in text
+    assert "a+random on digits_mlp ran on 2 kinds of hardware" in text
+
+
+def test_without_a_campaign_nobody_knows_what_is_missing(make_runs, board):
+    runs = make_runs()
+    (runs / "campaign.json").unlink()
+
+    with pytest.raises(RefusedRuns, match=r"no campaign\.json"):
+        submit(runs, board)
+
+
+def test_a_contender_joins_a_campaign_later_and_one_under_other_rules_does_not(
+    make_runs, filled, capsys
+):
+    late = {"c+random": HITS["b+random"]}
+    seeds = records.Seeds(campaign=2, trial=9, tuner=1, fixed_batch=None)
+
+    submit(make_runs("late", hits=late), filled)
+
+    (standing,) = standings(read_entries(filled))
+    assert standing.complete == ["a+random", "b+random", "c+random"]
+    before = (filled / "README.md").read_bytes()
+    assert run("submit", make_runs("other", hits=late, seeds=seeds), "--board", filled) == 2
+    assert "differ in their seeds of studies" in capsys.readouterr().err
+    assert (filled / "README.md").read_bytes() == before
+
+
+def test_who_did_not_run_everywhere_has_costs_and_no_score(make_runs, filled):
+    (whole,) = standings(read_entries(filled))
+    late = {"c+random": HITS["a+random"]}
+    submit(make_runs("late", hits=late), filled)
+    next((filled / "records").rglob("digits_mlp/c+random.json")).unlink()
+
+    (standing,) = standings(read_entries(filled))
+    table = standing_table(standing, standing.inference())
+
+    assert standing.scores("including") == whole.scores("including")
+    row = table.rows[-1]
+    assert row[0] == "c+random" and row[1:4] == ("", "", "") and row[5] == ""
+    assert row[4].endswith("(3/3)") and "did not run on every workload" in table.caption
+
+
+def test_one_study_has_a_table_without_intervals(build, board, tmp_path):
+    b = build(tmp_path / "runs", ["a+random"], ["digits_mlp"], 1)
+    b.trial("a+random", "digits_mlp", 1, 1000.0, 900.0, target=target("digits_mlp"))
+    b.study("a+random", "digits_mlp", 1)
+
+    submit(tmp_path / "runs", board)
+
+    (standing,) = standings(read_entries(board))
+    assert standing.inference() is None
+    assert standing_table(standing, None).rows[0][1:4] == ("1.000", "", "1.000")
+
+
+def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):
+    slow = ENVIRONMENT | {"hardware": {"cpu": "slide rule", "cpu_count": 1}}
+    submit(make_runs("slow", environment=slow), filled)
+
+    one, two = standings(read_entries(filled))
+
+    assert one.hardware.startswith("abacus-x1-") and two.hardware.startswith("slide-rule-x1-")
+    assert one.scores("given") == two.scores("given")
+    text = (filled / "README.md").read_text()
+    assert "## made across hardware" in text and "seconds, ratio" in text
+
+
+EVIL = "<img src=x onerror=alert(1)>|=cmd()\\`$x$&amp;"
+
+
+def evil_entries(runs):
+    entries = entries_of(read_logs(runs), command=EVIL)
+    return [
+        entry.model_copy(
+            update={
+                "contender": f"{EVIL}{entry.contender}/../..",
+                "hardware": entry.hardware.model_copy(
+                    update={"processor": EVIL, "xla_flags": "\x1b[31m" + EVIL}
+                ),
+                "campaigns": {EVIL: entry.campaigns["made"]},
+            }
+        )
+        for entry in entries
+    ]
+
+
+def test_strangers_names_are_text_on_every_page_and_stay_inside_the_folder(make_runs, board):
+    for entry in evil_entries(make_runs()):
+        path = board / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(entry_text(entry))
+
+    pages = generated_files(board)
+
+    assert all(path.is_relative_to(board / "records") for path in board.rglob("*.json"))
+    page, readme = pages[board / "index.html"], pages[board / "README.md"]
+    assert "<img" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "\x1b" not in page + readme
+    assert not re.search(r"(?<!\\)<img", readme) and "\\<img" in readme
+    rows = [line for line in readme.splitlines() if line.startswith("| \\<img")]
+    assert rows and all(
+        len(re.findall(r"(?<!\\)\|", line)) in (5, 6, 7, 8) for line in rows
+    )  # as many cells as columns
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", ".hidden", "A\\B", "ü", "a b", "con\n"])
+def test_every_name_is_one_file_of_its_own(name):
+    encoded = file_name(name)
+
+    assert "/" not in encoded and "\\" not in encoded and not encoded.startswith(".")
+    assert encoded.isascii() and encoded != file_name(encoded)
+
+
+def damage(board, path, kind):
+    document = json.loads(path.read_text())
+    studies = document["campaigns"]["made"]["studies"]
+    if kind == "link":
+        path.rename(board / "elsewhere.json")
+        path.symlink_to(board / "elsewhere.json")
+        return
+    if kind == "misplaced":
+        path.rename(path.with_name("z+random.json"))
+        return
+    if kind == "stray":
+        path.with_name("notes.txt").write_text("hello")
+        return
+    if kind == "large":
+        path.write_text(path.read_text() + " " * 4_000_000)
+        return
+    if kind == "schema":
+        document["schema_version"] = 2
+    elif kind == "unknown key":
+        document["extra"] = 1
+    elif kind == "gap":
+        studies[1]["study"] = 5
+    elif kind == "half a miss":
+        studies[0]["given"] = None
+    elif kind == "not finite":
+        studies[0]["including"]["seconds"] = math.nan
+    elif kind == "negative":
+        studies[0]["spent"]["steps"] = -1
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("link", "only records, regular files"),
+        ("stray", "notes.txt: only records, regular files"),
+        ("misplaced", "its content belongs to records/abacus"),
+        ("large", "a record has at most 4,000,000"),
+        ("schema", "schema_version: Input should be 1"),
+        ("unknown key", "extra: Extra inputs are not permitted"),
+        ("gap", "studies must be 1, 2, ..., without a gap"),
+        ("half a miss", "a study reached its target given tuned and including tuning, or not"),
+        ("not finite", "a cost must be finite and not negative"),
+        ("negative", "a cost must be finite and not negative"),
+    ],
+)
+def test_files_that_are_no_records_are_refused_by_name(filled, capsys, kind, message):
+    damage(filled, next((filled / "records").rglob("digits_mlp/a+random.json")), kind)
+
+    assert run("leaderboard", "--check", "--board", filled) == 2
+
+    error = capsys.readouterr().err
+    assert message in error and "digits_mlp" in error and error.count("\n") == 1
+
+
+class Outline(html.parser.HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.inside = [], [], {}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attributes)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        self.texts.setdefault(self.inside, []).append(data)
+
+
+def sha256(text):
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(filled):
+    text = (filled / "index.html").read_text()
+
+    page = Outline(text)
+
+    (policy,) = (a["content"] for t, a in page.attributes if t == "meta" and "http-equiv" in a)
+    (style,), (script,) = page.texts["style"], page.texts["script"]
+    assert policy.startswith("default-src 'none'; ")
+    assert f"style-src '{sha256(style)}'" in policy and f"script-src '{sha256(script)}'" in policy
+    names = {name for _, attributes in page.attributes for name in attributes}
+    assert not {"src", "srcset", "style"} & names and not {n for n in names if n.startswith("on")}
+    assert not re.search(r"https?:|@import|url\(", text)
+
+
+def test_every_table_can_be_read_without_eyes_and_used_without_a_mouse(filled):
+    page = Outline((filled / "index.html").read_text())
+
+    tables = page.tags.count("table")
+    assert tables >= 4
+    assert page.tags.count("caption") == tables
+    assert all(a.get("scope") in ("col", "row") for t, a in page.attributes if t == "th")
+    regions = [a for t, a in page.attributes if t == "div" and a.get("role") == "region"]
+    ids = {a["id"] for _, a in page.attributes if "id" in a}
+    assert len(regions) == tables
+    assert all(a["tabindex"] == "0" and a["aria-labelledby"] in ids for a in regions)
+    assert page.tags.count("button") >= 6 and ("html", {"lang": "en"}) in page.attributes
+
+
+def test_a_leaderboard_without_records_is_a_page_that_says_so(board):
+    board.mkdir()
+
+    pages = generated_files(board)
+
+    assert "0 records" in pages[board / "index.html"]
+    assert Entry.model_fields["schema_version"].default == 1

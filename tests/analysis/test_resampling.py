@@ -1,0 +1,328 @@
+"""The bootstrap against enumerations, other implementations and what must not change it."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from analysis.profiles import profile_area, ratios
+from analysis.reading import read_logs
+from analysis.resampling import (
+    attainable_confidence,
+    bootstrap,
+    cost_estimates,
+    interquartile_means,
+    interval,
+    ratio_estimates,
+    resampled_scores,
+    score_estimates,
+    studies_for,
+    win_estimates,
+)
+from analysis.samples import Samples, samples_of
+
+INF = math.inf
+
+
+def make_samples(costs, floors=None):
+    costs = np.array(costs, float)
+    names = tuple(f"c{i}" for i in range(len(costs)))
+    workloads = tuple(f"w{i}" for i in range(costs.shape[1]))
+    bounds = np.zeros_like(costs) if floors is None else np.array(floors, float)
+    return Samples(names, workloads, costs, np.where(np.isfinite(costs), costs, bounds))
+
+
+def draw(costs, resamples=10_000, seed=0, floors=None):
+    return bootstrap(make_samples(costs, floors), np.random.default_rng(seed), resamples)
+
+
+# Two contenders, two workloads, three studies; one miss each.
+TABLE = [
+    [[100.0, 120.0, INF], [10.0, 30.0, 20.0]],
+    [[150.0, 90.0, 200.0], [40.0, INF, INF]],
+]
+
+
+def every_resample(costs):
+    """All equally likely resamples of a table, written with plain loops."""
+    costs = np.array(costs)
+    studies = range(costs.shape[2])
+    for picks in itertools.product(itertools.product(studies, repeat=3), repeat=2):
+        yield np.array(
+            [[np.sort(row[list(pick)])[1] for row, pick in zip(rows, picks, strict=True)]
+             for rows in costs]
+        )  # fmt: skip
+
+
+def test_scores_have_the_distribution_of_all_resamples_enumerated():
+    exact = [profile_area(ratios(medians))[0] for medians in every_resample(TABLE)]
+    assert len(exact) == 27**2
+
+    drawn = resampled_scores(draw(TABLE, resamples=200_000))[:, 0]
+
+    for value in np.unique(np.round(exact, 9)):
+        share = np.mean(np.isclose(exact, value))
+        error = math.sqrt(share * (1 - share) / len(drawn))
+        assert abs(np.mean(np.isclose(drawn, value)) - share) < 5 * error
+
+
+def test_an_interval_of_scores_is_that_of_all_resamples_enumerated():
+    exact = np.sort([profile_area(ratios(medians))[1] for medians in every_resample(TABLE)])
+    cut = int(0.1 * len(exact))  # of a confidence of 0.8, at each end
+
+    estimate = score_estimates(draw(TABLE, resamples=50_000), confidence=0.8)
+
+    assert estimate.low[1] == pytest.approx(exact[cut])
+    assert estimate.high[1] == pytest.approx(exact[-1 - cut])
+
+
+def test_the_ratio_of_medians_has_the_interval_that_scipys_paired_bootstrap_gives():
+    rng = np.random.default_rng(1)
+    a = rng.lognormal(3, 0.3, 15)
+    b = a * rng.lognormal(0.2, 0.1, 15)  # strongly paired
+
+    each, whole = ratio_estimates(draw([[a], [b]]), 0, 1)
+    peer = scipy.stats.bootstrap(
+        (a, b), lambda x, y, axis: np.median(x, axis) / np.median(y, axis), paired=True,
+        vectorized=True, method="percentile", rng=np.random.default_rng(2),
+    ).confidence_interval  # fmt: skip
+
+    assert (each.low[0], each.high[0]) == pytest.approx((peer.low, peer.high), rel=0.03)
+    assert each.value[0] == whole.value == pytest.approx(np.median(a) / np.median(b))
+    assert (whole.low, whole.high) == pytest.approx((each.low[0], each.high[0]))
+
+
+def test_studies_are_drawn_together_so_that_a_constant_ratio_has_no_width():
+    a = np.random.default_rng(3).lognormal(3, 1, (1, 2, 9))
+
+    each, whole = ratio_estimates(draw(np.concatenate([a, 2 * a])), 1, 0)
+
+    for estimate in (each, whole):
+        for part in (estimate.value, estimate.low, estimate.high):
+            np.testing.assert_allclose(part, 2.0)
+
+
+def test_workloads_are_strata_that_are_drawn_independently_and_keep_their_size():
+    boot = draw(TABLE, resamples=4000)
+
+    assert (boot.counts.sum(axis=2) == 3).all()
+    first = boot.counts.reshape(4000, -1)[:, [0, 3]] - 1.0  # study 1 of either workload
+    assert abs(np.mean(first[:, 0] * first[:, 1])) < 4 * (2 / 3) / math.sqrt(4000)
+
+
+def test_medians_are_those_of_the_studies_that_were_drawn_on_each_workload():
+    costs = np.random.default_rng(4).lognormal(size=(3, 4, 5))
+    boot = draw(costs, resamples=50)
+
+    for r, s, w in np.ndindex(boot.medians.shape):
+        drawn = np.repeat(costs[s, w], boot.counts[r, w])
+        assert boot.medians[r, s, w] == np.median(drawn)
+
+
+def test_a_miss_stays_a_miss_and_no_end_lies_between_a_cost_and_infinity():
+    costs = [[[100.0, 200.0, INF, INF]]]  # an even number: halfway to a miss is a miss
+
+    estimate = cost_estimates(draw(costs))
+
+    assert estimate.value[0, 0] == INF
+    assert (estimate.low[0, 0], estimate.high[0, 0]) == (100.0, INF)
+
+
+@pytest.mark.parametrize(
+    "a, b, value, low, high",
+    [
+        ([10.0, 10.0], [INF, INF], 0.0, 0.0, 0.0),
+        ([INF, INF], [10.0, 10.0], INF, INF, INF),
+        ([INF, INF], [INF, INF], math.nan, 0.0, INF),
+        ([0.0, 0.0], [0.0, 0.0], 1.0, 1.0, 1.0),
+        ([5.0, 5.0], [0.0, 0.0], INF, INF, INF),
+    ],
+)
+def test_ratios_with_misses_are_what_is_known_of_them(a, b, value, low, high):
+    each, whole = ratio_estimates(draw([[a], [b]]), 0, 1)
+
+    for estimate in (each, whole):
+        got = [float(np.ravel(x)[0]) for x in (estimate.value, estimate.low, estimate.high)]
+        np.testing.assert_equal(got, [value, low, high])
+
+
+def test_a_miss_of_both_on_one_workload_leaves_the_mean_ratio_open_and_not_the_others():
+    each, whole = ratio_estimates(draw([[[1.0, 1.0], [INF, INF]], [[2.0, 2.0], [INF, INF]]]), 0, 1)
+
+    np.testing.assert_equal([each.low[0], each.high[0]], [0.5, 0.5])
+    assert math.isnan(whole.value) and (whole.low, whole.high) == (0.0, INF)
+
+
+def test_the_mean_ratio_is_the_geometric_one():
+    _, whole = ratio_estimates(draw([[[1.0] * 3, [8.0] * 3], [[1.0] * 3, [2.0] * 3]]), 0, 1)
+
+    assert whole.value == pytest.approx(2.0)
+
+
+def test_wins_are_counted_study_by_study_with_ties_and_two_misses_half():
+    a = [[1.0, 2.0, INF, 5.0], [INF, 1.0, 1.0, 1.0]]
+    b = [[2.0, 1.0, INF, 5.0], [7.0, 2.0, 2.0, INF]]
+    expected = 0.0
+    for x, y in zip(np.ravel(a), np.ravel(b), strict=True):
+        expected += 1.0 if x < y else 0.5 if x == y else 0.0
+
+    estimate = win_estimates(draw([a, b]))
+
+    assert estimate.value[0, 1] == pytest.approx(expected / 8)
+    np.testing.assert_allclose(estimate.value + estimate.value.T, 1.0)
+    np.testing.assert_allclose(estimate.low, 1 - estimate.high.T)
+    np.testing.assert_allclose(np.diag(estimate.value), 0.5)
+
+
+def test_the_interval_of_wins_is_that_of_a_loop_over_resamples():
+    rng = np.random.default_rng(5)
+    costs = rng.integers(1, 6, (2, 3, 5)).astype(float)
+    boot = draw(costs, resamples=400)
+    loop = [
+        np.mean([
+            sum(count * ((x < y) + 0.5 * (x == y)) for count, x, y in zip(*row, strict=True)) / 5
+            for row in zip(counts, costs[0], costs[1], strict=True)
+        ])
+        for counts in boot.counts
+    ]  # fmt: skip
+
+    estimate = win_estimates(boot, confidence=0.9)
+
+    assert estimate.low[0, 1] == pytest.approx(np.sort(loop)[20])
+    assert estimate.high[0, 1] == pytest.approx(np.sort(loop)[379])
+
+
+def test_the_interquartile_mean_is_the_trimmed_mean_of_relative_costs():
+    costs = np.random.default_rng(6).lognormal(2, 1, (3, 4, 5))
+    relative = costs / np.median(costs, axis=2).min(axis=0)[:, None]
+
+    estimate = interquartile_means(draw(costs))
+
+    for s in range(3):
+        assert estimate.value[s] == pytest.approx(scipy.stats.trim_mean(relative[s].ravel(), 0.25))
+        assert estimate.low[s] < estimate.value[s] < estimate.high[s]
+
+
+def test_an_interquartile_mean_with_misses_in_the_cut_tail_is_exact_and_else_only_bounded():
+    some = [[[1.0, 2.0, 3.0, INF]], [[1.0, 1.0, 1.0, 1.0]]]
+    many = [[[1.0, 2.0, INF, INF]], [[1.0, 1.0, 1.0, 1.0]]]
+    spent = [[[0.0, 0.0, 9.0, 9.0]], [[0.0] * 4]]
+
+    defined = interquartile_means(draw(some)).value[0]
+    open_ended = interquartile_means(draw(many, floors=spent))
+
+    assert defined == pytest.approx(2.5)
+    assert math.isnan(open_ended.value[0]) and open_ended.high[0] == INF
+    assert 1.0 <= open_ended.low[0] <= (2.0 + 9.0) / 2
+
+
+def test_workloads_that_nobody_reached_have_no_yardstick_and_are_left_out():
+    with_it = interquartile_means(draw([[[2.0, 4.0], [INF, INF]], [[1.0, 1.0], [INF, INF]]]))
+    nothing = interquartile_means(draw([[[INF, INF]]]))
+
+    assert with_it.value[0] == pytest.approx(3.0)
+    assert math.isnan(nothing.value[0]) and (nothing.low[0], nothing.high[0]) == (0.0, INF)
+
+
+def test_the_same_generator_gives_the_same_intervals_and_global_chance_takes_no_part():
+    np.random.seed(0)
+    one = score_estimates(draw(TABLE))
+    np.random.seed(1)
+    two = score_estimates(draw(TABLE))
+
+    np.testing.assert_array_equal(one.low, two.low)
+    np.testing.assert_array_equal(one.high, two.high)
+
+
+@pytest.mark.parametrize("factor", [60.0, 1e-3])
+def test_scores_wins_and_means_do_not_know_the_unit_of_costs(factor):
+    rng = np.random.default_rng(7)
+    costs = rng.lognormal(3, 1, (4, 3, 5))
+    costs[rng.random(costs.shape) < 0.2] = INF
+    one, two = draw(costs, resamples=500), draw(factor * costs, resamples=500)
+
+    for estimate in (score_estimates, win_estimates, interquartile_means):
+        a, b = estimate(one), estimate(two)
+        for x, y in zip((a.value, a.low, a.high), (b.value, b.low, b.high), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-9)
+
+
+def test_contenders_in_another_order_have_the_same_intervals():
+    costs = np.random.default_rng(8).lognormal(3, 1, (4, 3, 5))
+    turned = [2, 0, 3, 1]
+
+    one, two = score_estimates(draw(costs)), score_estimates(draw(costs[turned]))
+
+    np.testing.assert_allclose(one.low[turned], two.low)
+    np.testing.assert_allclose(one.high[turned], two.high)
+
+
+def test_intervals_of_ratios_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(9)
+    covered = []
+    for _ in range(200):
+        start = rng.normal(0, 1, 15)  # what the pairing shares
+        a, b = (np.exp(start + shift + rng.normal(0, 0.3, 15)) for shift in (0.0, 0.5))
+        boot = bootstrap(make_samples([[a], [b]]), rng, 400)
+        each, _ = ratio_estimates(boot, 0, 1, confidence=0.9)
+        covered.append(each.low[0] <= math.exp(-0.5) <= each.high[0])
+
+    assert 0.85 <= np.mean(covered) <= 0.99
+
+
+@pytest.mark.parametrize("studies", [3, 5])
+def test_no_interval_of_a_median_covers_it_more_often_than_lowest_to_highest_does(studies):
+    rng = np.random.default_rng(10)
+    runs = rng.normal(size=(20_000, studies))
+
+    covered = np.mean((runs.min(axis=1) < 0) & (runs.max(axis=1) > 0))
+
+    assert covered == pytest.approx(attainable_confidence(studies), abs=0.01)
+    assert attainable_confidence(studies_for(0.95)) >= 0.95
+    assert attainable_confidence(studies_for(0.95) - 1) < 0.95
+
+
+def test_what_cannot_be_resampled_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match="resampling needs 2 studies or more"):
+        draw([[[1.0]]])
+    with pytest.raises(ValueError, match="`resamples` must be at least 1, got 0"):
+        draw(TABLE, resamples=0)
+    with pytest.raises(ValueError, match=r"`confidence` must be between 0 and 1, got 95"):
+        score_estimates(draw(TABLE), confidence=95)
+    with pytest.raises(ValueError, match=r"20 resamples are too few .* at least 40 are needed"):
+        score_estimates(draw(TABLE, resamples=20))
+    with pytest.raises(ValueError, match="A resampled value is NaN"):
+        interval(np.array([math.nan] * 40), 0.95)
+
+
+@pytest.mark.parametrize(
+    "costs, floors, message",
+    [
+        ([[[math.nan, 1.0]]], [[[0.0, 0.0]]], "NaN is no cost"),
+        ([[[-1.0, 1.0]]], [[[0.0, 0.0]]], "must be 0 or more"),
+        ([[[1.0, 1.0]]], [[[2.0, 1.0]]], "bounds of `costs` from below"),
+        ([[[]]], [[[]]], "nothing empty"),
+        ([[1.0]], [[1.0]], "must be .contenders, workloads, studies"),
+    ],
+)
+def test_numbers_that_are_no_costs_are_refused(costs, floors, message):
+    with pytest.raises(ValueError, match=message):
+        Samples(("a",), ("w",), np.array(costs), np.array(floors))
+
+
+def test_samples_of_a_campaign_are_its_cells_and_a_miss_is_bounded_by_what_it_spent(hand_made):
+    logs = read_logs(hand_made())
+
+    including = samples_of(logs, "gradient_evaluations", "including")
+    given = samples_of(logs, "gradient_evaluations", "given")
+
+    assert including.contenders == ("a+random", "b+random")
+    assert including.workloads == ("easy", "hard")
+    np.testing.assert_array_equal(including.costs[0, 0], [350, 200, 760])
+    np.testing.assert_array_equal(including.costs[1, 1], [INF, INF, 240])
+    # b missed twice on hard and had spent 1,000; a never ran its third study.
+    np.testing.assert_array_equal(including.floors[1, 1], [1000, 1000, 240])
+    np.testing.assert_array_equal(including.floors[0, 1], [750, 750, 0])
+    np.testing.assert_array_equal(given.floors[1, 1], [0, 0, 240])

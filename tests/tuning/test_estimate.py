@@ -1,0 +1,81 @@
+"""What a campaign would take is what its parts take."""
+
+import pytest
+
+from tuning.campaign import make_campaign
+from tuning.estimate import Estimate, estimate_table, format_duration, list_probes, probe
+from tuning.slots import StudyKey
+
+
+def make_estimate(**changes):
+    parts = {
+        "key": StudyKey("adamw+random", "digits_mlp", 1), "trials": "4+", "currency": "steps",
+        "budget": 1000.0, "studies": 3, "unit_seconds": 0.01, "compilation_seconds": 5.0,
+        "evaluations": 20, "evaluation_seconds": 0.5,
+    }  # fmt: skip
+    return Estimate(**{**parts, **changes})
+
+
+def test_a_study_takes_its_steps_its_evaluations_and_its_compilation():
+    assert make_estimate().study_seconds == pytest.approx(1000 * 0.01 + 5.0 + 20 * 0.5)
+
+
+def test_a_budget_in_seconds_is_what_training_takes():
+    estimate = make_estimate(currency="seconds", budget=60.0)
+
+    assert estimate.study_seconds == pytest.approx(60.0 + 20 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("processes", "total"), [(1, "2 min 30 s"), (2, "1 min 15 s"), (100, "25 s")]
+)
+def test_processes_share_the_work_but_never_a_study(processes, total):
+    table = estimate_table([make_estimate(), make_estimate()], processes)
+
+    assert table.caption.startswith(f"About {total} on {processes} process")
+
+
+def test_a_dry_run_measures_every_contender_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    campaign = make_campaign(
+        {
+            "name": "dry", "budget": "400steps", "trial_budget": "100steps", "studies": 2,
+            "eval_period": "25steps", "workloads": ["breast_cancer_logistic"],
+            "contenders": ["metaopt", "adamw+random"],
+        },
+        "test",
+    )  # fmt: skip
+
+    estimates = [probe(campaign, key) for key in list_probes(campaign)]
+
+    assert [e.key.contender for e in estimates] == ["adamw+random", "metaopt"]
+    assert [e.trials for e in estimates] == ["4+", "1"]
+    for estimate in estimates:
+        assert estimate.evaluations == 16
+        assert estimate.unit_seconds > 0 and estimate.evaluation_seconds > 0
+        assert estimate.compilation_seconds > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_contender_that_cannot_take_a_step_is_said_before_anything_is_spent(tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "submission.py").write_text(
+        "from metaopt.bench.submission_kit import data_selection, get_batch_size\n"
+        "def init_optimizer_state(*arguments): raise RuntimeError('no state')\n"
+        "def update_params(**arguments): ...\n"
+    )
+    campaign = make_campaign(
+        {
+            "name": "dry", "budget": "4steps", "trial_budget": "4steps", "studies": 1,
+            "workloads": ["breast_cancer_logistic"], "contenders": [str(tmp_path / "broken")],
+        },
+        "test",
+    )  # fmt: skip
+
+    with pytest.raises(ValueError, match=r"broken on breast_cancer_logistic.* no state"):
+        probe(campaign, list_probes(campaign)[0])
+
+
+def test_durations_read_as_people_say_them():
+    assert format_duration(59.4) == "59 s"
+    assert format_duration(3600) == "1 h 0 min"

@@ -1,0 +1,133 @@
+"""What a campaign will do and take, before anything is spent: from a few measured steps.
+
+    seconds of a study = compilation + budget * seconds per unit + evaluations * seconds of one
+
+where all three are measured in a study of a few steps with the campaign's own contender. It is an
+estimate: trials that end early make room for others, which are evaluated as well; a tuner's own
+time is left out; and processes side by side share the machine's memory.
+"""
+
+import dataclasses
+import math
+import tempfile
+from pathlib import Path
+
+from analysis.tables import Table, plain, unit_name
+from metaopt.bench import records
+from metaopt.bench.budget import Currency
+from tuning.campaign import Campaign
+from tuning.slots import StudyKey, plan_study
+from tuning.study import run_study
+
+_EVALUATIONS = 4  # of which the first compiles
+_STEPS = 3.0  # of a gradient evaluation each, between them
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What one contender's studies on one workload will do and take."""
+
+    key: StudyKey
+    trials: str  # in a study
+    currency: Currency
+    budget: float
+    studies: int
+    unit_seconds: float  # of one unit of the budget, without compilation
+    compilation_seconds: float
+    evaluations: int  # in a study
+    evaluation_seconds: float  # of one
+
+    @property
+    def study_seconds(self) -> float:
+        """How long one study takes."""
+        training = self.budget * self.unit_seconds + self.compilation_seconds
+        if self.currency == "seconds":
+            training = self.budget
+        return training + self.evaluations * self.evaluation_seconds
+
+
+def list_probes(campaign: Campaign) -> list[StudyKey]:
+    """Return the studies to measure: the first of every contender on every workload."""
+    return [
+        StudyKey(contender, workload, 1)
+        for workload in campaign.workloads
+        for contender in sorted(campaign.parsed())
+    ]
+
+
+def probe(campaign: Campaign, key: StudyKey) -> Estimate:
+    """Measure a few steps of one study, in a folder that is deleted again.
+
+    Raises:
+        ValueError: None of them came to its end; says how it failed.
+    """
+    plan = plan_study(campaign, key)
+    limits = plan.limits
+    # In steps or gradient evaluations alike: what is measured is the cost of one unit.
+    period = min(limits.eval_period, _STEPS) if limits.currency != "seconds" else 0.2
+    few = dataclasses.replace(
+        limits, study=_EVALUATIONS * period, trial=_EVALUATIONS * period, eval_period=period
+    )
+    small = dataclasses.replace(plan, limits=few, stop_at_target=False)
+    with tempfile.TemporaryDirectory() as folder:
+        run_study(small, Path(folder))
+        (trial, *_) = sorted(Path(folder).rglob(records.RUN_FILE))
+        record = records.read_trial(trial)
+        if not record.ledger.cost.steps:
+            why = (record.error or record.status).strip().splitlines()[-1]
+            raise ValueError(f"{key}: no step came to its end: {why}")
+        rows = records.read_evaluations(trial.parent / records.EVAL_FILE)
+    ledger = record.ledger
+    spent = ledger.cost.amount(limits.currency)
+    evaluated = [row["accumulated_eval_time"] for row in rows]
+    later = (evaluated[-1] - evaluated[0]) / max(1, len(evaluated) - 1)
+    return Estimate(
+        key=key,
+        trials=f"{limits.study / limits.trial:.3g}+" if plan.contender.tuner else "1",
+        currency=limits.currency,
+        budget=limits.study,
+        studies=campaign.studies,
+        unit_seconds=max(0.0, ledger.cost.seconds - ledger.compilation_seconds) / spent,
+        compilation_seconds=ledger.compilation_seconds,
+        evaluations=math.ceil(limits.study / max(limits.eval_period, ledger.largest_step)),
+        evaluation_seconds=later if len(evaluated) > 1 else evaluated[0],
+    )
+
+
+def estimate_table(estimates: list[Estimate], processes: int) -> Table:
+    """Return what each contender will do, and the time of it all on ``processes`` processes."""
+    rows = [
+        (
+            plain(estimate.key.contender),
+            plain(estimate.key.workload),
+            f"{estimate.studies} x {estimate.trials}",
+            f"{estimate.budget:,.6g} x {1000 * estimate.unit_seconds:.3g}",
+            f"{estimate.evaluations:,} x {1000 * estimate.evaluation_seconds:.3g}",
+            f"{estimate.compilation_seconds:.1f}",
+            format_duration(estimate.study_seconds),
+        )
+        for estimate in estimates
+    ]
+    total = sum(estimate.studies * estimate.study_seconds for estimate in estimates)
+    longest = max(estimate.study_seconds for estimate in estimates)
+    caption = (
+        f"About {format_duration(max(longest, total / processes))} on {processes} "
+        f"process{'es' if processes > 1 else ''}, of {format_duration(total)} in all; nothing was "
+        f"run yet. Runs: studies x trials in each (16+: more where some end early). Training: the "
+        f"study's {unit_name(estimates[0].currency)} x milliseconds of one; evaluations alike."
+    )
+    header = ("contender", "workload", "runs", "training", "evaluations", "compile s", "a study")
+    return Table(caption, header, tuple(rows))
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration for people.
+
+    Examples:
+        >>> format_duration(42.4), format_duration(754), format_duration(50_000)
+        ('42 s', '12 min 34 s', '13 h 53 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,139 @@
+"""Shared storages: Optuna's own, opened by URL, and calls to them that wait for a server."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import optuna
+import sqlalchemy.engine
+import sqlalchemy.exc
+from optuna.storages import BaseStorage
+
+T = TypeVar("T")
+
+FORMS = (
+    "postgresql://user:password@host/database",
+    "mysql://user:password@host/database",
+    "journal:/shared/disk/file.log",
+    "grpc://host:port",
+    "sqlite:///file.db (to look at, not to share)",
+)
+_DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql"}
+_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between tries; half a minute in all
+
+
+class StorageError(ValueError):
+    """A storage did not answer."""
+
+
+class PatientStorage:
+    """Makes calls to a storage and tries again, with longer and longer waits, when one fails.
+
+    Args:
+        url: One of :data:`FORMS`.
+        waits: Seconds between tries.
+        sleep: How to wait.
+
+    Raises:
+        StorageError: It does not answer.
+        ValueError: The URL has another form, or its driver is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        waits: tuple[float, ...] = _WAITS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.name = hide_password(url)
+        self._waits = waits
+        self._sleep = sleep
+        self._storage = self.call(lambda _: open_storage(url), opening=True)
+
+    def call(self, action: Callable[[BaseStorage], T], *, opening: bool = False) -> T:
+        """Return ``action(storage)``; it may be run again, also where it had come through.
+
+        Raises:
+            StorageError: It failed every time.
+        """
+        for wait in (*self._waits, None):
+            try:
+                return action(None if opening else self._storage)  # type: ignore[arg-type]
+            except _failures() as error:
+                if wait is None:
+                    what = str(error).strip().split("\n")[0]
+                    raise StorageError(
+                        f"The storage {self.name} does not answer ({what}). Nothing is lost: run "
+                        "the same command again to go on."
+                    ) from None
+                self._sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """Return what a server that is away raises; a mistake of ours is none of it."""
+    kinds: list[type[BaseException]] = [
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.InterfaceError,
+        optuna.exceptions.StorageInternalError,
+        OSError,
+    ]
+    try:
+        import grpc
+    except ImportError:
+        pass
+    else:
+        kinds.append(grpc.RpcError)
+    return tuple(kinds)
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Open one of Optuna's storages.
+
+    Raises:
+        ValueError: The URL has none of the known forms, or a driver is not installed.
+    """
+    scheme = urlsplit(url).scheme.split("+")[0]
+    if scheme == "journal":
+        path = Path(url.removeprefix("journal:"))
+        if not path.parent.is_dir():
+            raise ValueError(f"No folder {str(path.parent)!r} for the journal {url!r}.")
+        backend = optuna.storages.journal.JournalFileBackend(str(path))
+        return optuna.storages.JournalStorage(backend)
+    if scheme == "grpc":
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+        if host is None or port is None:
+            raise ValueError(f"A gRPC proxy is given as grpc://host:port, got {url!r}.")
+        storage = optuna.storages.GrpcStorageProxy(host=host, port=port)
+        storage.wait_server_ready(timeout=5)
+        return storage
+    if scheme not in ("postgresql", "mysql", "sqlite"):
+        raise ValueError(f"A storage is one of {list(FORMS)}, got {hide_password(url)!r}.")
+    parsed = sqlalchemy.engine.make_url(url)
+    if parsed.drivername in _DRIVERS:
+        parsed = parsed.set(drivername=f"{scheme}+{_DRIVERS[scheme]}")
+    try:
+        return optuna.storages.RDBStorage(
+            parsed.render_as_string(hide_password=False),
+            engine_kwargs={"pool_pre_ping": True},  # a connection that was lost is made anew
+        )
+    except ImportError:
+        raise ValueError(
+            f"{scheme} needs a driver: pip install {_DRIVERS.get(scheme, scheme)}, or the extra "
+            "`storage` of this project."
+        ) from None
+
+
+def hide_password(url: str) -> str:
+    """Return a URL that can be shown.
+
+    Examples:
+        >>> hide_password("postgresql://me:secret@host/base")
+        'postgresql://me:***@host/base'
+    """
+    try:
+        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return url
