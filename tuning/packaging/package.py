@@ -22,7 +22,7 @@ from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
 from tuning.packaging.imports import OURS, Sources, collect_sources, own_files
 from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
-from tuning.tuners import get_tuner
+from tuning.tuners.samplers import make_random
 
 REQUIREMENTS = "requirements.txt"
 NOTICE = "NOTICE"
@@ -87,7 +87,7 @@ def _draw_point(submission: Submission) -> dict | None:
     if submission.ruleset == "self-tuning":
         return None
     space = parse_space(submission.read_space(), submission.name)
-    return get_tuner("random")(space, 0, submission.defaults).ask()
+    return make_random(space, 0, submission.defaults).ask()
 
 
 def _complete(

@@ -98,7 +98,7 @@ def list_plugin_tuners() -> tuple[dict[str, MakeTuner], dict[str, str]]:
 
 
 def _load_plugin(plugin: plugins.Plugin) -> MakeTuner:
-    make = plugin.load()
+    make: MakeTuner = plugin.load()
     if not callable(make):
         raise plugin.broken(f"a tuner is made by a function, got {make!r}")
     return make
