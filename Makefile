@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-algoperf lint hooks format bench clean help
+.PHONY: demo test test-pins test-algoperf lint hooks format bench clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,18 +26,38 @@ test: .venv  ## lint, then every test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2
 
-.venv-algoperf/installed: pyproject.toml constraints.txt tests/algoperf/requirements.txt
+# AlgoPerf's repository has no package in the index; its version comes from tags that a copy may lack.
+ALGOPERF_INSTALL = SETUPTOOLS_SCM_PRETEND_VERSION=0.6.0 $(1)/bin/python -m pip install --quiet \
+  --disable-pip-version-check --no-deps -e '$(ALGOPERF)'
+
+.PHONY: algoperf-checkout
+algoperf-checkout:
 	@test -n "$(ALGOPERF)" || \
 	  { echo "Say where AlgoPerf's repository lies: make test-algoperf ALGOPERF=path/to/algorithmic-efficiency" >&2; exit 1; }
+
+.venv-algoperf/installed: pyproject.toml constraints.txt tests/algoperf/requirements.txt | algoperf-checkout
 	@$(PYTHON) -m venv .venv-algoperf
 	@.venv-algoperf/bin/python -m pip install --quiet --disable-pip-version-check -r tests/algoperf/requirements.txt
 	@.venv-algoperf/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
-	@SETUPTOOLS_SCM_PRETEND_VERSION=0.6.0 .venv-algoperf/bin/python -m pip install --quiet \
-	  --disable-pip-version-check --no-deps -e '$(ALGOPERF)'
+	@$(call ALGOPERF_INSTALL,.venv-algoperf)
 	@touch $@
 
-test-algoperf: .venv-algoperf/installed  ## the tests with AlgoPerf itself, ALGOPERF=its checkout (15 minutes)
-	.venv-algoperf/bin/python -m pytest -m algoperf tests/algoperf
+.venv-algoperf-pins/installed: tests/algoperf/requirements-pins.txt | algoperf-checkout
+	@$(PYTHON) -m venv .venv-algoperf-pins
+	@.venv-algoperf-pins/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(call ALGOPERF_INSTALL,.venv-algoperf-pins)
+	@touch $@
+
+test-algoperf: .venv-algoperf/installed .venv-algoperf-pins/installed  ## the tests with AlgoPerf itself, ALGOPERF=its checkout (15 minutes)
+	METAOPT_ALGOPERF_PINS=.venv-algoperf-pins/bin/python .venv-algoperf/bin/python -m pytest -m algoperf tests/algoperf
+
+.venv-pins/installed: pyproject.toml constraints-pins.txt
+	@$(PYTHON) -m venv .venv-pins
+	@.venv-pins/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-pins.txt -e '.[bench,dev]'
+	@touch $@
+
+test-pins: .venv-pins/installed  ## the optimizer, the referee and the submissions on AlgoPerf's versions of JAX, Flax and optax
+	.venv-pins/bin/python -m pytest -n 2 tests/metaopt tests/theory tests/bench tests/submissions
 
 .venv/lint-installed: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
@@ -60,4 +80,4 @@ bench: .venv  ## performance benchmarks: ratios measured in one run
 	$(BIN)/python tests/performance/bench_runner.py
 
 clean:  ## delete the environment and the caches, not the runs
-	rm -rf .venv .venv-algoperf .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-pins .venv-algoperf .venv-algoperf-pins .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -2,60 +2,36 @@
 
 Per study the trial with the smallest *evaluation index* of its first hit counts (ties: the smaller
 time), seconds are the cost, missing studies are dropped, and the profile is integrated on a grid of
-100 points. The rules ``strict`` mend these; this module reproduces them.
+100 points. The rules ``strict`` mend these, see :mod:`analysis.strict_rules`.
+
+Where the official scorer stops, or gives what the file system's order gives, these rules go on:
+
+    two frameworks of one workload       the one with the larger median counts
+    a base workload that nobody logged   nobody gets anything for it
+    an empty file, a missing column      a miss; the official scorer stops, or takes the column of
+                                         the trial that it happened to read before
 """
 
-import csv
-import dataclasses
-import json
-import re
-from collections.abc import Iterator
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from analysis.official_targets import OfficialTargets
+from analysis.outcomes import Cells, Outcome, Studies
+from analysis.profiles import LIMIT
 from analysis.reading import Logs
 
-_TIMESTAMP = re.compile(r"-\d{4}(-\d{2}){5}$")
-_MINIMISED = ("ce_loss", "error_rate", "ctc_loss", "wer", "l1_loss", "loss", "ppl")
-_MAXIMISED = ("mean_average_precision", "ssim", "accuracy", "bleu")
-_LIMIT = 4.0
-
-
-@dataclasses.dataclass(frozen=True)
-class OfficialTargets:
-    """A ``workload_targets.json`` of the official scorer."""
-
-    base: tuple[str, ...]
-    held_out: tuple[str, ...]
-    metrics: dict[str, tuple[str, float]]  # workload -> metric name, target value
-
-
-def read_official_targets(path: Path) -> OfficialTargets:
-    """Read the official scorer's configuration.
-
-    Raises:
-        ValueError: It is another format.
-    """
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        metrics = {
-            name: (entry["target_metric_name"], float(entry["validation_target_value"]))
-            for name, entry in document["workloads"].items()
-        }
-        base, held_out = document["base_workloads"], document["held_out_workloads"]
-        for variant in held_out:
-            if not any(name in variant for name in base):
-                raise ValueError(f"held-out workload {variant!r} has no base workload")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a workload_targets.json: {error!r}") from None
-    return OfficialTargets(tuple(base), tuple(held_out), metrics)
+Times = Mapping[str, Mapping[str, float]]  # submission -> workload -> time to target
 
 
 def targets_of_logs(logs: Logs) -> OfficialTargets:
     """Return the targets that our own records carry."""
+    from metaopt.bench.records import algoperf_name
+
     metrics = {
-        trial.record.workload: (
+        algoperf_name(trial.record.workload): (
             trial.record.target.metric.removeprefix("validation/"),
             trial.record.target.value,
         )
@@ -64,84 +40,89 @@ def targets_of_logs(logs: Logs) -> OfficialTargets:
     return OfficialTargets(tuple(sorted(metrics)), (), metrics)
 
 
-def official_times(root: Path, targets: OfficialTargets) -> dict[str, dict[str, float]]:
-    """Return the time to target of each submission under ``root`` on each workload (steps 1-3).
+def chosen_officially(trials: Sequence[Outcome]) -> Outcome | None:
+    """Return the trial of a study that counts; ``None`` if none met the target."""
+    hits = [trial for trial in trials if trial.evaluation is not None]
+    return min(hits, key=lambda hit: (hit.evaluation, hit.cost), default=None)
 
-    NaN where nothing was logged, inf where the target was not reached.
+
+def tied_studies(cells: Cells) -> list[str]:
+    """Name the studies that a tie in the evaluation index decides."""
+    tied = []
+    for (submission, workload), studies in sorted(cells.items()):
+        for (_, study), trials in studies.items():
+            chosen = chosen_officially(trials)
+            if chosen is not None and any(
+                t.evaluation == chosen.evaluation and t.cost != chosen.cost for t in trials
+            ):
+                tied.append(f"{submission} on {workload}, study {study}")
+    return tied
+
+
+def official_time(studies: Studies) -> float:
+    """Return the time to target of one submission on one workload (steps 1-3).
+
+    NaN where no trial has a file of evaluations, inf where the median study did not reach it.
     """
-    hits: dict[str, dict[str, dict[str, list[tuple[int, float]]]]] = {}
-    for submission, study, workload, file in _trial_files(root):
-        studies = hits.setdefault(submission, {}).setdefault(workload, {})
-        hit = _first_hit(file, *targets.metrics[workload]) if workload in targets.metrics else None
-        if hit is not None:
-            studies.setdefault(study, []).append(hit)
-    return {
-        submission: {
-            workload: float(np.median([min(trials)[1] for trials in studies.values()]))
-            for workload, studies in workloads.items()
-            if studies
-        }
-        for submission, workloads in hits.items()
-    }
+    by_framework: dict[str, list[float]] = {}
+    for (framework, _), trials in studies.items():
+        logged = [trial for trial in trials if trial.logged]
+        if logged:
+            chosen = chosen_officially(logged)
+            time = math.inf if chosen is None else chosen.cost
+            by_framework.setdefault(framework, []).append(time)
+    medians = [float(np.median(times)) for times in by_framework.values()]
+    return max(medians, default=math.nan)
 
 
-def _trial_files(root: Path) -> Iterator[tuple[str, str, str, Path]]:
-    for file in sorted(root.glob("*/study_*/*/trial_*/eval_measurements.csv")):
-        submission, study, workload = file.relative_to(root).parts[:3]
-        name = re.sub(r"_(jax|pytorch)$", "", workload)
-        yield _TIMESTAMP.sub("", submission), study, name, file
+def official_times(cells: Cells, submissions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the time to target of each submission on each workload that it has logs of."""
+    times: dict[str, dict[str, float]] = {name: {} for name in submissions}
+    for (submission, workload), studies in cells.items():
+        times[submission][workload] = official_time(studies)
+    return times
 
 
-def _first_hit(file: Path, metric: str, target: float) -> tuple[int, float] | None:
-    """Return ``(evaluation index, time)`` of a trial's first hit; (inf, inf) if there is none.
+def apply_benchmark_rules(
+    times: Times, targets: OfficialTargets
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the submissions and their costs on the base workloads, variants applied (steps 4-6).
 
-    ``None`` if nothing was logged.
+    4. A held-out variant counts only where its base workload was reached.
+    5. A cost above four times the best one is inf.
+    6. A base workload counts only where its variant still does.
+
+    Without held-out workloads, variants that were logged all the same act as if they were.
+
+    Returns:
+        Names, and costs (submissions, base workloads), inf or NaN where the target was not reached.
     """
-    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-        rows = csv.reader(stream)
-        header = next(rows, [])
-        column = f"validation/{metric}"
-        if column not in header or "score" not in header:
-            return None
-        value_at, time_at = header.index(column), header.index("score")
-        higher = any(name in metric for name in _MAXIMISED)
-        if not higher and not any(name in metric for name in _MINIMISED):
-            raise ValueError(f"The official scorer knows no metric {metric!r}.")
-        logged = False
-        for index, row in enumerate(rows):
-            try:
-                value, time = float(row[value_at]), float(row[time_at])
-            except (ValueError, IndexError):
-                continue
-            logged = True
-            if value >= target if higher else value <= target:
-                return index, time
-    return (10**9, float("inf")) if logged else None
-
-
-def official_scores(
-    times: dict[str, dict[str, float]], targets: OfficialTargets
-) -> dict[str, float]:
-    """Return the benchmark score of each submission (steps 4-8)."""
     names = sorted(times)
-    columns = [*targets.base, *targets.held_out] if targets.held_out else list(targets.base)
+    variants = list(targets.held_out)
+    if not variants:
+        found = {workload for row in times.values() for workload in row}
+        variants = sorted(w for w in found - set(targets.base) if targets.base_of(w) != w)
+    columns = [*targets.base, *variants]
     table = np.array([[times[n].get(w, np.nan) for w in columns] for n in names], np.float64)
     place = {workload: index for index, workload in enumerate(columns)}
-    base_of = {
-        place[variant]: place[next(base for base in targets.base if base in variant)]
-        for variant in targets.held_out
-    }
+    base_of = {place[variant]: place[targets.base_of(variant)] for variant in variants}
     for variant, base in base_of.items():
         table[~np.isfinite(table[:, base]), variant] = np.inf
     best = np.min(np.where(np.isnan(table), np.inf, table), axis=0)
-    table[table > _LIMIT * best[None]] = np.inf
+    table[table > LIMIT * best[None]] = np.inf
     for variant, base in base_of.items():
         table[~np.isfinite(table[:, variant]), base] = np.inf
-    table = table[:, : len(targets.base)]
+    return names, table[:, : len(targets.base)]
+
+
+def official_scores(times: Times, targets: OfficialTargets) -> dict[str, float]:
+    """Return the benchmark score of each submission (steps 4-8)."""
+    names, table = apply_benchmark_rules(times, targets)
     table = np.where(np.isnan(table), np.inf, table)
     best = table.min(axis=0)
-    ratio = np.divide(table, best[None], out=np.full_like(table, np.inf), where=np.isfinite(table))
-    tau = np.linspace(1.0, _LIMIT, 100)
+    ratio = np.full_like(table, np.inf)
+    np.divide(table, best[None], out=ratio, where=np.isfinite(table) & (best > 0))
+    tau = np.linspace(1.0, LIMIT, 100)
     rho = (ratio[:, :, None] <= tau).mean(axis=1)
-    areas = np.trapezoid(rho, tau, axis=1) / (_LIMIT - 1.0)
+    areas = np.trapezoid(rho, tau, axis=1) / (LIMIT - 1.0)
     return dict(zip(names, areas.tolist(), strict=True))

@@ -1,18 +1,13 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from analysis.command_line import one_line_errors
-
-if TYPE_CHECKING:
-    from analysis.hardware import HardwareChoice
-    from analysis.inference import Inference
-    from analysis.tables import Table
+from analysis.formats import Format
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -44,6 +39,21 @@ class View(StrEnum):
     GIVEN = "given"
 
 
+class Ruleset(StrEnum):
+    """Which of AlgoPerf's rulesets."""
+
+    EXTERNAL = "external"
+    SELF = "self"
+
+
+Logs = Annotated[Path, typer.Argument(help="folder or tar: a campaign's output, or AlgoPerf logs")]
+Within = Annotated[str | None, typer.Option(help="a folder inside of LOGS")]
+Targets = Annotated[
+    Path | None,
+    typer.Option(help="AlgoPerf's workload_targets.json; default: our records' own targets"),
+]
+
+
 _Hardware = Annotated[
     list[str] | None,
     typer.Option("--hardware", help="only runs on this fingerprint; several: mix their seconds"),
@@ -53,43 +63,59 @@ _Mix = Annotated[
 ]
 
 
-class Format(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-
-
 @app.command()
 def score(
-    logs: Annotated[Path, typer.Argument(help="a campaign's output folder, or AlgoPerf logs")],
-    targets: Annotated[
-        Path | None, typer.Option(help="AlgoPerf's workload_targets.json (rules algoperf)")
-    ] = None,
+    logs: Logs,
+    within: Within = None,
+    targets: Targets = None,
     rules: Annotated[Rules, typer.Option(help="strict, or as the official scorer")] = Rules.STRICT,
+    ruleset: Annotated[
+        Ruleset, typer.Option(help="says how many trials and how much time (with --targets)")
+    ] = Ruleset.EXTERNAL,
     cost: Annotated[
-        CostUnit | None, typer.Option(help="default: the campaign's; algoperf: seconds")
+        CostUnit | None, typer.Option(help="default: the campaign's; AlgoPerf logs: seconds")
     ] = None,
-    view: Annotated[View, typer.Option(help="cost to score; algoperf: given")] = View.INCLUDING,
+    view: Annotated[
+        View | None, typer.Option(help="default: including tuning; rules algoperf: given")
+    ] = None,
+    studies: Annotated[
+        int | None, typer.Option(help="that each submission should have; default: the ruleset's")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="that a study may have; default: the ruleset's")
+    ] = None,
+    budget_factor: Annotated[
+        float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="where the two rules differ, and why")
+    ] = False,
+    times: Annotated[bool, typer.Option("--times", help="times to target in JSON too")] = False,
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
     hardware: _Hardware = None,
     mix_hardware: _Mix = False,
 ) -> None:
     """Print the score of every contender under LOGS."""
+    from analysis.hardware import HardwareChoice
+    from analysis.score_command import Request, print_diff, print_score
+
     with one_line_errors("analysis"):
-        if rules is Rules.ALGOPERF:
-            if cost not in (None, CostUnit.SECONDS):
-                raise ValueError(f"The rules algoperf count seconds, got --cost {cost}.")
-            if hardware or mix_hardware:
-                raise ValueError("--hardware and --mix-hardware go with --rules strict.")
-            _print_official(_official(logs, targets), format)
-            return
-        if targets is not None:
-            raise ValueError("--targets goes with --rules algoperf; ours are in the records.")
-        _print_strict(logs, cost, view, format, _choice(hardware, mix_hardware))
+        request = Request(
+            logs,
+            within,
+            targets,
+            rules.value,
+            ruleset.value,
+            None if cost is None else cost.value,
+            None if view is None else view.value,
+            studies,
+            trials,
+            budget_factor,
+            times,
+            format,
+            HardwareChoice(tuple(hardware or ()), mix_hardware),
+        )
+        (print_diff if diff else print_score)(request)
 
 
 @app.command()
@@ -106,6 +132,72 @@ def report(
         else:
             from analysis.report import write_report as write
         typer.echo(write(logs, out or logs / "report"))
+
+
+@app.command()
+def validate(
+    logs: Annotated[Path | None, typer.Argument(help="folder or tar, ours or AlgoPerf's")] = None,
+    within: Within = None,
+    targets: Annotated[
+        Path | None, typer.Option(help="AlgoPerf's workload_targets.json to hold them against")
+    ] = None,
+    ruleset: Annotated[
+        Ruleset | None, typer.Option(help="whose numbers of studies and trials there should be")
+    ] = None,
+    studies: Annotated[int | None, typer.Option(help="that there should be")] = None,
+    trials: Annotated[int | None, typer.Option(help="that a study should have")] = None,
+    budget_factor: Annotated[
+        float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
+    ] = None,
+    explain: Annotated[str | None, typer.Option(help="print what this rule means, and end")] = None,
+    rules: Annotated[bool, typer.Option("--rules", help="list the rules, and end")] = False,
+    all: Annotated[
+        bool, typer.Option("--all", help="print every finding, not five a rule")
+    ] = False,
+    format: Annotated[Format, typer.Option(help="table or json")] = Format.TABLE,
+) -> None:
+    """Print what is wrong with LOGS, rule by rule; exit code 1 if anything is."""
+    from analysis.validate_command import print_findings, print_rules
+
+    with one_line_errors("analysis"):
+        if format not in (Format.TABLE, Format.JSON):
+            raise ValueError(f"`--format` must be table or json here, got {format.value}.")
+        as_json = format is Format.JSON
+        if rules or explain is not None:
+            print_rules(explain, as_json)
+            return
+        if logs is None:
+            raise ValueError("Missing argument 'logs'.")
+        code = print_findings(
+            logs,
+            within,
+            targets=targets,
+            ruleset=None if ruleset is None else ruleset.value,
+            studies=studies,
+            trials=trials,
+            budget_factor=budget_factor,
+            as_json=as_json,
+            everything=all,
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def table(
+    logs: Logs,
+    within: Within = None,
+    out: Annotated[Path | None, typer.Option(help="a CSV file; default: standard output")] = None,
+) -> None:
+    """Write every metric of every evaluation under LOGS as one long table (CSV)."""
+    from analysis.evaluations import read_table
+    from analysis.pages import write_csv
+
+    with one_line_errors("analysis"):
+        found, notes = read_table(logs, within)
+        write_csv(found, out)
+        if notes:
+            typer.echo(f"analysis: {len(notes)} oddities; python -m analysis validate names them.",
+                       err=True)  # fmt: skip
 
 
 @app.command()
@@ -127,6 +219,7 @@ def statistics(
         from analysis.hardware import HardwareChoice
         from analysis.inference import infer
         from analysis.samples import samples_of_path
+        from analysis.statistics_command import print_inference
 
         currency = None if cost is None else cost.value
         choice = HardwareChoice(tuple(hardware or ()), mix_hardware)
@@ -134,30 +227,7 @@ def statistics(
         found = infer(
             samples, currency, view.value, confidence=confidence, resamples=resamples, seed=seed
         )
-        _print_inference(found, notes, format)
-
-
-def _print_inference(found: "Inference", notes: tuple[str, ...], format: Format) -> None:
-    from rich.console import Console
-
-    from analysis.inference_tables import (
-        ROWS_HEADER,
-        inference_document,
-        inference_rows,
-        inference_tables,
-    )
-    from analysis.pages import csv_text
-    from analysis.terminal import print_tables
-
-    if format is Format.JSON:
-        typer.echo(json.dumps(inference_document(found) | {"notes": notes}, allow_nan=False))
-    elif format is Format.CSV:
-        typer.echo(csv_text(ROWS_HEADER, inference_rows(found)), nl=False)
-    elif format is Format.TABLE:
-        print_tables(inference_tables(found), (*notes, *found.warnings), Console())
-    else:
-        for table in inference_tables(found):
-            _print(table, format)
+        print_inference(found, notes, format)
 
 
 @app.command("hardware")
@@ -171,23 +241,15 @@ def show_hardware(
 ) -> None:
     """List the hardware of LOGS; with --reference, compare costs across it."""
     with one_line_errors("analysis"):
-        from rich.console import Console
-
         from analysis.calibration import across_hardware_table, costs_by_hardware, hardware_table
         from analysis.reading import read_logs
-        from analysis.terminal import print_tables
+        from analysis.statistics_command import print_listed
 
-        if format is Format.JSON:
-            raise ValueError("--format json is not offered here, only table, csv, markdown, latex.")
         read = [read_logs(path) for path in logs]
         tables = [hardware_table(read)]
         if reference is not None:
             tables.append(across_hardware_table(costs_by_hardware(read, view.value), reference))
-        if format is Format.TABLE:
-            print_tables(tables, (), Console())
-        else:
-            for table in tables:
-                _print(table, format)
+        print_listed(tables, (), format)
 
 
 _Board = Annotated[
@@ -240,72 +302,3 @@ def submit(
             for problem in error.problems:
                 typer.echo(f"analysis: {plain(problem)}", err=True)
             raise typer.Exit(1) from None
-
-
-def _official(logs: Path, targets: Path | None) -> dict[str, float]:
-    from analysis.algoperf_rules import (
-        official_scores,
-        official_times,
-        read_official_targets,
-        targets_of_logs,
-    )
-    from analysis.reading import read_logs
-
-    if not logs.is_dir():
-        raise ValueError(f"No folder {str(logs)!r}.")
-    rules = targets_of_logs(read_logs(logs)) if targets is None else read_official_targets(targets)
-    root = logs / "logs" if (logs / "logs").is_dir() else logs
-    times = official_times(root, rules)
-    if not times:
-        raise ValueError(f"{logs}: no <submission>/study_1/<workload>_<framework>/trial_1 in it.")
-    return official_scores(times, rules)
-
-
-def _print_official(scores: dict[str, float], format: Format) -> None:
-    from rich.console import Console
-
-    from analysis.tables import Table, plain
-    from analysis.terminal import print_table
-
-    ordered = sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))
-    if format is Format.JSON:
-        typer.echo(json.dumps({"rules": "algoperf", "scores": dict(ordered)}))
-        return
-    rows = tuple((plain(name), f"{value:.4f}") for name, value in ordered)
-    table = Table("AlgoPerf's benchmark score", ("submission", "score"), rows)
-    _print(table, format) if format is not Format.TABLE else print_table(table, Console())
-
-
-def _choice(names: list[str] | None, mix: bool) -> "HardwareChoice":
-    from analysis.hardware import HardwareChoice
-
-    return HardwareChoice(tuple(names or ()), mix)
-
-
-def _print_strict(
-    logs: Path, cost: CostUnit | None, view: View, format: Format, hardware: "HardwareChoice"
-) -> None:
-    from analysis.report import scores_csv
-    from analysis.scoring import score_path
-    from analysis.tables import flags_of, score_table
-    from analysis.terminal import print_scores
-
-    currency = None if cost is None else cost.value
-    if format is Format.TABLE:
-        print_scores(logs, cost=currency, view=view.value, hardware=hardware)
-        return
-    read, scores = score_path(logs, currency, hardware)
-    scores = scores.sorted_by(view.value)
-    if format is Format.JSON:
-        values = {name: scores.scores[name][view.value] for name in scores.contenders}
-        typer.echo(json.dumps({"rules": "strict", "scores": values}))
-    elif format is Format.CSV:
-        typer.echo(scores_csv(scores), nl=False)
-    else:
-        _print(score_table(scores, flags_of(read)), format)
-
-
-def _print(table: "Table", format: Format) -> None:
-    from analysis.formats import render
-
-    typer.echo(render(table, format.value), nl=False)

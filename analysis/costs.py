@@ -20,6 +20,13 @@ from metaopt.bench.records import TrialRecord
 
 View = Literal["including", "given"]
 
+# The column of evaluations that holds what a trial had spent.
+COLUMNS: dict[Currency, str] = {
+    "steps": "global_step",
+    "gradient_evaluations": "gradient_evaluations",
+    "seconds": "accumulated_submission_time",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:

@@ -8,15 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.best import LOSS
+from analysis.costs import COLUMNS
 from analysis.reading import Logs, Trial
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import EVAL_FILE
 
-COLUMNS: dict[Currency, str] = {
-    "steps": "global_step",
-    "gradient_evaluations": "gradient_evaluations",
-    "seconds": "accumulated_submission_time",
-}
 DEPLOYED = "deployed"  # the phase after learning
 _POINTS = 240
 
@@ -47,7 +43,8 @@ def read_rows(trial: Trial, columns: Iterable[str]) -> pd.DataFrame:
     """Return the wanted columns of a trial's evaluations; those that are absent are NaN."""
     wanted = list(columns)
     try:
-        frame = pd.read_csv(trial.folder / EVAL_FILE, usecols=lambda name: name in wanted)
+        with (trial.folder / EVAL_FILE).open("rb") as file:
+            frame = pd.read_csv(file, usecols=lambda name: name in wanted)
     except (OSError, ValueError):  # missing, or nothing in it: a trial that died at once
         frame = pd.DataFrame()
     return frame.reindex(columns=wanted)

@@ -1,6 +1,7 @@
 """Is the comparison complete and fair: missing studies, unequal budgets, differing targets."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from analysis.reading import Logs
 from metaopt.bench.records import StudyRecord
@@ -70,23 +71,26 @@ def unequal_budgets(logs: Logs) -> list[str]:
     A study that ended before its budget for a reason of its own is not unequal but early, see
     :func:`early_ends`: it could have spent the same.
     """
-    sentences = []
+    return [f"{where}: {what}" for where, what in find_unequal_budgets(logs.studies)]
+
+
+def find_unequal_budgets(studies: Iterable[StudyRecord]) -> list[tuple[str, str]]:
+    """Return what :func:`unequal_budgets` says, as ``(where, what)``."""
+    found: list[tuple[str, str]] = []
     budgets: dict[str, set[tuple[float, str]]] = defaultdict(set)
-    for study in logs.studies:
+    for study in studies:
         budget = study.budget
         budgets[study.workload].add((budget.study, budget.currency))
         if _spent_all(study) or (study.ended != "budget" and _share(study) < 1):
             continue
         spent = study.spent.amount(budget.currency)
-        sentences.append(
-            f"{study.contender} on {study.workload}, study {study.study}: "
-            f"spent {spent:,.6g} of {budget.study:,.6g}"
-        )
-    for workload, found in sorted(budgets.items()):
-        if len(found) > 1:
-            listed = ", ".join(f"{amount:,.6g} {unit}" for amount, unit in sorted(found))
-            sentences.append(f"{workload}: budgets of a study differ: {listed}")
-    return sentences
+        where = f"{study.contender} on {study.workload}, study {study.study}"
+        found.append((where, f"spent {spent:,.6g} of {budget.study:,.6g}"))
+    for workload, amounts in sorted(budgets.items()):
+        if len(amounts) > 1:
+            listed = ", ".join(f"{amount:,.6g} {unit}" for amount, unit in sorted(amounts))
+            found.append((workload, f"budgets of a study differ: {listed}"))
+    return found
 
 
 def differing_targets(logs: Logs) -> list[str]:

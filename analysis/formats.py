@@ -1,68 +1,83 @@
-"""A table as Markdown, CSV or LaTeX; a stranger's text stays text in each."""
+"""A table in the formats that commands print."""
 
-from analysis.pages import csv_text
+from enum import StrEnum
+
 from analysis.tables import Table
 from analysis.text import escape_markdown, plain
 
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "∞": r"$\infty$",
 }  # fmt: skip
 
 
-def render(table: Table, format: str) -> str:
-    """Return a table as text.
+def as_text(table: Table, format: Format) -> str:
+    """Return a table as CSV, Markdown or LaTeX, with a line end behind the last line.
 
-    Args:
-        table: The table.
-        format: ``markdown``, ``csv`` (without the caption) or ``latex``.
+    Strangers' names are text in each: no formula, no markup, no command.
     """
-    return {"markdown": markdown, "csv": csv, "latex": latex}[format](table)
+    if format is Format.CSV:
+        from analysis.pages import csv_text
+
+        return csv_text(table.header, table.rows)
+    return markdown(table) if format is Format.MARKDOWN else latex(table)
 
 
 def markdown(table: Table) -> str:
-    """Return a pipe table with its caption below."""
-    lines = [
-        _row(table.header),
-        "|" + "---|" * len(table.header),
-        *map(_row, table.rows),
-        "",
-        escape_markdown(table.caption),
-        "",
-    ]
-    return "\n".join(lines)
+    r"""Return a table in Markdown.
 
-
-def csv(table: Table) -> str:
-    """Return a CSV file, as it is seen: rounded."""
-    return csv_text(table.header, table.rows)
+    Examples:
+        >>> print(markdown(Table("", ("name", "score"), (("a|b", "0.5"),))), end="")
+        | name | score |
+        |---|---|
+        | a\|b | 0.5 |
+    """
+    lines = ["| " + " | ".join(map(escape_markdown, row)) + " |"
+             for row in (table.header, *table.rows)]  # fmt: skip
+    return "\n".join([lines[0], "|" + "---|" * len(table.header), *lines[1:]]) + "\n"
 
 
 def latex(table: Table) -> str:
-    """Return a ``table`` environment for the package booktabs."""
-    body = [" & ".join(map(escape_latex, row)) + r" \\" for row in table.rows]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\caption{" + escape_latex(table.caption) + "}",
-            r"\begin{tabular}{l" + "r" * (len(table.header) - 1) + "}",
-            r"\toprule",
-            " & ".join(map(escape_latex, table.header)) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    r"""Return a table in LaTeX, with the rules of the package booktabs.
+
+    Examples:
+        >>> print(latex(Table("", ("name", "score"), (("a_b", "0.5"),))), end="")
+        \begin{tabular}{lr}
+        \toprule
+        name & score \\
+        \midrule
+        a\_b & 0.5 \\
+        \bottomrule
+        \end{tabular}
+    """
+    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in (table.header, *table.rows)]
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
+    end = [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([begin, r"\toprule", rows[0], r"\midrule", *rows[1:], *end]) + "\n"
 
 
-def escape_latex(text: str) -> str:
-    """Return text that LaTeX sets as it is."""
-    return "".join(_LATEX.get(c, c) for c in plain(text))
+def with_caption(table: Table, format: Format) -> str:
+    """Return a table as :func:`as_text` does, with its caption; CSV has no place for one."""
+    text = as_text(table, format)
+    if format is Format.MARKDOWN:
+        return f"{text}\n{escape_markdown(table.caption)}\n"
+    if format is Format.LATEX:
+        caption = _latex_cell(table.caption)
+        return f"\\begin{{table}}\n\\caption{{{caption}}}\n{text}\\end{{table}}\n"
+    return text
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(map(escape_markdown, cells)) + " |"
+def _latex_cell(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in plain(text))

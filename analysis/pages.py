@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from analysis.text import escape_markdown, spreadsheet_cell
 from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.canvas import Plot
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -56,6 +59,19 @@ def csv_text(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
     writer.writerow(header)
     writer.writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue()
+
+
+def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
+    """Write a table as CSV, text as :func:`csv_text` does, to a file or the standard output."""
+    table = table.copy(deep=False)
+    for name in table.select_dtypes("category"):
+        names = {text: spreadsheet_cell(text) for text in table[name].cat.categories}
+        # Two names may differ in what is not shown: they stay two rows, under one text.
+        table[name] = table[name].astype(object).map(names)
+    if out is None:
+        table.to_csv(sys.stdout, index=False, lineterminator="\n")
+    else:
+        publish(out, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _cell(value: Any) -> Any:

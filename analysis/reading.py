@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from analysis.memory import load_tar
+from analysis.sources import open_source
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord, TrialRecord
 
@@ -60,17 +62,21 @@ class Logs:
         ]
 
 
-def read_logs(path: Path) -> Logs:
-    """Read an output folder, or the ``logs`` folder in it.
+def read_logs(path: Path, within: str | None = None) -> Logs:
+    """Read an output folder, the ``logs`` folder in it, or a tar of either.
+
+    Args:
+        path: The folder or tar.
+        within: A path inside.
 
     Raises:
         ValueError: There is no such folder, or no finished trial in it.
     """
-    if not path.is_dir():
-        raise ValueError(f"No folder {str(path)!r}.")
-    root = path if (path / "logs").is_dir() or path.name != "logs" else path.parent
-    logs = root / "logs" if (root / "logs").is_dir() else root
     notes: list[str] = []
+    source = open_source(path, within)
+    folder = load_tar(path, within, notes) if source.is_tar else path / source.within
+    root = folder if (folder / "logs").is_dir() or folder.name != "logs" else folder.parent
+    logs = root / "logs" if (root / "logs").is_dir() else root
     campaign = _read_campaign(root / records.CAMPAIGN_FILE, notes)
     trials: list[Trial] = []
     studies: list[StudyRecord] = []
@@ -85,7 +91,10 @@ def read_logs(path: Path) -> Logs:
         except (OSError, ValueError) as error:
             notes.append(str(error))
     if not trials:
-        raise ValueError(f"{path}: no finished trial (<contender>/study_1/<workload>_jax/trial_1).")
+        raise ValueError(
+            f"{path}: no finished trial (<contender>/study_1/<workload>_jax/trial_1) of ours; "
+            "AlgoPerf's logs need --targets."
+        )
     trials.sort(
         key=lambda t: (t.record.contender, t.record.workload, t.record.study, t.record.trial)
     )

@@ -74,10 +74,13 @@ def score_strictly(
 
 
 def score_path(
-    path: Path, currency: Currency | None = None, hardware: HardwareChoice = ANY_HARDWARE
+    path: Path,
+    currency: Currency | None = None,
+    within: str | None = None,
+    hardware: HardwareChoice = ANY_HARDWARE,
 ) -> tuple[Logs, Scores]:
     """Read and score; raises ``ValueError`` where there is nothing to score, or not on this."""
-    logs = hardware.select(read_logs(path))
+    logs = hardware.select(read_logs(path, within))
     return logs, score_strictly(logs, currency, hardware)
 
 

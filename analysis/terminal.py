@@ -25,6 +25,7 @@ def print_scores(
     *,
     cost: Currency | None = None,
     view: View = "including",
+    within: str | None = None,
     console: Console | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
 ) -> None:
@@ -34,13 +35,14 @@ def print_scores(
         logs: The campaign's output folder, or its logs.
         cost: Currency of the costs; by default that of the budgets.
         view: By which score the rows are sorted.
+        within: A path inside of ``logs``.
         console: Where to print; by default the standard output.
         hardware: Runs on which hardware, and whether their seconds may be mixed.
 
     Raises:
         ValueError: There is nothing to score, or seconds would be mixed.
     """
-    read, scores = score_path(logs, cost, hardware)
+    read, scores = score_path(logs, cost, within, hardware)
     console = console or Console()
     _print_warning("INCOMPLETE, counted as misses", missing_studies(read), console)
     table = score_table(scores.sorted_by(view), flags_of(read))
@@ -51,12 +53,13 @@ def print_scores(
     if flags_of(read):
         _say("* gradient evaluations not declared by the submission: each step is charged its "
              "examples", console)  # fmt: skip
-    _print_warning("NOTES on the logs", list(read.notes), console)
+    print_notes(read.notes, console)
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print one table with its caption below."""
-    _print_rows(table, console)
+    """Print one table, in parts that fit, with its caption below."""
+    for part in _parts(table, console.width):
+        _print_rows(part, console)
     _say(table.caption, console)
 
 
@@ -69,6 +72,11 @@ def print_tables(tables: Sequence[Table], warnings: Sequence[str], console: Cons
         for part in _parts(table, console.width):
             _print_rows(part, console)
         _say(table.caption, console)
+
+
+def print_notes(notes: Sequence[str], console: Console) -> None:
+    """Print the first few notes on the logs, and how many more there are."""
+    _print_warning("NOTES on the logs", list(notes), console)
 
 
 def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:

@@ -57,7 +57,8 @@ def test_the_theory_knows_nothing_beside_itself_but_the_optimizer():
 
 
 def test_analysis_knows_the_records_and_nothing_else_of_the_referee():
-    allowed = ("metaopt.bench.records", "metaopt.bench.targets", "metaopt.bench.budget")
+    names = ("records", "targets", "budget", "findings", "seeds")
+    allowed = tuple(f"metaopt.bench.{name}" for name in names)
     for path in files("analysis"):
         ours = {name for name in imports_of(path) if name.startswith("metaopt.bench.")}
         assert all(name.startswith(allowed) for name in ours), path

@@ -92,6 +92,8 @@ class Campaign(pydantic.BaseModel):
     variants: dict[str, Variant] = {}
     stop_at_target: bool = True
     targets: dict[str, OwnTarget] = {}
+    # Without a step a trial counts as stalled after so long: longer than any compilation.
+    stall_seconds: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1800.0
 
     @pydantic.model_validator(mode="after")
     def _check_contenders(self) -> "Campaign":

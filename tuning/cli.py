@@ -83,6 +83,9 @@ def run(
         str | None, typer.Option(help="cost between evaluations; default: the workload's")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the run")] = 1,
+    stall_seconds: Annotated[
+        float, typer.Option(min=1.0, help="without a step, after which it counts as stalled")
+    ] = 1800.0,
     out: Annotated[Path, typer.Option(help="output folder")] = Path("runs/run"),
 ) -> None:
     """Train one submission once on one workload, and print how it went."""
@@ -91,7 +94,7 @@ def run(
     with one_line_errors("tuning"):
         record, folder = run_single(
             submission, workload, hparams or [], budget=budget, eval_period=eval_period, seed=seed,
-            out=out,
+            out=out, stall_seconds=stall_seconds,
         )  # fmt: skip
     cost = record.ledger.cost
     best = "none" if record.best is None else f"{record.best:.6g}"

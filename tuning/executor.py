@@ -4,7 +4,8 @@ Studies are independent, so a table does not depend on how many processes ran it
 reused: what one compiled for a study it has for the next. They die with their parent.
 
 When one of them dies by itself, the studies that were at work go on, each in a process of its own.
-A trial whose process dies there as well has failed: a fault in compiled code, or no memory.
+A trial whose process dies there as well has failed: a fault in compiled code, or no memory. (One
+that does not return is recorded by its process, which then ends: see metaopt.bench.stalls.)
 """
 
 import json
@@ -250,7 +251,10 @@ def _run_one(document: dict[str, Any], out: str, name: StudyKey) -> StudyRecord:
     lock = Path(out) / _LOCKS / f"{name.contender}-{name.workload}-{name.study}.lock"
     with hold(lock, f"The study {name}", wait_seconds=_LOCK_SECONDS):
         return run_study(
-            plan, Path(out) / LOGS, on_progress=lambda share: _messages.put((name, share))
+            plan,
+            Path(out) / LOGS,
+            on_progress=lambda share: _messages.put((name, share)),
+            stall_seconds=campaign.stall_seconds,
         )
 
 

@@ -24,6 +24,7 @@ def run_single(
     eval_period: str | None,
     seed: int,
     out: Path,
+    stall_seconds: float | None = None,
 ) -> tuple[TrialRecord, Path]:
     """Run one trial; a killed one goes on from its checkpoint when called again.
 
@@ -35,6 +36,8 @@ def run_single(
         eval_period: Cost between evaluations; ``None`` takes a campaign's default.
         seed: Of the run.
         out: Output folder.
+        stall_seconds: Without a step for so long, the trial is recorded as stalled and the process
+            ends.
 
     Returns:
         The record and its folder.
@@ -86,7 +89,7 @@ def run_single(
         test_target=workload.targets.test,
     )
     with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
-        return run_trial(plan, folder), folder
+        return run_trial(plan, folder, stall_seconds=stall_seconds), folder
 
 
 def _parse_hyperparameters(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -47,9 +47,10 @@ Status = Literal[
     "diverged",  # a NaN or infinite loss
     "crashed",  # raised; the traceback is kept
     "out_of_memory",
+    "stalled",  # took no step for too long: it did not return
     "invalid",  # broke the contract: wrong structure, shape or dtype
 ]
-FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "invalid"})
+FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "stalled", "invalid"})
 
 # Why a study ended.
 StudyEnd = Literal["budget", "grid_exhausted", "failures"]

@@ -13,9 +13,12 @@ import collections
 import dataclasses
 import json
 import math
+import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +37,7 @@ from metaopt.bench.plan import TrialPlan, fingerprint
 from metaopt.bench.records import Ledger, Status, TrialRecord
 from metaopt.bench.rng import step_keys, trial_keys
 from metaopt.bench.spec import TrainingCompleteError
+from metaopt.bench.stalls import StallWatch
 from metaopt.bench.targets import Target
 from metaopt.bench.train_state import fresh_train_state
 
@@ -54,6 +58,7 @@ def run_trial(
     clock: Clock | None = None,
     checkpoint_seconds: float = DEFAULT_CHECKPOINT_SECONDS,
     on_progress: Callable[[float], None] | None = None,
+    stall_seconds: float | None = None,
 ) -> TrialRecord:
     """Run a trial to its end, or go on with it where a killed process left it.
 
@@ -63,6 +68,9 @@ def run_trial(
         clock: Where seconds come from; the machine's by default.
         checkpoint_seconds: At least this long between checkpoints; written at evaluations.
         on_progress: Told the cost so far, in the budget's currency, about twice a second.
+        stall_seconds: After so long without a step the trial is recorded as stalled and **the
+            process ends**, with exit code 1: nothing else stops code that does not return. By
+            default it is waited for.
 
     Returns:
         The record that was written to ``run.json``. Whatever the submission does wrong is in its
@@ -76,14 +84,15 @@ def run_trial(
         return records.read_trial(finished)
     trial = _Trial(plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress)
     trial.check_progress()
-    try:
-        trial.set_up()
-        if trial.died:
-            raise _DiedError(_DIED)
-        status, error = trial.run(), None
-    except (Exception, SystemExit) as exception:
-        trial.watch.abandon_segment()
-        status, error = _failure(exception), traceback.format_exc()
+    with trial.watch_for_stalls(stall_seconds):
+        try:
+            trial.set_up()
+            if trial.died:
+                raise _DiedError(_DIED)
+            status, error = trial.run(), None
+        except (Exception, SystemExit) as exception:
+            trial.watch.abandon_segment()
+            status, error = _failure(exception), traceback.format_exc()
     return trial.finish(status, error)
 
 
@@ -139,6 +148,7 @@ class _Trial:
         self.lost_seconds = 0.0
         self.complete = False
         self._before: dict[str, Any] = {}  # what a killed process left in the progress file
+        self._beat: Callable[[], None] = _no_beat
         # One entry more than AlgoPerf's: what is spent of the budget, in its currency.
         self._train_state = fresh_train_state() | {"budget_fraction": 0.0}
 
@@ -146,6 +156,22 @@ class _Trial:
     def died(self) -> bool:
         """Whether this trial is known to have killed its process."""
         return self._before.get("died", False)
+
+    def watch_for_stalls(self, seconds: float | None) -> AbstractContextManager[Any]:
+        """Return what ends the process when no step is taken for ``seconds``, and records it."""
+        if seconds is None:
+            return nullcontext()
+
+        def end_process(trace: str) -> None:
+            self.watch.abandon_segment()
+            what = f"No step and no evaluation came to its end within {seconds:g} s."
+            record = self.finish("stalled", f"{trace}{what}")
+            print(f"{self.directory}: {record.status}. {what}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+        stalls = StallWatch(seconds, end_process)
+        self._beat = stalls.beat
+        return stalls
 
     # Set-up, free of charge.
 
@@ -260,6 +286,7 @@ class _Trial:
         in_seconds = plan.currency == "seconds"
         until_sync = synced = self._until_sync(None, 0)
         while True:
+            self._beat()
             step, before = meter.steps, meter.spent()
             running = self.watch.running(), self.watch.compiled()
             select_key, update_key, prepare_key, eval_key = self.keys(step)
@@ -347,6 +374,7 @@ class _Trial:
 
     def _evaluate(self) -> dict[str, Any]:
         plan, watch = self.plan, self.watch
+        self._beat()
         with watch.measure("evaluation"):
             metrics = plan.workload.eval_model(
                 plan.workload.eval_batch_size,
@@ -518,6 +546,10 @@ class _Trial:
         for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
             (self.directory / leftover).unlink(missing_ok=True)
         return record
+
+
+def _no_beat() -> None:
+    """Tell nobody: no stall is watched for."""
 
 
 def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:

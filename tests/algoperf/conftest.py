@@ -32,6 +32,19 @@ def mnist_dir(tmp_path_factory) -> Path:
     return Path(out) / "mnist"
 
 
+@pytest.fixture(scope="session")
+def pins_python() -> str:
+    """The Python of an environment with AlgoPerf, the versions that it pins and nothing of ours."""
+    python = os.environ.get("METAOPT_ALGOPERF_PINS")
+    if not python:
+        pytest.skip("METAOPT_ALGOPERF_PINS (a Python with AlgoPerf's pins) is not set")
+    code = "import importlib.util, jax, optax; print(jax.__version__, optax.__version__, "
+    code += "importlib.util.find_spec('metaopt'))"
+    done = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["0.7.0", "0.2.2", "None"]
+    return str(Path(python).absolute())
+
+
 @pytest.fixture
 def run_official(root, tmp_path):
     """A call of AlgoPerf's ``submission_runner``; returns the folder of its first trial."""
@@ -39,12 +52,12 @@ def run_official(root, tmp_path):
     def run(workload, submission, *flags, ruleset, data_dir="", module="submission_runner"):
         command = [
             sys.executable, "-m", module, "--framework=jax", f"--workload={workload}",
-            f"--submission_path=submissions/{submission}/submission.py", "--experiment_name=run",
-            f"--tuning_ruleset={ruleset}", f"--experiment_dir={tmp_path}",
-            f"--data_dir={data_dir}", *flags,
+            f"--submission_path=submissions/{submission}/submission.py",
+            "--experiment_name=run/study_1", f"--tuning_ruleset={ruleset}",
+            f"--experiment_dir={tmp_path}", f"--data_dir={data_dir}", *flags,
         ]  # fmt: skip
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=550)
         assert done.returncode == 0, done.stderr[-3000:]
-        return tmp_path / "run" / f"{workload}_jax" / "trial_1"
+        return tmp_path / "run" / "study_1" / f"{workload}_jax" / "trial_1"
 
     return run

@@ -8,12 +8,14 @@ import sys
 
 import pytest
 
+from analysis.validation import read_subject, validate
 from metaopt.bench import records
 from metaopt.bench.loading import find_submissions, load_submission
 from metaopt.bench.records import Seeds
 from metaopt.bench.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
+from tuning.packaging import package_submission
 
 OURS = "metaopt.algoperf.submission_runner"
 ADAMW = "external_tuning/adamw"
@@ -23,6 +25,12 @@ POINT = {"learning_rate": 0.01, "weight_decay": 0.001, "warmup_factor": 0.1}
 def read_rows(trial):
     with (trial / "eval_measurements.csv").open() as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def errors_in(trial):
+    """What `validate` has against the logs around a trial."""
+    logs = trial.parents[3]
+    return [f for f in validate(read_subject(logs)) if f.severity == "error"]
 
 
 def test_metaopt_trains_their_mnist_to_its_end(run_official, mnist_dir):
@@ -35,6 +43,7 @@ def test_metaopt_trains_their_mnist_to_its_end(run_official, mnist_dir):
     assert all(math.isfinite(row["validation/loss"]) for row in rows)
     # It ends with its target or with its time, of which the last period has no evaluation.
     assert rows[-1]["test/accuracy"] > 0.97 or rows[-1]["accumulated_submission_time"] > 60
+    assert errors_in(trial) == []
 
 
 def test_adamw_trains_their_mnist_to_its_end(run_official, mnist_dir, root):
@@ -49,6 +58,7 @@ def test_adamw_trains_their_mnist_to_its_end(run_official, mnist_dir, root):
     rows = read_rows(trial)
     assert rows[-1]["validation/loss"] < 0.5 * rows[0]["validation/loss"]
     assert rows[-1]["test/accuracy"] > 0.97 or rows[-1]["accumulated_submission_time"] > 40
+    assert errors_in(trial) == []
 
 
 def test_both_runners_give_the_same_losses(run_official, tmp_path, make_plan):
@@ -168,6 +178,38 @@ def test_their_resume_fails_where_ours_goes_on(run_official):
             ruleset="self",
             module=OURS,
         )
+
+
+PACKAGED = {
+    "adamw": ("external", {"authors": "A", "affiliations": "B"}),
+    "metaopt": ("self", {"authors": "A", "affiliations": "B"}),
+}
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_folder_trains_under_their_pins_and_without_this_project(
+    name, mnist_dir, tmp_path, pins_python
+):
+    ruleset, flags = PACKAGED[name]
+    package_submission(name, tmp_path / "empty" / "packaged", flags)
+    packaged = tmp_path / "empty" / "packaged"
+    point = [entry for entry in (packaged / "tuning_search_space.json",) if entry.exists()]
+
+    done = subprocess.run(
+        [
+            pins_python, "-m", "submission_runner", "--framework=jax", "--workload=mnist",
+            "--submission_path=packaged/submission.py", "--experiment_name=run", "--rng_seed=1",
+            f"--experiment_dir={tmp_path}", f"--data_dir={mnist_dir}", "--max_global_steps=60",
+            f"--tuning_ruleset={ruleset}", *(f"--tuning_search_space={path}" for path in point),
+            "--num_tuning_trials=1",
+        ],
+        cwd=tmp_path / "empty", capture_output=True, text=True, timeout=550,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_rows(tmp_path / "run" / "mnist_jax" / "trial_1")
+    assert rows[-1]["global_step"] == 60
+    assert rows[-1]["validation/loss"] < rows[0]["validation/loss"]
 
 
 SLOW = '''

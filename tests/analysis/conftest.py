@@ -1,6 +1,7 @@
 """Builds small campaigns on disk, through the models that the referee writes with."""
 
 import math
+import tarfile
 
 import pytest
 
@@ -149,3 +150,80 @@ def hand_made(tmp_path):
 
 
 INF = math.inf
+
+
+class OfficialBuilder:
+    """Writes logs as AlgoPerf's runner does."""
+
+    METRICS = ("train/loss", "validation/loss", "test/loss")
+
+    def __init__(self, root):
+        self.root, self.seed = root, 0
+
+    def trial(self, submission, study, workload, trial, rows, framework="jax", ruleset="external"):
+        """Add a trial with evaluations ``(loss, seconds)``; ``None``: it crashed before any."""
+        folder = self.root / submission / f"study_{study}" / f"{workload}_{framework}"
+        folder /= f"trial_{trial}"
+        self.seed += 1
+        if rows is not None:
+            lines = [
+                {
+                    "accumulated_eval_time": 2.0 * n, "accumulated_logging_time": 0.1 * n,
+                    "accumulated_submission_time": seconds, "global_step": 1 + 10 * n,
+                    "preemption_count": 0, "score": seconds, "total_duration": seconds + 2.1 * n,
+                    **dict.fromkeys(self.METRICS, loss), "validation/num_examples": 7,
+                }
+                for n, (loss, seconds) in enumerate(rows)
+            ]  # fmt: skip
+            records.write_evaluations(folder / records.EVAL_FILE, lines)
+        if ruleset == "external":
+            records.write_json(folder / "hparams.json", {"learning_rate": 0.1})
+        flags = {"framework": framework, "workload": workload, "tuning_ruleset": ruleset}
+        records.write_json(folder / "flags_0.json", flags | {"rng_seed": self.seed})
+        meta = {
+            "workload.max_allowed_runtime_sec": 100, "workload.target_metric_name": "loss",
+            "workload.validation_target_value": 0.5, "cpu_model_name": "abacus", "cpu_count": 1,
+            "gpu_model_name": "beads", "gpu_count": 8, "python_version": "3.11.10",
+            "os_platform": "Linux", "gpu_driver": "1", "rng_seed": self.seed,
+        }  # fmt: skip
+        records.write_json(folder / "meta_data_0.json", meta)
+        return folder
+
+    def good(self):
+        """Write two submissions on two workloads, two studies of two trials each."""
+        for submission in ("fast", "slow"):
+            for workload in ("easy", "hard"):
+                for study in (1, 2):
+                    for trial in (1, 2):
+                        hit = 10.0 * trial * (2 if submission == "slow" else 1)
+                        self.trial(submission, study, workload, trial, [(0.9, 1.0), (0.4, hit)])
+        return self.root
+
+    def targets(self, path, **changes):
+        """Write a ``workload_targets.json`` for them."""
+        target = {"target_metric_name": "loss", "validation_target_value": 0.5, "step_hint": 9}
+        document = {
+            "benchmark_version": "0.6", "base_workloads": ["easy", "hard"],
+            "held_out_workloads": [], "workloads": {"easy": target, "hard": target},
+        }  # fmt: skip
+        records.write_json(path, document | changes)
+        return path
+
+
+@pytest.fixture
+def official():
+    """The builder of AlgoPerf's logs."""
+    return OfficialBuilder
+
+
+def pack(folder, path, mode="w:xz"):
+    """Put a folder into a tar, under its own name."""
+    with tarfile.open(path, mode, preset=0) if mode == "w:xz" else tarfile.open(path, mode) as tar:
+        tar.add(folder, folder.name)
+    return path
+
+
+@pytest.fixture(name="pack")
+def pack_fixture():
+    """The packer."""
+    return pack

@@ -1,19 +1,22 @@
-"""The official scoring: published tables and, where they are at hand, the competition's logs."""
+"""The official scoring: published tables, traps, and what is at hand: logs, the official scorer."""
 
 import csv
 import io
+import math
 import os
-import tarfile
+import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from analysis.algoperf_rules import (
-    OfficialTargets,
-    official_scores,
-    official_times,
-    read_official_targets,
-)
+from analysis.algoperf_rules import official_scores, official_times, tied_studies
+from analysis.official_targets import OfficialTargets, read_official_targets
+from analysis.outcomes import read_outcomes
+from analysis.rule_diff import compare_rules
+from analysis.strict_rules import demands_of, score_outcomes
+from metaopt.bench import records
 
 # Published times to target (rounded seconds) and scores of AlgoPerf v0.5, self-tuning and external.
 PUBLISHED = """\
@@ -58,68 +61,340 @@ def test_published_times_give_the_published_scores(ruleset):
     assert official_scores(times, TARGETS) == pytest.approx(published(ruleset), abs=6e-5)
 
 
-@pytest.fixture(scope="module")
-def competition(tmp_path_factory):
+@pytest.fixture(scope="module", params=["external", "self"])
+def competition(request):
+    """The competition's logs of one ruleset, read out of its tar."""
     folder = os.environ.get("METAOPT_ALGOPERF_LOGS")
     if not folder or not (Path(folder) / "v05_logs.tar.xz").is_file():
         pytest.skip("METAOPT_ALGOPERF_LOGS with v05_logs.tar.xz is not set")
-    out = tmp_path_factory.mktemp("v05")
-    with tarfile.open(Path(folder) / "v05_logs.tar.xz") as archive:
-        members = (m for m in archive if m.name.endswith("eval_measurements.csv"))
-        archive.extractall(out, members=members, filter="data")
     targets = read_official_targets(Path(folder) / "workload_targets_v05.json")
-    return out / "algoperf_v05" / "logs", targets
+    return request.param, read_outcomes(
+        Path(folder) / "v05_logs.tar.xz",
+        targets,
+        within=f"algoperf_v05/logs/{request.param}_tuning",
+        budgets=True,
+    )
 
 
-@pytest.mark.parametrize("ruleset", ["external", "self"])
-def test_the_competitions_logs_give_the_published_scores_and_times(competition, ruleset):
-    root, targets = competition
+def test_the_competitions_logs_give_the_published_scores_and_times(competition):
+    ruleset, outcomes = competition
 
-    times = official_times(root / f"{ruleset}_tuning", targets)
+    times = official_times(outcomes.cells, outcomes.submissions)
 
-    assert official_scores(times, targets) == pytest.approx(published(ruleset), abs=5e-5)
+    assert official_scores(times, outcomes.targets) == pytest.approx(published(ruleset), abs=5e-5)
+    tied = []
     for row in ROWS:
         if row["ruleset"] == ruleset:
             for workload in WORKLOADS:
-                ours = times[row["submission"]].get(workload, float("nan"))
-                # Trials that tie in the index: the official scorer takes the first it happens on.
-                assert ours == pytest.approx(float(row[workload]), rel=1e-3, abs=1.0, nan_ok=True)
+                cell = row["submission"], workload
+                # Of trials that tie in the evaluation the official scorer takes whichever its file
+                # system listed first: what it published lies between their times.
+                low, high = (
+                    median_of_ties(outcomes.cells.get(cell, {}), pick) for pick in (min, max)
+                )
+                ours, theirs = times[cell[0]].get(workload, math.nan), float(row[workload])
+                assert ours == pytest.approx(low, abs=1e-9, nan_ok=True)
+                if low == high or math.isnan(low):
+                    assert ours == pytest.approx(theirs, abs=0.5, nan_ok=True), cell
+                else:
+                    assert low - 0.5 <= theirs <= high + 0.5, cell
+                    tied.append(high / low)
+    # None of the self-tuning runs can tie: a study has one trial.
+    assert len(tied) == (16 if ruleset == "external" else 0)
+    assert all(ratio < 1.006 for ratio in tied)
 
 
-def write_trial(root, name, rows, submission="s", study=1, workload="w_jax"):
-    folder = root / submission / f"study_{study}" / workload / name
-    folder.mkdir(parents=True)
-    lines = ["validation/loss,score", *(f"{loss},{time}" for loss, time in rows)]
-    (folder / "eval_measurements.csv").write_text("\n".join(lines))
+def median_of_ties(studies, pick):
+    """The median over studies of the time of the tied trial that ``pick`` takes."""
+    picked = []
+    for trials in studies.values():
+        hits = [t for t in trials if t.evaluation is not None]
+        first = min((t.evaluation for t in hits), default=None)
+        if any(t.logged for t in trials):
+            picked.append(pick((t.cost for t in hits if t.evaluation == first), default=math.inf))
+    return statistics.median(picked) if picked else math.nan
 
 
-ONE = OfficialTargets(("w",), (), {"w": ("loss", 0.5)})
+def test_strict_rules_move_the_competition_where_algoperf_md_says(competition):
+    ruleset, outcomes = competition
+
+    comparison = compare_rules(outcomes, demands_of(outcomes.targets, ruleset))
+
+    changed = {(d.submission, d.workload): d for d in comparison.differences}
+    if ruleset == "self":
+        assert changed == {}
+        return
+    # The cheapest trial instead of the earliest evaluation moves one median. Ties in the evaluation
+    # are settled alike in both; the official scorer leaves them to the file system.
+    assert comparison.cells == 154
+    ema = changed.pop(("lawa_ema", "wmt"))
+    assert (round(ema.algoperf), round(ema.strict)) == (43034, 41001)
+    assert ema.reasons[0] == (
+        "study 2: trial 3 hit at evaluation 41 in 43,133 s, trial 1 hit at evaluation 45 in "
+        "38,312 s: strict takes the cheaper"
+    )
+    assert changed == {}
+    assert comparison.scores["lawa_ema"] == pytest.approx((0.3384, 0.3431), abs=5e-5)
 
 
-def test_the_smallest_evaluation_index_wins_and_time_breaks_ties(tmp_path):
-    write_trial(tmp_path, "trial_1", [(0.9, 1.0), (0.9, 2.0), (0.4, 3.0)])
-    write_trial(tmp_path, "trial_2", [(0.9, 5.0), (0.5, 9.0)])
-    write_trial(tmp_path, "trial_3", [(0.9, 5.0), (0.5, 8.0)])
-
-    assert official_times(tmp_path, ONE) == {"s": {"w": 8.0}}
+EASY = ["easy"]
 
 
-def test_nan_never_reaches_and_nothing_logged_is_no_study(tmp_path):
-    write_trial(tmp_path, "trial_1", [("nan", 1.0)])
-    write_trial(tmp_path, "trial_1", [], study=2)
-
-    assert official_times(tmp_path, ONE) == {"s": {"w": float("inf")}}
+@pytest.fixture
+def logs(tmp_path, official):
+    return official(tmp_path / "logs")
 
 
-def test_timestamps_are_cut_off_and_frameworks_too(tmp_path):
-    name = "s-2026-01-01-00-00-00"
-    write_trial(tmp_path, "trial_1", [(0.1, 4.0)], submission=name, workload="w_pytorch")
+@pytest.fixture
+def times(logs, tmp_path, official):
+    """Return the official times on ``easy`` and the notes on the logs."""
 
-    assert official_times(tmp_path, ONE) == {"s": {"w": 4.0}}
+    def read(**changes):
+        changes = {"base_workloads": EASY} | changes
+        targets = read_official_targets(logs.targets(tmp_path / "targets.json", **changes))
+        outcomes = read_outcomes(logs.root, targets, budgets=True)
+        found = official_times(outcomes.cells, outcomes.submissions)
+        # Whatever the logs, there is a score: none of the traps is fatal.
+        assert all(0 <= s <= 1 for s in official_scores(found, targets).values())
+        score_outcomes(outcomes, demands_of(targets, "external"))
+        compare_rules(outcomes, demands_of(targets, "external"))
+        return found, "\n".join(outcomes.notes), outcomes
+
+    return read
 
 
-def test_another_file_is_no_targets_file(tmp_path):
-    (tmp_path / "t.json").write_text("[]")
+def test_the_smallest_evaluation_index_wins_and_time_breaks_ties(logs, times):
+    logs.trial("s", 1, "easy", 1, [(0.9, 1.0), (0.9, 2.0), (0.4, 3.0)])
+    logs.trial("s", 1, "easy", 2, [(0.9, 5.0), (0.5, 9.0)])
+    logs.trial("s", 1, "easy", 3, [(0.9, 5.0), (0.5, 8.0)])
 
-    with pytest.raises(ValueError, match=r"t\.json: not a workload_targets\.json"):
+    found, _, outcomes = times()
+
+    assert found == {"s": {"easy": 8.0}}
+    assert tied_studies(outcomes.cells) == ["s on easy, study 1"]
+
+
+def test_nan_never_reaches(logs, times):
+    logs.trial("s", 1, "easy", 1, [(math.nan, 1.0)])
+
+    assert times()[0] == {"s": {"easy": math.inf}}
+
+
+def test_a_missing_study_is_dropped_and_a_missed_one_is_not(logs, times):
+    logs.trial("s", 1, "easy", 1, [(0.4, 2.0)])
+    logs.trial("s", 2, "easy", 1, [(0.4, 4.0)])
+    logs.trial("s", 3, "easy", 1, None)
+    logs.trial("t", 1, "easy", 1, [(0.4, 2.0)])
+    logs.trial("t", 2, "easy", 1, [(0.9, 4.0)])
+
+    assert times()[0] == {"s": {"easy": 3.0}, "t": {"easy": math.inf}}
+
+
+def test_timestamps_are_cut_off_and_frameworks_too(logs, times):
+    logs.trial("s-2026-01-01-00-00-00", 1, "easy", 1, [(0.1, 4.0)], framework="pytorch")
+
+    assert times()[0] == {"s": {"easy": 4.0}}
+
+
+def test_of_two_frameworks_the_dearer_counts(logs, times):
+    logs.trial("s", 1, "easy", 1, [(0.1, 4.0)], framework="pytorch")
+    logs.trial("s", 1, "easy", 1, [(0.1, 5.0)], framework="jax")
+
+    found, notes, _ = times()
+
+    assert found == {"s": {"easy": 5.0}}
+    assert "has logs of ['jax', 'pytorch']: the dearer one counts" in notes
+
+
+def test_a_missing_column_is_a_miss_and_not_the_column_of_the_trial_before(logs, times):
+    logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
+    file = logs.trial("s", 2, "easy", 1, [(0.1, 4.0)]) / "eval_measurements.csv"
+    file.write_text(file.read_text().replace("validation/loss", "validation/fun"))
+
+    found, notes, _ = times()
+
+    assert found == {"s": {"easy": math.inf}}
+    assert "no column validation/loss, a miss" in notes
+
+
+@pytest.mark.parametrize("text", ["", "score,validation/loss\n"], ids=["no bytes", "no rows"])
+def test_an_empty_file_is_a_miss(logs, times, text):
+    logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
+    (logs.trial("s", 2, "easy", 1, []) / "eval_measurements.csv").write_text(text)
+
+    found, notes, _ = times()
+
+    assert found == {"s": {"easy": math.inf}}
+    assert "study_2/easy_jax/trial_1: no evaluations, a miss" in notes
+
+
+def test_of_repeated_columns_the_first_is_read(logs, times):
+    file = logs.trial("s", 1, "easy", 1, []) / "eval_measurements.csv"
+    file.write_text("score,validation/loss,validation/loss\n3,0.1,0.9\n")
+
+    found, notes, _ = times()
+
+    assert found == {"s": {"easy": 3.0}}
+    assert "columns that come twice: ['validation/loss']" in notes
+
+
+def test_a_hit_without_a_time_is_a_miss(logs, times):
+    logs.trial("s", 1, "easy", 1, [(0.1, math.nan)])
+
+    assert times()[0] == {"s": {"easy": math.inf}}
+
+
+def test_stray_files_and_folders_are_noted_and_do_no_harm(logs, times):
+    folder = logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
+    (logs.root / "s" / "README").touch()
+    (logs.root / "s" / "study_1" / "trial_1").mkdir()
+    (folder.parent / "notes.txt").touch()
+    (folder / "core").touch()
+
+    found, notes, _ = times()
+
+    assert found == {"s": {"easy": 4.0}}
+    assert notes.splitlines() == [
+        "s/README: in no study",
+        "s/study_1/easy_jax/notes.txt: not a trial",
+        "s/study_1/easy_jax/trial_1/core: not a file of a trial",
+        "s/study_1/trial_1: not <workload>_<framework>",
+    ]
+
+
+def test_a_base_workload_that_nobody_logged_gives_nobody_anything(logs, times):
+    logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
+
+    found, _, outcomes = times(base_workloads=["easy", "hard"])
+
+    assert official_scores(found, outcomes.targets) == pytest.approx({"s": 0.5})
+
+
+def test_a_workload_without_a_target_is_left_out_and_named(logs, times):
+    logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
+    logs.trial("s", 1, "unknown", 1, [(0.1, 4.0)])
+
+    found, notes, _ = times()
+
+    assert found == {"s": {"easy": 4.0}}
+    assert "no target for ['unknown'], which are left out" in notes
+
+
+TARGET = {"target_metric_name": "loss", "validation_target_value": 0.5, "step_hint": 9}
+VARIANT = {"workloads": {"easy": TARGET, "easy_silu": TARGET}}
+
+
+@pytest.mark.parametrize("held_out", [["easy_silu"], []], ids=["held out", "only logged"])
+def test_a_missed_variant_takes_its_base_workload_away(logs, times, held_out):
+    logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
+    logs.trial("s", 1, "easy_silu", 1, [(0.9, 4.0)])
+    logs.trial("t", 1, "easy", 1, [(0.1, 8.0)])
+    logs.trial("t", 1, "easy_silu", 1, [(0.1, 4.0)])
+
+    found, _, outcomes = times(held_out_workloads=held_out, **VARIANT)
+
+    assert official_scores(found, outcomes.targets) == pytest.approx({"s": 0.0, "t": 1.0})
+
+
+def test_the_score_depends_on_the_group_and_leaves_out_who_is_four_times_slower(logs, times):
+    for name, seconds in [("a", 1.0), ("b", 2.0), ("c", 4.1)]:
+        logs.trial(name, 1, "easy", 1, [(0.1, seconds)])
+
+    found, _, outcomes = times()
+
+    scores = official_scores(found, outcomes.targets)
+    assert scores == pytest.approx({"a": 1.0, "b": 2 / 3, "c": 0.0}, abs=6e-3)
+    del found["a"]
+    assert official_scores(found, outcomes.targets)["c"] == pytest.approx((4 - 2.05) / 3, abs=6e-3)
+
+
+def test_scores_do_not_depend_on_the_unit_of_time():
+    times = {"a": {"w": 1.0, "v": 3.0}, "b": {"w": 1.7, "v": 2.0}}
+    targets = OfficialTargets(("w", "v"), (), {})
+    minutes = {name: {w: time / 60 for w, time in row.items()} for name, row in times.items()}
+
+    assert official_scores(times, targets) == pytest.approx(official_scores(minutes, targets))
+
+
+@pytest.mark.parametrize(
+    "document, message",
+    [
+        ("[]", "not a workload_targets.json"),
+        ('{"workloads": {}, "base_workloads": ["a"], "held_out_workloads": []}', "no target for"),
+        ('{"workloads": {}, "base_workloads": [], "held_out_workloads": []}', "no base workloads"),
+    ],
+    ids=["a list", "a base workload without target", "no workloads"],
+)
+def test_another_file_is_no_targets_file(tmp_path, document, message):
+    (tmp_path / "t.json").write_text(document)
+
+    with pytest.raises(ValueError, match=rf"t\.json: .*{message}"):
         read_official_targets(tmp_path / "t.json")
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"no metric 'fun', only names that begin with one of"):
+        OfficialTargets((), (), {"w": ("fun", 1.0)}).target("w")
+
+
+# Runs the official scorer. Of trials that hit at the same evaluation it takes the one that its file
+# system lists first: here that is the cheapest, as in ours.
+_DRIVER = """
+import os, runpy, sys
+root, order = sys.argv[1], sys.argv[2].split("|")
+real = os.listdir
+rank = {path: number for number, path in enumerate(order)}
+def listdir(path="."):
+    place = lambda name: rank.get(os.path.relpath(os.path.join(path, name), root), -1)
+    return sorted(real(path), key=place)
+os.listdir = listdir
+sys.argv = ["scoring"] + sys.argv[3:]
+runpy.run_module("scoring.score_submissions", run_name="__main__")
+"""
+
+
+def score_with_the_official_package(root, targets, order, out):
+    checkout = os.environ.get("METAOPT_ALGOPERF_SCORING")
+    if not checkout or not (Path(checkout) / "scoring" / "score_submissions.py").is_file():
+        pytest.skip("METAOPT_ALGOPERF_SCORING, a checkout of submissions_algorithms, is not set")
+    arguments = ["--workload_targets", targets, "--submission_directory", root, "--output_dir", out]
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _DRIVER, root, "|".join(order),
+         "--compute_performance_profiles", *arguments],
+        cwd=checkout, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "Agg"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    with (out / "scores.csv").open() as file:
+        return {row["submission"]: float(row["score"]) for row in csv.DictReader(file)}
+
+
+def test_the_official_scorer_gives_the_same_on_a_campaign_of_ours(build, tmp_path):
+    b = build(tmp_path / "out", ["a+random", "b+random", "c"], ["easy", "hard"], 3)
+    hits = {
+        "a+random": {"easy": [[None, 100.0, 50.0], [200.0, None], [10.0, 90.0]],
+                     "hard": [[None, 70.0], [None], [80.0]]},
+        "b+random": {"easy": [[60.0], [61.0, 63.0], [None, 64.0]],
+                     "hard": [[210.0, None], [190.0], [200.0]]},
+        "c": {"easy": [[100.0], [120.0], [110.0]], "hard": [[None], [None], [30.0]]},
+    }  # fmt: skip
+    for contender, workloads in hits.items():
+        for workload, studies in workloads.items():
+            for study, trials in enumerate(studies, 1):
+                b.whole_study(contender, workload, study, trials)
+    root = tmp_path / "out" / "logs"
+    target = {"target_metric_name": "loss", "validation_target_value": 0.5, "step_hint": 10}
+    records.write_json(tmp_path / "targets.json", {
+        "benchmark_version": "0.6", "base_workloads": ["easy", "hard"], "held_out_workloads": [],
+        "workloads": {"easy": target, "hard": target},
+    })  # fmt: skip
+    outcomes = read_outcomes(root, read_official_targets(tmp_path / "targets.json"))
+    trials = [t for studies in outcomes.cells.values() for ts in studies.values() for t in ts]
+    order = [trial.where for trial in sorted(trials, key=lambda trial: trial.cost)]
+
+    theirs = score_with_the_official_package(
+        root, tmp_path / "targets.json", order, tmp_path / "scored"
+    )
+
+    ours = official_scores(official_times(outcomes.cells, outcomes.submissions), outcomes.targets)
+    assert ours == pytest.approx(theirs, abs=1e-12)
+    assert len(set(ours.values())) == 3

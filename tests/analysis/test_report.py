@@ -124,7 +124,7 @@ def test_our_logs_score_under_the_official_rules(hand_made, command):
     [
         (["score", "nowhere"], "No folder 'nowhere'"),
         (["score", ".", "--rules", "algoperf", "--cost", "steps"], "count seconds"),
-        (["score", ".", "--targets", "x.json"], "goes with --rules algoperf"),
+        (["score", ".", "--targets", "x.json"], "x.json: not a workload_targets.json"),
         (["report", "nowhere"], "No folder 'nowhere'"),
     ],
 )

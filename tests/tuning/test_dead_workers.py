@@ -1,4 +1,7 @@
-"""A process that dies by itself is a failed trial, not the end of the campaign."""
+"""A process that dies, or does not come back, is a failed trial, not the end of the campaign."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -7,8 +10,8 @@ from tuning.campaign import make_campaign
 from tuning.executor import check_budgets, run_campaign
 
 DEADLY = '''
-"""Gradient descent that kills its process, if it is told to."""
-import os, signal
+"""Gradient descent that kills its process, or never returns, if it is told to."""
+import os, signal, time
 import optax
 from metaopt.bench import submission_kit as kit
 
@@ -22,8 +25,11 @@ get_batch_size, data_selection = kit.get_batch_size, kit.data_selection
 init_optimizer_state, report = _baseline.init_optimizer_state, _baseline.report
 
 def update_params(**arguments):
-    if arguments["hyperparameters"].deadly and arguments["global_step"] == 25:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if arguments["global_step"] == 25:
+        if arguments["hyperparameters"].deadly == 1.0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while arguments["hyperparameters"].deadly == 2.0:
+            time.sleep(0.1)
     return _baseline.update_params(**arguments)
 '''
 
@@ -33,14 +39,16 @@ def campaign(tmp_path):
     folder = tmp_path / "deadly"
     folder.mkdir()
     (folder / "submission.py").write_text(DEADLY)
-    (folder / "tuning_search_space.json").write_text('{"deadly": {"feasible_points": [1.0, 0.0]}}')
+    space = '{"deadly": {"feasible_points": [1.0, 0.0, 2.0]}}'
+    (folder / "tuning_search_space.json").write_text(space)
     return make_campaign(
         {
             "name": "dead",
-            "budget": "80grads",
+            "budget": "120grads",
             "trial_budget": "40grads",
             "eval_period": "10grads",
             "studies": 1,
+            "stall_seconds": 30,
             "workloads": ["breast_cancer_logistic"],
             "contenders": [f"{folder}+grid", "sgd+random"],
         },
@@ -48,16 +56,39 @@ def campaign(tmp_path):
     )
 
 
-def test_a_trial_that_kills_its_process_fails_and_the_campaign_goes_on(campaign, tmp_path):
+def test_trials_that_kill_their_process_or_never_return_fail_and_the_campaign_goes_on(
+    campaign, tmp_path
+):
     studies = run_campaign(campaign, tmp_path / "out", workers=2)
 
     trials = [records.read_trial(path) for path in sorted((tmp_path / "out").rglob("run.json"))]
-    (deadly,) = (t for t in trials if (t.hyperparameters or {}).get("deadly"))
+    told = {deadly: [t for t in trials if (t.hyperparameters or {}).get("deadly") == deadly]
+            for deadly in (1.0, 2.0)}  # fmt: skip
+    (deadly,), (hanging,) = told[1.0], told[2.0]
     assert deadly.status == "crashed"
     assert "died twice" in (deadly.error or "")
-    assert [t.status for t in trials if t is not deadly] == ["trial_budget"] * 3
+    assert hanging.status == "stalled"
+    assert "time.sleep(0.1)" in (hanging.error or "")  # where it was
+    assert hanging.ledger.cost.steps == 25
+    assert [t.status for t in trials if t not in (deadly, hanging)] == ["trial_budget"] * 4
     assert {s.contender: s.ended for s in studies} == {
         "deadly+grid": "grid_exhausted",
         "sgd+random": "budget",
     }
     check_budgets(studies)
+
+
+def test_a_single_run_that_never_returns_is_recorded_and_ends_with_exit_code_1(
+    campaign, tmp_path, root
+):
+    command = ["run", str(tmp_path / "deadly"), "breast_cancer_logistic", "--stall-seconds", "30"]
+    command += ["--hparams", "deadly=2.0", "--budget", "40grads", "--out", str(tmp_path / "out")]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tuning", *command], cwd=root, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert "stalled. No step and no evaluation came to its end within 30 s." in done.stderr
+    (path,) = (tmp_path / "out").rglob("run.json")
+    assert records.read_trial(path).status == "stalled"

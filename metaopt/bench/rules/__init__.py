@@ -1,5 +1,6 @@
 """The rules as software: what would disqualify or break a submission, or a workload."""
 
+from metaopt.bench.findings import Finding, Problem, Rule
 from metaopt.bench.rules.check import (
     DEFAULT_TIMEOUT_SECONDS,
     RULES,
@@ -7,7 +8,6 @@ from metaopt.bench.rules.check import (
     check_apart,
     rules_left_out,
 )
-from metaopt.bench.rules.finding import Finding, Problem, Rule
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",

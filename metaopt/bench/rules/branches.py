@@ -12,7 +12,7 @@ Docstrings and comments are no code. What a submission infers from shapes or spe
 import ast
 from collections.abc import Iterator, Mapping
 
-from metaopt.bench.rules.finding import Problem
+from metaopt.bench.findings import Problem
 from metaopt.bench.rules.subject import Subject
 
 # AlgoPerf's registry at v0.6 and the ninth workload of v1.0; with all variants.

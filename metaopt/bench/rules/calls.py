@@ -3,9 +3,9 @@
 import inspect
 from collections.abc import Iterator
 
+from metaopt.bench.findings import Problem
 from metaopt.bench.loading import REQUIRED, SUBMISSION_FILE
 from metaopt.bench.pins import OPTAX_PIN, optax_needs
-from metaopt.bench.rules.finding import Problem
 from metaopt.bench.rules.subject import Subject
 
 # AlgoPerf v0.6's functions and arguments, in its order.

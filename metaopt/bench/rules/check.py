@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench.environment import CHECKOUT
+from metaopt.bench.findings import Finding, Problem, Rule
 from metaopt.bench.loading import SPACE_FILE
 from metaopt.bench.rules.branches import find_workload_branches
 from metaopt.bench.rules.calls import (
@@ -32,7 +33,6 @@ from metaopt.bench.rules.files import (
     find_wrong_ruleset,
     space_problems,
 )
-from metaopt.bench.rules.finding import Finding, Problem, Rule
 from metaopt.bench.rules.subject import Subject
 
 DEFAULT_TIMEOUT_SECONDS = 120.0

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from metaopt.bench.findings import Problem
 from metaopt.bench.loading import SPACE_FILE
 from metaopt.bench.rules.branches import is_workload_name
-from metaopt.bench.rules.finding import Problem
 from metaopt.bench.rules.subject import Subject
 from metaopt.bench.spaces import DuplicateNameError, find_problems, parse_space, read_space
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from flax import serialization
 
+from metaopt.bench.findings import Problem
 from metaopt.bench.rules.branches import ALGOPERF_WORKLOADS
-from metaopt.bench.rules.finding import Problem
 from metaopt.bench.rules.subject import Subject, describe
 from metaopt.bench.rules.walk import STEPS, is_pair, is_raw, workload_of
 

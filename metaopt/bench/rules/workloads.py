@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.bench.rules.finding import Finding, Problem, Rule
+from metaopt.bench.findings import Finding, Problem, Rule
 from metaopt.bench.rules.subject import describe
 from metaopt.bench.spec import ForwardPassMode
 

@@ -1,4 +1,4 @@
-"""What a rule is, and what it finds."""
+"""What a rule is, and what it finds: of submissions and workloads, and of logs. Needs no JAX."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -34,8 +34,8 @@ class Rule:
     Attributes:
         id: Stable: reports, tests and other people's settings name it.
         title: What it demands, as a sentence.
-        find: Yields the problems of a :class:`~metaopt.bench.rules.subject.Subject`, or of a
-            workload.
+        find: Yields the problems of a :class:`~metaopt.bench.rules.subject.Subject`, of a
+            workload, or of logs.
     """
 
     id: str

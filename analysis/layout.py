@@ -1,0 +1,105 @@
+"""AlgoPerf's layout of logs, which is ours too: what a path says.
+
+<anything>/<submission>[-YYYY-MM-DD-HH-MM-SS]/study_<j>/<workload>_<framework>/trial_<i>/<file>
+"""
+
+import functools
+import re
+from typing import NamedTuple
+
+from metaopt.bench import records
+
+FRAMEWORKS = ("jax", "pytorch")
+MEASUREMENTS_FILE = "measurements.csv"
+
+_STUDY = re.compile(r"study_(\d{1,9})")
+_WORKLOAD = re.compile(r"(.+)_(jax|pytorch)")
+_TRIAL = re.compile(r"trial_(\d{1,9})")
+_TIMESTAMP = re.compile(r"-\d{4}(-\d{2}){5}$")
+_NUMBERED = re.compile(r"(flags|meta_data)_(\d{1,9})\.json")
+_IN_A_TRIAL = re.compile(
+    r"(eval_measurements\.csv|measurements\.csv|hparams\.json|run\.json|(flags|meta_data)_\d+\.json"
+    r"|events\.out\.tfevents\..*|checkpoint.*|\..*)"
+)
+
+
+class TrialKey(NamedTuple):
+    """Which trial; in the order by which trials are sorted."""
+
+    submission: str
+    workload: str
+    framework: str
+    study: int
+    trial: int
+
+
+class Place(NamedTuple):
+    """Where a path lies in the layout."""
+
+    root: str  # what comes before the submission, "" for nothing
+    inner: tuple[str, ...]  # what comes after the study
+    cell: tuple[str, str, str, int] | None  # submission, workload, framework, study
+    trial: int | None
+    path: str  # of the trial's folder; without a trial, of the first thing that is none
+
+    @property
+    def key(self) -> TrialKey | None:
+        """Which trial it lies in, or is."""
+        return None if self.cell is None or self.trial is None else TrialKey(*self.cell, self.trial)
+
+    @property
+    def file(self) -> str:
+        """The path within the trial; empty for its folder."""
+        return "/".join(self.inner[2:])
+
+
+@functools.lru_cache(maxsize=1024)
+def locate(path: str) -> Place | None:
+    """Return the place of ``path``; ``None`` where nothing in it is a study.
+
+    Examples:
+        >>> place = locate("logs/adamw-2026-01-01-00-00-00/study_2/wmt_jax/trial_3/hparams.json")
+        >>> place.key
+        TrialKey(submission='adamw', workload='wmt', framework='jax', study=2, trial=3)
+        >>> place.root, place.file
+        ('logs', 'hparams.json')
+        >>> place = locate("adamw/study_1/trial_1/hparams.json")  # a workload is missing
+        >>> place.key, place.path
+        (None, 'adamw/study_1/trial_1')
+    """
+    parts = path.split("/")
+    at = next((i for i, part in enumerate(parts) if i and _STUDY.fullmatch(part)), None)
+    if at is None:
+        return None
+    inner = tuple(parts[at + 1 :])
+    workload = _WORKLOAD.fullmatch(inner[0]) if inner else None
+    trial = _TRIAL.fullmatch(inner[1]) if len(inner) > 1 else None
+    cell = None
+    if workload:
+        submission = _TIMESTAMP.sub("", parts[at - 1])
+        cell = submission, workload[1], workload[2], int(parts[at].removeprefix("study_"))
+    return Place(
+        "/".join(parts[: at - 1]),
+        inner,
+        cell,
+        int(trial[1]) if trial and cell else None,
+        "/".join(parts[: at + (3 if cell else 2)]),
+    )
+
+
+def document_of(file: str) -> tuple[str, int] | None:
+    """Return which JSON document of a trial a file is, and how many preemptions came before.
+
+    Examples:
+        >>> document_of("meta_data_2.json"), document_of("hparams.json"), document_of("a.json")
+        (('meta_data', 2), ('hparams', 0), None)
+    """
+    if file in (records.HPARAMS_FILE, records.RUN_FILE):
+        return file.removesuffix(".json"), 0
+    match = _NUMBERED.fullmatch(file)
+    return (match[1], int(match[2])) if match else None
+
+
+def is_known_file(file: str) -> bool:
+    """Return whether the official runner, or ours, writes such a file into a trial."""
+    return _IN_A_TRIAL.match(file) is not None

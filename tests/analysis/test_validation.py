@@ -1,0 +1,413 @@
+"""Every rule: good logs break none, and logs broken in one way break exactly that rule."""
+
+import json
+import os
+import tarfile
+
+import pytest
+
+from analysis.official_targets import read_official_targets
+from analysis.validation import RULES, read_subject, rule_of, validate
+from metaopt.bench import records
+from metaopt.bench.findings import Finding
+from metaopt.bench.seeds import derive_seed
+
+FIRST = "fast/study_1/easy_jax/trial_1"
+SECOND = "fast/study_1/easy_jax/trial_2"
+
+
+def broken(path, **options):
+    return {finding.rule for finding in validate(read_subject(path, **options))}
+
+
+GONE = object()
+
+
+def edit(path, **changes):
+    """Change entries of a JSON file, or take them away."""
+    document = json.loads(path.read_text()) | changes
+    records.write_json(path, {k: v for k, v in document.items() if v is not GONE})
+
+
+def change_rows(trial, change):
+    """Apply ``change`` to the rows of a trial's evaluations."""
+    path = trial / records.EVAL_FILE
+    rows = records.read_evaluations(path)
+    change(rows)
+    records.write_evaluations(path, rows)
+
+
+def append(path, text):
+    with path.open("a") as file:
+        file.write(text)
+
+
+def every(root, name, **changes):
+    for path in root.rglob(name):
+        edit(path, **changes)
+
+
+def set_value(row, column, value):
+    return lambda rows: rows[row].__setitem__(column, value)
+
+
+def drop_column(name):
+    return lambda rows: [row.pop(name) for row in rows]
+
+
+def late_hit(root):
+    change_rows(root / FIRST, lambda rows: [row.update(
+        {c: 101.0 for c in ("accumulated_submission_time", "score", "total_duration")}
+    ) for row in rows[1:]])  # fmt: skip
+    every(root, "flags_0.json")
+
+
+def late_evaluation(root):
+    change_rows(root / FIRST, lambda rows: rows.append(
+        rows[-1] | {"global_step": 99, "accumulated_submission_time": 101.0, "score": 101.0,
+                    "total_duration": 201.0}
+    ))  # fmt: skip
+
+
+def evaluations(root, trial=FIRST):
+    return root / trial / records.EVAL_FILE
+
+
+def rewrite(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+def unlink_all(root, study):
+    for path in sorted((root / study).rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (root / study).rmdir()
+
+
+def other_framework(root):
+    jax = root / "fast" / "study_1" / "easy_jax"
+    for study in ("study_1", "study_2"):
+        jax = root / "fast" / study / "easy_jax"
+        torch = jax.with_name("easy_pytorch")
+        torch.mkdir()
+        for trial in ("trial_1", "trial_2"):
+            (torch / trial).mkdir()
+            for file in (jax / trial).iterdir():
+                (torch / trial / file.name).write_bytes(file.read_bytes())
+            seed = int(study[-1]) * 1000 + int(trial[-1])
+            for name in ("flags_0.json", "meta_data_0.json"):
+                edit(torch / trial / name, rng_seed=seed)
+
+
+BREAKS = {
+    "files-stray": lambda root: (root / "fast" / "study_1" / "trial_1").mkdir(),
+    "files-links": lambda root: (root / FIRST / "hparams.json.old").symlink_to("/etc/passwd"),
+    "files-size": lambda root: os.truncate(evaluations(root), 2**27),
+    "files-evaluations": lambda root: evaluations(root).unlink(),
+    "files-hparams": lambda root: (root / FIRST / "hparams.json").unlink(),
+    "files-flags": lambda root: (root / FIRST / "flags_0.json").unlink(),
+    "files-meta": lambda root: (root / FIRST / "meta_data_0.json").unlink(),
+    "columns-needed": lambda root: change_rows(root / FIRST, drop_column("score")),
+    "columns-metric": lambda root: change_rows(root / FIRST, drop_column("validation/loss")),
+    "columns-repeated": lambda root: rewrite(
+        evaluations(root), "validation/num_examples", "test/loss"
+    ),
+    "types-csv": lambda root: evaluations(root).write_text('"' + "1" * 200_000),
+    "types-rows": lambda root: append(evaluations(root), "9.0,0.3,20.0,21,0,20.0,1,90,1,1,7,7\n"),
+    "types-numbers": lambda root: change_rows(root / FIRST, set_value(1, "train/loss", "=1+1")),
+    "types-json": lambda root: (root / FIRST / "flags_0.json").write_text("{"),
+    "types-finite": lambda root: change_rows(
+        root / FIRST, set_value(1, "test/loss", float("nan"))
+    ),
+    "types-hparams": lambda root: edit(root / FIRST / "hparams.json", **{"learning rate": 1}),
+    "clocks-numbers": lambda root: change_rows(root / FIRST, set_value(0, "total_duration", -1.0)),
+    "clocks-back": lambda root: change_rows(
+        root / FIRST, set_value(0, "accumulated_eval_time", 9.0)
+    ),
+    "clocks-steps": lambda root: change_rows(root / FIRST, set_value(1, "global_step", 1)),
+    "clocks-score": lambda root: change_rows(root / FIRST, set_value(1, "score", 9.0)),
+    "clocks-preempted": lambda root: change_rows(root / FIRST, lambda rows: rows[1].update(
+        preemption_count=1, total_duration=0.1)),
+    "seeds-known": lambda root: [edit(root / FIRST / f"{name}_0.json", rng_seed=GONE)
+                                 for name in ("flags", "meta_data")],
+    "seeds-agree": lambda root: edit(root / FIRST / "flags_0.json", rng_seed=77),
+    "seeds-reused": lambda root: [edit(root / SECOND / f"{name}_0.json", rng_seed=1)
+                                  for name in ("flags", "meta_data")],
+    "budgets-hit": None,  # below: it breaks another rule as well, which is a note
+    "budgets-time": late_evaluation,
+    "budgets-equal": lambda root: edit(root / FIRST / "meta_data_0.json",
+                                       **{"workload.max_allowed_runtime_sec": 101}),
+    "budgets-studies": lambda root: unlink_all(root, "slow/study_2/hard_jax"),
+    "budgets-trials": lambda root: unlink_all(root, "slow/study_2/hard_jax/trial_1"),
+    "targets-agree": lambda root: edit(root / FIRST / "meta_data_0.json",
+                                       **{"workload.validation_target_value": 0.6}),
+    "environment-known": lambda root: edit(root / FIRST / "meta_data_0.json", os_platform=GONE),
+    "environment-hardware": lambda root: edit(root / FIRST / "meta_data_0.json",
+                                              gpu_model_name="more beads"),
+    "environment-software": lambda root: edit(root / FIRST / "meta_data_0.json", gpu_driver="2"),
+    "pairing-frameworks": other_framework,
+}  # fmt: skip
+
+
+@pytest.fixture
+def good(tmp_path, official):
+    return official(tmp_path / "logs").good()
+
+
+def test_good_official_logs_break_no_rule(good):
+    assert broken(good) == set()
+
+
+def test_self_tuning_logs_break_no_rule(tmp_path, official):
+    logs = official(tmp_path / "logs")
+    for study in (1, 2, 3):
+        logs.trial("s", study, "easy", 1, [(0.9, 1.0), (0.4, 140.0)], ruleset="self")
+
+    assert broken(logs.root) == set()
+
+
+@pytest.mark.parametrize("rule", [rule for rule, break_it in BREAKS.items() if break_it])
+def test_logs_that_are_broken_in_one_way_break_that_rule(good, rule):
+    BREAKS[rule](good)
+
+    assert broken(good) == {rule}
+
+
+def test_a_hit_beyond_the_budget_is_an_error_and_its_evaluation_a_note(good):
+    late_hit(good)
+
+    found = validate(read_subject(good))
+
+    assert [(f.rule, f.severity) for f in found] == [
+        ("budgets-hit", "error"), ("budgets-time", "note")
+    ]  # fmt: skip
+    assert found[0].what == "meets its target after 101 s, its budget is 100"
+
+
+def test_a_workload_that_the_targets_do_not_have(good, tmp_path, official):
+    targets = official(good).targets(tmp_path / "t.json", base_workloads=["easy"])
+    edit(targets, workloads={"easy": json.loads(targets.read_text())["workloads"]["easy"]})
+
+    found = broken(good, targets=read_official_targets(targets))
+
+    assert found == {"targets-known"}
+
+
+def test_members_of_a_tar_that_lead_out_or_come_twice(good, tmp_path, pack):
+    outside = pack(good, tmp_path / "outside.tar", "w")
+    twice = pack(good, tmp_path / "twice.tar", "w")
+    with tarfile.open(outside, "a") as tar:
+        tar.add(good / FIRST / "hparams.json", "logs/../../hparams.json")
+    with tarfile.open(twice, "a") as tar:
+        tar.add(good / FIRST / "hparams.json", f"logs/{FIRST}/hparams.json")
+
+    assert broken(outside) == {"files-outside"}
+    assert broken(twice) == {"files-twice"}
+
+
+def test_a_folder_that_cannot_be_listed(good, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("hard_jax"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    assert broken(good) == {"files-unreadable"}
+
+
+# Logs of ours.
+OURS = "logs/a+random/study_1/easy_jax"
+
+
+def seeds(workload, study, trial, campaign=1):
+    return records.Seeds(
+        campaign=campaign,
+        trial=derive_seed(campaign, workload, study, "trial", trial),
+        tuner=derive_seed(campaign, workload, study, "tuner"),
+        fixed_batch=None,
+    )
+
+
+def rows(*points):
+    return [
+        {
+            "global_step": round(at), "gradient_evaluations": at, "phase": "training",
+            "accumulated_submission_time": at / 100, "score": at / 100, "train/loss": loss,
+            "validation/loss": loss,
+        }
+        for at, loss in points
+    ]  # fmt: skip
+
+
+def add_trials(b, study, budget=250.0, **changes):
+    for contender in ("a+random", "b+random"):
+        for trial, reached in [(1, None), (2, 200.0)]:
+            points = [(200.0, 0.4)] if reached else [(100.0, 0.9), (budget, 0.8)]
+            given = {"seeds": seeds("easy", study, trial)} | changes
+            b.trial(contender, "easy", study, budget, reached, rows=rows(*points), **given)
+        b.study(contender, "easy", study)
+
+
+@pytest.fixture
+def ours(build, tmp_path):
+    """A campaign of two contenders, two studies of two trials each, as our runner leaves it."""
+    b = build(tmp_path / "out", ["a+random", "b+random"], ["easy"], 2, budget=500.0)
+    add_trials(b, 1)
+    add_trials(b, 2)
+    finish(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def finish(out):
+    """Write AlgoPerf's files beside every record."""
+    for run in out.rglob(records.RUN_FILE):
+        record = records.read_trial(run)
+        records.write_json(run.with_name("hparams.json"), record.hyperparameters)
+        flags = {"tuning_ruleset": "external", "rng_seed": record.seeds.trial}
+        records.write_json(run.with_name("flags_0.json"), flags)
+        meta = {"cpu_model_name": "abacus", "python_version": "3", "os_platform": "Linux"}
+        meta |= {"rng_seed": record.seeds.trial, "workload.max_allowed_runtime_sec": 0.001}
+        records.write_json(run.with_name("meta_data_0.json"), meta)
+
+
+def reseed(out, campaign, paths):
+    for path in paths:
+        record = records.read_trial(path)
+        new = seeds(record.workload, record.study, record.trial, campaign)
+        edit(path, seeds=new.model_dump())
+    finish(out)
+
+
+def wrong_seed(out):
+    for contender in ("a+random", "b+random"):
+        path = out / "logs" / contender / "study_1/easy_jax/trial_1/run.json"
+        edit(path, seeds=json.loads(path.read_text())["seeds"] | {"trial": 5})
+    finish(out)
+
+
+def less_spent(out):
+    """One study spends half of its budget; its ledger still adds up."""
+    for trial in (1, 2):
+        path = out / f"logs/b+random/study_2/easy_jax/trial_{trial}/run.json"
+        record = json.loads(path.read_text())
+        half = {unit: amount / 2 for unit, amount in record["ledger"]["cost"].items()}
+        before = {unit: amount / 2 for unit, amount in record["spent_before"].items()}
+        half["steps"], before["steps"] = round(half["steps"]), round(before["steps"])
+        edit(path, ledger=record["ledger"] | {"cost": half}, spent_before=before)
+    study = out / "logs/b+random/study_2/easy_jax/study.json"
+    spent = json.loads(study.read_text())["spent"]
+    edit(study, spent={u: round(a / 2) if u == "steps" else a / 2 for u, a in spent.items()})
+
+
+def retarget(out):
+    target = {"metric": "validation/loss", "value": 0.45, "better": "lower"}
+    edit(out / OURS / "trial_1" / "run.json", target=target)
+
+
+OUR_BREAKS = {
+    "files-run": lambda out: edit(out / OURS / "trial_1" / "run.json", contender="c"),
+    "files-study": lambda out: (out / OURS / "study.json").unlink(),
+    "files-campaign": lambda out: (out / "campaign.json").unlink(),
+    "seeds-derived": wrong_seed,
+    "budgets-spent": less_spent,
+    "budgets-ledger": lambda out: edit(out / OURS / "trial_2" / "run.json",
+                                       spent_before={"steps": 1}),
+    "targets-agree": retarget,
+    "targets-reached": lambda out: edit(out / OURS / "trial_2" / "run.json", reached=None),
+    "environment-commit": lambda out: edit(
+        out / OURS / "trial_1" / "run.json",
+        environment={"git": {"commit": "0" * 40, "dirty": True},
+                     "software": {"jax": "1", "xla_flags": ""}}),
+    "pairing-seeds": lambda out: reseed(
+        out, 2, (out / "logs/b+random/study_1").rglob("run.json")),
+    "pairing-terms": lambda out: edit(out / OURS / "trial_1" / "run.json", step_hint=11),
+    "pairing-code": lambda out: edit(out / OURS / "trial_1" / "run.json", digest="1"),
+}  # fmt: skip
+
+
+def test_good_logs_of_ours_break_no_rule(ours, tmp_path, pack):
+    assert broken(ours) == set()
+    assert broken(pack(ours, tmp_path / "out.tar.xz")) == set()
+
+
+@pytest.mark.parametrize("rule", OUR_BREAKS)
+def test_logs_of_ours_that_are_broken_in_one_way_break_that_rule(ours, rule):
+    OUR_BREAKS[rule](ours)
+
+    assert broken(ours) == {rule}
+
+
+def test_a_trial_that_failed_before_its_first_evaluation_is_no_error(ours):
+    edit(ours / OURS / "trial_1" / "run.json", status="crashed", error="boom")
+    (ours / OURS / "trial_1" / records.EVAL_FILE).unlink()
+
+    assert broken(ours) == set()
+
+
+@pytest.mark.parametrize("text", ["{}", "{", '{"schema_version": 9}'])
+def test_a_record_that_is_none_breaks_nothing_else(ours, text):
+    (ours / OURS / "trial_2" / "run.json").write_text(text)
+
+    assert broken(ours) <= {"files-run", "types-json"}
+
+
+def test_every_rule_is_tested_and_has_its_own_id():
+    # Those without an entry above have a test of their own.
+    alone = {"files-outside", "files-twice", "files-unreadable", "targets-known"}
+    ids = [rule.id for rule in RULES]
+
+    assert len(set(ids)) == len(ids)
+    assert {*BREAKS, *OUR_BREAKS, *alone} == set(ids)
+
+
+def test_the_document_lists_the_rules_as_they_are(root):
+    text = (root / "docs" / "validation.md").read_text()
+
+    table = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+
+    assert [(row[0].strip("| `"), row[1], row[2], row[3].removesuffix(" |")) for row in table] == [
+        (rule.id, rule.title.replace("<", r"\<"), rule.means, rule.mend) for rule in RULES
+    ]
+
+
+def test_names_are_text_and_findings_plain_data(good):
+    (good / "fast" / "study_1" / "\x1b[31m=cmd").mkdir()
+
+    (finding,) = validate(read_subject(good))
+
+    assert finding == Finding(
+        "files-stray", "error", "not <workload>_<framework>", "fast/study_1/\x1b[31m=cmd",
+        rule_of("files-stray").mend,
+    )  # fmt: skip
+
+
+def test_an_unknown_rule_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"No rule 'x', only \['files-stray',"):
+        rule_of("x")
+
+
+def test_the_competitions_logs_hold_the_oddities_that_are_known():
+    folder = os.environ.get("METAOPT_ALGOPERF_LOGS")
+    if not folder:
+        pytest.skip("METAOPT_ALGOPERF_LOGS is not set")
+    from pathlib import Path
+
+    from analysis.strict_rules import demands_of
+
+    targets = read_official_targets(Path(folder) / "workload_targets_v05.json")
+    found = validate(
+        read_subject(
+            Path(folder) / "v05_logs.tar.xz",
+            "algoperf_v05/logs/self_tuning",
+            targets=targets,
+            demands=demands_of(targets, "self"),
+        )
+    )
+
+    # 20 trials crashed before an evaluation, one study is missing, one run diverged.
+    errors = [f for f in found if f.severity == "error"]
+    assert [f.rule for f in errors] == ["files-evaluations"] * 20 + ["budgets-studies"]
+    assert errors[-1].where == "adamg on librispeech_conformer_layernorm"
+    assert {f.rule for f in found if f.severity == "note"} == {"types-finite"}
