@@ -85,6 +85,8 @@ def score(
         if rules is Rules.ALGOPERF:
             if cost not in (None, CostUnit.SECONDS):
                 raise ValueError(f"The rules algoperf count seconds, got --cost {cost}.")
+            if hardware or mix_hardware:
+                raise ValueError("--hardware and --mix-hardware go with --rules strict.")
             _print_official(_official(logs, targets), format)
             return
         if targets is not None:

@@ -159,7 +159,8 @@ class HardwareChoice:
         slugs = {_find(name, known) for name in self.names}
         trials = [t for t in logs.trials if fingerprint_of(t.record.environment).slug in slugs]
         keys = {(t.record.contender, t.record.workload, t.record.study) for t in trials}
-        contenders, workloads, studies = (sorted({key[i] for key in keys}) for i in range(3))
+        contenders, workloads = ({key[i] for key in keys} for i in (0, 1))
+        studies = sorted({study for _, _, study in keys})
         number = {study: place for place, study in enumerate(studies, start=1)}
         campaign = logs.campaign
         if campaign is not None:

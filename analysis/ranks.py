@@ -78,7 +78,7 @@ def rank_contenders(
     if contenders > 1:
         difference = critical_difference(contenders, workloads, confidence)
     if contenders > 2 and (ranks != ranks.mean()).any():
-        statistic = _friedman(ranks)
+        statistic = float(_friedman(ranks))
         drawn = _friedman(rng.permuted(np.tile(ranks, (_PERMUTATIONS, 1, 1)), axis=1))
         as_large = (drawn >= statistic - 1e-9).sum()
         p = (1 + as_large) / (1 + _PERMUTATIONS)  # what was measured is one permutation of all

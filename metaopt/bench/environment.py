@@ -12,6 +12,7 @@ from typing import Any
 from metaopt.bench.plugins import plugin_versions
 
 PACKAGES = ("metaopt-bench", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "scikit-learn")
+_PRECISION = (("x64", "jax_enable_x64"), ("matmul", "jax_default_matmul_precision"))
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -38,8 +39,7 @@ def describe_environment() -> dict[str, Any]:
             "device_version": getattr(devices[0].client, "platform_version", ""),
         },
         "precision": {
-            "x64": str(jax.config.jax_enable_x64),
-            "matmul": jax.config.jax_default_matmul_precision or "default",
+            **{key: str(getattr(jax.config, flag) or "default") for key, flag in _PRECISION},
             "tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
         },
         "git": describe_checkout(CHECKOUT),

@@ -66,15 +66,15 @@ def test_six_studies_that_all_go_one_way_decide_and_five_do_not():
 
 
 def test_more_contenders_ask_for_more_studies_because_all_comparisons_share_the_level():
-    costs = [[[1.0] * 6], [[2.0] * 6], [[2.0] * 6]]
+    costs = [[[1.0] * 6]] + [[[2.0] * 6]] * 4
 
     together = compare_all(make_samples(costs))
     alone = compare_all(make_samples(costs[:2]))
 
     assert alone[0].decided and not together[0].decided
-    assert together[0].adjusted == pytest.approx(3 * alone[0].p)
-    assert 2 * 0.5**7 <= 0.05 / 3 < 2 * 0.5**6  # so seven wins of seven decide one of three
-    assert together[0].more == 1
+    assert together[0].adjusted == pytest.approx(10 * alone[0].p)
+    assert 2 * 0.5**9 <= 0.05 / 10 < 2 * 0.5**8  # so nine wins of nine decide one of ten
+    assert together[0].more == 3
 
 
 def test_one_against_all_others_is_fewer_comparisons():

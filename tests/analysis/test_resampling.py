@@ -112,6 +112,15 @@ def test_workloads_are_strata_that_are_drawn_independently_and_keep_their_size()
     assert abs(np.mean(first[:, 0] * first[:, 1])) < 4 * (2 / 3) / math.sqrt(4000)
 
 
+def test_medians_are_those_of_the_studies_that_were_drawn_on_each_workload():
+    costs = np.random.default_rng(4).lognormal(size=(3, 4, 5))
+    boot = draw(costs, resamples=50)
+
+    for r, s, w in np.ndindex(boot.medians.shape):
+        drawn = np.repeat(costs[s, w], boot.counts[r, w])
+        assert boot.medians[r, s, w] == np.median(drawn)
+
+
 def test_a_miss_stays_a_miss_and_no_end_lies_between_a_cost_and_infinity():
     costs = [[[100.0, 200.0, INF, INF]]]  # an even number: halfway to a miss is a miss
 
