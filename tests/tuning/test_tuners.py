@@ -90,7 +90,7 @@ def test_every_argument_of_a_sampler_is_on_record_but_for_deprecated_ones(name):
     deprecated = {
         "tpe": {
             "consider_prior", "prior_weight", "consider_magic_clip", "consider_endpoints", "gamma",
-            "weights", "warn_independent_sampling",
+            "weights", "warn_independent_sampling", "categorical_distance_func",
         },
         "cmaes": {"x0", "sigma0", "restart_strategy", "inc_popsize"},
     }.get(name, set())  # fmt: skip
@@ -196,15 +196,14 @@ def test_a_missing_library_is_named_where_a_tuner_is_listed_and_where_it_is_used
 def test_numeric_feasible_points_are_an_ordered_index(name):
     if missing := TUNERS[name].missing(name):
         pytest.skip(f"{name} {missing}")
-    tuner = make(name)
-    point = tuner.ask()
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
+    point = SPACE.suggest(trial, ordered=True)
 
-    ordered = tuner._trial.distributions["decay"]
-    assert ordered == optuna.distributions.IntDistribution(0, 2)
-    assert point["decay"] == (0.0, 0.01, 0.1)[tuner._trial.params["decay"]]
-    assert isinstance(
-        tuner._trial.distributions["kind"], optuna.distributions.CategoricalDistribution
-    )
+    assert make(name).describe()["ordered"]
+    kind = trial.distributions["kind"]
+    assert trial.distributions["decay"] == optuna.distributions.IntDistribution(0, 2)
+    assert point["decay"] == (0.0, 0.01, 0.1)[trial.params["decay"]]
+    assert isinstance(kind, optuna.distributions.CategoricalDistribution)
 
 
 @pytest.mark.parametrize("name, turns", [("gp", 15), ("cmaes", 40)])
