@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-pins test-algoperf lint hooks format bench clean help
 
@@ -15,7 +16,7 @@ help:  ## list the targets
 	  { echo "Python >= 3.11 is needed, $$($(PYTHON) --version) was found; try make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing into .venv (about a minute)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[bench,dev]'
 	@touch $@
 
 demo: .venv  ## compare meta-optimization with tuned optimizers, write a report (5 minutes)
@@ -26,9 +27,10 @@ test: .venv  ## lint, then every test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2
 
+# What is named first: otherwise pip searches for very long among the versions of what that needs.
+INSTALL_LISTED = $(1)/bin/python $(PIP_INSTALL) --no-deps -r $(2) && $(1)/bin/python $(PIP_INSTALL) -r $(2)
 # AlgoPerf's repository has no package in the index; its version comes from tags that a copy may lack.
-ALGOPERF_INSTALL = SETUPTOOLS_SCM_PRETEND_VERSION=0.6.0 $(1)/bin/python -m pip install --quiet \
-  --disable-pip-version-check --no-deps -e '$(ALGOPERF)'
+ALGOPERF_INSTALL = SETUPTOOLS_SCM_PRETEND_VERSION=0.6.0 $(1)/bin/python $(PIP_INSTALL) --no-deps -e '$(ALGOPERF)'
 
 .PHONY: algoperf-checkout
 algoperf-checkout:
@@ -37,16 +39,14 @@ algoperf-checkout:
 
 .venv-algoperf/installed: pyproject.toml constraints.txt tests/algoperf/requirements.txt | algoperf-checkout
 	@$(PYTHON) -m venv .venv-algoperf
-	@.venv-algoperf/bin/python -m pip install --quiet --disable-pip-version-check -r tests/algoperf/requirements.txt
-	@.venv-algoperf/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@$(call INSTALL_LISTED,.venv-algoperf,tests/algoperf/requirements.txt)
+	@.venv-algoperf/bin/python $(PIP_INSTALL) -c constraints.txt -e '.[bench,dev]'
 	@$(call ALGOPERF_INSTALL,.venv-algoperf)
 	@touch $@
 
 .venv-algoperf-pins/installed: tests/algoperf/requirements-pins.txt | algoperf-checkout
 	@$(PYTHON) -m venv .venv-algoperf-pins
-	@# The pinned packages first: otherwise pip searches for hours among the versions of what they need.
-	@.venv-algoperf-pins/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
-	@.venv-algoperf-pins/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(call INSTALL_LISTED,.venv-algoperf-pins,$<)
 	@$(call ALGOPERF_INSTALL,.venv-algoperf-pins)
 	@touch $@
 
@@ -55,14 +55,14 @@ test-algoperf: .venv-algoperf/installed .venv-algoperf-pins/installed  ## the te
 
 .venv-pins/installed: pyproject.toml constraints-pins.txt
 	@$(PYTHON) -m venv .venv-pins
-	@.venv-pins/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-pins.txt -e '.[bench,dev]'
+	@.venv-pins/bin/python $(PIP_INSTALL) -c constraints-pins.txt -e '.[bench,dev]'
 	@touch $@
 
 test-pins: .venv-pins/installed  ## the optimizer, the referee and the submissions on AlgoPerf's versions of JAX, Flax and optax
 	.venv-pins/bin/python -m pytest -n 2 tests/metaopt tests/theory tests/bench tests/submissions
 
 .venv/lint-installed: .venv/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
+	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[lint]'
 	@touch $@
 
 lint: .venv/lint-installed  ## lint and types
