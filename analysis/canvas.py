@@ -135,8 +135,10 @@ def figure_at(
         )
         try:
             yield figure, axes
+            # Laid out once: with a layout engine every file would be drawn twice.
+            figure.get_layout_engine().execute(figure)
+            figure.set_layout_engine(None)
             figure.savefig(path, dpi=125)
-            figure.set_layout_engine("none")  # it is laid out
             _rasterize_dense(figure)
             figure.savefig(path.with_suffix(".svg"), dpi=200, metadata={"Date": None})
         finally:

@@ -1,21 +1,15 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
-import json
 import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from analysis.command_line import one_line_errors
 from analysis.formats import Format
-
-if TYPE_CHECKING:
-    from analysis.hardware import HardwareChoice
-    from analysis.inference import Inference
-    from analysis.tables import Table
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -63,6 +57,9 @@ Targets = Annotated[
 Hardware = Annotated[
     list[str] | None,
     typer.Option("--hardware", help="only runs on this fingerprint; several: mix their seconds"),
+]
+Board = Annotated[
+    Path | None, typer.Option("--board", help="folder; default: this checkout's leaderboard")
 ]
 MixHardware = Annotated[
     bool, typer.Option("--mix-hardware", help="put seconds of different hardware in one table")
@@ -167,40 +164,17 @@ def statistics(
 ) -> None:
     """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md)."""
     with one_line_errors("analysis"):
-        from analysis.hardware import HardwareChoice
         from analysis.inference import infer
         from analysis.samples import samples_of_path
+        from analysis.statistics_command import print_inference
 
         currency = None if cost is None else cost.value
-        choice = HardwareChoice(tuple(hardware or ()), mix_hardware)
+        choice = _choice(hardware, mix_hardware)
         samples, currency, notes = samples_of_path(logs, currency, view.value, choice)
         found = infer(
             samples, currency, view.value, confidence=confidence, resamples=resamples, seed=seed
         )
-        _print_inference(found, notes, format)
-
-
-def _print_inference(found: "Inference", notes: tuple[str, ...], format: Format) -> None:
-    from rich.console import Console
-
-    from analysis.inference_tables import (
-        ROWS_HEADER,
-        inference_document,
-        inference_rows,
-        inference_tables,
-    )
-    from analysis.pages import csv_text
-    from analysis.terminal import print_tables
-
-    if format is Format.JSON:
-        typer.echo(json.dumps(inference_document(found) | {"notes": notes}, allow_nan=False))
-    elif format is Format.CSV:
-        typer.echo(csv_text(ROWS_HEADER, inference_rows(found)), nl=False)
-    elif format is Format.TABLE:
-        print_tables(inference_tables(found), (*notes, *found.warnings), Console())
-    else:
-        for table in inference_tables(found):
-            _print(table, format)
+        print_inference(found, notes, format)
 
 
 @app.command("hardware")
@@ -214,28 +188,15 @@ def show_hardware(
 ) -> None:
     """List the hardware of LOGS; with --reference, compare costs across it."""
     with one_line_errors("analysis"):
-        from rich.console import Console
-
         from analysis.calibration import across_hardware_table, costs_by_hardware, hardware_table
         from analysis.reading import read_logs
-        from analysis.terminal import print_tables
+        from analysis.statistics_command import print_listed
 
-        if format is Format.JSON:
-            raise ValueError("--format json is not offered here, only table, csv, markdown, latex.")
         read = [read_logs(path) for path in logs]
         tables = [hardware_table(read)]
         if reference is not None:
             tables.append(across_hardware_table(costs_by_hardware(read, view.value), reference))
-        if format is Format.TABLE:
-            print_tables(tables, (), Console())
-        else:
-            for table in tables:
-                _print(table, format)
-
-
-Board = Annotated[
-    Path | None, typer.Option("--board", help="folder; default: this checkout's leaderboard")
-]
+        print_listed(tables, (), format)
 
 
 @app.command()
@@ -355,9 +316,3 @@ def _choice(names: list[str] | None, mix: bool) -> "HardwareChoice":
     from analysis.hardware import HardwareChoice
 
     return HardwareChoice(tuple(names or ()), mix)
-
-
-def _print(table: "Table", format: Format) -> None:
-    from analysis.formats import as_text
-
-    typer.echo(as_text(table, format), nl=False)

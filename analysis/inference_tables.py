@@ -178,7 +178,7 @@ def left_out_table(found: Inference) -> Table:
 
 
 def inference_document(found: Inference) -> dict[str, Any]:
-    """Return the statistics as JSON data: null for a miss, and for what is not defined."""
+    """Return the statistics as JSON data: "inf" for a miss, null for what is not defined."""
     rows = [dict(zip(ROWS_HEADER, row, strict=True)) for row in inference_rows(found)]
     return {
         "schema_version": 1,
@@ -249,7 +249,9 @@ def _plain_number(value: Any) -> float | None:
 
 
 def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else "inf"
 
 
 def _name(found: Inference, index: int) -> str:

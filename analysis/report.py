@@ -13,6 +13,8 @@ from analysis.curves import anytime_bands
 from analysis.ends import (
     ENDS_HEADER,
     EPISODES_HEADER,
+    End,
+    EpisodeEnd,
     end_rows,
     end_tables,
     ends_of_episodes,
@@ -47,7 +49,7 @@ from analysis.tables import (
     spent_table,
     target_table,
 )
-from analysis.training import read_runs
+from analysis.training import Runs, read_runs
 from metaopt.bench.budget import CURRENCIES
 
 if TYPE_CHECKING:
@@ -102,12 +104,15 @@ def write_report(
     read, scores = score_path(logs, hardware=hardware)
     inferred = infer_both(read, scores)
     bands, profiles, last = anytime_bands(read), profiles_of(scores), read_ends(read)
+    runs = read_runs(read)
+    ends, episodes = ends_of_training(read, last), ends_of_episodes(read, runs)
     facets = facets_of(read)
     out.mkdir(parents=True, exist_ok=True)
     additions = dataclasses.replace(additions_of(inferred, out), verified=verified)
     sections = [
         *_standings(read, scores, facets, additions),
-        *_curves(read, scores, bands, profiles, last, out),
+        *_by_heading(_curves(read, scores, bands, profiles, runs, last, out)),
+        *_training(ends, episodes),
         *_details(read, scores, facets, out),
     ]
     context = _context(read, scores, command)
@@ -123,10 +128,10 @@ def write_report(
     if inferred:
         publish(out / "statistics.csv", statistics_csv(inferred))
     publish(out / "trials.csv", trials_csv(read))
-    publish(out / "ends.csv", csv_text(ENDS_HEADER, end_rows(ends_of_training(read, last))))
+    publish(out / "ends.csv", csv_text(ENDS_HEADER, end_rows(ends)))
     publish(out / "anytime.csv", anytime_csv(bands))
     publish(out / "profiles.csv", profiles_csv(profiles))
-    if episodes := ends_of_episodes(read, read_runs(read)):
+    if episodes:
         publish(out / "episodes.csv", csv_text(EPISODES_HEADER, episode_rows(episodes)))
     return out / "report.html"
 
@@ -208,26 +213,23 @@ def _standings(
 
 
 def _curves(
-    logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", last: Sequence[Ended],
-    out: Path,
-) -> Iterable[Section]:  # fmt: skip
+    logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", runs: Runs,
+    last: Sequence[Ended], out: Path,
+) -> "Iterable[Plot]":  # fmt: skip
     from analysis.figures import plot_training
     from analysis.plots import plot_anytime, plot_episodes, plot_profiles
 
-    runs = read_runs(logs)
-    yield from _by_heading(
-        [
-            *plot_profiles(scores, profiles, out),
-            *plot_anytime(logs, scores, bands, out),
-            *plot_episodes(logs, scores, out),
-            *plot_training(logs, runs, last, out),
-        ]
-    )
-    if episodes := ends_of_episodes(logs, runs):
+    yield from plot_profiles(scores, profiles, out)
+    yield from plot_anytime(logs, scores, bands, out)
+    yield from plot_episodes(logs, scores, out)
+    yield from plot_training(logs, runs, last, out)
+
+
+def _training(ends: Sequence[End], episodes: Sequence[EpisodeEnd]) -> Iterable[Section]:
+    if episodes:
         tables = tuple(episode_tables(episodes))
         yield Section("Training loss after each episode", (_EPISODES,), tables=tables)
-    ends = tuple(end_tables(ends_of_training(logs, last)))
-    yield Section("How training ended", (_ENDS,), tables=ends)
+    yield Section("How training ended", (_ENDS,), tables=tuple(end_tables(ends)))
 
 
 def _details(

@@ -1,7 +1,7 @@
 """From a campaign's logs to entries of the leaderboard, and what keeps logs out of it."""
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from analysis.costs import study_costs
@@ -18,6 +18,7 @@ from analysis.leaderboard.pages import write_leaderboard
 from analysis.leaderboard.standings import check_comparable
 from analysis.pages import publish
 from analysis.reading import Logs, read_logs
+from analysis.validation import read_subject, validate
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
 from metaopt.bench.targets import load_targets
@@ -73,10 +74,10 @@ def entries_to_submit(runs: Path, board: Path, command: str | None = None) -> li
 
 
 def _problems(runs: Path) -> list[str]:
-    """Return why these runs may not be submitted.
+    """Return why these runs may not be submitted: what `validate` finds, and what it allows.
 
-    To be joined with the rules of ``python -m analysis validate``: here are those checks alone
-    that the records themselves allow.
+    Logs may be valid that no leaderboard takes: of a part of the data, say, or from a checkout with
+    changes. Those checks are here.
     """
     logs = read_logs(runs)
     if logs.campaign is None:
@@ -93,6 +94,21 @@ def _problems(runs: Path) -> list[str]:
         *_unclean_commits(logs),
         *_undeclared(logs),
         *_several_hardware(logs),
+        *_invalid(runs),
+    ]
+
+
+def _invalid(runs: Path) -> list[str]:
+    """Return the errors that `python -m analysis validate` names, one of each rule."""
+    counts: Counter[str] = Counter()
+    firsts: dict[str, str] = {}
+    for finding in validate(read_subject(runs)):
+        if finding.severity == "error":
+            counts[finding.rule] += 1
+            firsts.setdefault(finding.rule, f"{finding.where}: {finding.what}")
+    return [
+        f"{rule}: {firsts[rule]}" + (f"; and {count - 1} more" if count > 1 else "")
+        for rule, count in sorted(counts.items())
     ]
 
 

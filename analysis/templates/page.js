@@ -48,9 +48,10 @@ if (form) {
       element.hidden = values.get(element).some((known, index) =>
         known !== null && chosen[index] !== "" && !known.includes(chosen[index]));
     }
-    for (const part of document.querySelectorAll("[data-parts]")) {
-      const parts = [...part.querySelectorAll("figure, .scroll")].filter(one => !one.querySelector("figure"));
-      part.hidden = parts.length > 0 && parts.every(one => one.hidden || one.closest("figure[hidden]"));
+    // A section whose every picture or table is about another workload.
+    for (const section of document.querySelectorAll("[data-parts]")) {
+      const parts = section.querySelectorAll("figure[data-workload], .scroll[data-workload]");
+      section.hidden = [...parts].every(part => part.hidden);
     }
     const all = [...document.querySelectorAll("#standings tbody tr")];
     said.textContent = `${shownOf(all)} of ${all.length} contenders shown`;

@@ -9,15 +9,12 @@ import jax
 
 from metaopt.bench.budget import Currency
 from metaopt.bench.clock import Stopwatch
+from metaopt.bench.contract import ContractError
 from metaopt.bench.records import Cost
 
 _FREE_STEPS = 1000  # so many in a row that cost nothing: the submission's count stands still
 
 Report = Callable[[Any], dict[str, Any]]
-
-
-class ContractError(Exception):
-    """A submission returned something that the contract does not allow."""
 
 
 @dataclasses.dataclass

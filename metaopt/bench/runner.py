@@ -10,8 +10,6 @@ With a budget in steps or gradient evaluations nothing here depends on a clock: 
 killed and goes on from its checkpoint gives the numbers of an unbroken one.
 """
 
-import collections
-import dataclasses
 import json
 import math
 import os
@@ -31,11 +29,20 @@ from metaopt.bench.algoperf_files import write_algoperf_files
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.checkpoints import load_checkpoint, save_checkpoint
 from metaopt.bench.clock import Clock, Stopwatch, SystemClock
+from metaopt.bench.contract import (
+    ContractError,
+    as_namedtuple,
+    ask_batch_size,
+    expect_state,
+    expect_triple,
+    signature_of,
+)
 from metaopt.bench.environment import describe_environment, utc_now
 from metaopt.bench.evaluations import EvaluationLog
-from metaopt.bench.meter import ContractError, Meter
+from metaopt.bench.meter import Meter
 from metaopt.bench.plan import TrialPlan, fingerprint
-from metaopt.bench.records import Cost, Ledger, Segment, Status, TrialRecord
+from metaopt.bench.records import Cost, Status, TrialRecord
+from metaopt.bench.results import make_record
 from metaopt.bench.rng import step_keys, trial_keys
 from metaopt.bench.spec import TrainingCompleteError
 from metaopt.bench.stalls import StallWatch
@@ -215,8 +222,8 @@ class _Trial:
     def build(self) -> None:
         """Build queue, parameters and optimizer state as they are at the start; touch no file."""
         plan, workload = self.plan, self.plan.workload
-        self.hyperparameters = _as_namedtuple(plan.hyperparameters)
-        self.batch_size = _batch_size(self.module, workload)
+        self.hyperparameters = as_namedtuple(plan.hyperparameters)
+        self.batch_size = ask_batch_size(self.module, workload)
         self.meter.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
         streams = trial_keys(plan.seeds.trial)
         self.steps_key = streams.steps
@@ -225,11 +232,11 @@ class _Trial:
             streams.data, "train", data_dir="", global_batch_size=self.batch_size
         )
         self.params, self.model_state = workload.init_model_fn(streams.model)
-        self._signature = _signature(self.params)
+        self._signature = signature_of(self.params)
         self.optimizer_state = self.module.init_optimizer_state(
             workload, self.params, self.model_state, self.hyperparameters, streams.optimizer
         )
-        _check_state(self.optimizer_state, "init_optimizer_state")
+        expect_state(self.optimizer_state, "init_optimizer_state")
         extra = {"train_state": MappingProxyType(self._train_state)}
         self._extra_arguments = extra if plan.submission.wants_train_state else {}
         self._types = workload.model_params_types
@@ -364,7 +371,7 @@ class _Trial:
             except TrainingCompleteError:
                 self.complete = True
                 break
-            optimizer_state, params, model_state = _triple(returned, "update_params")
+            optimizer_state, params, model_state = expect_triple(returned, "update_params")
             if in_seconds:  # a clock that runs ahead of the device would end late
                 until_sync -= 1
                 if until_sync <= 0:
@@ -389,13 +396,13 @@ class _Trial:
                 global_step=meter.steps,
                 rng=prepare_key,
             )
-            self.optimizer_state, self.params, self.model_state = _triple(
+            self.optimizer_state, self.params, self.model_state = expect_triple(
                 returned, "prepare_for_eval"
             )
             meter.count_preparation(self.optimizer_state)
-        _check_state(self.optimizer_state, "update_params")
+        expect_state(self.optimizer_state, "update_params")
         self.watch.end_segment((self.params, self.model_state, self.optimizer_state[0]))
-        if _signature(self.params) != self._signature:
+        if signature_of(self.params) != self._signature:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
 
     def _until_sync(self, since: float | None, steps: int) -> int:
@@ -553,60 +560,7 @@ class _Trial:
                 batch_size=self.batch_size,
                 environment=environment,
             )
-        segments = self._segments(cost)
-        reached = records.find_reached(self.log.rows, plan.target)
-        if reached and reached.cost.amount(plan.currency) > plan.allowance:
-            reached = None
-        record = TrialRecord(
-            campaign=plan.campaign,
-            contender=plan.contender,
-            submission=plan.submission.name,
-            digest=plan.submission.digest,
-            space=plan.space,
-            tuner=plan.tuner,
-            ruleset=plan.submission.ruleset,
-            workload=plan.workload.name,
-            study=plan.study,
-            trial=plan.trial,
-            seeds=plan.seeds,
-            hyperparameters=plan.hyperparameters,
-            budget=records.BudgetRecord(
-                currency=plan.currency,
-                study=plan.study_budget,
-                trial=plan.trial_budget,
-                eval_period=plan.eval_period,
-            ),
-            batch_size=self.batch_size,
-            reference_batch_size=self.meter.reference_batch_size,
-            step_hint=plan.workload.step_hint,
-            target=records.TargetRecord(**dataclasses.asdict(plan.target)),
-            test_target=plan.test_target
-            and records.TargetRecord(**dataclasses.asdict(plan.test_target)),
-            status=status,
-            error=error,
-            ledger=Ledger(
-                cost=cost,
-                examples=self.meter.examples,
-                declared=self.meter.report is not None,
-                compilation_seconds=watch.compilation,
-                evaluation_seconds=watch.evaluation,
-                logging_seconds=watch.logging,
-                tuner_seconds=sum((s.tuner_seconds for s in plan.segments), plan.tuner_seconds),
-                lost_seconds=self.lost_seconds,
-                largest_step=self.meter.largest_step,
-            ),
-            spent_before=segments[0].spent_before if segments else plan.spent_before,
-            reached=reached,
-            best=records.best_value(self.log.rows, plan.target),
-            preemptions=self.preemptions,
-            environment=environment,
-            started_at=self.started_at,
-            stop_at_target=plan.stop_at_target,
-            data=_describe_data(plan.workload),
-            data_restored=getattr(getattr(self, "queue", None), "restores", "exact"),
-            segments=segments,
-            trained_together=self.most_together,
-        )
+        record = make_record(self, status, error, cost, environment)
         records.write_json(self.directory / records.RUN_FILE, record)
         if status != "paused":
             (self.directory / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -622,74 +576,6 @@ class _Trial:
             self.log.restore(segments[-1].evaluations)
         return segments[-1].end
 
-    def _segments(self, cost: Cost) -> tuple[Segment, ...]:
-        """Return the trial's segments with the one that ends now; none without rungs."""
-        plan = self.plan
-        if not plan.rungs:
-            return ()
-        segment = Segment(
-            rung=plan.pause_at,
-            spent_before=plan.spent_before,
-            start=plan.segments[-1].end if plan.segments else Cost(),
-            end=cost,
-            evaluations=len(self.log.rows),
-            tuner_seconds=plan.tuner_seconds,
-        )
-        return (*plan.segments, segment)
-
 
 def _no_beat() -> None:
     """Tell nobody: no stall is watched for."""
-
-
-def _as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
-    """Return AlgoPerf's form of a point: a ``Hyperparameters`` namedtuple, or ``None``."""
-    if hyperparameters is None:
-        return None
-    return collections.namedtuple("Hyperparameters", hyperparameters)(**hyperparameters)
-
-
-def _batch_size(module: Any, workload: Any) -> int:
-    """Ask the submission; on ``ValueError`` ask again for the base workload, as AlgoPerf does."""
-    try:
-        return module.get_batch_size(records.algoperf_name(workload.name))
-    except ValueError:
-        base = getattr(workload, "base_name", "")
-        if not base:
-            raise
-        return module.get_batch_size(base)
-
-
-def _triple(returned: Any, by: str) -> tuple[Any, Any, Any]:
-    """Return what a step returned, if it has the three parts of the contract."""
-    try:
-        optimizer_state, params, model_state = returned
-    except (TypeError, ValueError):
-        raise ContractError(
-            f"{by} must return (optimizer_state, params, model_state), "
-            f"got {type(returned).__name__}."
-        ) from None
-    return optimizer_state, params, model_state
-
-
-def _check_state(optimizer_state: Any, by: str) -> None:
-    if not isinstance(optimizer_state, tuple | list) or len(optimizer_state) != 2:
-        raise ContractError(
-            f"{by} must return the optimizer state as (pytree, function), "
-            f"got {type(optimizer_state).__name__}."
-        )
-
-
-def _signature(params: Any) -> Any:
-    leaves, structure = jax.tree.flatten(params)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
-
-
-def _describe_data(workload: Any) -> dict[str, Any] | None:
-    """Return what the workload says of its data; nothing if it has none, or none to be read."""
-    if not hasattr(workload, "describe_data"):
-        return None
-    try:
-        return workload.describe_data()
-    except (OSError, ValueError):  # then the trial has crashed on it, and says so
-        return None

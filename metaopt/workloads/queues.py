@@ -140,8 +140,10 @@ def _cut_stacks(
     complete: Callable[[Batch], Batch], arrays: Batch, indices: jax.Array
 ) -> list[Batch]:
     """Return one stack for each of ``indices`` (stacks, queues, batch size)."""
-    cut = jax.vmap(_cut_one(complete), in_axes=(None, 0))
-    return [cut(arrays, rows) for rows in indices]
+    one = _cut_one(complete)
+    # In one piece: a gather for each stack takes long to compile.
+    together = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(None, 0))(arrays, indices)
+    return [jax.tree.map(lambda array: array[i], together) for i in range(len(indices))]  # noqa: B023
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -20,6 +20,7 @@ from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
 from analysis.reading import read_logs
 from analysis.scoring import score_strictly
 from metaopt.bench import records
+from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import targets_of
 
 ENVIRONMENT = {
@@ -42,18 +43,41 @@ HITS = {
 }
 
 
-def build_runs(build, out, hits=HITS, scale=1.0, skip=(), **changes):
-    """Write a campaign of whole studies on frozen targets."""
+def build_runs(build, out, hits=HITS, scale=1.0, skip=(), campaign_seed=1, **changes):
+    """Write a campaign of whole studies on frozen targets, complete enough to be valid."""
     b = build(out, list(hits), WORKLOADS, 3, scale=scale)
     for contender, both in hits.items():
         for workload, studies in zip(WORKLOADS, both, strict=True):
             for study, trials in enumerate(studies, start=1):
                 if (contender, workload, study) in skip:
                     continue
-                for hit in [*trials, None, None, None][:4]:
-                    extra = {"target": target(workload)} | changes
-                    b.trial(contender, workload, study, 250.0, hit, **extra)
+                key = campaign_seed, workload, study
+                for trial, hit in enumerate([*trials, None, None, None][:4], start=1):
+                    seeds = records.Seeds(
+                        campaign=campaign_seed, trial=derive_seed(*key, "trial", trial),
+                        tuner=derive_seed(*key, "tuner"), fixed_batch=None,
+                    )  # fmt: skip
+                    given = {"target": target(workload), "seeds": seeds, "best": 0.01} | changes
+                    loss, steps = (0.9, 250) if hit is None else (0.01, round(hit))
+                    row = {
+                        "accumulated_eval_time": 0.0, "accumulated_logging_time": 0.0,
+                        "accumulated_submission_time": steps / 100, "score": steps / 100,
+                        "global_step": steps, "gradient_evaluations": steps * scale,
+                        "preemption_count": 0, "total_duration": steps / 100,
+                        "train/loss": loss, "validation/loss": loss, "test/loss": loss,
+                        "episode": 0, "phase": "training",
+                    }  # fmt: skip
+                    b.trial(contender, workload, study, 250.0, hit, rows=[row], **given)
                 b.study(contender, workload, study)
+    for run_file in out.rglob("run.json"):
+        seed = json.loads(run_file.read_text())["seeds"]["trial"]
+        flags = {"tuning_ruleset": "external", "rng_seed": seed}
+        records.write_json(run_file.with_name("flags_0.json"), flags)
+        meta = {"cpu_model_name": "abacus", "cpu_count": 1, "python_version": "3.11.10",
+                "os_platform": "Linux", "rng_seed": seed}  # fmt: skip
+        records.write_json(run_file.with_name("meta_data_0.json"), meta)
+        hyperparameters = {"lr": 0.1}
+        records.write_json(run_file.with_name("hparams.json"), hyperparameters)
     return out
 
 
@@ -127,7 +151,8 @@ def test_a_record_keeps_what_a_study_did(filled):
         "--budget 1000grads --studies 3 --seed 1"
     )
     first, *_ = campaign.studies
-    assert (first.trials, first.failures, first.best, first.seed) == (4, 0, 0.4, 1)
+    assert (first.trials, first.failures, first.best) == (4, 0, 0.01)
+    assert first.seed == derive_seed(1, "breast_cancer_logistic", 1, "trial", 1)
     assert first.given.gradient_evaluations == 50.0
     assert first.including.gradient_evaluations == 350.0
     assert first.including.seconds == pytest.approx(3.5)
@@ -245,6 +270,17 @@ def test_budgets_lost_trials_and_mixed_hardware_are_refused_too(make_runs, board
     assert "a+random on digits_mlp ran on 2 kinds of hardware" in text
 
 
+def test_what_validate_finds_keeps_runs_out(make_runs, board):
+    runs = make_runs()
+    next(runs.rglob("flags_0.json")).unlink()
+
+    with pytest.raises(RefusedRuns) as error:
+        submit(runs, board)
+
+    assert all(problem.startswith("files-flags: ") for problem in error.value.problems)
+    assert not board.exists()
+
+
 def test_without_a_campaign_nobody_knows_what_is_missing(make_runs, board):
     runs = make_runs()
     (runs / "campaign.json").unlink()
@@ -257,14 +293,12 @@ def test_a_contender_joins_a_campaign_later_and_one_under_other_rules_does_not(
     make_runs, filled, capsys
 ):
     late = {"c+random": HITS["b+random"]}
-    seeds = records.Seeds(campaign=2, trial=9, tuner=1, fixed_batch=None)
-
     submit(make_runs("late", hits=late), filled)
 
     (standing,) = standings(read_entries(filled))
     assert standing.complete == ["a+random", "b+random", "c+random"]
     before = (filled / "README.md").read_bytes()
-    assert run("submit", make_runs("other", hits=late, seeds=seeds), "--board", filled) == 2
+    assert run("submit", make_runs("other", hits=late, campaign_seed=2), "--board", filled) == 2
     assert "differ in their seeds of studies" in capsys.readouterr().err
     assert (filled / "README.md").read_bytes() == before
 
@@ -284,14 +318,13 @@ def test_who_did_not_run_everywhere_has_costs_and_no_score(make_runs, filled):
     assert row[4].endswith("(3/3)") and "did not run on every workload" in table.caption
 
 
-def test_one_study_has_a_table_without_intervals(build, board, tmp_path):
+def test_one_study_has_a_table_without_intervals(build, tmp_path):
     b = build(tmp_path / "runs", ["a+random"], ["digits_mlp"], 1)
     b.trial("a+random", "digits_mlp", 1, 1000.0, 900.0, target=target("digits_mlp"))
     b.study("a+random", "digits_mlp", 1)
 
-    submit(tmp_path / "runs", board)
+    (standing,) = standings(entries_of(read_logs(tmp_path / "runs")))
 
-    (standing,) = standings(read_entries(board))
     assert standing.inference() is None
     assert standing_table(standing, None).rows[0][1:4] == ("1.000", "", "1.000")
 

@@ -500,7 +500,7 @@ def test_the_report_shows_the_figures_and_the_files_hold_their_numbers(campaign,
     assert [float(row["loss_mean"]) for row in rows] == pytest.approx(losses)
     for row in rows[:2]:
         low, high = float(row["loss_low"]), float(row["loss_high"])
-        assert f"<td>{float(row['loss_mean']):.3g} ({low:.3g} to {high:.3g})</td>" in page
+        assert f'">{float(row["loss_mean"]):.3g} ({low:.3g} to {high:.3g})</td>' in page
     with (tmp_path / "report" / "ends.csv").open() as file:
         ends = {row["contender"]: row for row in csv.DictReader(file)}
     assert float(ends["m"]["steps_mean"]) == 6

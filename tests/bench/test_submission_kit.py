@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from metaopt.bench import submission_kit as kit
-from metaopt.bench.runner import _as_namedtuple
+from metaopt.bench.contract import as_namedtuple
 
 
 class Noted:
@@ -38,7 +38,7 @@ def batch_of(**more):
 def take_step(workload, point, batch):
     baseline = kit.Baseline(lambda step_hint, *, rate: optax.sgd(rate), {"rate": 0.1})
     params = jnp.asarray(1.0)
-    state = baseline.init_optimizer_state(workload, params, None, _as_namedtuple(point), None)
+    state = baseline.init_optimizer_state(workload, params, None, as_namedtuple(point), None)
     return baseline.update_params(
         workload, params, None, {"seen": jnp.zeros(())}, None, batch, None, state, [], 0,
         jax.random.PRNGKey(0),

@@ -387,7 +387,8 @@ class Normalised(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, *, train=False, dropout_rate=0.0):
-        hidden = nn.Dense(8, name="hidden")(inputs)
+        # No bias: before batch normalisation its gradient is 0, and Adam divides noise by noise.
+        hidden = nn.Dense(8, use_bias=False, name="hidden")(inputs)
         hidden = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="bn")(hidden)
         hidden = nn.Dropout(dropout_rate, deterministic=not train)(nn.relu(hidden))
         return nn.Dense(10, name="output")(hidden)
