@@ -80,6 +80,7 @@ format: .venv  ## format the code
 bench: .venv  ## performance benchmarks: ratios measured in one run
 	$(BIN)/python tests/performance/bench_optimizer.py
 	$(BIN)/python tests/performance/bench_runner.py
+	$(BIN)/python tests/performance/bench_trials.py
 
 clean:  ## delete the environment and the caches, not the runs
 	rm -rf .venv .venv-pins .venv-algoperf .venv-algoperf-pins .pytest_cache .ruff_cache .hypothesis *.egg-info
