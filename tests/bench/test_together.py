@@ -24,6 +24,7 @@ from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import SUBMISSIONS
 
+ROUNDING = 1e-5
 LOGISTIC = get_workload("breast_cancer_logistic")
 RATES = (1e-3, 1e-2, 1e-1)
 
@@ -115,7 +116,7 @@ def test_records_are_those_of_trials_that_ran_one_after_another(tmp_path, make_p
     assert [*map(without_seconds, together)] == [*map(without_seconds, alone)]
     for trial in (1, 2, 3):
         pair = rows_of(tmp_path / "together", trial), rows_of(tmp_path / "alone", trial)
-        assert_same_rows(*pair, tolerance=1e-5)
+        assert_same_rows(*pair, tolerance=ROUNDING)
         names = [
             {path.name for path in (tmp_path / how / f"trial_{trial}").iterdir()}
             for how in ("together", "alone")
@@ -176,7 +177,7 @@ def test_numbers_do_not_depend_on_the_size_of_the_chunks(tmp_path, make_plans):
     assert [record.trained_together for record in alone] == [1] * 5
     for trial, other in itertools.product(range(1, 6), ("parts", "alone")):
         pair = rows_of(tmp_path / "whole", trial), rows_of(tmp_path / other, trial)
-        assert_same_rows(*pair, tolerance=1e-5)
+        assert_same_rows(*pair, tolerance=ROUNDING)
 
 
 def bytes_of_one(plan):
@@ -423,7 +424,7 @@ def test_model_state_and_dropout_keys_are_each_trials_own(
     assert [record.trained_together for record in found] == [3, 3, 3]
     for trial in (1, 2, 3):
         pair = rows_of(tmp_path / "together", trial), rows_of(tmp_path / "alone", trial)
-        assert_same_rows(*pair, tolerance=1e-5)
+        assert_same_rows(*pair, tolerance=ROUNDING)
     losses = [rows_of(tmp_path / "together", trial)[-1]["train/loss"] for trial in (1, 2, 3)]
     assert len(set(losses)) == 3
 
@@ -446,7 +447,7 @@ def test_trials_pause_together_and_go_on_together(tmp_path, make_plans):
         run_trial(dataclasses.replace(plan, pause_at=None, segments=paused.segments), folder)
     for trial in (1, 2, 3):
         pair = rows_of(tmp_path, trial), rows_of(tmp_path / "alone", trial)
-        assert_same_rows(*pair, tolerance=1e-5)
+        assert_same_rows(*pair, tolerance=ROUNDING)
 
 
 def test_the_estimate_of_a_trials_memory_is_above_what_xla_takes(make_plans):

@@ -13,6 +13,7 @@ from metaopt.bench.together import run_together
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
 
+ROUNDING = 1e-5
 PROMISING = [
     name
     for name in sorted(find_submissions(SUBMISSIONS))
@@ -53,4 +54,4 @@ def test_losses_agree_with_those_of_trials_alone_at_every_evaluation(name, tmp_p
         assert len(one) == len(other) == 5
         for row, split in itertools.product(range(5), ("train", "validation", "test")):
             loss, same = one[row][f"{split}/loss"], other[row][f"{split}/loss"]
-            assert abs(loss - same) <= 1e-5 * max(1.0, abs(same))
+            assert abs(loss - same) <= ROUNDING * max(1.0, abs(same))

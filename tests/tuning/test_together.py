@@ -10,6 +10,7 @@ from tuning.campaign import Limits
 from tuning.contenders import parse_contender
 from tuning.study import StudyPlan, run_study
 
+ROUNDING = 1e-5
 WORKLOAD = get_workload("breast_cancer_logistic")
 # Of a study: three trials of 27 and a little, evaluated at every third of one.
 LIMITS = Limits("gradient_evaluations", 100, 27, 9)
@@ -61,7 +62,7 @@ def test_a_study_has_the_trials_that_it_has_one_after_another(tmp_path, contende
 
     alone, others = run(contender, tmp_path / "alone", together=False)
     assert [facts(trial) for trial in trials] == [facts(trial) for trial in others]
-    assert [t.best for t in trials] == pytest.approx([t.best for t in others], rel=1e-5)
+    assert [t.best for t in trials] == pytest.approx([t.best for t in others], rel=ROUNDING)
     assert (study.ended, study.trials, study.spent.steps) == (
         alone.ended, alone.trials, alone.spent.steps,
     )  # fmt: skip
