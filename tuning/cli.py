@@ -207,6 +207,8 @@ def worker(
     """Join a campaign that several machines run together; ends when all studies have."""
     from tuning.campaign import read_campaign
     from tuning.executor import list_studies
+    from tuning.locks import hold
+    from tuning.slots import LOCKS
     from tuning.worker import missing_studies, run_worker
 
     with one_line_errors("tuning"):
@@ -231,7 +233,9 @@ def worker(
                 "analysis report"
             )
             return
-        _finish_campaign(plan, folder)
+        with hold(folder / LOCKS / "report.lock", f"The report of {folder}", wait_seconds=600.0):
+            if not (folder / "report" / "report.html").exists():
+                _finish_campaign(plan, folder)
 
 
 def _worker_command(

@@ -101,7 +101,7 @@ def test_a_campaign_on_stability_is_run_and_reported_by_the_same_commands(tuning
     assert again.returncode == 0, again.stderr
     page = (tmp_path / "again" / "report.html").read_text()
     assert "do products of transitions decay?" in page
-    assert "data:image/png;base64," in page
+    assert "data:image/svg+xml;base64," in page
     for name in ("report.md", "stability.csv", "stability.png"):
         assert (tmp_path / "again" / name).stat().st_size > 100
     refused = tuning("compare", file, "--out", out, "--studies", "3")
