@@ -2,9 +2,10 @@
 
 The records on disk are what counts. Each study of a tuned contender becomes an Optuna study named
 ``campaign/contender/workload/study_k`` with its trials in their order: hyperparameters, the value
-that the tuner was told, the metric at every evaluation, and the costs as attributes.
+that the tuner was told, the metric at fifty evaluations at most, and the costs as attributes.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from metaopt.bench.tuner import value_of
 from tuning.contenders import SUBMISSIONS
 from tuning.slots import LOGS
 from tuning.storages import PatientStorage
+
+_CURVE = 50  # evaluations of a trial: each is a row that a database writes
 
 
 def export_studies(runs: Path, url: str) -> Iterator[tuple[str, int]]:
@@ -91,7 +94,8 @@ def _freeze(
 ) -> FrozenTrial:
     assert record.hyperparameters is not None
     rows = records.read_evaluations(folder / records.EVAL_FILE) if record.best is not None else []
-    values = {int(row["global_step"]): row[record.target.metric] for row in rows}
+    shown = [*rows[:: math.ceil(len(rows) / _CURVE) or 1], *rows[-1:]]
+    values = {int(row["global_step"]): row[record.target.metric] for row in shown}
     cost = record.ledger.cost
     return optuna.create_trial(
         # As the tuner was told: a failure is a finite value there, never a missing one.
