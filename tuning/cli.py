@@ -218,7 +218,7 @@ def worker(
             from tuning.slurm import submit_workers
 
             command = _worker_command(campaign, storage, folder, workers, lease_seconds)
-            typer.echo(submit_workers(command, slurm, folder, slurm_options or []))
+            typer.echo(submit_workers(command, slurm, folder, slurm_options or [])[0])
             return
         _leave_on_sigterm()
         run_worker(

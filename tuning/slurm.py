@@ -13,8 +13,8 @@ _DAY_MINUTES = 1440
 
 def submit_workers(
     command: list[str], workers: int, out: Path, options: list[str], *, cluster: str = "slurm"
-) -> str:
-    """Submit an array job of workers; returns a line that says what was submitted.
+) -> tuple[str, list[Any]]:
+    """Submit an array job of workers; returns a line that says so, and submitit's jobs.
 
     Args:
         command: Of one worker, for ``python``.
@@ -40,7 +40,7 @@ def submit_workers(
     with executor.batch():  # one array job
         jobs = [executor.submit(function) for _ in range(workers)]
     ids = ", ".join(job.job_id for job in jobs)
-    return f"{workers} workers: {ids}; logs in {folder}, results in {out}"
+    return f"{workers} workers: {ids}; logs in {folder}, results in {out}", jobs
 
 
 def _parameters(options: list[str]) -> dict[str, Any]:

@@ -52,16 +52,13 @@ class ShuffledQueue(Iterator[Batch]):
             raise ValueError(
                 f"A batch of {batch_size} does not fit into {examples} training examples."
             )
+        # Of a batch as it is used. Found out here, not when the first batch is taken on the clock.
+        leaves, structure = jax.tree.flatten(arrays)
+        stored = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        self.batch_bytes = _bytes_of_batch(complete, stored, structure, batch_size)
         self._epoch: tuple[int, np.ndarray] | None = None
         self._chunk: list[Batch] = []
         self._position = 0
-
-    @functools.cached_property
-    def batch_bytes(self) -> int:
-        """Bytes of a batch as it is used."""
-        rows = np.zeros(self._batch_size, np.int32)
-        shapes = jax.eval_shape(_cut_one(self._complete), self._arrays, rows)
-        return sum(shape.size * shape.dtype.itemsize for shape in jax.tree.leaves(shapes))
 
     @property
     def position(self) -> int:
@@ -95,6 +92,16 @@ class ShuffledQueue(Iterator[Batch]):
             self._epoch = epoch, generator.permutation(self._examples).astype(np.int32)
         start = batch * self._batch_size
         return self._epoch[1][start : start + self._batch_size]
+
+
+@functools.cache  # once for the queues of many trials
+def _bytes_of_batch(
+    complete: Any, stored: tuple[jax.ShapeDtypeStruct, ...], structure: Any, batch_size: int
+) -> int:
+    arrays = jax.tree.unflatten(structure, stored)
+    rows = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    shapes = jax.eval_shape(_cut_one(complete), arrays, rows)
+    return sum(shape.size * shape.dtype.itemsize for shape in jax.tree.leaves(shapes))
 
 
 class SideBySide(Iterator[Batch]):

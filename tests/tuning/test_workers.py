@@ -12,7 +12,6 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.tuner import value_of
 from tests.tuning.test_kill import table
-from tuning.campaign import read_campaign
 from tuning.export import export_studies
 from tuning.slurm import submit_workers
 
@@ -110,14 +109,14 @@ def test_workers_run_as_an_array_job(folder, alone, root, tmp_path, monkeypatch)
     command = ["-m", "tuning", "worker", str(folder / "shared.toml"), "--workers", "1"]
     command += ["--storage", f"journal:{tmp_path}/storage.log", "--out", str(tmp_path / "out")]
 
-    said = submit_workers(command, 2, tmp_path / "out", ["partition=cpu"], cluster="local")
+    said, jobs = submit_workers(command, 2, tmp_path / "out", ["partition=cpu"], cluster="local")
 
     assert said.startswith("2 workers: ")
-    campaign = read_campaign(folder / "shared.toml")
-    expected = len(campaign.contenders) * len(campaign.workloads) * campaign.studies
     deadline = time.monotonic() + 400
-    while len([*tmp_path.rglob("study.json")]) < expected and time.monotonic() < deadline:
+    while not all(job.done() for job in jobs) and time.monotonic() < deadline:
         time.sleep(0.5)
+    for job in jobs:
+        job.result()
     assert table(tmp_path / "out") == table(alone)
 
 
