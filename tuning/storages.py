@@ -61,7 +61,7 @@ class PatientStorage:
         for wait in (*self._waits, None):
             try:
                 return action(None if opening else self._storage)  # type: ignore[arg-type]
-            except _failures() as error:
+            except _failures(opening) as error:
                 if wait is None:
                     what = str(error).strip().split("\n")[0]
                     raise StorageError(
@@ -72,7 +72,7 @@ class PatientStorage:
         raise AssertionError("the last try returns or raises")
 
 
-def _failures() -> tuple[type[BaseException], ...]:
+def _failures(opening: bool) -> tuple[type[BaseException], ...]:
     """Return what a server that is away raises; a mistake of ours is none of it."""
     kinds: list[type[BaseException]] = [
         sqlalchemy.exc.OperationalError,
@@ -80,6 +80,8 @@ def _failures() -> tuple[type[BaseException], ...]:
         optuna.exceptions.StorageInternalError,
         OSError,
     ]
+    if opening:  # Optuna's tables, which another worker is making in a new database as well
+        kinds += [sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError]
     try:
         import grpc
     except ImportError:

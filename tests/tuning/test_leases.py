@@ -208,6 +208,23 @@ def test_a_server_that_is_away_is_waited_for_longer_and_longer(url):
     assert waits == [1.0, 2.0]
 
 
+@pytest.mark.postgres
+def test_workers_that_open_a_new_database_at_once_all_find_it_ready(postgres_url):
+    barrier, opened = threading.Barrier(4), []
+
+    def work():
+        barrier.wait()
+        opened.append(PatientStorage(postgres_url))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(opened) == 4
+
+
 def test_a_server_that_stays_away_is_a_clear_error():
     waits = []
 
