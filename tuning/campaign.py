@@ -241,6 +241,20 @@ def make_campaign(document: dict[str, Any], source: str) -> Campaign:
         raise ValueError(f"{source}: {describe_problems(error, Campaign, models)}") from None
 
 
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what two campaigns say differently, ``""`` if nothing.
+
+    Examples:
+        >>> describe_changes({"seed": 1, "studies": 3}, {"seed": 2, "studies": 3})
+        'seed: 1 there, 2 now'
+    """
+    return "; ".join(
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    )
+
+
 def describe_problems(
     error: pydantic.ValidationError,
     model: type[pydantic.BaseModel],

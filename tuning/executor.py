@@ -15,7 +15,7 @@ from rich.console import Console
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
-from tuning.campaign import Campaign
+from tuning.campaign import Campaign, describe_changes
 from tuning.locks import hold
 from tuning.progress import Tell, show_progress
 from tuning.slots import LOCKS, LOGS, Slot, StudyKey, campaign_currency
@@ -129,15 +129,9 @@ def claim_folder(campaign: Campaign, out: Path) -> None:
     content = {"schema_version": records.SCHEMA_VERSION, "currency": campaign_currency(campaign)}
     content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.parsed())}
     if path.exists():
-        before = json.loads(path.read_text("utf-8"))
-        changed = [
-            f"{key}: {before.get(key)!r} there, {content.get(key)!r} now"
-            for key in sorted(before.keys() | content.keys())
-            if before.get(key) != content.get(key)
-        ]
-        if changed:
+        if changed := describe_changes(json.loads(path.read_text("utf-8")), content):
             raise ValueError(
-                f"{out} holds another campaign ({'; '.join(changed)}). "
+                f"{out} holds another campaign ({changed}). "
                 "Use another output folder, or the campaign as it was."
             )
         return

@@ -26,6 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from metaopt.bench.records import StudyRecord
+from tuning.campaign import describe_changes
 from tuning.slots import StudyKey
 from tuning.storages import PatientStorage
 
@@ -237,15 +238,9 @@ def _open_study(storage: BaseStorage, campaign: dict[str, Any]) -> int:
     if "campaign" not in attributes:  # also where the one who made the study died before this
         storage.set_study_user_attr(study_id, "campaign", text)
         return study_id
-    before = json.loads(attributes["campaign"])
-    changed = [
-        f"{key}: {before.get(key)!r} there, {campaign.get(key)!r} here"
-        for key in sorted(before.keys() | campaign.keys())
-        if before.get(key) != campaign.get(key)
-    ]
-    if changed:
+    if changed := describe_changes(json.loads(attributes["campaign"]), campaign):
         raise ValueError(
             f"The storage holds another campaign named {campaign['name']!r} "
-            f"({'; '.join(changed)}). Give yours another name, or run the campaign as it was."
+            f"({changed}). Give yours another name, or run the campaign as it was."
         )
     return study_id

@@ -50,18 +50,23 @@ class PatientStorage:
         self.name = hide_password(url)
         self._waits = waits
         self._sleep = sleep
-        self._storage = self.call(lambda _: open_storage(url), opening=True)
+        # In a new database another worker may be making Optuna's tables at the same time.
+        at_once = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError)
+        self._storage = self._try(lambda: open_storage(url), (*_failures(), *at_once))
 
-    def call(self, action: Callable[[BaseStorage], T], *, opening: bool = False) -> T:
+    def call(self, action: Callable[[BaseStorage], T]) -> T:
         """Return ``action(storage)``; it may be run again, also where it had come through.
 
         Raises:
             StorageError: It failed every time.
         """
+        return self._try(lambda: action(self._storage), _failures())
+
+    def _try(self, action: Callable[[], T], failures: tuple[type[BaseException], ...]) -> T:
         for wait in (*self._waits, None):
             try:
-                return action(None if opening else self._storage)  # type: ignore[arg-type]
-            except _failures(opening) as error:
+                return action()
+            except failures as error:
                 if wait is None:
                     what = str(error).strip().split("\n")[0]
                     raise StorageError(
@@ -72,7 +77,7 @@ class PatientStorage:
         raise AssertionError("the last try returns or raises")
 
 
-def _failures(opening: bool) -> tuple[type[BaseException], ...]:
+def _failures() -> tuple[type[BaseException], ...]:
     """Return what a server that is away raises; a mistake of ours is none of it."""
     kinds: list[type[BaseException]] = [
         sqlalchemy.exc.OperationalError,
@@ -80,8 +85,6 @@ def _failures(opening: bool) -> tuple[type[BaseException], ...]:
         optuna.exceptions.StorageInternalError,
         OSError,
     ]
-    if opening:  # Optuna's tables, which another worker is making in a new database as well
-        kinds += [sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError]
     try:
         import grpc
     except ImportError:

@@ -158,7 +158,8 @@ def test_a_study_that_is_let_go_of_waits_again(join):
 
 
 def test_a_study_that_was_queued_twice_runs_once(join, url):
-    one = join("one")
+    one, two = join("one"), join("two")
+    running = one.claim()
     storage = PatientStorage(url)
     study = storage.call(lambda s: s.get_study_id_from_name("campaign shared"))
     for key in STUDIES:
@@ -168,11 +169,12 @@ def test_a_study_that_was_queued_twice_runs_once(join, url):
         storage.call(lambda s, t=template: s.create_new_trial(study, t))
 
     claimed = []
-    while (lease := one.claim()) is not None:
+    while (lease := two.claim()) is not None:
         claimed.append(lease.key)
-        one.finish(lease, record_of(lease.key))
+        two.finish(lease, record_of(lease.key))
 
-    assert claimed == STUDIES
+    assert [running.key, *claimed] == STUDIES
+    one.finish(running, record_of(running.key))
     assert one.is_done()
 
 
@@ -191,7 +193,7 @@ def test_a_study_that_got_lost_between_two_steps_of_a_worker_is_queued_again(joi
 def test_another_campaign_of_the_same_name_is_refused_with_the_difference(join):
     join("one")
 
-    with pytest.raises(ValueError, match="budget: '16x' there, '8x' here"):
+    with pytest.raises(ValueError, match="budget: '16x' there, '8x' now"):
         join("two", campaign={**CAMPAIGN, "budget": "8x"})
 
 
