@@ -1,5 +1,6 @@
 """What a campaign would take is what its parts take."""
 
+import jax
 import pytest
 
 from tuning.campaign import make_campaign
@@ -37,6 +38,7 @@ def test_processes_share_the_work_but_never_a_study(processes, total):
 
 def test_a_dry_run_measures_every_contender_and_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    jax.clear_caches()  # of the tests before, which may have compiled the same step
     campaign = make_campaign(
         {
             "name": "dry", "budget": "400steps", "trial_budget": "100steps", "studies": 2,
