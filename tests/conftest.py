@@ -6,18 +6,37 @@ import shutil
 import subprocess
 import tempfile
 import uuid
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import jax
 import pytest
+from packaging.requirements import Requirement
 
-from metaopt.bench.loading import Submission
+from metaopt.bench.loading import Submission, find_submissions
+from metaopt.bench.pins import optax_needs, required_optax
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Seeds
 from metaopt.bench.targets import Target
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what the installed optax is too old for: it runs on AlgoPerf's pinned one as well."""
+    installed = metadata.version("optax")
+    needed = {}
+    for name, folder in find_submissions(ROOT / "submissions").items():
+        if needs := optax_needs((folder / "submission.py").read_text("utf-8")):
+            needed[name] = required_optax(needs)
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        named = [value for value in parameters if isinstance(value, str)]
+        named += [name for mark in item.iter_markers("uses_submission") for name in mark.args]
+        for requirement in {needed[name] for name in named if name in needed}:
+            if installed not in Requirement(requirement).specifier:
+                item.add_marker(pytest.mark.skip(reason=f"{requirement} is needed"))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from metaopt.bench.records import ALGOPERF_PREFIX as PREFIX
 from metaopt.bench.targets import Target, WorkloadTargets
 
@@ -160,6 +162,13 @@ class AlgoPerfWorkload:
         return ReplayedQueue(
             lambda: self._theirs._build_input_queue(data_rng, split, data_dir=folder, **arguments)
         )
+
+    @functools.cache  # noqa: B019 (there is one workload of a name in a process)
+    def batch_shapes(self, batch_size: int) -> Any:
+        """Return the shapes and dtypes of a training batch: one is taken, and thrown away."""
+        batch = next(self._build_input_queue(jax.random.PRNGKey(0), "train",
+                                             global_batch_size=batch_size))  # fmt: skip
+        return jax.eval_shape(lambda batch: batch, batch)
 
     def eval_model(
         self,

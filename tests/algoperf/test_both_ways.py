@@ -164,6 +164,25 @@ def test_their_workload_runs_under_our_runner_and_resumes(
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+def test_what_learns_on_changing_batches_trains_their_workload(
+    mnist_dir, tmp_path, make_plan, monkeypatch
+):
+    monkeypatch.setenv("METAOPT_ALGOPERF_DATA_DIR", str(mnist_dir.parent))
+    options = {"fixed_batch": False, "history": 4, "episodes": 2, "episode_steps": 20}
+    workload = get_workload("algoperf_mnist")
+    plan = make_plan(
+        load_submission("metaopt", SUBMISSIONS), workload, hyperparameters=options,
+        currency="steps", study_budget=60.0, trial_budget=60.0, allowance=60.0, eval_period=60.0,
+        target=workload.targets.validation,
+    )  # fmt: skip
+
+    record = run_trial(plan, tmp_path)
+
+    assert record.error is None and record.ledger.cost.steps == 60
+    # Two of the steps are restarts and cost nothing; the 2 x 15 with a rollout cost four more.
+    assert record.ledger.cost.gradient_evaluations == (60 - 2) + 2 * 15 * 4
+
+
 def test_their_resume_fails_where_ours_goes_on(run_official):
     # The reason for ours: if this begins to pass, the comparison in the docs is out of date.
     flags = ("--rng_seed=1", "--max_global_steps=5")

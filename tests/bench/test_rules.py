@@ -116,7 +116,13 @@ def prepare_for_eval(workload, current_param_container, current_params_types, mo
     assert check(folder, workload=Quadratic()) == []
 
 
-@pytest.mark.parametrize("rule", MISTAKES)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(rule, marks=[pytest.mark.uses_submission("muon")] * (rule == "optax-pin"))
+        for rule in MISTAKES
+    ],
+)
 def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule, tmp_path):
     changes, files = MISTAKES[rule]
 

@@ -312,8 +312,8 @@ def test_what_must_not_train_together_does_not(tmp_path, make_plans, change, mon
         monkeypatch.delattr(adamw().module, "VMAP_TRIALS")
     plans = make_plans(**{k: v for k, v in change.items() if k != "submission"})
     if kind == "self-tuning":
-        dog = load_submission("dog", SUBMISSIONS)
-        plans = [dataclasses.replace(p, submission=dog, hyperparameters=None) for p in plans]
+        other = load_submission("prodigy", SUBMISSIONS)
+        plans = [dataclasses.replace(p, submission=other, hyperparameters=None) for p in plans]
 
     found = train(plans, tmp_path)
 

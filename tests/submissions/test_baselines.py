@@ -39,7 +39,7 @@ CASES = {
         {"learning_rate": 0.02, "one_minus_momentum": 0.125, "weight_decay": 0.3, **SCHEDULE},
         lambda: optax.contrib.muon(RATE, beta=0.875, weight_decay=0.3, consistent_rms=0.2),
     ),
-    "dog": ({}, optax.contrib.dog),
+    "dog": ({}, lambda: optax.contrib.dog()),
     "d_adaptation": ({}, optax.contrib.dadapt_adamw),
     "prodigy": ({}, optax.contrib.prodigy),
 }
@@ -95,6 +95,7 @@ def test_hypergradient_descent_sees_the_decayed_gradient():
         np.testing.assert_allclose(params, x, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.uses_submission("muon")
 def test_muon_takes_a_convolution_as_a_matrix_of_its_outputs():
     point = {"learning_rate": 0.02, "one_minus_momentum": 0.1, "weight_decay": 0.3, **SCHEDULE}
     matrix = jax.random.normal(jax.random.PRNGKey(0), (12, 5))
@@ -108,6 +109,7 @@ def test_muon_takes_a_convolution_as_a_matrix_of_its_outputs():
         np.testing.assert_allclose(a["kernel"], reshaped, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.uses_submission("schedule_free_adamw")
 def test_schedule_free_is_its_three_sequences_by_hand():
     point = {
         "learning_rate": 0.1, "one_minus_beta1": 0.2, "one_minus_beta2": 0.05,
@@ -160,6 +162,7 @@ class Loop:
         self.state, self.params, self.model_state = self.module.prepare_for_eval(**self.common())
 
 
+@pytest.mark.uses_submission("schedule_free_adamw")
 def test_an_evaluation_does_not_disturb_schedule_free_training():
     module, workload = module_of("schedule_free_adamw"), get_workload("digits_mlp")
     plain, watched = Loop(module, workload), Loop(module, workload)
@@ -179,6 +182,7 @@ def test_an_evaluation_does_not_disturb_schedule_free_training():
     assert not np.array_equal(training["hidden_0"]["kernel"], average["hidden_0"]["kernel"])
 
 
+@pytest.mark.uses_submission("schedule_free_adamw")
 def test_the_runner_scores_the_average_of_schedule_free(tmp_path, make_plan, monkeypatch):
     submission, workload = load_submission("schedule_free_adamw", SUBMISSIONS), "digits_mlp"
 

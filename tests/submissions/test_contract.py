@@ -15,8 +15,9 @@ from metaopt.bench.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
 
-NAMES = sorted(find_submissions(SUBMISSIONS))
-EXTERNAL = [name for name in NAMES if load_submission(name, SUBMISSIONS).ruleset == "external"]
+FOLDERS = find_submissions(SUBMISSIONS)
+NAMES = sorted(FOLDERS)
+EXTERNAL = [name for name in NAMES if FOLDERS[name].parent.name == "external_tuning"]
 
 
 def load(name):
@@ -25,14 +26,16 @@ def load(name):
 
 @pytest.mark.parametrize("name", [*NAMES, "template"])
 def test_no_rule_is_broken(name):
-    folder = find_submissions(SUBMISSIONS).get(name, SUBMISSIONS / name)
+    folder = FOLDERS.get(name, SUBMISSIONS / name)
 
     found = check(folder, workload=get_workload("breast_cancer_logistic"))
 
-    # All of them leave the waiting to the runner, three need an optax that AlgoPerf has not.
+    # All of them leave the waiting to the runner (but on JAX 0.7.0 a step that donates waits for
+    # its inputs), three need an optax that AlgoPerf has not.
+    early = set() if jax.__version__ == "0.7.0" else {"early-return"}
     newer = {"optax-pin"} if name in ("dog", "muon", "schedule_free_adamw") else set()
-    assert {finding.rule for finding in found} == {"early-return"} | newer
-    assert {finding.severity for finding in found} == {"note"}
+    assert {finding.rule for finding in found} == early | newer
+    assert {finding.severity for finding in found} <= {"note"}
 
 
 @pytest.mark.parametrize("name", NAMES)
