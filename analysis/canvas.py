@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.tables import plain
 
@@ -25,6 +26,7 @@ _PALE = 6  # the palette's pink cannot be seen on white
 _DARKER = 0.88  # so that the others have a contrast of at least 3 with white
 _FEW = 6  # contenders whose lines may be wide
 _HANDLE, _LETTER = 0.76, 0.078  # inches: of an entry of a legend without its text, of a letter
+_SHORT = 12.0  # highest over lowest value of a logarithmic axis that has few powers of ten
 _DENSE = 20_000  # points of one picture above which its SVG holds lines and bands as an image
 _LOOKS = {
     "font.size": 10,
@@ -135,6 +137,7 @@ def figure_at(
         )
         try:
             yield figure, axes
+            _label_short_scales(figure)
             # Laid out once: with a layout engine every file would be drawn twice.
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)
@@ -143,6 +146,18 @@ def figure_at(
             figure.savefig(path.with_suffix(".svg"), dpi=200, metadata={"Date": None})
         finally:
             plt.close(figure)
+
+
+def _label_short_scales(figure: Any) -> None:
+    """Write plain numbers on a logarithmic axis that spans little more than a decade."""
+    for axis in figure.axes:
+        for scale in (axis.xaxis, axis.yaxis):
+            low, high = scale.get_view_interval()
+            if scale.get_scale() == "log" and low > 0 and high < _SHORT * low:
+                subs = (1, 1.5, 2, 3, 5, 7) if high > 4 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 6, 8)
+                scale.set_major_locator(LogLocator(subs=subs))
+                scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                scale.set_minor_formatter(NullFormatter())
 
 
 def _rasterize_dense(figure: Any) -> None:
