@@ -28,7 +28,7 @@ _FEW = 6  # contenders whose lines may be wide
 _HANDLE, _LETTER = 0.76, 0.078  # inches: of an entry of a legend without its text, of a letter
 _SHORT = 12.0  # highest over lowest value of a logarithmic axis that has few powers of ten
 _DENSE = 20_000  # points of one picture above which its SVG holds lines and bands as an image
-_LOOKS = {
+_LOOKS: Any = {
     "font.size": 10,
     "legend.fontsize": 9,
     "axes.titlesize": 11,
@@ -81,10 +81,8 @@ def style(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 def palette() -> list[tuple[float, float, float]]:
     """Return eight colours that colour-blind readers can tell apart, all seen on white."""
-    colours = [
-        tuple(_DARKER * part for part in colour)
-        for colour in sns.color_palette("colorblind", _COLOURS)
-    ]
+    bright = sns.color_palette("colorblind", _COLOURS)
+    colours = [(_DARKER * red, _DARKER * green, _DARKER * blue) for red, green, blue in bright]
     colours[_PALE] = (0.1, 0.1, 0.1)
     return colours
 
@@ -139,7 +137,8 @@ def figure_at(
             yield figure, axes
             _label_short_scales(figure)
             # Laid out once: with a layout engine every file would be drawn twice.
-            figure.get_layout_engine().execute(figure)
+            if (engine := figure.get_layout_engine()) is not None:
+                engine.execute(figure)
             figure.set_layout_engine(None)
             figure.savefig(path, dpi=125)
             _rasterize_dense(figure)

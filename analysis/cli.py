@@ -4,12 +4,15 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.command_line import one_line_errors
 from analysis.formats import Format
+
+if TYPE_CHECKING:
+    from analysis.hardware import HardwareChoice
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",

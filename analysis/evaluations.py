@@ -17,6 +17,7 @@ A row is one metric at one evaluation of one trial:
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,18 +57,18 @@ def read_table(path: Path, within: str | None = None) -> tuple[pd.DataFrame, tup
 
 def make_table(trials: Sequence[LoggedTrial]) -> pd.DataFrame:
     """Return the table of trials; what it costs is 40 bytes a row and the texts once."""
-    parts = [(trial, *_long(trial)) for trial in trials]
+    parts = [_long(trial) for trial in trials]
     counts = np.array([len(values) for *_, values in parts], np.int64)
     if counts.sum() > MAX_ROWS:
         raise ValueError(
             f"The table would have {counts.sum():,} rows, the limit is {MAX_ROWS:,}; choose a part "
             "of the logs with --within."
         )
-    joined = [np.concatenate([part[i] for part in parts] or [[]]) for i in range(1, 6)]
+    joined = [np.concatenate(column) for column in zip(*parts, strict=True)] or [np.empty(0)] * 5
     evaluations, steps, seconds, metrics, values = joined
     repeated = {
-        "path": [trial.where for trial, *_ in parts],
-        **{name: [getattr(trial.key, name) for trial, *_ in parts]
+        "path": [trial.where for trial in trials],
+        **{name: [getattr(trial.key, name) for trial in trials]
            for name in ("submission", "workload", "framework", "study", "trial")},
     }  # fmt: skip
     columns = {}
@@ -81,7 +82,7 @@ def make_table(trials: Sequence[LoggedTrial]) -> pd.DataFrame:
         )
     columns |= {"evaluation": evaluations, "step": steps, "seconds": seconds}
     columns |= {"metric": pd.Categorical(metrics), "value": values}
-    table = pd.DataFrame(columns)[list(SCHEMA)].astype({"evaluation": "int64"})
+    table = pd.DataFrame(columns, columns=list(SCHEMA)).astype({"evaluation": "int64"})
     check_table(table)
     return table
 
@@ -98,14 +99,14 @@ def check_table(table: pd.DataFrame) -> None:
         if str(table[name].dtype) != kind:
             raise ValueError(f"Column {name!r} must be {kind}, got {table[name].dtype}.")
     for name in (n for n, kind in SCHEMA.items() if kind == "category"):
-        if table[name].isna().any():
+        if np.any(table[name].isna()):
             raise ValueError(f"Column {name!r} must not have missing values.")
         if not all(isinstance(text, str) and text for text in table[name].cat.categories):
             raise ValueError(f"Column {name!r} must hold texts that are not empty.")
     if wrong := sorted(set(table["framework"].unique()) - set(FRAMEWORKS)):
         raise ValueError(f"Column 'framework' must be one of {list(FRAMEWORKS)}, got {wrong}.")
     for name in ("study", "trial", "evaluation"):
-        if (table[name] < 0).any():
+        if np.any(table[name] < 0):
             raise ValueError(f"Column {name!r} must not be negative, got {table[name].min()}.")
     wrong = [metric for metric in table["metric"].unique() if not metric.startswith(SPLITS)]
     if wrong:
@@ -114,7 +115,7 @@ def check_table(table: pd.DataFrame) -> None:
     if table.duplicated([*keys, "evaluation"]).any():
         row = table[table.duplicated([*keys, "evaluation"])].iloc[0]
         raise ValueError(f"Evaluation {row.evaluation} of {row.path} is there twice.")
-    counts = table.groupby(keys, observed=True)["evaluation"].agg(["max", "size"])
+    counts: Any = table.groupby(keys, observed=True)["evaluation"].agg(["max", "size"])
     gaps = counts[counts["max"] + 1 != counts["size"]]
     if len(gaps):
         raise ValueError(f"The evaluations of {gaps.index[0][0]} have a gap.")

@@ -81,7 +81,7 @@ def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
     for name in table.select_dtypes("category"):
         names = {text: spreadsheet_cell(text) for text in table[name].cat.categories}
         # Two names may differ in what is not shown: they stay two rows, under one text.
-        table[name] = table[name].astype(object).map(names)
+        table[name] = [names[text] for text in table[name]]
     if out is None:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
     else:

@@ -227,7 +227,7 @@ def _tar_entries(
     prefix = "" if within == PurePosixPath() else f"{within}/"
     with tarfile.open(path, "r|*", errorlevel=1) as archive:
         for member in archive:
-            archive.members.clear()  # it would keep every header
+            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] (it keeps headers)
             parts = [part for part in member.name.split("/") if part not in ("", ".")]
             if member.name.startswith("/") or ".." in parts:
                 oddities.add("files-outside", member.name, "leads out of the tar, not read")

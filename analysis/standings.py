@@ -53,7 +53,9 @@ def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
             entry["workload"].add(record.workload)
             entry["hardware"].add(names[repr(record.environment)])
             entry["ruleset"].add(record.ruleset)
-    facets = {key: {name: sorted(v) for name, v in entry.items()} for key, entry in found.items()}
+    facets: dict[tuple[str, str], Facets] = {
+        key: {name: sorted(v) for name, v in entry.items()} for key, entry in found.items()
+    }
     # Who has not run is found by what the contender is elsewhere.
     for contender in logs.contenders:
         for workload in (*logs.workloads, ""):

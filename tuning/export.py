@@ -80,7 +80,7 @@ def _distributions(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:
     for name, part in space.parameters.items() if isinstance(space, Space) else ():
         if all(_holds(part, point[name]) for point in points):
             fixed = FixedTrial({name: points[0][name]})
-            part.suggest(fixed, name)
+            part.suggest(fixed, name)  # pyright: ignore[reportArgumentType]
             found[name] = fixed.distributions[name]
     return found
 

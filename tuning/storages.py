@@ -10,6 +10,7 @@ import optuna
 import sqlalchemy.engine
 import sqlalchemy.exc
 from optuna.storages import BaseStorage
+from optuna.storages.journal import JournalFileBackend
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ def _failures() -> tuple[type[BaseException], ...]:
         OSError,
     ]
     try:
-        import grpc
+        import grpc  # pyright: ignore[reportMissingModuleSource]
     except ImportError:
         pass
     else:
@@ -105,7 +106,7 @@ def open_storage(url: str) -> BaseStorage:
         path = Path(url.removeprefix("journal:"))
         if not path.parent.is_dir():
             raise ValueError(f"No folder {str(path.parent)!r} for the journal {url!r}.")
-        backend = optuna.storages.journal.JournalFileBackend(str(path))
+        backend = JournalFileBackend(str(path))
         return optuna.storages.JournalStorage(backend)
     if scheme == "grpc":
         host, port = urlsplit(url).hostname, urlsplit(url).port

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,7 +273,7 @@ class _Study:
         self._tell_progress(record.ledger.cost.amount(trial.currency) - start)
         return record
 
-    def _run_together(self, asked: list[Asked]) -> Iterator[TrialRecord]:
+    def _run_together(self, asked: list[Asked]) -> Generator[TrialRecord]:
         if len(asked) == 1:
             return
         # The budget is enough for all of them, so each may spend a whole trial's.

@@ -22,7 +22,7 @@ def main() -> None:
     from metaopt.algoperf.registration import register
 
     register()
-    app.run(submission_runner.main)
+    app.run(submission_runner.main)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _parameters(function: Any) -> list[str]:
 @functools.cache
 def _versions() -> dict[str, dict[str, str | None]]:
     """Return what each version has that those before it have not, by version in their order."""
-    text = resources.files(__package__).joinpath(_FILE).read_text("utf-8")
+    text = resources.files("metaopt.bench").joinpath(_FILE).read_text("utf-8")
     return json.loads(text)["versions"]
 
 

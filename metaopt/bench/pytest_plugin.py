@@ -10,7 +10,7 @@ what it needs is imported then.
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -52,14 +52,14 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add a test for each rule of each submission and workload."""
-    for path in config.getoption(_SUBMISSIONS):
+    for path in config.getoption(_SUBMISSIONS) or ():
         folder = Path(path)
         if folder.name == "submission.py":
             folder = folder.parent
         if not folder.is_dir():
             raise pytest.UsageError(f"--submission {path}: there is no such folder.")
         items.extend(_Submission.of(session, f"submission {path}", folder).collect())
-    for name in config.getoption(_WORKLOADS):
+    for name in config.getoption(_WORKLOADS) or ():
         items.extend(_Workload.of(session, f"workload {name}", name).collect())
 
 
@@ -108,7 +108,7 @@ class _Submission(_Subject):
     def _found(self) -> "list[Finding]":
         from metaopt.bench.rules import check_apart
 
-        return check_apart(self.asked, timeout=self.config.getoption(_TIMEOUT))
+        return check_apart(self.asked, timeout=cast(float, self.config.getoption(_TIMEOUT)))
 
     def findings(self, rule: "Rule") -> "list[Finding]":
         from metaopt.bench.rules import rules_left_out

@@ -13,7 +13,7 @@ nobody. A chunk that was killed is run again.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def run_together(
     clock: Clock | None = None,
     on_progress: Callable[[float], None] | None = None,
     **trial_options: Any,
-) -> Iterator[TrialRecord]:
+) -> Generator[TrialRecord]:
     """Run trials of one study that do not wait for each other's results.
 
     Args:

@@ -36,7 +36,8 @@ def compiled_for_many(metrics: Callable[[Any, Any, Batch], dict[str, jax.Array]]
     @jax.jit
     def each(params: Any, model_state: Any, batches: list[Batch]) -> list[dict[str, Any]]:
         return jax.lax.map(
-            lambda member: [metrics(*member, batch) for batch in batches], (params, model_state)
+            lambda member: [metrics(member[0], member[1], batch) for batch in batches],
+            (params, model_state),
         )
 
     def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:

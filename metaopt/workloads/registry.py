@@ -79,7 +79,7 @@ _NEEDED = (
 @functools.cache
 def _forms(plugin: Plugin) -> dict[str, Any]:
     """Return a package's workload and, if that is one of ours in kind, its fixed-batch form."""
-    workload = plugin.load()
+    workload: Any = plugin.load()
     if callable(workload):
         try:
             workload = workload()

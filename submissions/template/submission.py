@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 
 try:  # the enum must be the runner's own: a member of a copy is equal to none of AlgoPerf's
-    from algoperf.spec import ForwardPassMode
+    from algoperf.spec import ForwardPassMode  # pyright: ignore[reportMissingImports]
 except ImportError:
     from metaopt.bench.spec import ForwardPassMode
 

@@ -107,8 +107,8 @@ def complete_info(
     if missing and ask is None:
         flags_missing = ", ".join(_flag(key) for key in missing)
         raise ValueError(f"{INFO_FILE} lacks {', '.join(missing)}: give {flags_missing}.")
-    for key in missing if ask is not None else ():
-        values[key] = ask(key)
+    if ask is not None:
+        values |= {key: ask(key) for key in missing}
     try:
         return SubmissionInfo(**values)  # type: ignore[arg-type]
     except pydantic.ValidationError as error:
@@ -124,9 +124,8 @@ def _flag(key: str) -> str:
 def _one_line(value: object) -> str:
     """Return a text, or a list of texts with commas; empty for anything else."""
     parts = value if isinstance(value, list) else [value]
-    if not all(isinstance(part, str) for part in parts):
-        return ""
-    return " ".join(", ".join(parts).split())
+    texts = [part for part in parts if isinstance(part, str)]
+    return " ".join(", ".join(texts).split()) if len(texts) == len(parts) else ""
 
 
 def _spelled(key: str, value: str) -> str:

@@ -164,7 +164,7 @@ def _can_move(part: Any) -> bool:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    import torch  # an extra, and slow to import
+    import torch  # pyright: ignore[reportMissingImports] (an extra, and slow to import)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -144,8 +144,8 @@ class _Reader:
         if isinstance(node, _Functions):
             known = self._known_in(node, known)
         decided = self._decides(node, known)
-        if decided:
-            yield getattr(node, "lineno", getattr(node, "subject", node).lineno), decided
+        if decided and isinstance(node, ast.expr | ast.stmt):
+            yield node.lineno, decided
             if isinstance(node, ast.Dict):  # said once, not for each key
                 for value in node.values:
                     yield from self._visit(value, known)
@@ -224,7 +224,7 @@ class _Reader:
             return self._call_decides(node, known)
         elif isinstance(node, ast.Dict):
             names = [
-                key.value
+                str(key.value)
                 for key in node.keys
                 if isinstance(key, ast.Constant) and is_workload_name(key.value)
             ]

@@ -157,7 +157,8 @@ class _Walker:
         """Return whether a step on a batch that comes late returns late as well."""
         self._step(step, select_key, update_key, _come_late)
         results = jax.tree.leaves((self.params, self.model_state))
-        return all(array.is_ready() for array in results if isinstance(array, jax.Array))
+        arrays: list[Any] = [array for array in results if isinstance(array, jax.Array)]
+        return all(array.is_ready() for array in arrays)
 
 
 def _come_late(batch: Any) -> Any:
