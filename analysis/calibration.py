@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from analysis.costs import View, cost_table
 from analysis.hardware import Fingerprint, HardwareChoice, hardware_of
 from analysis.reading import Logs
-from analysis.tables import Table
+from analysis.tables import Shown, Table
 from analysis.text import plain
 from metaopt.bench.budget import CURRENCIES, Currency
 
@@ -80,9 +80,9 @@ def across_hardware_table(measured: Sequence[OnHardware], reference: str) -> Tab
         for part in measured:
             costs = part.costs.get((contender, workload))
             ratio = reference_ratio(part.costs, contender, workload, reference)
-            cells.append("" if math.isnan(ratio) else _number(ratio))
+            cells.append(_number(ratio))
             cells += [
-                "" if costs is None else _number(costs[unit])
+                _number(math.nan if costs is None else costs[unit])
                 for unit in ("steps", "gradient_evaluations")
             ]
         rows.append((plain(workload), plain(contender), *cells))
@@ -97,10 +97,12 @@ def across_hardware_table(measured: Sequence[OnHardware], reference: str) -> Tab
     return Table(caption, header, tuple(rows))
 
 
-def _number(value: float) -> str:
+def _number(value: float) -> Shown:
+    if math.isnan(value):
+        return Shown("", None)
     if math.isinf(value):
-        return "∞"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        return Shown("∞", None)
+    return Shown(f"{value:,.0f}" if value >= 100 else f"{value:.3g}", value)
 
 
 def hardware_table(campaigns: Sequence[Logs]) -> Table:

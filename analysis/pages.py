@@ -21,6 +21,7 @@ from analysis.text import escape_markdown, plain, spreadsheet_cell
 from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
+    import jinja2
     import pandas as pd
 
     from analysis.canvas import Plot
@@ -37,20 +38,43 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
         context: What they show; strings are escaped for either.
         out: An existing folder.
     """
+    publish(out / "report.html", render_html(template, context))
+    publish(out / "report.md", render_markdown(template, context))
+
+
+def render_html(template: str, context: dict[str, Any], *more_styles: str) -> str:
+    """Return a page with the style and the script that all of ours have.
+
+    Args:
+        template: Its name, without ``.html.j2``.
+        context: What it shows; strings are escaped.
+        more_styles: Style sheets beside the templates, which come after the common one.
+    """
+    style, script = (
+        "".join((_TEMPLATES / name).read_text("utf-8") for name in names)
+        for names in (("page.css", *more_styles), ("page.js",))
+    )
+    environment = _environment(autoescape=True)
+    environment.filters |= {"json": _names, "sort_key": _sort_key, "classes": _classes}
+    environment.filters |= {"embed": embed, "label": _label}
+    inlined = {"style": style, "script": script, "policy": _policy(style, script)}
+    return environment.get_template(f"{template}.html.j2").render(context | inlined)
+
+
+def render_markdown(template: str, context: dict[str, Any]) -> str:
+    """Return a page from the template ``template`` without ``.md.j2``; ``cell`` escapes."""
+    environment = _environment(autoescape=False)
+    environment.filters["cell"] = escape_markdown
+    return environment.get_template(f"{template}.md.j2").render(context)
+
+
+def _environment(*, autoescape: bool) -> "jinja2.Environment":
     import jinja2
 
-    loader = jinja2.FileSystemLoader(_TEMPLATES)
-    options: dict[str, Any] = {"loader": loader, "undefined": jinja2.StrictUndefined}
-    html = jinja2.Environment(autoescape=True, trim_blocks=True, **options)
-    html.filters |= {"json": _names, "sort_key": _sort_key, "classes": _classes}
-    html.filters |= {"embed": embed, "label": _label}
-    text = jinja2.Environment(trim_blocks=True, **options)
-    text.filters["cell"] = escape_markdown
-    style, script = ((_TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    inlined = {"style": style, "script": script, "policy": _policy(style, script)}
-    page = html.get_template(f"{template}.html.j2").render(context | inlined)
-    publish(out / "report.html", page)
-    publish(out / "report.md", text.get_template(f"{template}.md.j2").render(context))
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined,
+        autoescape=autoescape, trim_blocks=True,
+    )  # fmt: skip
 
 
 def publish(path: Path, text: str) -> None:

@@ -1,13 +1,8 @@
 """The leaderboard's pages, generated from its records; and whether they are up to date."""
 
-import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from analysis.calibration import across_hardware_table
 from analysis.inference import Inference
@@ -22,15 +17,14 @@ from analysis.leaderboard.standings import (
     standings,
     targets_table,
 )
-from analysis.pages import publish
+from analysis.pages import publish, render_html, render_markdown
 from analysis.tables import unit_name
-from analysis.text import escape_markdown, plain
+from analysis.text import plain
 from metaopt.bench.targets import load_targets, to_document
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOARD = CHECKOUT / "leaderboard"
 
-_TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 _ABOUT_SECONDS = (
     "Costs are counted in the currency of the budgets. The records hold seconds as well, but the "
     "machines had other work to do: no table here compares contenders by seconds."
@@ -46,8 +40,8 @@ def generated_files(board: Path) -> dict[Path, str]:
     context = _context(read_entries(board))
     targets = json.dumps(to_document(load_targets()), indent=1, sort_keys=True, allow_nan=False)
     return {
-        board / "README.md": _markdown(context),
-        board / "index.html": _html(context),
+        board / "README.md": render_markdown("leaderboard", context) + "\n",
+        board / "index.html": render_html("leaderboard", context, "leaderboard.css") + "\n",
         board / "targets.json": targets + "\n",
     }
 
@@ -71,39 +65,6 @@ def _outdated(board: Path) -> dict[Path, str]:
         for path, text in generated_files(board).items()
         if not path.is_file() or path.read_bytes() != text.encode("utf-8")
     }
-
-
-def _html(context: dict[str, Any]) -> str:
-    style = (_TEMPLATES / "leaderboard.css").read_text("utf-8")
-    script = (_TEMPLATES / "sortable.js").read_text("utf-8")
-    return _environment(autoescape=True).get_template("leaderboard.html.j2").render(
-        context,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-    ) + "\n"  # fmt: skip
-
-
-def _markdown(context: dict[str, Any]) -> str:
-    return _environment(autoescape=False).get_template("leaderboard.md.j2").render(context) + "\n"
-
-
-def _environment(*, autoescape: bool) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=autoescape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["cell"] = escape_markdown
-    return environment
-
-
-def _hash(text: str) -> str:
-    """Return what a Content-Security-Policy calls an inline style or script."""
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return "sha256-" + base64.b64encode(digest).decode("ascii")
 
 
 def _context(entries: list[Entry]) -> dict[str, Any]:

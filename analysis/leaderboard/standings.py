@@ -19,7 +19,7 @@ from analysis.leaderboard.entries import CampaignEntry, Entry
 from analysis.profiles import profile_area, ratios
 from analysis.samples import make_samples
 from analysis.scoring import format_cost
-from analysis.tables import Table, unit_name
+from analysis.tables import Shown, Table, unit_name
 from analysis.text import plain
 from metaopt.bench.budget import CURRENCIES, Currency
 
@@ -174,11 +174,10 @@ def standing_table(standing: Standing, found: Inference | None) -> Table:
     rows = []
     for name in standing.order():
         row = [plain(name) + _flags(standing, name)]
-        row += [f"{scores[name]:.3f}" if name in scores else "" for scores in (including, given)]
-        row.insert(2, intervals.get(name, ""))
+        row += [_score(scores.get(name)) for scores in (including, given)]
+        row.insert(2, intervals.get(name, Shown("", None)))
         for workload in standing.workloads:
-            cell = cells.get((name, workload))
-            row.append("" if cell is None else _cell(cell, standing.studies))
+            row.append(_cell(cells.get((name, workload)), standing.studies))
         rows.append(tuple(row))
     header = ("contender", "score", "interval", "given tuned", *map(plain, standing.workloads))
     return Table(_caption(standing, found), header, tuple(rows))
@@ -202,9 +201,16 @@ def _caption(standing: Standing, found: Inference | None) -> str:
     return " ".join(parts)
 
 
-def _cell(cell: Cell, studies: int) -> str:
+def _score(score: float | None) -> Shown:
+    return Shown("" if score is None else f"{score:.3f}", score)
+
+
+def _cell(cell: Cell | None, studies: int) -> Shown:
+    if cell is None:
+        return Shown("", None)
     given, including = (format_cost(cell.median(view)) for view in ("given", "including"))
-    return f"{given} / {including} ({cell.reached}/{studies})"
+    text = f"{given} / {including} ({cell.reached}/{studies})"
+    return Shown(text, cell.median("including"))
 
 
 def _flags(standing: Standing, contender: str) -> str:
@@ -213,11 +219,13 @@ def _flags(standing: Standing, contender: str) -> str:
     return undeclared + (_FIXED if any(entry.fixed for entry in entries) else "")
 
 
-def _intervals(found: Inference | None) -> dict[str, str]:
+def _intervals(found: Inference | None) -> dict[str, Shown]:
     if found is None:
         return {}
     return {
-        name: f"{found.scores.low[s]:.2f} to {found.scores.high[s]:.2f}"
+        name: Shown(
+            f"{found.scores.low[s]:.2f} to {found.scores.high[s]:.2f}", found.scores.low[s].item()
+        )
         for s, name in enumerate(found.samples.contenders)
     }
 
@@ -235,7 +243,8 @@ def decided_table(standing: Standing, found: Inference) -> Table | None:
         won, lost = (pair.wins, pair.losses)[:: 1 if pair.first == best else -1]
         probability = found.wins.value[names.index(best), names.index(other)]
         counts = f"{won}-{pair.ties}-{lost}"
-        rows.append((plain(other), f"{probability:.2f}", counts, verdict(pair)))
+        beaten = Shown(f"{probability:.2f}", float(probability))
+        rows.append((plain(other), beaten, Shown(counts, won - lost), verdict(pair)))
     caption = (
         f"{plain(best)} against each other contender, study by study: the probability that it wins "
         "(ties half), wins-ties-losses, and whether that is decided (sign test adjusted for all "
