@@ -489,7 +489,7 @@ def test_every_table_can_be_read_without_eyes_and_used_without_a_mouse(filled):
     assert all(a.get("scope") in ("col", "row") for t, a in page.attributes if t == "th")
     regions = [a for t, a in page.attributes if t == "div" and a.get("role") == "region"]
     assert len(regions) == tables
-    assert all(a["tabindex"] == "0" and len(a["aria-label"]) > 5 for a in regions)
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
     # The script makes buttons of their heads, as in a report.
     assert sum("data-sortable" in a for t, a in page.attributes if t == "table") >= 2
     assert ("html", {"lang": "en"}) in page.attributes
