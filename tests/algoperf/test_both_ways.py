@@ -239,7 +239,7 @@ for name, tuned in {folders!r}.items():
 
     done = subprocess.run(
         [pins_python, "-c", code], cwd=tmp_path / "empty", capture_output=True, text=True,
-        timeout=550,
+        timeout=1500,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr[-3000:]
@@ -247,7 +247,8 @@ for name, tuned in {folders!r}.items():
         rows = read_rows(tmp_path / name / "trial_1")
         assert rows[-1]["global_step"] == 60
         assert math.isfinite(rows[-1]["validation/loss"])
-        if name != "sgd":  # the first point of its space steps too far for a batch of 16
+        # SGD's first point steps too far for a batch of 16, and metaopt learns on one such batch.
+        if name not in ("sgd", "metaopt"):
             assert rows[-1]["validation/loss"] < rows[0]["validation/loss"], name
 
 
