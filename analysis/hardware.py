@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pydantic
@@ -209,6 +209,44 @@ class HardwareChoice:
 
 
 ANY_HARDWARE = HardwareChoice()
+
+
+def check_log_seconds(
+    meta_data: Iterable[Mapping[str, Any]], *, mix: bool = False
+) -> tuple[str, ...]:
+    """See that seconds of AlgoPerf's logs are of one kind of hardware; return notes on a table.
+
+    One kind is the same accelerators, or the same processors where there are none: that is what
+    AlgoPerf's rules fix. What else differs between machines is in a note.
+
+    Args:
+        meta_data: Of the trials, as in ``meta_data_0.json``; an empty one says nothing.
+        mix: Whether somebody asked for a mix.
+
+    Raises:
+        ValueError: They are of several kinds, and nobody asked for that.
+    """
+    fingerprints = [fingerprint_of_meta_data(meta) for meta in meta_data if meta]
+    found = {fingerprint.slug: fingerprint for fingerprint in fingerprints}.values()
+    names = sorted({fingerprint.name for fingerprint in found})
+    listed = ", ".join(names)
+    if len(names) > 1:
+        if not mix:
+            raise ValueError(
+                f"Seconds of different hardware are not comparable, and the logs are of {listed}. "
+                "Choose a part of the logs with --within, count --cost steps, or mix them all the "
+                "same with --mix-hardware."
+            )
+        return (f"MIXED HARDWARE: seconds of {listed} stand in one table, as was asked for.",)
+    if len(found) > 1:
+        parts = ("processor", "processor_count", "driver", "software")
+        differing = [
+            part.replace("_", " ")
+            for part in parts
+            if len({str(getattr(fingerprint, part)) for fingerprint in found}) > 1
+        ]
+        return (f"all on {listed}, of machines that differ in their {', '.join(differing)}",)
+    return ()
 
 
 def _find(name: str, known: Mapping[str, Fingerprint]) -> str:

@@ -12,7 +12,7 @@ import typer
 from analysis.algoperf_rules import official_scores, official_times, targets_of_logs, tied_studies
 from analysis.costs import View
 from analysis.formats import Format, as_text
-from analysis.hardware import ANY_HARDWARE, HardwareChoice
+from analysis.hardware import ANY_HARDWARE, HardwareChoice, check_log_seconds
 from analysis.official_targets import OfficialTargets, Ruleset, read_official_targets
 from analysis.outcomes import Outcomes, read_outcomes
 from analysis.scoring import format_cost
@@ -74,8 +74,10 @@ def print_score(request: Request) -> None:
                 raise ValueError(f"{option} goes with --targets; our records say it.")
         _print_ours(request)
         return
-    if request.hardware != ANY_HARDWARE:
-        raise ValueError("--hardware and --mix-hardware go with --rules strict and our records.")
+    if request.hardware.names:
+        raise ValueError("--hardware goes with --rules strict and our records; try --within.")
+    if request.hardware.mix and algoperf:
+        raise ValueError("--mix-hardware goes with --rules strict; algoperf mixes whatever comes.")
     outcomes = read_outcomes(
         request.logs,
         _targets(request),
@@ -85,8 +87,13 @@ def print_score(request: Request) -> None:
     )
     if not outcomes.cells:
         raise ValueError(f"{request.logs}: no logs of a workload that has a target.")
+    hardware: tuple[str, ...] = ()
+    if outcomes.currency == "seconds" and not algoperf:
+        trials = outcomes.logs.trials
+        meta_data = (trial.document("meta_data") for trial in trials)
+        hardware = check_log_seconds(meta_data, mix=request.hardware.mix)
     scored = _algoperf(outcomes) if algoperf else _strict(outcomes, request)
-    _print(request, scored._replace(notes=(*scored.notes, *outcomes.notes)))
+    _print(request, scored._replace(notes=(*hardware, *scored.notes, *outcomes.notes)))
 
 
 def print_diff(request: Request) -> None:

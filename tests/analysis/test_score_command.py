@@ -289,6 +289,8 @@ def test_the_diff_is_printed_as_sentences_and_as_json(command, logs):
         (["--rules", "algoperf", "--view", "including"], "count given tuned"),
         (["--studies", "0"], "`studies` must be at least 1"),
         (["--within", "nowhere"], "No folder 'nowhere' in"),
+        (["--hardware", "x"], "--hardware goes with --rules strict and our records"),
+        (["--rules", "algoperf", "--mix-hardware"], "algoperf mixes whatever comes"),
     ],
 )
 def test_contradictions_are_one_line(command, arguments, message):
@@ -297,6 +299,35 @@ def test_contradictions_are_one_line(command, arguments, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def edit_meta_data(logs, submission, **changes):
+    for path in (logs.root / submission).rglob("meta_data_0.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_seconds_of_two_accelerators_are_refused_unless_asked_for(command, logs):
+    edit_meta_data(logs, "slow", gpu_model_name="pebbles")
+
+    refused = command()
+    mixed = command("--mix-hardware")
+
+    assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
+    assert "the logs are of beads x 8, pebbles x 8" in refused.stderr
+    assert mixed.exit_code == 0 and "MIXED HARDWARE" in " ".join(mixed.stdout.split())
+    assert command("--cost", "steps").exit_code == 0  # steps compare anywhere
+    assert command("--rules", "algoperf").exit_code == 0  # the official scorer does not look
+
+
+def test_machines_with_the_same_accelerators_are_one_kind_and_their_differences_are_said(
+    command, logs
+):
+    edit_meta_data(logs, "slow", gpu_driver="2", cpu_model_name="an older abacus")
+
+    result = command()
+
+    text = " ".join(result.stdout.split())
+    assert "all on beads x 8, of machines that differ in their processor, driver" in text
 
 
 def test_a_ruleset_without_targets_is_refused_for_ours(hand_made):
