@@ -26,6 +26,7 @@ _NOISE = re.compile(
 )
 _DEFAULT = ("", "default", "False")  # of precision: records that do not say it had these
 _LONGEST = 40  # characters of a slug before its id
+_MIXED = "MIXED HARDWARE: seconds of {} stand in one table, as was asked for."
 _TEXT = 300  # characters of a stranger's value that are kept
 UNKNOWN = "unknown"
 
@@ -205,7 +206,7 @@ class HardwareChoice:
                 "compare ratios with `python -m analysis hardware`, or mix them all the same with "
                 "--mix-hardware."
             )
-        return (f"MIXED HARDWARE: seconds of {listed} stand in one table, as was asked for.",)
+        return (_MIXED.format(listed),)
 
 
 ANY_HARDWARE = HardwareChoice()
@@ -237,7 +238,7 @@ def check_log_seconds(
                 "Choose a part of the logs with --within, count --cost steps, or mix them all the "
                 "same with --mix-hardware."
             )
-        return (f"MIXED HARDWARE: seconds of {listed} stand in one table, as was asked for.",)
+        return (_MIXED.format(listed),)
     if len(found) > 1:
         parts = ("processor", "processor_count", "driver", "software")
         differing = [

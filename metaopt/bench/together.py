@@ -1,7 +1,7 @@
 """Trials that do not wait for each other's results train together, in one compiled step.
 
-The step is the submission's own under ``jax.vmap``, with the trials' hyperparameters, parameters,
-batches and keys as arguments: it compiles once for any number of points. Seeds, data order, initial
+The step is the submission's own over the trials' hyperparameters, parameters, batches and keys, as
+``jax.vmap`` has it (:func:`~metaopt.bench.stacked.over_lanes` says how it runs where): it compiles once for any number of points. Seeds, data order, initial
 parameters, evaluations and ends are those of :func:`~metaopt.bench.runner.run_trial`; the numbers
 are its numbers to rounding. What cannot train together is run by it, one trial after another.
 
