@@ -1,9 +1,10 @@
 """Trials that do not wait for each other's results train together, in one compiled step.
 
 The step is the submission's own over the trials' hyperparameters, parameters, batches and keys, as
-``jax.vmap`` has it (:func:`~metaopt.bench.stacked.over_lanes` says how it runs where): it compiles once for any number of points. Seeds, data order, initial
-parameters, evaluations and ends are those of :func:`~metaopt.bench.runner.run_trial`; the numbers
-are its numbers to rounding. What cannot train together is run by it, one trial after another.
+``jax.vmap`` has it; :func:`~metaopt.bench.stacked.over_lanes` says how it runs where. It compiles
+once for any number of points. Seeds, data order, initial parameters, evaluations and ends are those
+of :func:`~metaopt.bench.runner.run_trial`; the numbers are its numbers to rounding. What cannot
+train together is run by it, one trial after another.
 
 The ledger is that of trials that were run one after another. A trial that ends early, at its target
 say, stays in the step until all are done: what it computes there is thrown away and charged to
