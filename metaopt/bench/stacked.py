@@ -58,8 +58,13 @@ def unstack(stacked: Any, index: int, like: Any) -> Any:
         if isinstance(leaf, int | float)
     }
     return jax.tree_util.tree_map_with_path(
-        lambda path, array: array[index].item() if path in numbers else array[index], stacked
+        lambda path, array: array.item() if path in numbers else array, _member(stacked, index)
     )
+
+
+@jax.jit
+def _member(stacked: Any, index: Any) -> Any:
+    return jax.tree.map(lambda array: array[index], stacked)
 
 
 def split_points(points: Sequence[Point]) -> tuple[dict[str, np.ndarray] | None, Point]:

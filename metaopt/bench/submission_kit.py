@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from metaopt.bench.sharding import replicate, shard_batch
@@ -170,13 +171,8 @@ class Baseline:
         if unknown:
             known = sorted({*self.defaults, *REGULARISATION})
             raise ValueError(f"Unknown hyperparameters {unknown}, known are {known}.")
-        values = {
-            name: jnp.asarray(value, jnp.float32)
-            for name, value in {**self.defaults, **given}.items()
-        }
-        transformation = self.optimizer(workload.step_hint, **values)
-        # Some keep the starting point: as a copy, for the step donates the parameters.
-        inner = jax.tree.map(jnp.array, transformation.init(model_params))
+        values = {name: np.float32(value) for name, value in {**self.defaults, **given}.items()}
+        values, inner = self.init_for(workload)(values, model_params)
         return BaselineState(values, inner, 0.0), self.step_for(workload, **regularisation)
 
     def update_params(
@@ -235,6 +231,21 @@ class Baseline:
         """Declare the cost: a step is one forward and backward pass over its batch."""
         spent = optimizer_state[0].gradient_evaluations
         return {"gradient_evaluations": spent, "episode": 0, "phase": "training"}
+
+    @functools.cache  # noqa: B019 (baselines live as long as the process)
+    def init_for(self, workload: Any) -> Callable:
+        """Return the jitted ``(hyperparameters, params) -> (hyperparameters, optimizer state)``.
+
+        One program, where the transformation alone would be a call for every array of its state.
+        """
+
+        @jax.jit
+        def init(hyperparameters: dict[str, jax.Array], params: Any) -> tuple[Any, optax.OptState]:
+            transformation = self.optimizer(workload.step_hint, **hyperparameters)
+            # Some keep the starting point: as a copy, for the step donates the parameters.
+            return hyperparameters, jax.tree.map(jnp.copy, transformation.init(params))
+
+        return init
 
     @functools.cache  # noqa: B019 (baselines live as long as the process)
     def step_for(

@@ -119,23 +119,16 @@ class SideBySide(Iterator[Batch]):
     def __init__(self, queues: Sequence[ShuffledQueue]) -> None:
         self._queues = queues
         self._positions = [queue.position for queue in queues]
-        self._chunk_batches = _batches_in_chunk(len(queues) * queues[0].batch_bytes)
-        self._chunk: list[Batch] = []
 
     def __next__(self) -> Batch:
         """Return the next batch."""
-        if not self._chunk:
-            rows = [
-                [
-                    queue.rows(position + i)
-                    for queue, position in zip(self._queues, self._positions, strict=True)
-                ]
-                for i in range(self._chunk_batches)
-            ]
-            self._positions = [position + self._chunk_batches for position in self._positions]
-            first = self._queues[0]
-            self._chunk = _cut_stacks(first._complete, first._arrays, np.array(rows))[::-1]
-        return self._chunk.pop()
+        places = zip(self._queues, self._positions, strict=True)
+        rows = np.stack([queue.rows(position) for queue, position in places])
+        self._positions = [position + 1 for position in self._positions]
+        # One at a time: a call for all queues costs little beside their step, and several batches
+        # in one call take seconds to compile.
+        first = self._queues[0]
+        return _cut_beside(first._complete, first._arrays, rows)
 
 
 def _batches_in_chunk(batch_bytes: int) -> int:
@@ -143,14 +136,9 @@ def _batches_in_chunk(batch_bytes: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _cut_stacks(
-    complete: Callable[[Batch], Batch], arrays: Batch, indices: jax.Array
-) -> list[Batch]:
-    """Return one stack for each of ``indices`` (stacks, queues, batch size)."""
-    one = _cut_one(complete)
-    # In one piece: a gather for each stack takes long to compile.
-    together = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(None, 0))(arrays, indices)
-    return [jax.tree.map(lambda array: array[i], together) for i in range(len(indices))]  # noqa: B023
+def _cut_beside(complete: Callable[[Batch], Batch], arrays: Batch, indices: jax.Array) -> Batch:
+    """Return the batches of ``indices`` (queues, batch size), stacked."""
+    return jax.vmap(_cut_one(complete), in_axes=(None, 0))(arrays, indices)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -82,6 +82,18 @@ def test_a_baseline_is_optax_own_function(name):
     assert np.abs(ours[-1][0]["matrix"] - START["matrix"]).max() > 0.2
 
 
+@pytest.mark.parametrize("name", sorted({*CASES, "hgd", "schedule_free_adamw"}))
+def test_no_two_arrays_of_a_fresh_state_share_memory(name):
+    module, params = module_of(name), jax.tree.map(jnp.copy, START)  # the step donates both
+
+    workload = get_workload("digits_mlp")
+    state, _ = module.init_optimizer_state(workload, params, None, None, None)
+
+    arrays = jax.tree.leaves((state.hyperparameters, state.optimizer, params))
+    places = [array.unsafe_buffer_pointer() for array in arrays]
+    assert len(set(places)) == len(places)
+
+
 def test_hypergradient_descent_sees_the_decayed_gradient():
     point = {"learning_rate": 0.05, "hyper_rate": 0.001, "weight_decay": 0.5}
 
