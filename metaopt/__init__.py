@@ -9,37 +9,54 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metaopt.averages import Averages
     from metaopt.controller_files import load_controller, save_controller
     from metaopt.controllers import Controller, DiagonalLags, FullLags, ScalarLags
     from metaopt.episodes import start_episode
+    from metaopt.guards import GuardState, guard, restart_learning
     from metaopt.hypergradient import HypergradientState, hypergradient_descent
     from metaopt.optimizer import MetaOptimizerState, meta_optimizer
+    from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak
 
 __all__ = [
+    "Averages",
     "Controller",
     "DiagonalLags",
     "FullLags",
+    "GuardState",
     "HypergradientState",
     "MetaOptimizerState",
     "ScalarLags",
+    "by_log_loss",
+    "guard",
     "hypergradient_descent",
     "load_controller",
     "meta_optimizer",
+    "restart_learning",
     "save_controller",
+    "scale_by_level",
+    "scale_by_polyak",
     "start_episode",
 ]
 
 _HOMES = {
+    "Averages": "averages",
     "Controller": "controllers",
     "DiagonalLags": "controllers",
     "FullLags": "controllers",
+    "GuardState": "guards",
     "HypergradientState": "hypergradient",
     "MetaOptimizerState": "optimizer",
     "ScalarLags": "controllers",
+    "by_log_loss": "scales",
+    "guard": "guards",
     "hypergradient_descent": "hypergradient",
     "load_controller": "controller_files",
     "meta_optimizer": "optimizer",
+    "restart_learning": "guards",
     "save_controller": "controller_files",
+    "scale_by_level": "scales",
+    "scale_by_polyak": "scales",
     "start_episode": "episodes",
 }
 

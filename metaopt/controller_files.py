@@ -3,8 +3,9 @@
     {"schema_version": 1, "family": "scalar_lags", "shape": [32], "weights": [...],
      "provenance": {...}}
 
-Index 0 is the newest lag, and the update is *minus* the weighted sum. Numbers are written so that
-they come back to the last bit.
+Averages have ``"settings"`` too, their decays and the space of their weights. Index 0 is the newest
+lag, and the update is *minus* the weighted sum. Numbers are written so that they come back to the
+last bit.
 """
 
 import json
@@ -17,11 +18,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.controllers import FAMILIES, Controller
+from metaopt.averages import Averages
+from metaopt.controllers import Controller, DiagonalLags, FullLags, ScalarLags
 
 SCHEMA_VERSION = 1
 
-_AXES = {"scalar_lags": 1, "full_lags": 3}  # of the weights; diagonal lags have the parameters'
+FAMILIES: dict[str, Any] = {
+    kind.family: kind for kind in (ScalarLags, DiagonalLags, FullLags, Averages)
+}
+_SETTINGS = {"averages": {"decays", "space"}}
+_AXES = {
+    "scalar_lags": 1,
+    "averages": 1,
+    "full_lags": 3,
+}  # of the weights; diagonal lags have the parameters'
 
 
 def save_controller(
@@ -51,6 +61,7 @@ def save_controller(
         "family": controller.family,
         "shape": list(weights.shape),
         "weights": weights.tolist(),
+        **({"settings": controller.settings} if controller.settings else {}),
         "provenance": provenance or {},
     }
     path = Path(path)
@@ -104,7 +115,19 @@ def load_controller(path: str | Path) -> Controller:
         raise ValueError(f"{path}: `weights` must not be empty, got shape {list(weights.shape)}.")
     if not (np.abs(weights) <= np.finfo(np.float32).max).all():  # also catches NaN
         raise ValueError(f"{path}: `weights` must be finite.")
-    return FAMILIES[family](jnp.asarray(weights, jnp.float32))
+    settings = document.get("settings", {})
+    expected = _SETTINGS.get(family, set())
+    if not isinstance(settings, dict) or set(settings) != expected:
+        raise ValueError(
+            f"{path}: `settings` of {family} must be {sorted(expected) or 'left out'}, got "
+            f"{settings!r}."
+        )
+    if family == "averages" and not _are_numbers(settings["decays"]):
+        raise ValueError(f"{path}: `decays` must be numbers, got {settings['decays']!r}.")
+    try:
+        return FAMILIES[family](weights=jnp.asarray(weights, jnp.float32), **settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _are_numbers(part: Any) -> bool:

@@ -11,8 +11,8 @@ Notation, the same in code, tests and documentation:
     age    0 for the newest disturbance in memory, 1 for the one before it, ...
 
 Disturbances, controls and adjoints are trees shaped like the parameters. A controller is linear in
-its disturbances. What rollouts need of it is in :class:`Controller`: nothing outside this module
-knows how the past is kept, as H gradients or as averages of them.
+its disturbances. What rollouts need of it is in :class:`Controller`: nothing else knows how it
+keeps the past, as H gradients here or as averages of them in :mod:`metaopt.averages`.
 """
 
 import dataclasses
@@ -50,6 +50,21 @@ class Controller(Protocol):
         """What to start from; ``None`` for zeros."""
         ...
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments beside the weights that make the controller again, as JSON."""
+        ...
+
+    @property
+    def default_history(self) -> int:
+        """H where nobody says."""
+        ...
+
+    @property
+    def keeps_controls(self) -> bool:
+        """Whether controls of past steps are worth keeping, rather than computed again."""
+        ...
+
     def init_weights(self, params: Any, history: int) -> Any:
         """Return the weights to start from."""
         ...
@@ -76,12 +91,19 @@ class Controller(Protocol):
         """
         ...
 
-    def meta_gradient(self, weights: Any, memory: Any, adjoints: Sequence[Any]) -> Any:
-        """Return the gradient by the weights of ``-sum_i <adjoints[i], controls[i + 1]>``.
+    def meta_gradient(
+        self, weights: Any, memory: Any, adjoints: Sequence[Any], ago: int = 1
+    ) -> Any:
+        """Return the gradient by the weights of ``-sum_i <adjoints[i], controls[ago + i]>``.
 
-        Entry i of the adjoints belongs to the control of i + 1 steps ago: the rollout ends at the
-        loss whose gradient was observed last, and no control has met that one yet.
+        Entry i of the adjoints belongs to the control of ``ago + i`` steps ago. The rollout ends at
+        the loss whose gradient was observed last, and no control has met that one yet: that is 1
+        step ago in the memory, or 0 if it is asked before it observes that gradient.
         """
+        ...
+
+    def shrink(self, weights: Any, factor: Any) -> Any:
+        """Return the weights of controls that are ``factor`` times as large."""
         ...
 
 
@@ -94,6 +116,18 @@ class LagMemory(NamedTuple):
 
 class _Lags:
     """What the families of lags share: rings of the last H + L disturbances."""
+
+    default_history = 32
+    keeps_controls = True  # they come out of one pass over the rings
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Nothing but the weights."""
+        return {}
+
+    def shrink(self, weights: Any, factor: Any) -> Any:
+        """Multiply the weights."""
+        return jax.tree.map(lambda m: m * factor, weights)
 
     def init_memory(
         self, params: Any, history: int, rollout: int, dtype: DTypeLike | None
@@ -150,12 +184,16 @@ class ScalarLags(_Lags):
         ]
 
     def meta_gradient(
-        self, weights: Float[Array, " history"], memory: LagMemory, adjoints: Sequence[Any]
+        self,
+        weights: Float[Array, " history"],
+        memory: LagMemory,
+        adjoints: Sequence[Any],
+        ago: int = 1,
     ) -> Float[Array, " history"]:
-        r"""Return :math:`-\sum_i \langle \lambda_i, w_{t-1-i-h} \rangle` for each h."""
+        r"""Return :math:`-\sum_i \langle \lambda_i, w_{t-ago-i-h} \rangle` for each h."""
         history, ages = weights.shape[0], _ages(memory)
         parts = []
-        for i, adjoint in enumerate(adjoints, start=1):
+        for i, adjoint in enumerate(adjoints, start=ago):
             by_leaf = jax.tree.map(_inner_products, memory.rows, adjoint)
             products = functools.reduce(jnp.add, jax.tree.leaves(by_leaf))
             parts.append(products[ages][i : i + history])
@@ -247,13 +285,15 @@ class DiagonalLags(_Lags):
         # A loop, for a sum along the axis of the lags takes XLA's CPU backend 35 times as long.
         return jax.lax.fori_loop(0, _history(weights), add, [zero] * count)
 
-    def meta_gradient(self, weights: Any, memory: LagMemory, adjoints: Sequence[Any]) -> Any:
-        r"""Return :math:`-\sum_i \lambda_i \odot w_{t-1-i-h}` for each h."""
+    def meta_gradient(
+        self, weights: Any, memory: LagMemory, adjoints: Sequence[Any], ago: int = 1
+    ) -> Any:
+        r"""Return :math:`-\sum_i \lambda_i \odot w_{t-ago-i-h}` for each h."""
 
         def write(lag: Any, slope: Any) -> Any:
             parts = [
                 jax.tree.map(lambda a, w: a * w, adjoint, _row_of_age(memory, lag + i, adjoint))
-                for i, adjoint in enumerate(adjoints, start=1)
+                for i, adjoint in enumerate(adjoints, start=ago)
             ]
             row = jax.tree.map(lambda *leaves: -functools.reduce(jnp.add, leaves), *parts)
             return jax.tree.map(
@@ -331,13 +371,17 @@ class FullLags(_Lags):
         return [_as_tree(vector, like) for vector in sums]
 
     def meta_gradient(
-        self, weights: Float[Array, "history d d"], memory: LagMemory, adjoints: Sequence[Any]
+        self,
+        weights: Float[Array, "history d d"],
+        memory: LagMemory,
+        adjoints: Sequence[Any],
+        ago: int = 1,
     ) -> Float[Array, "history d d"]:
-        r"""Return :math:`-\sum_i \lambda_i w_{t-1-i-h}^\top` for each h."""
+        r"""Return :math:`-\sum_i \lambda_i w_{t-ago-i-h}^\top` for each h."""
         history, past = weights.shape[0], _vectors_by_age(memory)
         parts = [
             jnp.einsum("i,hj->hij", _as_vector(adjoint), past[i : i + history])
-            for i, adjoint in enumerate(adjoints, start=1)
+            for i, adjoint in enumerate(adjoints, start=ago)
         ]
         return -functools.reduce(jnp.add, parts).astype(weights.dtype)
 
@@ -361,9 +405,6 @@ def _as_tree(vector: Float[Array, " d"], like: Any) -> Any:
         for end, leaf in zip(ends, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, parts)
-
-
-FAMILIES: dict[str, type] = {kind.family: kind for kind in (ScalarLags, DiagonalLags, FullLags)}
 
 
 def _initial(weights: Array | None, shape: tuple[int, ...]) -> Array:

@@ -6,8 +6,11 @@ gradient, O the meta-optimizer. At step t, counted from 1 in each episode:
     if t >= H + L:   M <- O(M, gradient of the rollout's loss by M)
     x_{t+1} = (1 - delta) x_t - eta_t g_t - sum_h M[h] w_{t-h}
 
-After each step the new M's controls for now *and* for the next rollout are computed in one pass
-over the history, which leaves two passes a step: this one, and the inner products of the
+A *recorded* rollout is one of L = 1 that takes the gradient it is given, at x_t, for that at the
+replayed point, where the new M would have led: the same as long as M does not change, and free.
+
+For lags, after each step the new M's controls for now *and* for the next rollout are computed in
+one pass over the history, which leaves two passes a step: this one, and the inner products of the
 meta-gradient.
 """
 
@@ -30,15 +33,18 @@ LearningRate = float | jax.Array | Callable[[Any], Any]
 
 
 class MetaOptimizerState(NamedTuple):
-    """State of :func:`meta_optimizer`. The last six fields are ``None`` where nothing learns."""
+    """State of :func:`meta_optimizer`.
+
+    The last six fields are ``None`` where nothing learns, and the last five with recorded rollouts.
+    """
 
     count: Int[Array, ""]  # steps taken in this episode
     weights: PyTree  # M
     memory: PyTree  # the controller's: what it keeps of past disturbances
     disturbance: PyTree  # state of the disturbance's transformation, or None
     meta_state: PyTree  # state of O
-    start: PyTree  # y_1 of the next rollout
-    controls: tuple[PyTree, ...] | None  # L - 1, of the next rollout, newest first
+    start: PyTree  # y_1 of the next rollout; None if the controller computes controls again
+    controls: tuple[PyTree, ...] | None  # L - 1, of the next rollout, newest first; likewise
     rates: Float[Array, " rollout"] | None  # the last L base learning rates, eta_t in slot t mod L
     bases: PyTree  # rings of the last L base points, b_t in slot t mod L
     data: PyTree  # rings of the last L data, likewise; None where nothing is recorded
@@ -50,8 +56,9 @@ def meta_optimizer(
     *,
     example: Any = None,
     fixed: bool = False,
-    history: int = 32,
-    rollout: int = 2,
+    history: int | None = None,
+    rollout: int | None = None,
+    recorded: bool = False,
     weight_decay: float = 0.0,
     meta_optimizer: optax.GradientTransformation | None = None,
     controller: Controller | None = None,
@@ -67,21 +74,27 @@ def meta_optimizer(
 
     The updates go straight to ``optax.apply_updates``. ``update`` takes the datum whose gradient it
     is given: ``update(grads, state, params, datum=datum)``. The gradients must be those of
-    ``value_fn``; transform them through ``disturbance``, not before.
+    ``value_fn``; transform them through ``disturbance``, not before. Other keywords of ``update``,
+    say ``value``, reach ``disturbance`` and ``meta_optimizer``.
 
-    Costs 3 L - 1 gradient evaluations a step while learning, 1 frozen. The state holds H + 3 L
-    parameter-sized arrays and L recorded data while learning, H and none frozen (and, with
-    :class:`~metaopt.controllers.DiagonalLags`, M itself and the state of O). Jit with
-    ``donate_argnums`` on the state, or XLA copies the history at every step.
+    Costs 3 L - 1 gradient evaluations a step while learning, 1 frozen or recorded. The state holds
+    H + 3 L parameter-sized arrays and L recorded data while learning, H and none frozen or recorded
+    (:class:`~metaopt.averages.Averages`: K + 2 L, and K; :class:`~metaopt.controllers.DiagonalLags`
+    have M itself and the state of O too). Jit with ``donate_argnums`` on the state, or XLA copies
+    the history at every step.
 
     Args:
-        value_fn: ``value_fn(params, datum)``, the loss; ``None`` will do where nothing learns. Its
-            gradient must be the true one: rollouts take its Jacobian for symmetric.
+        value_fn: ``value_fn(params, datum)``, the loss; ``None`` will do where nothing is replayed:
+            frozen, or with recorded rollouts. Its gradient must be the true one: rollouts take its
+            Jacobian for symmetric.
         learning_rate: eta: a number or an optax schedule.
         example: A datum, or its shapes and dtypes: rollouts longer than 1 record data.
         fixed: The datum never changes; nothing is recorded.
-        history: H.
-        rollout: L.
+        history: H; by default 32 for lags, and 1 for averages, which have no end: M is first
+            updated at step H + L.
+        rollout: L; 2 by default.
+        recorded: Rollouts of 1 by the given gradient alone: nothing is evaluated, kept or asked of
+            ``datum``.
         weight_decay: delta, *not* scaled by the learning rate.
         meta_optimizer: O, any optax transformation; the paper's ``optax.adam(1e-4)`` by default.
         controller: The family, with weights to start from; the paper's scalar lags by default.
@@ -121,17 +134,26 @@ def meta_optimizer(
         Chen and Hazan, `A Nonstochastic Control Approach to Optimization
         <https://arxiv.org/abs/2301.07902>`_, 2023.
     """
+    controller = ScalarLags() if controller is None else controller
+    history = controller.default_history if history is None else history
+    if recorded and rollout not in (None, 1):
+        raise ValueError(f"`rollout` must be 1 where `recorded` is True, got {rollout!r}.")
+    rollout = (1 if recorded else 2) if rollout is None else rollout
+    replays = learn and not recorded
     for name, number in (("history", history), ("rollout", rollout), ("meta_every", meta_every)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"`{name}` must be an integer of at least 1, got {number!r}.")
-    if learn and value_fn is None:
-        raise ValueError("`value_fn` must be given where `learn` is True: rollouts evaluate it.")
+    if replays and value_fn is None:
+        raise ValueError(
+            "`value_fn` must be given where `learn` is True: rollouts evaluate it, but for "
+            "recorded ones (`recorded=True`)."
+        )
     if learn and episode_steps is not None and episode_steps < history + rollout:
         raise ValueError(
             f"`episode_steps` must be at least `history` + `rollout`, {history} + {rollout}, got "
             f"{episode_steps}: no rollout would ever have its past. Shorten `history`."
         )
-    records_data = learn and not fixed and rollout > 1
+    records_data = replays and not fixed and rollout > 1
     if records_data and example is None:
         raise ValueError(
             f"`example` must be given for a rollout of {rollout} on changing data: it says what "
@@ -144,10 +166,13 @@ def meta_optimizer(
         history=history,
         rollout=rollout,
         weight_decay=weight_decay,
-        outer=optax.adam(1e-4) if meta_optimizer is None else meta_optimizer,
-        controller=ScalarLags() if controller is None else controller,
-        disturbance=disturbance,
+        outer=optax.with_extra_args_support(
+            optax.adam(1e-4) if meta_optimizer is None else meta_optimizer
+        ),
+        controller=controller,
+        disturbance=None if disturbance is None else optax.with_extra_args_support(disturbance),
         learn=learn,
+        replays=replays,
         meta_every=meta_every,
         history_dtype=history_dtype,
     )
@@ -164,16 +189,17 @@ class _Rule(NamedTuple):
     history: int
     rollout: int
     weight_decay: float
-    outer: optax.GradientTransformation
+    outer: optax.GradientTransformationExtraArgs
     controller: Controller
-    disturbance: optax.GradientTransformation | None
+    disturbance: optax.GradientTransformationExtraArgs | None
     learn: bool
+    replays: bool  # learns, by rollouts that are not recorded
     meta_every: int
     history_dtype: DTypeLike | None
 
     def init(self, params: optax.Params) -> MetaOptimizerState:
         weights = self.controller.init_weights(params, self.history)
-        rollout = self.rollout if self.learn else 0
+        rollout = self.rollout if self.replays else 0
         memory = self.controller.init_memory(params, self.history, rollout, self.history_dtype)
         state = MetaOptimizerState(
             count=jnp.zeros((), jnp.int32),
@@ -187,13 +213,16 @@ class _Rule(NamedTuple):
             bases=None,
             data=None,
         )
-        if not self.learn:
+        if self.learn:
+            meta_state = self.outer.init(jax.tree.map(jnp.copy, weights))  # they may keep it
+            state = state._replace(meta_state=meta_state)
+        if not self.replays:
             return state
+        if self.controller.keeps_controls:
+            controls = tuple(_zeros(params) for _ in range(self.rollout - 1))
+            state = state._replace(start=_zeros(params), controls=controls)
         leaves = jax.tree.leaves(params)
         return state._replace(
-            meta_state=self.outer.init(jax.tree.map(jnp.copy, weights)),  # they may keep it
-            start=_zeros(params),
-            controls=tuple(_zeros(params) for _ in range(self.rollout - 1)),
             rates=jnp.zeros(self.rollout, jnp.result_type(jnp.float32, *map(wide_dtype, leaves))),
             bases=make_rings(params, self.rollout, wide_dtype),
             data=make_rings(self.example, self.rollout),
@@ -208,7 +237,6 @@ class _Rule(NamedTuple):
         datum: Any = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, MetaOptimizerState]:
-        del extra_args
         self._check(params, datum)
         if not jax.tree.leaves(updates):  # masked out, say
             return updates, state
@@ -216,15 +244,24 @@ class _Rule(NamedTuple):
         point = None if params is None else widen(params)
         rate = self._rate(state.count)
         step = self._base_step(slope, point, rate)
-        disturbance, disturbance_state = self._disturb(slope, state, point)
+        disturbance, disturbance_state = self._disturb(slope, state, point, extra_args)
+        state = state._replace(disturbance=disturbance_state)
+        if self.replays:
+            past = self._past(state, slope)
+        elif self.learn:
+            meta_slope = self.controller.meta_gradient(state.weights, state.memory, [slope], ago=0)
+            state = self._descend(state, meta_slope, extra_args)
         memory = self.controller.observe(state.memory, disturbance)
-        state = state._replace(memory=memory, disturbance=disturbance_state)
-        if self.learn:
-            state = self._learn(self._record(state, datum, rate), params, datum)
-        count = self.rollout if self.learn else 1
+        state = state._replace(memory=memory)
+        if self.replays:
+            state = self._record(state, datum, rate)
+            adjoints = self._replay(state, past, params, datum)
+            meta_slope = self.controller.meta_gradient(state.weights, memory, adjoints)
+            state = self._descend(state, meta_slope, extra_args)
+        count = self.rollout if self.replays and self.controller.keeps_controls else 1
         controls = self.controller.controls(state.weights, memory, count, slope)
         controls = [narrow(control, slope) for control in controls]
-        if self.learn:
+        if self.replays:
             state = self._prepare_rollout(state, jax.tree.map(jnp.add, point, step), controls)
         step = jax.tree.map(jnp.subtract, step, controls[0])
         return narrow(step, updates), state._replace(count=state.count + 1)
@@ -243,9 +280,9 @@ class _Rule(NamedTuple):
         )
 
     def _check(self, params: optax.Params | None, datum: Any) -> None:
-        if params is None and (self.learn or self._decays):
+        if params is None and (self.replays or self._decays):
             raise ValueError("`params` must be passed to update() to learn or to decay weights.")
-        if self.learn and datum is None:
+        if self.replays and datum is None:
             raise ValueError(
                 "`datum` must be passed to update() while learning, the one whose gradient it is: "
                 "update(grads, state, params, datum=datum)."
@@ -274,6 +311,7 @@ class _Rule(NamedTuple):
         slope: Any,
         state: MetaOptimizerState,
         point: Any,
+        extra_args: dict[str, Any],
     ) -> tuple[Any, Any]:
         """Return the disturbance and the new state of its transformation."""
         if self.disturbance is None:
@@ -283,29 +321,65 @@ class _Rule(NamedTuple):
         before = jax.tree.map(
             lambda new, old: jnp.where(state.count == 0, new, old), fresh, state.disturbance
         )
-        return self.disturbance.update(slope, before, point)
+        return self.disturbance.update(slope, before, point, **extra_args)
 
     def _fresh_disturbance(self, params: Any) -> Any:
         assert self.disturbance is not None
         return self.disturbance.init(jax.tree.map(jnp.copy, widen(params)))
 
-    def _learn(self, state: MetaOptimizerState, params: Any, datum: Any) -> MetaOptimizerState:
-        """Update M by the rollout that ends at this step, once there is enough of a past."""
+    def _is_due(self, state: MetaOptimizerState) -> Any:
+        """Return whether M is updated: there is enough of a past, and it is this step's turn."""
         first = self.history + self.rollout - 1  # t >= H + L, with t = count + 1
         since = state.count - first
-        due = (since >= 0) & (jnp.remainder(since, self.meta_every) == 0)
+        return (since >= 0) & (jnp.remainder(since, self.meta_every) == 0)
+
+    def _descend(
+        self, state: MetaOptimizerState, slope: Any, extra_args: dict[str, Any]
+    ) -> MetaOptimizerState:
+        """Update M along the meta-gradient, if it is due."""
+        due = self._is_due(state)
+        updates, meta_state = self.outer.update(
+            slope, state.meta_state, state.weights, **extra_args
+        )
+        learned = optax.apply_updates(state.weights, updates), meta_state
+        weights, meta_state = jax.tree.map(
+            lambda new, old: jnp.where(due, new, old), learned, (state.weights, state.meta_state)
+        )
+        return state._replace(weights=weights, meta_state=meta_state)
+
+    def _past(self, state: MetaOptimizerState, like: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Return what this step's rollout starts from, and its other controls, newest first.
+
+        The state is that of before the new disturbance, whose control no rollout has met.
+        """
+        if self.controller.keeps_controls:
+            assert state.controls is not None
+            return state.start, state.controls
+        controls = self.controller.controls(state.weights, state.memory, self.rollout, like)
+        oldest = read_rings(state.bases, jnp.remainder(state.count, self.rollout), like)
+        return jax.tree.map(jnp.subtract, oldest, controls[-1]), tuple(controls[:-1])
+
+    def _replay(
+        self,
+        state: MetaOptimizerState,
+        past: tuple[Any, tuple[Any, ...]],
+        params: Any,
+        datum: Any,
+    ) -> list[Any]:
+        """Return the adjoints of the rollout that ends at this step, zeros if it is not due."""
+        start, controls = past
 
         def gradient(point: Any, datum: Any) -> Any:
             assert self.value_fn is not None
             return widen(jax.grad(self.value_fn)(narrow(point, params), datum))
 
         def replay() -> list[Any]:
-            assert state.controls is not None and state.rates is not None
+            assert state.rates is not None
             lags = range(self.rollout - 1, 0, -1)  # steps ago, oldest first
             return rollout_adjoints(
                 gradient,
-                state.start,
-                [state.controls[lag - 1] for lag in lags],
+                start,
+                [controls[lag - 1] for lag in lags],
                 [*(self._recorded(state, lag, datum) for lag in lags), datum],
                 [state.rates[jnp.remainder(state.count - lag, self.rollout)] for lag in lags],
                 self.weight_decay,
@@ -315,14 +389,8 @@ class _Rule(NamedTuple):
             replay = with_fast_convolutions(replay)
         # Only the replay is skipped when nothing is due. The history stays outside the conditional:
         # inside, XLA copies all of it.
-        adjoints = jax.lax.cond(due, replay, lambda: [_zeros(params)] * self.rollout)
-        slope = self.controller.meta_gradient(state.weights, state.memory, adjoints)
-        updates, meta_state = self.outer.update(slope, state.meta_state, state.weights)
-        learned = optax.apply_updates(state.weights, updates), meta_state
-        weights, meta_state = jax.tree.map(
-            lambda new, old: jnp.where(due, new, old), learned, (state.weights, state.meta_state)
-        )
-        return state._replace(weights=weights, meta_state=meta_state)
+        idle = [_zeros(params)] * self.rollout
+        return jax.lax.cond(self._is_due(state), replay, lambda: idle)
 
     def _recorded(self, state: MetaOptimizerState, lag: int, datum: Any) -> Any:
         """Return the datum of ``lag`` steps ago."""
@@ -346,6 +414,8 @@ class _Rule(NamedTuple):
         """Keep what the rollout at the next step will start from: ``y_1 = b - u`` of L - 1 ago."""
         slot, oldest = (jnp.remainder(state.count + i, self.rollout) for i in (0, 1))
         bases = write_rings(state.bases, base, slot)
+        if not self.controller.keeps_controls:
+            return state._replace(bases=bases)
         start = jax.tree.map(jnp.subtract, read_rings(bases, oldest, base), controls[-1])
         return state._replace(start=start, controls=tuple(controls[:-1]), bases=bases)
 

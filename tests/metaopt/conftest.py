@@ -11,12 +11,14 @@ import pytest
 
 def transcription(
     value_fn, start, data, *, rate, history, rollout, decay, outer, weights=None, meta_state=None,
-    disturbance=None, kind="scalar_lags", learn=True,
+    disturbance=None, kind="scalar_lags", learn=True, as_lags=lambda weights: weights, first=None,
 ):  # fmt: skip
     """Run one episode of Algorithm 7 with lists and loops; return iterates and all M's.
 
     Lists are indexed by the paper's t, from 1: entry 0 is padding. ``start`` is a flat vector.
+    ``as_lags`` turns weights into the M of ``history`` lags; M learns from step ``first`` on.
     """
+    first = history + rollout if first is None else first
     x, losses, controls_seen, gradients = [None, start], [None], [None], [None]
     if weights is None:
         d = start.size
@@ -27,7 +29,7 @@ def transcription(
     all_weights = []
 
     def control(weights, t):  # what is subtracted when x_t moves to x_{t+1}
-        total = jnp.zeros_like(start)
+        weights, total = as_lags(weights), jnp.zeros_like(start)
         for h in range(1, history + 1):
             if t - h + 1 >= 1:
                 times = jnp.matmul if weights.ndim == 3 else jnp.multiply
@@ -38,7 +40,7 @@ def transcription(
         losses.append(datum)
         gradient = jax.grad(value_fn)(x[t], datum)
         gradients.append(gradient)
-        if learn and t >= history + rollout:
+        if learn and t >= first:
 
             def rollout_loss(weights, t=t):
                 y = x[t - rollout]

@@ -1,5 +1,6 @@
 """Controller files: exact, and nothing else is read."""
 
+import functools
 import json
 
 import jax
@@ -9,6 +10,7 @@ import optax
 import pytest
 
 from metaopt import (
+    Averages,
     DiagonalLags,
     FullLags,
     ScalarLags,
@@ -18,10 +20,17 @@ from metaopt import (
 )
 
 WEIGHTS = jnp.array([0.1, -1e-30, 3.3333333], jnp.float32)
+MOMENTA = functools.partial(Averages, (0.0, 0.5, 0.9, 0.99), space="linear")
 
 
 @pytest.mark.parametrize(
-    "controller", [ScalarLags(WEIGHTS), DiagonalLags(jnp.stack([WEIGHTS, -WEIGHTS]))]
+    "controller",
+    [
+        ScalarLags(WEIGHTS),
+        DiagonalLags(jnp.stack([WEIGHTS, -WEIGHTS])),
+        Averages((0.0, 0.9, 1 - 1e-3), WEIGHTS, "linear"),
+        Averages((0.1, 0.2, 0.3), WEIGHTS),
+    ],
 )
 def test_a_controller_comes_back_to_the_last_bit(controller, tmp_path):
     save_controller(tmp_path / "c.json", controller, {"workload": "w"})
@@ -30,6 +39,7 @@ def test_a_controller_comes_back_to_the_last_bit(controller, tmp_path):
 
     assert type(loaded) is type(controller)
     np.testing.assert_array_equal(loaded.weights, controller.weights)
+    assert loaded.settings == controller.settings
     assert json.loads((tmp_path / "c.json").read_text())["provenance"] == {"workload": "w"}
     assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
 
@@ -46,7 +56,7 @@ def test_a_controller_without_finite_weights_is_not_written(weights, tmp_path):
     "change, message",
     [
         ({"schema_version": 2}, "schema version 1, got 2"),
-        ({"family": "oracle"}, r"no controller family 'oracle', only \['diagonal_lags', 'full_l"),
+        ({"family": "oracle"}, r"no controller family 'oracle', only \['averages', 'diag"),
         ({"shape": [4]}, r"`weights` have shape \[3\], the file states \[4\]"),
         ({"family": "full_lags"}, r"`weights` of full_lags must have 3 axes.* got shape \[3\]"),
         ({"weights": [[1.0]], "shape": [1, 1]}, r"`weights` of scalar_lags must have 1 axes"),
@@ -57,6 +67,12 @@ def test_a_controller_without_finite_weights_is_not_written(weights, tmp_path):
         ({"weights": [True, 1.0, 2.0]}, "`weights` must be numbers"),
         ({"weights": ["1", "2", "3"]}, "`weights` must be numbers"),
         ({"weights": [], "shape": [0]}, "`weights` must not be empty"),
+        ({"family": "averages"}, r"`settings` of averages must be \['decays', 'space'\], got {}"),
+        ({"settings": {"decays": []}}, "`settings` of scalar_lags must be left out, got"),
+        ({"family": "averages", "settings": {"decays": "9", "space": "log"}}, "must be numbers"),
+        ({"family": "averages", "settings": {"decays": [0, 2, 3], "space": "log"}}, "lie in"),
+        ({"family": "averages", "settings": {"decays": [0, 0.5], "space": "log"}}, "each of the 2"),
+        ({"family": "averages", "settings": {"decays": [0], "space": ["log"]}}, "`space` must be"),
     ],
 )
 def test_another_file_is_refused(change, message, tmp_path):
@@ -88,7 +104,7 @@ def test_what_is_no_controller_is_refused(content, tmp_path):
         load_controller(path)
 
 
-@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags, FullLags])
+@pytest.mark.parametrize("kind", [ScalarLags, DiagonalLags, FullLags, MOMENTA])
 def test_a_learned_controller_is_deployed_from_its_file_as_from_its_state(
     kind, mlp, train, tmp_path
 ):
@@ -96,7 +112,7 @@ def test_a_learned_controller_is_deployed_from_its_file_as_from_its_state(
         mlp.loss, 0.3, example=mlp.data[0], history=4, controller=kind(),
         meta_optimizer=optax.adam(1e-2),
     )  # fmt: skip
-    learned = kind(train(learner, mlp.loss, mlp.params, mlp.data).state.weights)
+    learned = kind(weights=train(learner, mlp.loss, mlp.params, mlp.data).state.weights)
     save_controller(tmp_path / "c.json", learned)
 
     runs = [

@@ -1,0 +1,147 @@
+r"""A guard around any optimizer: a run that leaves the road goes back to its best point.
+
+Letters:
+
+    f_t     loss at step t, handed to ``update`` as ``value``
+    x_t     the parameters at which it was measured
+    f_1     the first loss
+    x_best  the parameters with the lowest loss so far
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from metaopt.controllers import Controller
+from metaopt.episodes import start_episode
+
+Restart = Callable[[Any, Any, Any], Any]
+
+
+class GuardState(NamedTuple):
+    """State of :func:`guard`."""
+
+    inner: Any  # of the guarded optimizer
+    best: PyTree  # x_best
+    best_loss: Float[Array, ""]
+    first_loss: Float[Array, ""]  # infinite before the first step
+    scale: Float[Array, ""]  # what updates are multiplied by
+    restarts: Int[Array, ""]  # how many there were
+
+
+def guard(
+    inner: optax.GradientTransformation,
+    *,
+    limit: float = 1.5,
+    shrink: float = 0.5,
+    restart: Restart | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Go back to the best point, with smaller steps, where an optimizer diverges.
+
+    Where :math:`f_t` is not finite or above :math:`f_1 + (\text{limit} - 1) |f_1|`, or the step
+    would lead to parameters that are not finite, the update is :math:`x_{best} - x_t` instead, and
+    the optimizer starts again with smaller steps. The state counts these restarts; each costs a
+    step. Parameters that are finite stay finite.
+
+    The loss goes to ``update`` as ``value``, with the parameters, and on to ``inner``. Costs one
+    extra copy of the parameters, and a pass over them. After a step so long that :math:`x_{best}`
+    is lost in the rounding of :math:`x_t`, a second restart follows.
+
+    Args:
+        inner: Any optax optimizer.
+        limit: How far the loss may rise over the first, relatively; above 1.
+        shrink: Factor of the steps at each restart, in (0, 1].
+        restart: ``restart(inner_state, x_best, shrink)`` returns the state to go on from, with the
+            smaller steps in it. By default it is a new one, and the updates are multiplied.
+            :func:`restart_learning` keeps what a meta-optimizer has learned.
+
+    Raises:
+        ValueError: An argument breaks its rule; or, from ``update``, the parameters or the loss are
+            missing.
+
+    Examples:
+        >>> tx = guard(optax.sgd(3.0))
+        >>> x, state = jnp.ones(()), tx.init(jnp.ones(()))
+        >>> for _ in range(40):  # f = x^2 / 2; 2 would be the largest rate
+        ...     updates, state = tx.update(x, state, x, value=x**2 / 2)
+        ...     x = optax.apply_updates(x, updates)
+        >>> print(int(state.restarts), bool(abs(x) < 1e-6))
+        1 True
+    """
+    if not limit > 1:
+        raise ValueError(f"`limit` must be above 1, got {limit!r}.")
+    if not 0 < shrink <= 1:
+        raise ValueError(f"`shrink` must lie in (0, 1], got {shrink!r}.")
+    guarded = optax.with_extra_args_support(inner)
+
+    def init(params: optax.Params) -> GuardState:
+        infinite = jnp.full((), jnp.inf)
+        return GuardState(
+            inner=guarded.init(params),
+            best=jax.tree.map(jnp.copy, params),
+            best_loss=infinite,
+            first_loss=infinite,
+            scale=jnp.ones(()),
+            restarts=jnp.zeros((), jnp.int32),
+        )
+
+    def update(
+        updates: optax.Updates,
+        state: GuardState,
+        params: optax.Params | None = None,
+        *,
+        value: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, GuardState]:
+        if params is None or value is None:
+            raise ValueError("`params` and `value`, the loss, must be passed to update().")
+        loss = jnp.asarray(value, jnp.float32)
+        first = jnp.where(jnp.isfinite(state.first_loss), state.first_loss, loss)
+        better = loss < state.best_loss  # False for NaN
+        best = _where(better, params, state.best)
+        steps, inner_state = guarded.update(updates, state.inner, params, value=value, **extra_args)
+        steps = jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), steps)
+        lost = ~jnp.isfinite(loss) | (loss > first + (limit - 1) * jnp.abs(first))
+        lost |= ~_is_finite(jax.tree.map(jnp.add, params, steps))
+        if restart is None:
+            again, scale = guarded.init(best), jnp.where(lost, shrink * state.scale, state.scale)
+        else:
+            again, scale = restart(state.inner, best, shrink), state.scale
+        back = jax.tree.map(lambda b, x, u: (b - x).astype(u.dtype), best, params, steps)
+        return _where(lost, back, steps), GuardState(
+            inner=_where(lost, again, inner_state),
+            best=best,
+            best_loss=jnp.where(better, loss, state.best_loss),
+            first_loss=first,
+            scale=scale,
+            restarts=state.restarts + lost,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def restart_learning(controller: Controller) -> Restart:
+    """Return a ``restart`` for :func:`guard` around ``meta_optimizer(controller=controller)``.
+
+    The memory restarts as in a new episode, and the weights shrink; the meta-optimizer's state and
+    what it has learned of the weights' proportions stay.
+    """
+
+    def restart(state: Any, best: Any, shrink: Any) -> Any:
+        fresh = start_episode(state, best)
+        return fresh._replace(weights=controller.shrink(state.weights, shrink))
+
+    return restart
+
+
+def _where(condition: Any, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _is_finite(tree: Any) -> Array:
+    flags = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.array(True) if not flags else jnp.stack(flags).all()

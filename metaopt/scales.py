@@ -1,0 +1,197 @@
+r"""Disturbances without a scale, and meta-gradients without one: optax transformations.
+
+Letters:
+
+    f_t    loss at step t, handed to ``update`` as ``value``
+    g_t    its gradient
+    f*     floor: the lowest loss that there is
+    h_t    direction: g_t, or what a preconditioner makes of it
+    w_t    disturbance
+    s_t    gradient of the loss by the controller's weights W
+
+A controller whose disturbances shrink with the gradient has to grow as training goes on, and to
+start at another size for every problem. These keep the step that a weight of 1 commands sensible.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from metaopt.precision import wide_dtype
+
+
+class PolyakState(NamedTuple):
+    """State of :func:`scale_by_polyak`."""
+
+    preconditioner: Any  # its state; None without one
+
+
+def scale_by_polyak(
+    floor: float = 0.0, preconditioner: optax.GradientTransformation | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Scale a gradient to Polyak's step, for losses whose floor is known.
+
+    .. math:: w_t = \frac{f_t - f^*}{\langle g_t, h_t \rangle} \, h_t
+
+    On the model :math:`f_t + \langle g_t, x - x_t \rangle`, ``x_t - w_t`` is where the floor is
+    met. A loss at or below the floor, and a direction that is not one of descent, give zeros. The
+    loss goes to ``update`` as ``value``. Costs one pass over the gradient; keeps nothing of its
+    own.
+
+    Args:
+        floor: f*. One that is too high stops training where it is met; one that is too low makes
+            steps too long near the end: see :func:`scale_by_level`.
+        preconditioner: Makes h_t of the gradient, say ``optax.scale_by_rms()``; by default h_t is
+            g_t itself. Its scale does not matter.
+
+    Examples:
+        >>> tx = scale_by_polyak()
+        >>> x = jnp.array([3.0, 4.0])  # f = |x|^2 / 2
+        >>> w, _ = tx.update(x, tx.init(x), value=jnp.array(12.5))
+        >>> print(w)  # half the way
+        [1.5 2. ]
+
+    References:
+        Polyak, *Introduction to Optimization*, 1987, section 5.3.
+    """
+    shape = _Preconditioner(preconditioner)
+
+    def init(params: Any) -> PolyakState:
+        return PolyakState(shape.init(params))
+
+    def update(
+        updates: Any, state: PolyakState, params: Any = None, *, value: Any = None, **_: Any
+    ) -> tuple[Any, PolyakState]:
+        gap = _loss(value, "scale_by_polyak") - floor
+        direction, inner = shape.update(updates, state.preconditioner, params)
+        return _polyak(updates, direction, gap), PolyakState(inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class _Preconditioner(NamedTuple):
+    """A transformation, or none."""
+
+    transformation: optax.GradientTransformation | None
+
+    def init(self, params: Any) -> Any:
+        return None if self.transformation is None else self.transformation.init(params)
+
+    def update(self, gradient: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        if self.transformation is None:
+            return gradient, None
+        return self.transformation.update(gradient, state, params)
+
+
+def _polyak(gradient: Any, direction: Any, gap: Any) -> Any:
+    """Return ``max(gap, 0) h / <g, h>``."""
+
+    def product(g: Array, h: Array) -> Array:
+        return jnp.sum(g.astype(wide_dtype(g)) * h.astype(wide_dtype(h)))
+
+    products = jax.tree.leaves(jax.tree.map(product, gradient, direction))
+    slope = sum(products, start=jnp.zeros(()))
+    falls = slope > 0
+    factor = jnp.where(falls, jnp.maximum(gap, 0.0) / jnp.where(falls, slope, 1.0), 0.0)
+    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), direction)
+
+
+class LevelState(NamedTuple):
+    """State of :func:`scale_by_level`."""
+
+    record: Float[Array, ""]  # the lowest loss so far
+    start: Float[Array, ""]  # what it was when the gap was last set
+    gap: Float[Array, ""]  # from the record down to the level
+    steps: Int[Array, ""]  # since the gap was last set
+    preconditioner: Any  # its state; None without one
+
+
+def scale_by_level(
+    lower_bound: float = 0.0,
+    preconditioner: optax.GradientTransformation | None = None,
+    *,
+    patience: int = 10,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Scale a gradient to Polyak's step towards a level that is looked for, not known.
+
+    .. math:: w_t = \frac{f_t - (f_{rec} - \delta)}{\langle g_t, h_t \rangle} \, h_t
+
+    with the lowest loss so far, the record, and a gap :math:`\delta`. The gap begins at the lower
+    bound. Where the record falls by half of the gap within ``patience`` steps, the gap doubles, but
+    not beyond the bound; where it does not, the gap is halved. A floor that lies at the bound is
+    treated as :func:`scale_by_polyak` treats it as long as the loss halves in time.
+
+    Args:
+        lower_bound: No loss is lower; 0 for likelihoods of classes and for squares.
+        preconditioner: As for :func:`scale_by_polyak`.
+        patience: Steps.
+
+    Raises:
+        ValueError: ``patience`` is no positive integer.
+
+    References:
+        Goffin and Kiwiel, `Convergence of a simple subgradient level method
+        <https://doi.org/10.1007/s101070050084>`_, 1999, with steps for its path length, and with a
+        gap that can grow again.
+    """
+    if not isinstance(patience, int) or patience < 1:
+        raise ValueError(f"`patience` must be an integer of at least 1, got {patience!r}.")
+    shape = _Preconditioner(preconditioner)
+
+    def init(params: Any) -> LevelState:
+        infinite, none = jnp.full((), jnp.inf), jnp.zeros((), jnp.int32)
+        return LevelState(infinite, infinite, infinite, none, shape.init(params))
+
+    def update(
+        updates: Any, state: LevelState, params: Any = None, *, value: Any = None, **_: Any
+    ) -> tuple[Any, LevelState]:
+        loss = _loss(value, "scale_by_level")
+        direction, inner = shape.update(updates, state.preconditioner, params)
+        record = jnp.minimum(loss, state.record)
+        most = jnp.maximum(record - lower_bound, 0.0)
+        first = jnp.isinf(state.gap)
+        gap = jnp.minimum(state.gap, most)
+        met = state.start - record >= gap / 2
+        late = state.steps >= patience
+        gap = jnp.where(first, most, jnp.where(met, jnp.minimum(2 * gap, most), gap))
+        gap = jnp.where(late & ~met & ~first, gap / 2, gap)
+        again = first | met | late
+        state = LevelState(
+            record=record,
+            start=jnp.where(again, record, state.start),
+            gap=gap,
+            steps=jnp.where(again, 0, state.steps + 1),
+            preconditioner=inner,
+        )
+        return _polyak(updates, direction, loss - (record - gap)), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
+    r"""Turn the gradient of a loss into that of its logarithm, :math:`s_t / (f_t - f^*)`.
+
+    For a meta-optimizer, in front of it: ``optax.chain(by_log_loss(), optax.adam(0.03))``. Steps at
+    a loss of 1e-4 then teach the controller as much as those at 1. The loss goes to ``update`` as
+    ``value``; one at or below the floor gives zeros.
+
+    Args:
+        floor: f*, or a bound below it.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any) -> Any:
+        del params
+        above = _loss(value, "by_log_loss") - floor
+        factor = jnp.where(above > 0, 1.0 / jnp.where(above > 0, above, 1.0), 0.0)
+        return jax.tree.map(lambda s: (factor * s).astype(s.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def _loss(value: Any, name: str) -> Any:
+    if value is None:
+        raise ValueError(f"`value`, the loss, must be passed to update(): {name} needs it.")
+    return jnp.asarray(value, jnp.float32)

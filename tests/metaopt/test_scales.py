@@ -1,0 +1,153 @@
+"""Disturbances and meta-gradients without a scale, against closed forms and invariances."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak
+
+X = jnp.array([3.0, -4.0])
+
+
+def descend(tx, value_fn, start, steps):
+    """Take whole disturbances as steps; return all points."""
+
+    def step(carry, _):
+        x, state = carry
+        value, grads = jax.value_and_grad(value_fn)(x)
+        w, state = tx.update(grads, state, x, value=value)
+        return (x - w, state), x - w
+
+    return np.array(jax.lax.scan(step, (start, tx.init(start)), length=steps)[1])
+
+
+@pytest.mark.parametrize("tx", [scale_by_polyak(), scale_by_level()], ids=["polyak", "level"])
+def test_on_a_square_every_step_is_half_the_way(tx):
+    points = descend(tx, lambda x: 0.5 * jnp.sum(x**2), X, 12)
+
+    np.testing.assert_allclose(points, np.asarray(X) * 0.5 ** np.arange(1, 13)[:, None], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale, shift", [(1e-6, 0.0), (1e6, 0.0), (1.0, 0.25), (1.0, -3.0)])
+def test_scale_and_floor_of_the_loss_change_nothing(scale, shift):
+    def value_fn(x):
+        return jnp.sum(jnp.array([1.0, 3.0]) * x**2) + 0.1 * jnp.sum(x**4)
+
+    expected = descend(scale_by_polyak(), value_fn, X, 5)
+    found = descend(scale_by_polyak(floor=shift), lambda x: scale * value_fn(x) + shift, X, 5)
+
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("tx", [scale_by_polyak(floor=1.0), scale_by_level(1.0)])
+@pytest.mark.parametrize("gradient, value", [(jnp.zeros(2), 3.0), (X, 1.0), (X, 0.5)])
+def test_without_slope_or_at_the_floor_there_is_no_step(tx, gradient, value):
+    w, _ = tx.update(gradient, tx.init(X), X, value=jnp.float32(value))
+
+    np.testing.assert_array_equal(w, 0)
+
+
+def test_a_level_finds_a_floor_that_nobody_gave():
+    floor = 2.0
+
+    def value_fn(x):
+        return floor + 0.5 * jnp.sum(jnp.array([1.0, 0.1]) * x**2)
+
+    towards_zero = descend(scale_by_polyak(), value_fn, X, 400)
+    towards_a_level = descend(scale_by_level(), value_fn, X, 400)
+
+    above = [jax.vmap(value_fn)(points[-50:]) - floor for points in (towards_zero, towards_a_level)]
+    assert above[0].max() > 1.0  # steps that are too long for good
+    assert above[1].max() < 1e-5
+
+
+def test_a_level_that_is_missed_comes_nearer_and_one_that_is_met_moves_away():
+    # By hand: patience 2. First the gap is the loss itself.
+    tx = scale_by_level(patience=2)
+    state, gaps = tx.init(X), []
+    for value in (8.0, 7.0, 6.5, 6.0, 5.0, 4.5, 1.0, 0.4):
+        _, state = tx.update(X, state, X, value=jnp.float32(value))
+        gaps.append(float(state.gap))
+
+    # Set; two that wait, at the bound; late: half of 6; from 6 to 5 is not half of 3, to 4.5 it is;
+    # then twice as much, but no more than the bound.
+    assert gaps == pytest.approx([8.0, 7.0, 6.5, 3.0, 3.0, 4.5, 1.0, 0.4])
+
+
+def test_the_gradient_by_the_logarithm_is_autodiffs(mlp):
+    floor, datum = 0.1, mlp.data[0]
+
+    def above(params):
+        return mlp.loss(params, datum) - floor
+
+    value, grads = jax.value_and_grad(mlp.loss)(mlp.params, datum)
+    found, _ = by_log_loss(floor).update(grads, optax.EmptyState(), value=value)
+
+    expected = jax.grad(lambda params: jnp.log(above(params)))(mlp.params)
+    np.testing.assert_allclose(mlp.ravel(found), mlp.ravel(expected), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.05, -1.0])
+def test_at_the_floor_there_is_no_logarithm_and_no_gradient_of_it(value):
+    found, _ = by_log_loss(0.1).update(X, optax.EmptyState(), value=jnp.float32(value))
+
+    np.testing.assert_array_equal(found, 0)
+
+
+@pytest.mark.parametrize("make", [scale_by_polyak, scale_by_level, by_log_loss])
+def test_the_loss_must_be_there(make):
+    with pytest.raises(ValueError, match=f"`value`, the loss, must be passed.*{make.__name__}"):
+        make().update(X, make().init(X), X)
+
+
+@pytest.mark.parametrize("tx", [scale_by_polyak(), scale_by_level()], ids=["polyak", "level"])
+def test_bfloat16_stays_bfloat16(tx):
+    w, _ = tx.update(X.astype(jnp.bfloat16), tx.init(X), X, value=jnp.float32(12.5))
+
+    assert w.dtype == jnp.bfloat16
+    np.testing.assert_allclose(w.astype(np.float32), [1.5, -2.0], rtol=1e-2)
+
+
+@pytest.mark.parametrize("make", [scale_by_polyak, scale_by_level])
+def test_a_preconditioned_step_meets_the_floor_of_the_linear_model(make):
+    gradient, value = jnp.array([0.5, -3.0, 0.01]), jnp.float32(7.0)
+    tx = make(preconditioner=optax.scale_by_sign())
+
+    w, _ = tx.update(gradient, tx.init(gradient), value=value)
+
+    np.testing.assert_allclose(jnp.vdot(gradient, w), value, rtol=1e-6)
+    np.testing.assert_allclose(w, 7.0 / 3.51 * np.sign(gradient), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [scale_by_polyak, scale_by_level])
+def test_the_scale_of_a_preconditioner_and_of_a_coordinate_do_not_matter(make):
+    def value_fn(x):
+        return jnp.sum(jnp.array([1.0, 3.0]) * x**2) + 0.1 * jnp.sum(x**4)
+
+    units = np.float32([1e-3, 1e3])
+    expected = descend(make(preconditioner=optax.scale_by_adam(b1=0.0)), value_fn, X, 5)
+    larger = optax.chain(optax.scale_by_adam(b1=0.0, eps=0.0), optax.scale(1e4))
+    found = descend(make(preconditioner=larger), value_fn, X, 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+    # In other units 1 / g changes as the parameters do, so the points are the same.
+    inverse = optax.stateless(lambda g, p: jax.tree.map(lambda leaf: 1.0 / leaf, g))
+    expected = descend(make(preconditioner=inverse), value_fn, X, 3)
+    found = descend(make(preconditioner=inverse), lambda y: value_fn(units * y), X / units, 3)
+    np.testing.assert_allclose(found * units, expected, rtol=1e-3)
+
+
+def test_a_direction_that_does_not_descend_is_not_followed():
+    tx = scale_by_polyak(preconditioner=optax.scale(-1.0))
+
+    w, _ = tx.update(X, tx.init(X), value=jnp.float32(1.0))
+
+    np.testing.assert_array_equal(w, 0)
+
+
+@pytest.mark.parametrize("patience", [0, 1.5])
+def test_patience_is_a_number_of_steps(patience):
+    with pytest.raises(ValueError, match="`patience` must be an integer of at least 1, got"):
+        scale_by_level(patience=patience)
