@@ -93,7 +93,7 @@ def test_a_recorded_meta_gradient_is_the_exact_one_while_m_is_unchanged(controll
     exact = meta_optimizer(mlp.loss, 0.1, rollout=1, example=mlp.data[0], **common)
     params, states = mlp.params, [recorded.init(mlp.params), exact.init(mlp.params)]
 
-    for datum in mlp.data:
+    for datum in mlp.data[:8]:
         grads = jax.grad(mlp.loss)(params, datum)
         updates, states[0] = recorded.update(grads, states[0], params)
         expected, states[1] = exact.update(grads, states[1], params, datum=datum)
@@ -179,9 +179,9 @@ def test_jit_scan_vmap_and_narrow_memories_change_nothing_but_rounding(mlp, opti
         updates, state = tx.update(grads, state, params, datum=datum)
         return (optax.apply_updates(params, updates), state), None
 
-    data = jax.tree.map(lambda *leaves: jnp.stack(leaves), *mlp.data)
+    data = jax.tree.map(lambda *leaves: jnp.stack(leaves), *mlp.data[:6])
     start = mlp.params, tx.init(mlp.params)
-    plain = functools.reduce(lambda carry, datum: step(carry, datum)[0], mlp.data, start)
+    plain = functools.reduce(lambda carry, datum: step(carry, datum)[0], mlp.data[:6], start)
     scanned = jax.lax.scan(step, start, data)[0]
     both = jax.vmap(lambda s: jax.lax.scan(step, s, data)[0])(
         jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
