@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from metaopt.controller_files import load_controller, save_controller
     from metaopt.controllers import Controller, DiagonalLags, FullLags, ScalarLags
     from metaopt.episodes import start_episode
-    from metaopt.guards import GuardState, guard, restart_learning
+    from metaopt.guards import GuardState, guard
     from metaopt.hypergradient import HypergradientState, hypergradient_descent
+    from metaopt.mixtures import mixture, restart_learning
     from metaopt.optimizer import MetaOptimizerState, meta_optimizer
     from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak
 
@@ -32,6 +33,7 @@ __all__ = [
     "hypergradient_descent",
     "load_controller",
     "meta_optimizer",
+    "mixture",
     "restart_learning",
     "save_controller",
     "scale_by_level",
@@ -53,7 +55,8 @@ _HOMES = {
     "hypergradient_descent": "hypergradient",
     "load_controller": "controller_files",
     "meta_optimizer": "optimizer",
-    "restart_learning": "guards",
+    "mixture": "mixtures",
+    "restart_learning": "mixtures",
     "save_controller": "controller_files",
     "scale_by_level": "scales",
     "scale_by_polyak": "scales",

@@ -16,9 +16,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from metaopt.controllers import Controller
-from metaopt.episodes import start_episode
-
 Restart = Callable[[Any, Any, Any], Any]
 
 
@@ -57,7 +54,7 @@ def guard(
         shrink: Factor of the steps at each restart, in (0, 1].
         restart: ``restart(inner_state, x_best, shrink)`` returns the state to go on from, with the
             smaller steps in it. By default it is a new one, and the updates are multiplied.
-            :func:`restart_learning` keeps what a meta-optimizer has learned.
+            :func:`~metaopt.mixtures.restart_learning` keeps what a meta-optimizer has learned.
 
     Raises:
         ValueError: An argument breaks its rule; or, from ``update``, the parameters or the loss are
@@ -122,20 +119,6 @@ def guard(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def restart_learning(controller: Controller) -> Restart:
-    """Return a ``restart`` for :func:`guard` around ``meta_optimizer(controller=controller)``.
-
-    The memory restarts as in a new episode, and the weights shrink; the meta-optimizer's state and
-    what it has learned of the weights' proportions stay.
-    """
-
-    def restart(state: Any, best: Any, shrink: Any) -> Any:
-        fresh = start_episode(state, best)
-        return fresh._replace(weights=controller.shrink(state.weights, shrink))
-
-    return restart
 
 
 def _where(condition: Any, yes: Any, no: Any) -> Any:

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from metaopt import Averages, meta_optimizer
-from metaopt.guards import guard, restart_learning
+from metaopt.guards import guard
+from metaopt.mixtures import restart_learning
 from metaopt.scales import by_log_loss, scale_by_polyak
 
 

@@ -1,0 +1,96 @@
+r"""Mixtures: several optimizers at once, whose updates add up.
+
+Of recorded meta-optimizers it is one over all of their controls. The meta-gradient of a weight,
+:math:`-\langle g_t, \partial u_{t-1} / \partial W \rangle`, does not depend on what the others
+command, so learners side by side do what one learner over all of their averages would, each with a
+disturbance, a bank and a meta-optimizer of its own. In log space the weights then say which
+disturbance a problem wants.
+"""
+
+from typing import Any
+
+import jax
+import optax
+
+from metaopt.controllers import Controller
+from metaopt.episodes import start_episode
+from metaopt.guards import Restart
+from metaopt.optimizer import MetaOptimizerState
+
+
+def mixture(*optimizers: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    r"""Add up the updates of several optimizers, :math:`u_t = \sum_i u_t^{(i)}`.
+
+    All see the same gradients and parameters, and what else ``update`` is given. Costs what they
+    cost, with one gradient for all. Learners with exact rollouts do not belong here: each would
+    replay its own control alone.
+
+    Args:
+        optimizers: At least one.
+
+    Raises:
+        ValueError: There is none.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> tx = mixture(optax.sgd(0.1), optax.sgd(0.2))
+        >>> updates, _ = tx.update(jnp.ones(()), tx.init(jnp.ones(())))
+        >>> print(f"{updates:.1f}")
+        -0.3
+    """
+    if not optimizers:
+        raise ValueError("`optimizers` must be at least one, got none.")
+    parts = [optax.with_extra_args_support(optimizer) for optimizer in optimizers]
+
+    def init(params: optax.Params) -> tuple[Any, ...]:
+        return tuple(part.init(params) for part in parts)
+
+    def update(
+        updates: optax.Updates,
+        state: tuple[Any, ...],
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, tuple[Any, ...]]:
+        found = [
+            part.update(updates, before, params, **extra_args)
+            for part, before in zip(parts, state, strict=True)
+        ]
+        steps, states = zip(*found, strict=True)
+        total = jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *steps)
+        return total, states
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def restart_learning(*controllers: Controller) -> Restart:
+    """Return a ``restart`` for :func:`~metaopt.guards.guard` around meta-optimizers.
+
+    Memories restart as in a new episode, and the weights shrink; the meta-optimizers' states, and
+    what was learned of the weights' proportions, stay.
+
+    Args:
+        controllers: Those of the guarded ``meta_optimizer``, or of each in a mixture or a chain, in
+            their order.
+    """
+
+    def restart(state: Any, best: Any, shrink: Any) -> Any:
+        fresh, structure = jax.tree.flatten(start_episode(state, best), is_leaf=_is_learner)
+        if sum(map(_is_learner, fresh)) != len(controllers):
+            raise ValueError(
+                f"`controllers` must be those of the {sum(map(_is_learner, fresh))} guarded "
+                f"meta-optimizers, got {len(controllers)}."
+            )
+        kinds = iter(controllers)
+        parts = [
+            part._replace(weights=next(kinds).shrink(part.weights, shrink))
+            if _is_learner(part)
+            else part
+            for part in fresh
+        ]
+        return jax.tree.unflatten(structure, parts)
+
+    return restart
+
+
+def _is_learner(part: Any) -> bool:
+    return isinstance(part, MetaOptimizerState)
