@@ -88,7 +88,7 @@ def guard(
 
     def update(
         updates: optax.Updates,
-        state: GuardState,
+        state: Any,
         params: optax.Params | None = None,
         *,
         value: Any = None,

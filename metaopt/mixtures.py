@@ -47,7 +47,7 @@ def mixture(*optimizers: optax.GradientTransformation) -> optax.GradientTransfor
 
     def update(
         updates: optax.Updates,
-        state: tuple[Any, ...],
+        state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, tuple[Any, ...]]:

@@ -63,7 +63,7 @@ def scale_by_polyak(
         return PolyakState(shape.init(params))
 
     def update(
-        updates: Any, state: PolyakState, params: Any = None, *, value: Any = None, **_: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any
     ) -> tuple[Any, PolyakState]:
         gap = _loss(value, "scale_by_polyak") - floor
         direction, inner = shape.update(updates, state.preconditioner, params)
@@ -146,7 +146,7 @@ def scale_by_level(
         return LevelState(infinite, infinite, infinite, none, shape.init(params))
 
     def update(
-        updates: Any, state: LevelState, params: Any = None, *, value: Any = None, **_: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any
     ) -> tuple[Any, LevelState]:
         loss = _loss(value, "scale_by_level")
         direction, inner = shape.update(updates, state.preconditioner, params)
