@@ -182,13 +182,17 @@ def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
         floor: f*, or a bound below it.
     """
 
+    def init(params: Any) -> optax.EmptyState:
+        del params
+        return optax.EmptyState()
+
     def update(updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any) -> Any:
         del params
         above = _loss(value, "by_log_loss") - floor
         factor = jnp.where(above > 0, 1.0 / jnp.where(above > 0, above, 1.0), 0.0)
         return jax.tree.map(lambda s: (factor * s).astype(s.dtype), updates), state
 
-    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _loss(value: Any, name: str) -> Any:
