@@ -22,6 +22,9 @@ from tuning.storages import PatientStorage, StorageError
 
 _BEATS = 4  # in a lease
 _POLL_SECONDS = 2.0
+_CLAIM_SECONDS = (
+    30.0  # other workers hold the folder for a moment; a local campaign does to its end
+)
 
 
 def run_worker(
@@ -57,7 +60,8 @@ def run_worker(
     studies = list_studies(campaign)
     processes = count_workers(campaign, workers, len(studies))
     check_data(campaign)
-    with hold(out / LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
+    lock = out / LOCKS / "campaign.lock"
+    with hold(lock, f"Output folder {str(out)!r}", wait_seconds=_CLAIM_SECONDS):
         claim_folder(campaign, out)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     document = campaign.model_dump(mode="json")

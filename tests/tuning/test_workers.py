@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
@@ -12,8 +13,12 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.tuner import value_of
 from tests.tuning.test_kill import table
+from tuning.campaign import read_campaign
 from tuning.export import export_studies
+from tuning.locks import hold
+from tuning.slots import LOCKS
 from tuning.slurm import submit_workers
+from tuning.worker import run_worker
 
 CAMPAIGN = """
 name = "shared"
@@ -75,6 +80,32 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one_machine(
     assert workers[1].returncode == 0
     assert "report:" in output
     assert table(tmp_path / "out") == table(alone)
+
+
+def test_workers_that_start_at_once_wait_for_each_other(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tuning.worker.run_queue", lambda *arguments: None)
+    campaign, out = read_campaign(folder / "shared.toml"), tmp_path / "out"
+    url = f"journal:{tmp_path}/storage.log"
+
+    with ThreadPoolExecutor() as pool:
+        with hold(out / LOCKS / "campaign.lock", "the folder"):  # as the other one does
+            worker = pool.submit(run_worker, campaign, out, url)
+            with pytest.raises(TimeoutError):
+                worker.result(timeout=1.0)
+        assert worker.result(timeout=30.0) == {}
+
+    assert (out / "campaign.json").exists()
+
+
+def test_a_worker_is_refused_where_a_local_campaign_runs(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tuning.worker._CLAIM_SECONDS", 0.5)
+    campaign, out = read_campaign(folder / "shared.toml"), tmp_path / "out"
+
+    with (
+        hold(out / LOCKS / "campaign.lock", "the folder"),
+        pytest.raises(ValueError, match=f"out' is in use by process {os.getpid()} on"),
+    ):
+        run_worker(campaign, out, f"journal:{tmp_path}/storage.log")
 
 
 def test_a_worker_that_starts_again_without_the_files_says_what_was_lost(
