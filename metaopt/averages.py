@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
+from metaopt.controllers import _inner_products
 from metaopt.precision import wide_dtype
 from metaopt.rings import make_rings, write_rings
 
@@ -215,10 +216,5 @@ def _combine(factors: Float[Array, " rows"], trees: Any) -> Any:
 
 def _products(trees: Any, adjoint: Any) -> Float[Array, " rows"]:
     """Return the inner product of a tree with every row, over all leaves."""
-
-    def one(rows: Array, leaf: Array) -> Array:
-        return jax.lax.dot(
-            rows, leaf.ravel(), precision="highest", preferred_element_type=leaf.dtype
-        )
-
-    return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(one, trees, adjoint)))
+    by_leaf = jax.tree.map(_inner_products, trees, adjoint)
+    return functools.reduce(jnp.add, jax.tree.leaves(by_leaf))

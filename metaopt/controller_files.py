@@ -27,11 +27,8 @@ FAMILIES: dict[str, Any] = {
     kind.family: kind for kind in (ScalarLags, DiagonalLags, FullLags, Averages)
 }
 _SETTINGS = {"averages": {"decays", "space"}}
-_AXES = {
-    "scalar_lags": 1,
-    "averages": 1,
-    "full_lags": 3,
-}  # of the weights; diagonal lags have the parameters'
+# Of the weights; diagonal lags have the parameters'.
+_AXES = {"scalar_lags": 1, "averages": 1, "full_lags": 3}
 
 
 def save_controller(
