@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from metaopt.averages import Averages
     from metaopt.controller_files import load_controller, save_controller
     from metaopt.controllers import Controller, DiagonalLags, FullLags, ScalarLags
-    from metaopt.episodes import start_episode
+    from metaopt.episodes import carry_over, start_episode
     from metaopt.guards import GuardState, guard
     from metaopt.hypergradient import HypergradientState, hypergradient_descent
     from metaopt.mixtures import mixture, restart_learning
     from metaopt.optimizer import MetaOptimizerState, meta_optimizer
-    from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak
+    from metaopt.recipes import fixed_batch_optimizer, minibatch_optimizer
+    from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
 
 __all__ = [
     "Averages",
@@ -29,15 +30,19 @@ __all__ = [
     "MetaOptimizerState",
     "ScalarLags",
     "by_log_loss",
+    "carry_over",
+    "fixed_batch_optimizer",
     "guard",
     "hypergradient_descent",
     "load_controller",
     "meta_optimizer",
+    "minibatch_optimizer",
     "mixture",
     "restart_learning",
     "save_controller",
     "scale_by_level",
     "scale_by_polyak",
+    "scale_by_rms",
     "start_episode",
 ]
 
@@ -51,15 +56,19 @@ _HOMES = {
     "MetaOptimizerState": "optimizer",
     "ScalarLags": "controllers",
     "by_log_loss": "scales",
+    "carry_over": "episodes",
+    "fixed_batch_optimizer": "recipes",
     "guard": "guards",
     "hypergradient_descent": "hypergradient",
     "load_controller": "controller_files",
     "meta_optimizer": "optimizer",
+    "minibatch_optimizer": "recipes",
     "mixture": "mixtures",
     "restart_learning": "mixtures",
     "save_controller": "controller_files",
     "scale_by_level": "scales",
     "scale_by_polyak": "scales",
+    "scale_by_rms": "scales",
     "start_episode": "episodes",
 }
 

@@ -29,7 +29,7 @@ def start_episode(state: Any, params: Any) -> Any:
 
     def restart(part: Any) -> Any:
         nonlocal found
-        if not isinstance(part, MetaOptimizerState):
+        if not _is_learner(part):
             return part
         found += 1
         if part.start is not None:
@@ -38,10 +38,47 @@ def start_episode(state: Any, params: Any) -> Any:
             weights=part.weights, meta_state=part.meta_state
         )
 
-    fresh = jax.tree.map(restart, state, is_leaf=lambda part: isinstance(part, MetaOptimizerState))
+    fresh = jax.tree.map(restart, state, is_leaf=_is_learner)
     if not found:
         raise ValueError(f"`state` holds no MetaOptimizerState, got {type(state).__name__}.")
     return fresh
+
+
+def carry_over(before: Any, fresh: Any) -> Any:
+    """Return ``fresh``, a new state of an optimizer, with what it had learned in ``before``.
+
+    Where :func:`start_episode` leaves alone what stands around a meta-optimizer (a guard, a
+    schedule), here that starts again too: M and the states of the meta-optimizers are taken from
+    ``before``, all else from ``fresh``.
+
+    Args:
+        before: A state with :class:`~metaopt.optimizer.MetaOptimizerState` in it, as many as in
+            ``fresh`` and in the same order.
+        fresh: Of the same optimizer, or of one that holds the same learners.
+
+    Raises:
+        ValueError: There is none, or not as many in both.
+    """
+    learned = [part for part in jax.tree.leaves(before, is_leaf=_is_learner) if _is_learner(part)]
+    parts, structure = jax.tree.flatten(fresh, is_leaf=_is_learner)
+    if not learned or len(learned) != sum(map(_is_learner, parts)):
+        raise ValueError(
+            f"`before` and `fresh` must hold equally many MetaOptimizerStates, at least one; got "
+            f"{len(learned)} and {sum(map(_is_learner, parts))}."
+        )
+    source = iter(learned)
+
+    def filled(part: Any) -> Any:
+        if not _is_learner(part):
+            return part
+        old = next(source)
+        return part._replace(weights=old.weights, meta_state=old.meta_state)
+
+    return jax.tree.unflatten(structure, [filled(part) for part in parts])
+
+
+def _is_learner(part: Any) -> bool:
+    return isinstance(part, MetaOptimizerState)
 
 
 def _check_sizes(before: Any, params: Any) -> None:

@@ -171,6 +171,51 @@ def scale_by_level(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+class RmsState(NamedTuple):
+    """State of :func:`scale_by_rms`."""
+
+    count: Int[Array, ""]  # gradients seen
+    mean_squares: Any  # of each coordinate, biased towards 0
+
+
+def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransformation:
+    r"""Divide a gradient by its root mean square, coordinate by coordinate.
+
+    .. math:: w_t = \frac{g_t}{\sqrt{v_t / (1 - \beta^t)} + \epsilon}, \qquad
+        v_t = \beta v_{t-1} + (1 - \beta) g_t^2
+
+    What ``optax.scale_by_adam(b1=0)`` computes, in one parameter-sized array instead of two.
+
+    Args:
+        decay: :math:`\beta`, in [0, 1).
+        eps: Keeps the quotient finite.
+
+    Raises:
+        ValueError: ``decay`` does not lie in [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"`decay` must lie in [0, 1), got {decay!r}.")
+
+    def init(params: Any) -> RmsState:
+        return RmsState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RmsState]:
+        del params
+        count = state.count + 1
+        bias = 1.0 - decay ** count.astype(jnp.float32)
+
+        def averaged(v: Array, g: Array) -> Array:
+            return (decay * v + (1.0 - decay) * g * g).astype(v.dtype)
+
+        def scaled(g: Array, v: Array) -> Array:
+            return (g / (jnp.sqrt(v / bias.astype(v.dtype)) + eps)).astype(g.dtype)
+
+        squares = jax.tree.map(averaged, state.mean_squares, updates)
+        return jax.tree.map(scaled, updates, squares), RmsState(count, squares)
+
+    return optax.GradientTransformation(init, update)
+
+
 def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
     r"""Turn the gradient of a loss into that of its logarithm, :math:`s_t / (f_t - f^*)`.
 

@@ -7,7 +7,7 @@ state, so another point of the search space is another argument, not another fun
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -76,6 +76,32 @@ def data_selection(
     del workload, optimizer_state, current_param_container, model_state
     del hyperparameters, global_step, rng
     return shard_batch(next(input_queue))
+
+
+def with_defaults(hyperparameters: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``defaults`` with the hyperparameters that are given over them.
+
+    For submissions that tune themselves, whose configuration an ablation may vary.
+
+    Raises:
+        ValueError: A name is unknown, or a value not of the type of its default; an integer may
+            stand for a float.
+    """
+    given = {} if hyperparameters is None else hyperparameters._asdict()
+    if unknown := sorted(set(given) - set(defaults)):
+        raise ValueError(f"Unknown hyperparameters {unknown}, known are {sorted(defaults)}.")
+    return {
+        name: _typed(name, given.get(name, default), type(default))
+        for name, default in defaults.items()
+    }
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    if type(value) is int and kind is float:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"`{name}` must be of type {kind.__name__}, got {value!r}.")
+    return value
 
 
 def training_loss(

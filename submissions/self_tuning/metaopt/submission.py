@@ -155,10 +155,7 @@ def report(optimizer_state: tuple[State, Callable]) -> dict[str, Any]:
 
 def _options(hyperparameters: Any) -> Options:
     """Return the configuration: the defaults with the values that are given over them."""
-    given = {} if hyperparameters is None else hyperparameters._asdict()
-    if unknown := sorted(set(given) - set(DEFAULTS)):
-        raise ValueError(f"Unknown hyperparameters {unknown}, known are {sorted(DEFAULTS)}.")
-    values = {name: _typed(name, given.get(name, default)) for name, default in DEFAULTS.items()}
+    values = kit.with_defaults(hyperparameters, DEFAULTS)
     for name, known in (
         ("lags", LAGS), ("disturbance", DISTURBANCES), ("meta_optimizer", META_OPTIMIZERS)
     ):  # fmt: skip
@@ -172,16 +169,6 @@ def _options(hyperparameters: Any) -> Options:
             f"rollout; got {options.episode_steps}."
         )
     return options
-
-
-def _typed(name: str, value: Any) -> Any:
-    """Return the value with the type of its default: a 1 may stand for 1.0."""
-    kind = type(DEFAULTS[name])
-    if type(value) is int and kind is float:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"`{name}` must be of type {kind.__name__}, got {value!r}.")
-    return value
 
 
 def _episode_steps(workload: Any, options: Options) -> int:

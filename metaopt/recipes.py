@@ -1,0 +1,207 @@
+r"""Optimizers without a hyperparameter to tune: the averages, put together.
+
+Letters as in :mod:`metaopt.averages` and :mod:`metaopt.scales`, and
+
+    T  steps of the run
+    q  share of the run in which the controller learns
+
+What is chosen here was chosen by measuring; docs/beyond.md says on which problems, and which others
+confirm it. The keywords of :func:`fixed_batch_optimizer` take its parts out one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from metaopt.averages import Averages
+from metaopt.controllers import Controller, ScalarLags
+from metaopt.guards import guard
+from metaopt.mixtures import mixture, restart_learning
+from metaopt.optimizer import ValueFn, meta_optimizer
+from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
+
+# On one batch: by default two banks, one towards the level of the loss and one that knows no loss.
+FIXED_DECAYS = (0.0, 0.9, 0.99)
+FIXED_META_RATE = 0.1
+FIXED_HALVING = 100.0  # steps until the meta rate is half of that, a third after twice as many
+
+# On changing batches. Learned for longer, or over longer averages, the bank looks at the next step
+# alone and ends with steps that are too short for the rest of the run.
+CHANGING_DECAYS = (0.0, 0.9)
+CHANGING_START = 1e-3
+CHANGING_META_RATE = 0.03
+CHANGING_RMS_DECAY = 0.999
+LEARNING_SHARE = 0.1  # q
+DEPLOYED_FACTOR = 1.5  # of what was learned, against the same short sight
+
+
+def _level() -> optax.GradientTransformation:
+    return scale_by_level(preconditioner=scale_by_rms())
+
+
+# Disturbances, and the M that a bank of each starts from.
+DISTURBANCES: dict[str, tuple[Callable[[], optax.GradientTransformation], float]] = {
+    "level": (_level, 1e-2),
+    "polyak": (scale_by_polyak, 1e-1),
+    "rms": (scale_by_rms, 1e-3),
+    "gradient": (optax.identity, 1e-1),
+}
+CONTROLLERS = ("log_averages", "averages", "lags")
+
+
+def fixed_batch_optimizer(
+    scale: float = 1.0,
+    *,
+    disturbances: Sequence[str] = ("level", "rms"),
+    controller: str = "log_averages",
+    log_loss: bool = True,
+    guarded: bool = True,
+    meta_rate: float = FIXED_META_RATE,
+    halving: float = FIXED_HALVING,
+    learning_rate: float = 0.0,
+    value_fn: ValueFn | None = None,
+    rollout: int = 1,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Learn on one batch, or on a loss without noise, while training on it.
+
+    A guarded mixture of two learners with recorded rollouts, each over averages of decay 0, 0.9 and
+    0.99 in log space: one of :func:`~metaopt.scales.scale_by_level` with the RMS of the gradient as
+    preconditioner, one of the gradient over its RMS.
+
+    ``update`` takes the loss: ``update(grads, state, params, value=loss)``. Costs no gradient
+    beyond the one that it is given, and keeps 9 parameter-sized arrays: 6 averages, 2 mean squares,
+    and the guard's best point.
+
+    Args:
+        scale: Factor of the banks' first M. Results change little from 1e-4 to 1e2.
+        disturbances: Names in ``DISTURBANCES``; a learner for each.
+        controller: ``"log_averages"``; ``"averages"``, in linear space; or ``"lags"``, the paper's,
+            32 numbers that start at zero.
+        log_loss: Whether the meta-gradient is that of the loss's logarithm.
+        guarded: Whether a run that diverges goes back to its best point.
+        meta_rate: Of Adam, the meta-optimizer, at first.
+        halving: It is divided by 1 + t / ``halving`` after t steps; infinity keeps it.
+        learning_rate: Of the base step; lags need one.
+        value_fn: ``value_fn(params, datum)``, for exact rollouts in place of recorded ones; then
+            there is one disturbance, and ``update`` takes ``datum``.
+        rollout: L, of exact rollouts.
+
+    Raises:
+        ValueError: ``scale`` is not positive, a name is unknown, or several learners have exact
+            rollouts.
+
+    Examples:
+        >>> import jax
+        >>> tx = fixed_batch_optimizer()
+        >>> x = jnp.array([3.0, -4.0])
+        >>> state = tx.init(x)
+        >>> for _ in range(60):
+        ...     loss, grads = jax.value_and_grad(lambda x: (x @ x) / 2)(x)
+        ...     updates, state = tx.update(grads, state, x, value=loss)
+        ...     x = optax.apply_updates(x, updates)
+        >>> print(bool(loss < 1e-6))
+        True
+    """
+    unknown = sorted(set(disturbances) - set(DISTURBANCES))
+    if unknown or not disturbances:
+        raise ValueError(
+            f"`disturbances` must be some of {sorted(DISTURBANCES)}, got {list(disturbances)}."
+        )
+    if controller not in CONTROLLERS:
+        raise ValueError(f"`controller` must be one of {list(CONTROLLERS)}, got {controller!r}.")
+    if value_fn is not None and len(disturbances) > 1:
+        raise ValueError(
+            "`value_fn` makes rollouts exact, which replay the control of one learner: "
+            f"`disturbances` must then be one, got {list(disturbances)}."
+        )
+    if not halving > 0:
+        raise ValueError(f"`halving` must be positive, got {halving!r}.")
+    rule = optax.adam(lambda count: meta_rate / (1.0 + count / halving))
+    kind: dict[str, Any] = {"recorded": True}
+    if value_fn is not None:
+        kind = {"fixed": True, "rollout": rollout}
+    controllers, learners = [], []
+    for name in disturbances:
+        disturbance, start = DISTURBANCES[name]
+        controllers.append(_controller(controller, scale * start))
+        learners.append(
+            meta_optimizer(
+                value_fn,
+                learning_rate,
+                controller=controllers[-1],
+                disturbance=disturbance(),
+                meta_optimizer=optax.chain(by_log_loss(), rule) if log_loss else rule,
+                **kind,
+            )
+        )
+    whole = mixture(*learners)
+    return guard(whole, restart=restart_learning(*controllers)) if guarded else whole
+
+
+def _controller(name: str, start: float) -> Controller:
+    if not start > 0:
+        raise ValueError(f"`scale` must be positive, got one that makes the first M {start!r}.")
+    if name == "lags":
+        return ScalarLags()
+    if name == "averages":
+        return Averages(FIXED_DECAYS, jnp.full(len(FIXED_DECAYS), start), space="linear")
+    return _log_averages(FIXED_DECAYS, start)
+
+
+def _log_averages(decays: tuple[float, ...], start: float) -> Averages:
+    return Averages(decays, jnp.full(len(decays), jnp.log(start)))
+
+
+def learning_steps(steps: float) -> float:
+    """Return for how many of its T steps :func:`minibatch_optimizer` learns."""
+    return max(1.0, LEARNING_SHARE * steps)
+
+
+def minibatch_optimizer(steps: Any, scale: float = 1.0) -> optax.GradientTransformationExtraArgs:
+    r"""Learn on the first of the batches that come, then train with what was learned, annealed.
+
+    One guarded learner with recorded rollouts over averages of decay 0 and 0.9 of the gradient over
+    its RMS. The controller learns for the first q T steps; then it is frozen, and its steps are
+
+    .. math:: \tfrac32 \cdot \tfrac12 \left(1 + \cos \pi \frac{t - q T}{(1 - q) T}\right) u_t .
+
+    ``update`` takes the loss of the batch: ``update(grads, state, params, value=loss)``. Costs no
+    gradient beyond the one that it is given, and keeps 4 parameter-sized arrays: 2 averages, the
+    mean squares and the guard's best point.
+
+    Args:
+        steps: T, at least 1.
+        scale: Factor of the first M.
+
+    Raises:
+        ValueError: ``steps`` is less than 1, or ``scale`` not positive.
+    """
+    if not steps >= 1:
+        raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
+    if not scale > 0:
+        raise ValueError(f"`scale` must be positive, got {scale!r}.")
+    learning = learning_steps(steps)
+
+    def meta_rate(count: Any) -> Any:
+        return jnp.where(count < learning, -CHANGING_META_RATE, 0.0)
+
+    def factor(count: Any) -> Any:
+        share = jnp.clip((count - learning) / max(1.0, steps - learning), 0.0, 1.0)
+        annealed = DEPLOYED_FACTOR * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+        return jnp.where(count < learning, 1.0, annealed)
+
+    bank = _log_averages(CHANGING_DECAYS, scale * CHANGING_START)
+    learner = meta_optimizer(
+        None,
+        0.0,
+        recorded=True,
+        controller=bank,
+        disturbance=scale_by_rms(CHANGING_RMS_DECAY),
+        meta_optimizer=optax.chain(
+            by_log_loss(), optax.scale_by_adam(), optax.scale_by_schedule(meta_rate)
+        ),
+    )
+    annealed = optax.chain(learner, optax.scale_by_schedule(factor))
+    return guard(annealed, restart=restart_learning(bank))

@@ -1,0 +1,299 @@
+"""Meta-optimization beyond the paper: averages, recorded rollouts, scale-free disturbances.
+
+Nothing is tuned and nothing is told: whether the batch changes is seen at the second step, where
+the first batch is compared with the next.
+
+    one batch          learns at every step, by ``metaopt.recipes.fixed_batch_optimizer``
+    changing batches   learns in the first steps of the first episode, then trains with what it
+                       learned, annealed: ``metaopt.recipes.minibatch_optimizer``
+
+An episode is as long as the step hint. If the run goes on after it, parameters start afresh in a
+call of ``update_params`` of its own, which costs nothing, and what was learned stays; on changing
+batches the steps of later episodes are longer or shorter by the next of ``FACTORS``, in case that
+what was learned did not suit. A run whose first loss is never finite fails after
+``MOST_RESTARTS``.
+
+``DEFAULTS`` is that configuration, and what an ablation may vary. Without any it tunes itself.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaopt.bench import submission_kit as kit
+from metaopt.bench.sharding import replicate
+from metaopt.episodes import carry_over
+from metaopt.guards import GuardState
+from metaopt.optimizer import MetaOptimizerState
+from metaopt.recipes import (
+    FIXED_HALVING,
+    FIXED_META_RATE,
+    fixed_batch_optimizer,
+    learning_steps,
+    minibatch_optimizer,
+)
+
+
+class Options(NamedTuple):
+    """The configuration; the names are those of ``metaopt.recipes``."""
+
+    scale: float = 1.0  # of the first M
+    setting: str = "measured"  # or "fixed", "changing": how batches come
+    episode_steps: int = 0  # 0: the step hint
+    # On one batch.
+    disturbances: str = "level+rms"
+    controller: str = "log_averages"
+    rollout: int = 0  # 0: recorded; else exact, of so many steps
+    log_loss: bool = True
+    guarded: bool = True
+    meta_rate: float = FIXED_META_RATE
+    halving: float = FIXED_HALVING
+    learning_rate: float = 0.0
+
+
+DEFAULTS = Options()._asdict()
+SETTINGS = ("measured", "fixed", "changing")
+FACTORS = (1.0, 2.0, 0.5, 4.0, 0.25)  # of the steps of the first, second, ... episode; in turn
+MOST_RESTARTS = 10  # of a run that has not seen a finite loss
+_LOOK_EVERY = 10  # steps, at whether it has: reading it waits for the device
+
+get_batch_size = kit.get_batch_size
+data_selection = kit.data_selection
+
+
+class State(NamedTuple):
+    """Everything that lasts; the values below the line stay on the host."""
+
+    one: Any  # state of the recipe for one batch; of empty arrays on changing batches
+    many: Any  # that of the recipe for changing batches; of empty arrays on one batch
+    batch: Any  # the first, until it is compared with the second
+    # ---
+    changing: bool
+    learning: bool
+    episode: int
+    steps: int  # in this episode
+    gradient_evaluations: float
+
+
+def init_optimizer_state(
+    workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
+) -> tuple[State, Callable]:
+    """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
+    del model_state, rng
+    options = _options(hyperparameters)
+    changing = options.setting == "changing"
+    one, many = _init(workload, options, changing)(model_params)
+    state = State(
+        one=one,
+        many=many,
+        batch=None,
+        changing=changing,
+        learning=True,
+        episode=0,
+        steps=0,
+        gradient_evaluations=0.0,
+    )
+    return state, _step_for(workload, options)
+
+
+def update_params(
+    workload: Any,
+    current_param_container: Any,
+    current_params_types: Any,
+    model_state: Any,
+    hyperparameters: Any,
+    batch: Any,
+    loss_type: Any,
+    optimizer_state: tuple[State, Callable],
+    eval_results: Any,
+    global_step: int,
+    rng: Any,
+    train_state: Mapping[str, Any] | None = None,
+) -> tuple[tuple[State, Callable], Any, Any]:
+    """Take one optimizer step, or restart."""
+    del current_params_types, loss_type, eval_results, global_step, train_state
+    options = _options(hyperparameters)
+    state, step = optimizer_state
+    if state.steps == _episode_steps(workload, options):
+        state, params, model_state = _restart(state, workload, options, rng)
+        return (state, step), params, model_state
+    params = current_param_container
+    if state.batch is not None and _differ(state.batch, batch):
+        one, many = _init(workload, options, changing=True)(params)
+        state = state._replace(one=one, many=many, changing=True)
+    unseen = options.setting == "measured" and state.episode == state.steps == 0
+    optimizer, params, model_state = step(
+        state.changing, _used(state), params, model_state, batch, rng
+    )
+    cost = kit.gradient_evaluations(workload, batch) * _nominal(options, state)
+    state = _with(state, optimizer)._replace(
+        batch=batch if unseen else None,
+        learning=_learns_on(state, workload, options),
+        steps=state.steps + 1,
+        gradient_evaluations=state.gradient_evaluations + cost,
+    )
+    if state.learning and state.steps % _LOOK_EVERY == 0:
+        state = state._replace(learning=not _has_failed(_used(state)))
+    return (state, step), params, model_state
+
+
+def report(optimizer_state: tuple[State, Callable]) -> dict[str, Any]:
+    """Declare the cost so far, the episode and the phase."""
+    state = optimizer_state[0]
+    return {
+        "gradient_evaluations": state.gradient_evaluations,
+        "episode": state.episode,
+        # A failed run does not learn, and where nothing learns an infinite loss is divergence.
+        "phase": "learning" if state.learning else "deployed",
+    }
+
+
+def _options(hyperparameters: Any) -> Options:
+    """Return the configuration: the defaults with the values that are given over them."""
+    options = Options(**kit.with_defaults(hyperparameters, DEFAULTS))
+    if options.setting not in SETTINGS:
+        raise ValueError(f"`setting` must be one of {list(SETTINGS)}, got {options.setting!r}.")
+    for name in ("episode_steps", "rollout"):
+        if getattr(options, name) < 0:
+            raise ValueError(f"`{name}` must not be negative, got {getattr(options, name)}.")
+    return options
+
+
+def _episode_steps(workload: Any, options: Options) -> int:
+    return options.episode_steps or workload.step_hint
+
+
+def _used(state: State) -> Any:
+    return state.many if state.changing else state.one
+
+
+def _with(state: State, optimizer: Any) -> State:
+    return state._replace(many=optimizer) if state.changing else state._replace(one=optimizer)
+
+
+def _learns_on(state: State, workload: Any, options: Options) -> bool:
+    """Return whether the controller still learned in the step that was just taken."""
+    if not state.changing:
+        return state.learning
+    return state.episode == 0 and state.steps < learning_steps(_episode_steps(workload, options))
+
+
+def _nominal(options: Options, state: State) -> int:
+    """Return the gradient evaluations of the next step, in batches."""
+    exact = options.rollout > 0 and not state.changing
+    return 3 * options.rollout - 1 if exact and state.steps >= _past(options) else 1
+
+
+def _past(options: Options) -> int:
+    """Return the steps of an episode before the first rollout."""
+    history = 32 if options.controller == "lags" else 1
+    return history + options.rollout - 1
+
+
+def _differ(first: Any, second: Any) -> bool:
+    """Return whether two batches are different."""
+    same = jax.tree.map(jnp.array_equal, first, second)
+    return not all(map(bool, jax.tree.leaves(same)))
+
+
+def _has_failed(optimizer: Any) -> bool:
+    """Return whether the guard has gone back again and again to where it began."""
+    if not isinstance(optimizer, GuardState):
+        return False
+    return int(optimizer.restarts) >= MOST_RESTARTS and not jnp.isfinite(optimizer.best_loss)
+
+
+def _restart(state: State, workload: Any, options: Options, rng: Any) -> tuple[State, Any, Any]:
+    """Begin the next episode."""
+    episode = state.episode + 1
+    params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
+    one, many = _init(workload, options, state.changing)(params)
+    if state.changing:
+        before, after = (FACTORS[e % len(FACTORS)] for e in (episode - 1, episode))
+        many = _scaled(carry_over(state.many, many), after / before)
+    else:
+        one = carry_over(state.one, one)
+    state = state._replace(one=one, many=many, batch=None, episode=episode, steps=0)
+    return state, params, model_state
+
+
+def _scaled(optimizer: Any, factor: float) -> Any:
+    """Return the state of the recipe on changing batches with longer or shorter steps."""
+
+    def scaled(part: Any) -> Any:
+        if not isinstance(part, MetaOptimizerState):
+            return part
+        return part._replace(weights=part.weights + jnp.log(factor))  # in log space
+
+    return jax.tree.map(
+        scaled, optimizer, is_leaf=lambda part: isinstance(part, MetaOptimizerState)
+    )
+
+
+def _recipe(
+    workload: Any, options: Options, changing: bool, value_fn: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    if changing:
+        return minibatch_optimizer(_episode_steps(workload, options), options.scale)
+    return fixed_batch_optimizer(
+        options.scale,
+        disturbances=options.disturbances.split("+"),
+        controller=options.controller,
+        log_loss=options.log_loss,
+        guarded=options.guarded,
+        meta_rate=options.meta_rate,
+        halving=options.halving,
+        learning_rate=options.learning_rate,
+        value_fn=value_fn if options.rollout else None,
+        rollout=options.rollout,
+    )
+
+
+def _no_loss(params: Any, datum: Any) -> Any:
+    raise AssertionError("a transformation that only initialises evaluates no loss")
+
+
+@functools.cache
+def _init(workload: Any, options: Options, changing: bool) -> Callable[[Any], tuple[Any, Any]]:
+    """Return the jitted ``params -> (one, many)``: a program, not a call for every array.
+
+    Both are always there, so that a checkpoint can be read before it is known how batches come.
+    """
+
+    @jax.jit
+    def init(params: Any) -> tuple[Any, Any]:
+        empty = jax.tree.map(lambda leaf: jnp.zeros(0, leaf.dtype), params)
+        states = (
+            _recipe(workload, options, which, _no_loss).init(params if which == changing else empty)
+            for which in (False, True)
+        )
+        # As copies: the guard keeps the starting point, and the step donates the parameters.
+        one, many = jax.tree.map(jnp.copy, tuple(states))
+        return one, many
+
+    return init
+
+
+@functools.cache
+def _step_for(workload: Any, options: Options) -> Callable:
+    """Return the jitted step for a workload, the same function at every call."""
+
+    def step(
+        changing: bool, optimizer: Any, params: Any, model_state: Any, batch: Any, rng: Any
+    ) -> tuple[Any, Any, Any]:
+        def loss_of(params: Any, datum: Any) -> tuple[jax.Array, Any]:
+            key, state_before = datum
+            return kit.training_loss(workload, params, state_before, batch, key)
+
+        datum = rng, model_state
+        (loss, new_model_state), grads = jax.value_and_grad(loss_of, has_aux=True)(params, datum)
+        recipe = _recipe(workload, options, changing, lambda x, datum: loss_of(x, datum)[0])
+        updates, optimizer = recipe.update(grads, optimizer, params, value=loss, datum=datum)
+        params = optax.apply_updates(params, updates)
+        return optimizer, *replicate((params, new_model_state))
+
+    return jax.jit(step, static_argnums=0, donate_argnums=(1, 2))

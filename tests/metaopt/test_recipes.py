@@ -1,0 +1,140 @@
+"""The recipes: what they promise of any scale, what they are made of, and what they refuse."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metaopt import MetaOptimizerState, fixed_batch_optimizer, minibatch_optimizer
+from metaopt.recipes import CHANGING_META_RATE, DEPLOYED_FACTOR, learning_steps
+
+
+def train(tx, value_fn, x, steps):
+    """Return the losses before each step, the last point and the last state."""
+
+    @jax.jit
+    def go(x, state):
+        def step(carry, _):
+            x, state = carry
+            value, grads = jax.value_and_grad(value_fn)(x)
+            updates, state = tx.update(grads, state, x, value=value)
+            return (optax.apply_updates(x, updates), state), value
+
+        return jax.lax.scan(step, (x, state), length=steps)
+
+    (x, state), losses = go(x, tx.init(x))
+    return np.asarray(losses), x, state
+
+
+def memorise(mlp):
+    return lambda params: mlp.loss(params, mlp.data[0])
+
+
+def learners_in(state):
+    is_learner = lambda part: isinstance(part, MetaOptimizerState)  # noqa: E731
+    return [p for p in jax.tree.leaves(state, is_leaf=is_learner) if is_learner(p)]
+
+
+def count_arrays(state, size):
+    """Return how many copies of the parameters a state holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.size >= size) / size
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e2])
+def test_on_one_batch_any_scale_to_start_from_reaches_the_target(mlp, scale):
+    losses, x, _ = train(fixed_batch_optimizer(scale), memorise(mlp), mlp.params, 200)
+
+    assert (losses <= 1e-4).any()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(x))
+
+
+def test_the_unit_of_the_parameters_does_not_matter_on_one_batch(mlp):
+    # f(c y) in place of f(x): with M in the unit of y, all steps are the same ones. A power of two,
+    # so that nothing rounds differently; only eps of the RMS has a unit.
+    unit = 2.0**-3
+
+    losses, *_ = train(
+        fixed_batch_optimizer(disturbances=["polyak"]), memorise(mlp), mlp.params, 30
+    )
+    scaled = lambda y: memorise(mlp)(jax.tree.map(lambda leaf: unit * leaf, y))  # noqa: E731
+    others, *_ = train(
+        fixed_batch_optimizer(disturbances=["polyak"]), scaled,
+        jax.tree.map(lambda leaf: leaf / unit, mlp.params), 30,
+    )  # fmt: skip
+
+    np.testing.assert_allclose(others, losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make, arrays",
+    [
+        (fixed_batch_optimizer, 9),
+        (lambda: fixed_batch_optimizer(guarded=False), 8),
+        (lambda: fixed_batch_optimizer(disturbances=["gradient"]), 4),
+        (lambda: fixed_batch_optimizer(disturbances=["polyak"], guarded=False), 3),
+        (lambda: minibatch_optimizer(100), 4),
+    ],
+)
+def test_memory_is_what_the_page_says(make, arrays):
+    assert count_arrays(make().init(jnp.zeros(1000)), 1000) == arrays
+
+
+def test_on_changing_batches_it_learns_first_and_anneals_then():
+    steps, tx = 50, minibatch_optimizer(50)
+    params, state = jnp.ones(4), None
+    state = tx.init(params)
+    weights, sizes = [], []
+
+    for _ in range(steps + 5):  # the same gradient: what it commands is M and the schedule
+        updates, state = tx.update(jnp.ones(4), state, params, value=jnp.float32(1.0))
+        weights.append(np.asarray(learners_in(state)[0].weights))
+        sizes.append(float(jnp.linalg.norm(updates)))
+
+    learning = int(learning_steps(steps))
+    moved = [not np.array_equal(a, b) for a, b in itertools.pairwise(weights)]
+    # The first step has no past to learn from, and Adam moves each weight by its rate, or so.
+    assert moved == [True] * learning + [False] * (len(moved) - learning)
+    np.testing.assert_allclose(weights[-1] - weights[0], learning * CHANGING_META_RATE, rtol=0.05)
+    late = sizes[learning + 20 :]
+    assert late == sorted(late, reverse=True)
+    np.testing.assert_allclose(sizes[steps:], 0.0, atol=1e-9)
+    assert sizes[learning] / sizes[learning - 1] > 0.9 * DEPLOYED_FACTOR
+
+
+def test_exact_rollouts_of_one_learner_need_the_loss(mlp):
+    value_fn = lambda params, datum: mlp.loss(params, datum)  # noqa: E731
+    tx = fixed_batch_optimizer(
+        disturbances=["gradient"], controller="lags", log_loss=False, guarded=False,
+        meta_rate=1e-4, learning_rate=0.1, value_fn=value_fn, rollout=2,
+    )  # fmt: skip
+    x, state, losses = mlp.params, tx.init(mlp.params), []
+
+    for _ in range(60):
+        value, grads = jax.value_and_grad(mlp.loss)(x, mlp.data[0])
+        updates, state = tx.update(grads, state, x, value=value, datum=mlp.data[0])
+        x = optax.apply_updates(x, updates)
+        losses.append(float(value))
+
+    assert losses[-1] < losses[0]
+    assert np.abs(learners_in(state)[0].weights).max() > 0
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: fixed_batch_optimizer(0.0), "`scale` must be positive"),
+        (lambda: fixed_batch_optimizer(disturbances=[]), r"`disturbances` must be some of"),
+        (lambda: fixed_batch_optimizer(disturbances=["adam"]), r"got \['adam'\]"),
+        (lambda: fixed_batch_optimizer(controller="full"), "got 'full'"),
+        (lambda: fixed_batch_optimizer(value_fn=lambda x, d: 0.0), "must then be one"),
+        (lambda: fixed_batch_optimizer(halving=0), "`halving` must be positive, got 0"),
+        (lambda: minibatch_optimizer(0), "`steps` must be at least 1, got 0"),
+        (lambda: minibatch_optimizer(10, -1.0), "`scale` must be positive"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,198 @@
+"""Beyond the paper, as a submission: what it sees of the batches, its episodes, what it costs."""
+
+import collections
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from metaopt.bench import records
+from metaopt.bench.loading import load_submission
+from metaopt.bench.runner import run_trial
+from metaopt.workloads.registry import get_workload
+from tuning.contenders import SUBMISSIONS
+
+STOCHASTIC, FIXED = "breast_cancer_logistic", "breast_cancer_logistic_fixed"
+
+
+@pytest.fixture
+def submission():
+    return load_submission("metaopt_averages", SUBMISSIONS)
+
+
+@pytest.fixture
+def watched(submission, monkeypatch):
+    """Record what every call of ``update_params`` was given: state before, parameters."""
+    calls, update_params = [], submission.module.update_params
+
+    @functools.wraps(update_params)
+    def watching(*, optimizer_state, current_param_container, **arguments):
+        calls.append(jax.device_get((optimizer_state[0], current_param_container)))
+        return update_params(
+            optimizer_state=optimizer_state, current_param_container=current_param_container,
+            **arguments,
+        )  # fmt: skip
+
+    monkeypatch.setattr(submission.module, "update_params", watching)
+    return calls
+
+
+@pytest.fixture
+def run(submission, make_plan, tmp_path):
+    """Run it on a workload; return the record and the evaluation rows."""
+
+    def go(workload=STOCHASTIC, budget=100.0, **options):
+        found = get_workload(workload) if isinstance(workload, str) else workload
+        plan = make_plan(
+            submission, found, eval_period=1.0, study_budget=budget,
+            trial_budget=budget, allowance=budget, stop_at_target=False,
+            hyperparameters=options or None,
+        )  # fmt: skip
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        record = run_trial(plan, folder)
+        return record, records.read_evaluations(folder / records.EVAL_FILE)
+
+    return go
+
+
+def sizes(tree):
+    return {np.size(leaf) for leaf in jax.tree.leaves(tree)}
+
+
+def test_whether_the_batch_changes_is_seen_at_the_second_step(run, watched):
+    run(budget=5.0)
+    changing = [state for state, _ in watched]
+    watched.clear()
+    run(FIXED, budget=5.0)
+    fixed = [state for state, _ in watched]
+
+    assert [state.changing for state in changing] == [False, False, True, True, True]
+    assert not any(state.changing for state in fixed)
+    assert all((state.batch is not None) == (index == 1) for index, state in enumerate(fixed))
+    # What is not used takes no memory.
+    assert max(sizes(changing[2].one)) < 31 <= max(sizes(changing[2].many))
+    assert max(sizes(fixed[2].many)) < 31 <= max(sizes(fixed[2].one))
+
+
+def test_on_one_batch_it_meets_the_target_in_a_few_dozen_steps(run):
+    record, rows = run(FIXED)
+
+    losses = [row["validation/loss"] for row in rows]
+    assert next(i for i, loss in enumerate(losses) if loss <= 1e-4) < 60
+    assert {row["phase"] for row in rows} == {"learning"}
+    assert record.ledger.cost.gradient_evaluations == 100
+    assert record.ledger.declared
+
+
+def test_on_changing_batches_it_learns_in_the_first_steps_and_never_again(run, watched):
+    _, rows = run(budget=90.0, episode_steps=40)
+
+    phases = [row["phase"] for row in rows]
+    assert phases == sorted(phases, reverse=True)  # learning, then deployed
+    assert 4 <= phases.count("learning") <= 6
+    weights = {}
+    for state, _ in watched[2:]:
+        weights.setdefault((state.episode, state.steps > 6), []).append(weights_of(state.many))
+    for (_, late), seen in weights.items():
+        moved = not all(np.array_equal(seen[0], other) for other in seen)
+        assert moved == (not late and seen is weights[0, False])
+
+
+def weights_of(optimizer):
+    learner, _ = optimizer.inner
+    return np.asarray(learner.weights)
+
+
+def test_an_episode_starts_afresh_with_what_was_learned_and_the_next_factor(
+    run, submission, watched
+):
+    run(budget=130.0, episode_steps=40)
+
+    starts = {}
+    for state, params in watched:
+        if state.steps == 0:
+            starts[state.episode] = state, params
+    kernels = [params["output"]["kernel"] for _, params in starts.values()]
+    assert len(starts) == 4
+    assert all(np.array_equal(kernels[0], other) for other in kernels)  # zeros, for this workload
+    learned = weights_of(starts[1][0].many)
+    factors = np.asarray(submission.module.FACTORS)
+    for episode in (2, 3):
+        state, _ = starts[episode]
+        apart = weights_of(state.many) - learned
+        np.testing.assert_allclose(apart, np.log(factors[episode] / factors[1]), rtol=1e-5)
+        assert int(state.many.inner[1].count) == 0  # the annealing starts again
+
+
+def test_parameters_of_an_episode_are_its_own(run, watched):
+    run("digits_mlp", budget=100.0, episode_steps=40)
+
+    starts = [params["hidden_0"]["kernel"] for state, params in watched if state.steps == 0]
+    assert len(starts) == 3
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(starts, 2))
+
+
+@pytest.mark.parametrize(
+    "options, cost",
+    [
+        ({"disturbances": "rms"}, 100),
+        ({"disturbances": "polyak", "log_loss": False}, 100),
+        ({"disturbances": "gradient", "controller": "averages", "meta_rate": 1e-3}, 100),
+        ({"disturbances": "level", "rollout": 1}, None),
+        (
+            {"disturbances": "gradient", "controller": "lags", "rollout": 2, "log_loss": False,
+             "guarded": False, "learning_rate": 0.1, "meta_rate": 1e-4}, None,
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_ablation_runs_at_its_cost(run, options, cost):
+    record, rows = run(FIXED, **options)
+
+    assert record.error is None
+    assert rows[-1]["validation/loss"] < rows[0]["validation/loss"]
+    rollout = options.get("rollout", 0)
+    if rollout:
+        past = (32 if options.get("controller") == "lags" else 1) + rollout - 1
+        steps = record.ledger.cost.steps
+        expected = past + (steps - past) * (3 * rollout - 1)
+        assert record.ledger.cost.gradient_evaluations == expected
+    else:
+        assert record.ledger.cost.gradient_evaluations == cost == record.ledger.cost.steps
+
+
+def test_a_loss_that_is_never_finite_ends_as_diverged(run):
+    workload = get_workload(FIXED).with_batch_seed(1)  # one of its own
+    batch = workload._stored_batch
+    workload.__dict__["_stored_batch"] = {**batch, "inputs": batch["inputs"] * np.inf}
+
+    record, rows = run(workload, budget=1000.0)
+
+    assert record.status == "diverged"
+    assert len(rows) <= 30
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"setting": "stochastic"}, "`setting` must be one of"),
+        ({"rollout": -1}, "`rollout` must not be negative"),
+        ({"scale": 0}, "`scale` must be positive"),
+        ({"disturbances": "level+adam"}, "`disturbances` must be some of"),
+        ({"rollout": 2}, "must then be one"),
+        ({"eta": 1.0}, r"Unknown hyperparameters \['eta'\]"),
+    ],
+)
+def test_a_wrong_option_is_named(submission, options, message):
+    workload = get_workload(FIXED)
+    params, model_state = workload.init_model_fn(jax.random.PRNGKey(0))
+    with pytest.raises(ValueError, match=message):
+        submission.module.init_optimizer_state(
+            workload,
+            params,
+            model_state,
+            collections.namedtuple("Point", options)(**options),
+            jax.random.PRNGKey(0),
+        )
