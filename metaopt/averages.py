@@ -15,7 +15,7 @@ arrays instead of H: heavy ball of decay b is the bank (b,), and Nesterov's meth
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class Averages:
 
     decays: Sequence[float] = (0.0, 0.9, 0.99)
     weights: Float[Array, " averages"] | None = None
-    space: Literal["linear", "log"] = "log"
+    space: str = "log"
     family = "averages"
     default_history = 1
     keeps_controls = False

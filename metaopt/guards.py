@@ -76,12 +76,11 @@ def guard(
     guarded = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> GuardState:
-        infinite = jnp.full((), jnp.inf)
         return GuardState(
             inner=guarded.init(params),
             best=jax.tree.map(jnp.copy, params),
-            best_loss=infinite,
-            first_loss=infinite,
+            best_loss=jnp.full((), jnp.inf),  # one each, or the state could not be donated
+            first_loss=jnp.full((), jnp.inf),
             scale=jnp.ones(()),
             restarts=jnp.zeros((), jnp.int32),
         )

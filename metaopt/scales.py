@@ -142,8 +142,9 @@ def scale_by_level(
     shape = _Preconditioner(preconditioner)
 
     def init(params: Any) -> LevelState:
-        infinite, none = jnp.full((), jnp.inf), jnp.zeros((), jnp.int32)
-        return LevelState(infinite, infinite, infinite, none, shape.init(params))
+        # One array each, or the state could not be donated.
+        record, start, gap = (jnp.full((), jnp.inf) for _ in range(3))
+        return LevelState(record, start, gap, jnp.zeros((), jnp.int32), shape.init(params))
 
     def update(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any

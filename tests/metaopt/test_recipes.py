@@ -1,5 +1,6 @@
 """The recipes: what they promise of any scale, what they are made of, and what they refuse."""
 
+import functools
 import itertools
 
 import jax
@@ -80,6 +81,20 @@ def test_the_unit_of_the_parameters_does_not_matter_on_one_batch(mlp):
 )
 def test_memory_is_what_the_page_says(make, arrays):
     assert count_arrays(make().init(jnp.zeros(1000)), 1000) == arrays
+
+
+@pytest.mark.parametrize("make", [fixed_batch_optimizer, lambda: minibatch_optimizer(100)])
+def test_a_state_as_init_returns_it_can_be_donated(make):
+    tx, x = make(), jnp.ones(8)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(x, state):
+        updates, state = tx.update(x, state, x, value=(x @ x) / 2)
+        return optax.apply_updates(x, updates), state
+
+    moved, _ = step(x, tx.init(x))
+
+    assert np.isfinite(moved).all()
 
 
 def test_on_changing_batches_it_learns_first_and_anneals_then():
