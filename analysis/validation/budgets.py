@@ -99,20 +99,29 @@ def _unequal_spending(subject: LogSubject) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_ledgers(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    sums: dict[tuple[str, str, str, int], Cost] = {}
+    cells: dict[tuple[str, str, str, int], list[tuple[Cost, Cost, str]]] = {}
     unknown = {trial.key[:4] for trial in subject.trials if subject.record(trial) is None}
     for trial, record in subject.records:
-        cell = trial.key[:4]
-        if cell in unknown:
-            continue
-        before = sums.get(cell, Cost())
-        if _apart(before, record.spent_before):
-            yield f"{trial.where}/run.json", "what its study spent before is not the sum of it"
-        sums[cell] = before + record.ledger.cost
-    for cell, study in subject.studies.items():
-        if isinstance(study, StudyRecord) and cell in sums and _apart(sums[cell], study.spent):
+        if trial.key[:4] not in unknown:
+            where = f"{trial.where}/run.json"
+            stretches = [(before, cost, where) for before, cost in record.stretches]
+            cells.setdefault(trial.key[:4], []).extend(stretches)
+    for cell, stretches in cells.items():
+        total = Cost()
+        # In the order in which they ran: between two stretches of a trial others had theirs.
+        by_time = sorted(stretches, key=lambda s: (*_amounts(s[0]), *_amounts(s[1])))
+        for before, cost, where in by_time:
+            if _apart(total, before):
+                yield where, "what its study spent before is not the sum of it"
+            total += cost
+        study = subject.studies.get(cell)
+        if isinstance(study, StudyRecord) and _apart(total, study.spent):
             where = f"{cell[0]} on {cell[1]}, study {cell[3]}"
             yield where, "what the study spent is not the sum of its trials"
+
+
+def _amounts(cost: Cost) -> list[float]:
+    return [cost.amount(unit) for unit in CURRENCIES]
 
 
 def _apart(one: Cost, other: Cost) -> bool:

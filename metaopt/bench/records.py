@@ -188,6 +188,13 @@ class TrialRecord(_Model):
     segments: tuple[Segment, ...] = ()  # of a trial that its tuner ran from rung to rung
     trained_together: int = 1  # trials in one compiled step, whose seconds they share
 
+    @property
+    def stretches(self) -> list[tuple[Cost, Cost]]:
+        """What the study had spent before each stretch of the trial, and what the stretch cost."""
+        if not self.segments:
+            return [(self.spent_before, self.ledger.cost)]
+        return [(part.spent_before, part.end - part.start) for part in self.segments]
+
     def spent_at(self, cost: Cost) -> Cost:
         """Return what the study had spent when this trial had cost ``cost``.
 

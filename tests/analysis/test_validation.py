@@ -339,6 +339,37 @@ def test_logs_of_ours_that_are_broken_in_one_way_break_that_rule(ours, rule):
     assert broken(ours) == {rule}
 
 
+def pause(out, gap=0):
+    """Let the first trial of a study pause half-way, while the second has its turn."""
+    first, second = (out / OURS / f"trial_{number}" / "run.json" for number in (1, 2))
+    nothing, whole = ({u: x * c for u, c in cost_of(first).items()} for x in (0, 1))
+    half = {unit: amount // 2 for unit, amount in whole.items()}
+    later = {unit: half[unit] + amount for unit, amount in cost_of(second).items()}
+    stretch = {"rung": None, "evaluations": 1}
+    edit(first, segments=[
+        {**stretch, "spent_before": nothing, "start": nothing, "end": half},
+        {**stretch, "spent_before": {u: a + gap for u, a in later.items()}, "start": half,
+         "end": whole},
+    ])  # fmt: skip
+    edit(second, spent_before=half)
+
+
+def cost_of(path):
+    return json.loads(path.read_text())["ledger"]["cost"]
+
+
+def test_a_ledger_adds_up_in_the_order_in_which_stretches_of_trials_ran(ours):
+    pause(ours)
+
+    assert "budgets-ledger" not in broken(ours)
+
+
+def test_a_gap_between_the_stretches_of_a_trial_is_found(ours):
+    pause(ours, gap=1)
+
+    assert "budgets-ledger" in broken(ours)
+
+
 def test_a_trial_that_failed_before_its_first_evaluation_is_no_error(ours):
     edit(ours / OURS / "trial_1" / "run.json", status="crashed", error="boom")
     (ours / OURS / "trial_1" / records.EVAL_FILE).unlink()
