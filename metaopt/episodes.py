@@ -29,7 +29,7 @@ def start_episode(state: Any, params: Any) -> Any:
 
     def restart(part: Any) -> Any:
         nonlocal found
-        if not _is_learner(part):
+        if not is_learner(part):
             return part
         found += 1
         if part.start is not None:
@@ -38,7 +38,7 @@ def start_episode(state: Any, params: Any) -> Any:
             weights=part.weights, meta_state=part.meta_state
         )
 
-    fresh = jax.tree.map(restart, state, is_leaf=_is_learner)
+    fresh = jax.tree.map(restart, state, is_leaf=is_learner)
     if not found:
         raise ValueError(f"`state` holds no MetaOptimizerState, got {type(state).__name__}.")
     return fresh
@@ -59,17 +59,17 @@ def carry_over(before: Any, fresh: Any) -> Any:
     Raises:
         ValueError: There is none, or not as many in both.
     """
-    learned = [part for part in jax.tree.leaves(before, is_leaf=_is_learner) if _is_learner(part)]
-    parts, structure = jax.tree.flatten(fresh, is_leaf=_is_learner)
-    if not learned or len(learned) != sum(map(_is_learner, parts)):
+    learned = [part for part in jax.tree.leaves(before, is_leaf=is_learner) if is_learner(part)]
+    parts, structure = jax.tree.flatten(fresh, is_leaf=is_learner)
+    if not learned or len(learned) != sum(map(is_learner, parts)):
         raise ValueError(
             f"`before` and `fresh` must hold equally many MetaOptimizerStates, at least one; got "
-            f"{len(learned)} and {sum(map(_is_learner, parts))}."
+            f"{len(learned)} and {sum(map(is_learner, parts))}."
         )
     source = iter(learned)
 
     def filled(part: Any) -> Any:
-        if not _is_learner(part):
+        if not is_learner(part):
             return part
         old = next(source)
         return part._replace(weights=old.weights, meta_state=old.meta_state)
@@ -77,7 +77,8 @@ def carry_over(before: Any, fresh: Any) -> Any:
     return jax.tree.unflatten(structure, [filled(part) for part in parts])
 
 
-def _is_learner(part: Any) -> bool:
+def is_learner(part: Any) -> bool:
+    """Return whether a part of an optimizer's state is that of a meta-optimizer."""
     return isinstance(part, MetaOptimizerState)
 
 

@@ -13,9 +13,8 @@ import jax
 import optax
 
 from metaopt.controllers import Controller
-from metaopt.episodes import start_episode
+from metaopt.episodes import is_learner, start_episode
 from metaopt.guards import Restart
-from metaopt.optimizer import MetaOptimizerState
 
 
 def mixture(*optimizers: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -74,23 +73,19 @@ def restart_learning(*controllers: Controller) -> Restart:
     """
 
     def restart(state: Any, best: Any, shrink: Any) -> Any:
-        fresh, structure = jax.tree.flatten(start_episode(state, best), is_leaf=_is_learner)
-        if sum(map(_is_learner, fresh)) != len(controllers):
+        fresh, structure = jax.tree.flatten(start_episode(state, best), is_leaf=is_learner)
+        if sum(map(is_learner, fresh)) != len(controllers):
             raise ValueError(
-                f"`controllers` must be those of the {sum(map(_is_learner, fresh))} guarded "
+                f"`controllers` must be those of the {sum(map(is_learner, fresh))} guarded "
                 f"meta-optimizers, got {len(controllers)}."
             )
         kinds = iter(controllers)
         parts = [
             part._replace(weights=next(kinds).shrink(part.weights, shrink))
-            if _is_learner(part)
+            if is_learner(part)
             else part
             for part in fresh
         ]
         return jax.tree.unflatten(structure, parts)
 
     return restart
-
-
-def _is_learner(part: Any) -> bool:
-    return isinstance(part, MetaOptimizerState)

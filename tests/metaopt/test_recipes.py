@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import MetaOptimizerState, fixed_batch_optimizer, minibatch_optimizer
+from metaopt import carry_over, fixed_batch_optimizer, minibatch_optimizer
+from metaopt.episodes import is_learner
 from metaopt.recipes import CHANGING_META_RATE, DEPLOYED_FACTOR, learning_steps
 
 
@@ -35,7 +36,6 @@ def memorise(mlp):
 
 
 def learners_in(state):
-    is_learner = lambda part: isinstance(part, MetaOptimizerState)  # noqa: E731
     return [p for p in jax.tree.leaves(state, is_leaf=is_learner) if is_learner(p)]
 
 
@@ -135,6 +135,33 @@ def test_exact_rollouts_of_one_learner_need_the_loss(mlp):
 
     assert losses[-1] < losses[0]
     assert np.abs(learners_in(state)[0].weights).max() > 0
+
+
+def test_what_was_learned_is_carried_over_and_all_else_starts_again(mlp):
+    tx = fixed_batch_optimizer()
+    _, _, before = train(tx, memorise(mlp), mlp.params, 20)
+    fresh = tx.init(mlp.params)
+
+    carried = carry_over(before, fresh)
+
+    for old, new, blank in zip(*map(learners_in, (before, carried, fresh)), strict=True):
+        for name in new._fields:
+            source = old if name in ("weights", "meta_state") else blank
+            assert jax.tree.all(
+                jax.tree.map(np.array_equal, getattr(new, name), getattr(source, name))
+            )
+        assert not np.array_equal(old.weights, blank.weights)
+    assert np.isinf(carried.best_loss)
+
+
+def test_only_states_of_as_many_learners_carry_over():
+    one, two = (fixed_batch_optimizer(disturbances=d) for d in (["rms"], ["rms", "level"]))
+    x = jnp.zeros(2)
+
+    with pytest.raises(ValueError, match="at least one; got 1 and 2"):
+        carry_over(one.init(x), two.init(x))
+    with pytest.raises(ValueError, match="at least one; got 0 and 0"):
+        carry_over((), ())
 
 
 @pytest.mark.parametrize(

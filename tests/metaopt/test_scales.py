@@ -1,12 +1,14 @@
 """Disturbances and meta-gradients without a scale, against closed forms and invariances."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak
+from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
 
 X = jnp.array([3.0, -4.0])
 
@@ -152,3 +154,22 @@ def test_a_direction_that_does_not_descend_is_not_followed():
 def test_patience_is_a_number_of_steps(patience):
     with pytest.raises(ValueError, match="`patience` must be an integer of at least 1, got"):
         scale_by_level(patience=patience)
+
+
+def test_the_root_mean_square_is_adams_without_its_average():
+    tx, other = scale_by_rms(0.9), optax.scale_by_adam(b1=0.0, b2=0.9)
+    x = {"a": jnp.zeros(3), "b": jnp.zeros((2, 2))}
+    state, expected = tx.init(x), other.init(x)
+
+    for step in range(5):
+        key = jax.random.PRNGKey(step)
+        grads = jax.tree.map(lambda leaf, key=key: 10.0 ** jax.random.normal(key, leaf.shape), x)
+        found, state = tx.update(grads, state)
+        wanted, expected = other.update(grads, expected)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, wanted)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
+def test_a_decay_of_mean_squares_lies_below_one(decay):
+    with pytest.raises(ValueError, match="`decay` must lie in"):
+        scale_by_rms(decay)

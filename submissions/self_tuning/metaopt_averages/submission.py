@@ -26,9 +26,8 @@ import optax
 
 from metaopt.bench import submission_kit as kit
 from metaopt.bench.sharding import replicate
-from metaopt.episodes import carry_over
+from metaopt.episodes import carry_over, is_learner
 from metaopt.guards import GuardState
-from metaopt.optimizer import MetaOptimizerState
 from metaopt.recipes import (
     FIXED_HALVING,
     FIXED_META_RATE,
@@ -225,13 +224,11 @@ def _scaled(optimizer: Any, factor: float) -> Any:
     """Return the state of the recipe on changing batches with longer or shorter steps."""
 
     def scaled(part: Any) -> Any:
-        if not isinstance(part, MetaOptimizerState):
+        if not is_learner(part):
             return part
         return part._replace(weights=part.weights + jnp.log(factor))  # in log space
 
-    return jax.tree.map(
-        scaled, optimizer, is_leaf=lambda part: isinstance(part, MetaOptimizerState)
-    )
+    return jax.tree.map(scaled, optimizer, is_leaf=is_learner)
 
 
 def _recipe(
