@@ -119,8 +119,13 @@ def load_controller(path: str | Path) -> Controller:
             f"{path}: `settings` of {family} must be {sorted(expected) or 'left out'}, got "
             f"{settings!r}."
         )
-    if family == "averages" and not _are_numbers(settings["decays"]):
-        raise ValueError(f"{path}: `decays` must be numbers, got {settings['decays']!r}.")
+    if family == "averages":
+        decays, space = settings["decays"], settings["space"]
+        if not isinstance(decays, list) or not all(type(decay) in (int, float) for decay in decays):
+            raise ValueError(f"{path}: `decays` must be numbers, got {decays!r}.")
+        if not isinstance(space, str):
+            raise ValueError(f"{path}: `space` must be text, got {space!r}.")
+        settings = {"decays": [float(decay) for decay in decays], "space": space}
     try:
         return FAMILIES[family](weights=jnp.asarray(weights, jnp.float32), **settings)
     except (TypeError, ValueError) as error:
