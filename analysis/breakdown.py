@@ -1,20 +1,37 @@
-"""What time went into: training, compilation, evaluation, the tuner, logging."""
+"""What time went into: training, compilation, the tuner, evaluation, logging, and what was lost."""
 
 from collections.abc import Iterable
 
-from metaopt.bench.records import TrialRecord
+from metaopt.bench.records import StudyRecord, TrialRecord
 
-PARTS = ("training", "compilation", "evaluation", "tuner", "logging", "lost")
+PARTS = ("training", "compilation", "tuner", "evaluation", "logging", "lost")
 
 
-def seconds_of(records: Iterable[TrialRecord]) -> tuple[float, ...]:
-    """Return the seconds of some trials, all together, in the order of :data:`PARTS`.
+def seconds_of(records: Iterable[TrialRecord], studies: Iterable[StudyRecord]) -> tuple[float, ...]:
+    """Return the seconds of some trials and their studies, in the order of :data:`PARTS`.
 
-    Training and compilation are the submission's own time; the others are not charged. Lost is
-    what kills destroyed.
+    Training and compilation are the submission's own time. They and the tuner's are charged, the
+    others are not. Lost is what kills destroyed.
+
+    Args:
+        records: Of the trials.
+        studies: Of the studies that have ended. They know also of what their tuner did after the
+            last trial, and of what was lost with the files of a machine.
     """
+    records, studies = list(records), list(studies)
+    ended = {(study.contender, study.workload, study.study) for study in studies}
     ledgers = [record.ledger for record in records]
     compiling = sum(ledger.compilation_seconds for ledger in ledgers)
-    training = sum(ledger.cost.seconds for ledger in ledgers) - compiling
-    rest = (sum(getattr(ledger, f"{part}_seconds") for ledger in ledgers) for part in PARTS[2:])
-    return training, compiling, *rest
+    deciding = sum(study.tuner_seconds for study in studies) + sum(
+        record.ledger.tuner_seconds
+        for record in records
+        if (record.contender, record.workload, record.study) not in ended
+    )
+    return (
+        sum(ledger.cost.seconds for ledger in ledgers) - compiling,
+        compiling,
+        deciding,
+        sum(ledger.evaluation_seconds for ledger in ledgers),
+        sum(ledger.logging_seconds for ledger in ledgers),
+        sum(part.lost_seconds for part in (*ledgers, *studies)),
+    )

@@ -12,12 +12,12 @@ from analysis.reading import Logs
 from analysis.tables import plain
 from metaopt.bench.records import TrialRecord
 
-_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")  # one for each part
-_HUES = (0, 1, 2, 4, 7, 3)  # of the palette
+_HATCHES = ("", "////", "\\\\\\\\", "....", "xxxx", "++++")  # one for each part
+_HUES = (0, 1, 4, 2, 7, 3)  # of the palette
 _CAPTION = (
     "Where the time went, all workloads and studies together; per workload in the table below. "
-    "Training and compilation are the submission's own time; evaluation, the tuner and logging are "
-    "not charged."
+    "Training and compilation are the submission's own time; with the tuner's they are what a "
+    "budget in seconds pays for. Evaluation and logging are not charged."
 )
 
 
@@ -26,7 +26,10 @@ def plot_breakdown(logs: Logs, out: Path) -> Plot:
     groups: dict[str, list[TrialRecord]] = {name: [] for name in logs.contenders}
     for trial in logs.trials:
         groups[trial.record.contender].append(trial.record)
-    spent = {name: np.array(seconds_of(records)) for name, records in groups.items()}
+    spent = {
+        name: np.array(seconds_of(records, (s for s in logs.studies if s.contender == name)))
+        for name, records in groups.items()
+    }
     names = sorted(spent, key=lambda name: (-spent[name].sum(), name))
     table = np.maximum(np.array([spent[name] for name in names]), 0.0)  # (contenders, parts)
     path = out / "breakdown.png"

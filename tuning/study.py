@@ -3,21 +3,25 @@
 The loop is plain: ask, run, record, tell. Nothing but the trials' records is stored. A study that
 was killed asks a new tuner everything once more, finds what ran of its trials on disk, tells their
 values, and so comes to the point where it was, with the tuner in the state that it had.
+
+The tuner's own seconds are spent as the trials' are. What it took since the turn before, to take
+its outcome and to decide, goes on the ledger with the next turn; a turn that was begun keeps the
+seconds that it was begun with.
 """
 
 import contextlib
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.bench import records
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
+from metaopt.bench.clock import SystemClock
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
-from metaopt.bench.runner import run_trial
+from metaopt.bench.runner import find_finished, find_tuner_seconds, run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target
 from metaopt.bench.together import run_together
@@ -47,7 +51,7 @@ class StudyPlan:
 
 
 class Asked(NamedTuple):
-    """A turn that the tuner asks for, and the seconds that it took to decide on it."""
+    """A turn that the tuner asks for, and the seconds that it has taken since the one before."""
 
     turn: Turn
     seconds: float
@@ -102,8 +106,11 @@ class _Study:
         self.spent = Cost()
         self.trials = 0
         self.free_trials = 0  # in a row
+        self.clock = trial_options.get("clock") or SystemClock()
         self.tuner_seconds = 0.0
+        self.deciding = 0.0  # of them, what no turn has on the ledger yet
         self.largest_step = 0.0
+        self.largest_decision = 0.0
         self.tuner_seed = self._seed("tuner")
         self.tuner: Tuner | None = plan.contender.make_tuner(self.tuner_seed)
         self.description = self.tuner.describe() if self.tuner else None
@@ -120,6 +127,8 @@ class _Study:
 
     def run(self) -> StudyRecord:
         ended = self._run_trials()
+        self._charge_decision(self.deciding)  # on what came last, and on nothing more
+        in_seconds = self.plan.limits.currency == "seconds"
         return StudyRecord(
             campaign=self.plan.campaign,
             contender=self.plan.contender.name,
@@ -130,7 +139,7 @@ class _Study:
             spent=self.spent,
             budget=self.budget,
             tuner_seconds=self.tuner_seconds,
-            largest_step=self.largest_step,
+            largest_step=self.largest_step + (self.largest_decision if in_seconds else 0.0),
         )
 
     def _run_trials(self) -> StudyEnd:
@@ -138,16 +147,21 @@ class _Study:
             asked = self._ask()
             if not asked:
                 return "grid_exhausted"
+            took_any = False
             for turn, record in self._run(asked):
                 self._take(turn, record)
+                took_any = True
                 if self.free_trials == _FREE_TRIALS:
                     return "failures"
+            if not took_any:  # the decision took what was left
+                return "budget"
         return "budget"
 
-    def _left(self) -> float:
-        """Return what is left of the budget; 0 where it is no more than rounding."""
+    def _left(self, deciding: float = 0.0) -> float:
+        """Return what is left of the budget, also after a decision; 0 where it is rounding."""
         limits = self.plan.limits
-        left = limits.study - self.spent.amount(limits.currency)
+        spent = self.spent + Cost(seconds=deciding)
+        left = limits.study - spent.amount(limits.currency)
         return 0.0 if left <= _ROUNDING * limits.study else left
 
     def _ask(self) -> list[Asked]:
@@ -164,12 +178,29 @@ class _Study:
         return asked
 
     def _ask_once(self) -> list[Asked]:
-        start = time.perf_counter()
-        answer = self.tuner.ask() if self.tuner else None
-        seconds = time.perf_counter() - start
+        with self._deciding():
+            answer = self.tuner.ask() if self.tuner else None
         if self.tuner and answer is None:
             return []
-        return [Asked(self.turns.next(answer), seconds)]
+        turn = self.turns.next(answer)
+        begun = find_tuner_seconds(self._folder(turn), len(turn.segments))
+        seconds = self.deciding if begun is None else begun
+        self.deciding = 0.0
+        return [Asked(turn, seconds)]
+
+    @contextlib.contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Count the block's time as the tuner's."""
+        start = self.clock.now()
+        try:
+            yield
+        finally:
+            self.deciding += self.clock.now() - start
+
+    def _charge_decision(self, seconds: float) -> None:
+        self.tuner_seconds += seconds
+        self.largest_decision = max(self.largest_decision, seconds)
+        self.spent += Cost(seconds=seconds)
 
     def _certain(self, turn: Turn) -> float:
         """Return how many turns like this one the budget is enough for."""
@@ -180,6 +211,7 @@ class _Study:
     def _is_ready(self) -> bool:
         return (
             self.plan.together
+            and self.plan.limits.currency != "seconds"
             and self.plan.contender.submission.trains_together
             and isinstance(self.tuner, Ahead)
             and self.tuner.ready() >= 1
@@ -188,27 +220,25 @@ class _Study:
     def _run(self, asked: list[Asked]) -> Iterator[tuple[Turn, TrialRecord]]:
         """Run what was asked for, as far as the budget goes, in its order."""
         with contextlib.closing(self._run_together(asked)) as together:
-            for turn, seconds in asked:
-                record = next(together, None)
+            for index, (turn, seconds) in enumerate(asked):
+                record = next(together, None) or self._run_turn(turn, seconds)
                 if record is None:
-                    if not self._left():
-                        return
-                    record = self._run_turn(turn, seconds)
+                    self.deciding += sum(later.seconds for later in asked[index:])
+                    return
                 yield turn, record
 
     def _take(self, turn: Turn, record: TrialRecord) -> None:
         """Put a turn on the study's ledger and tell the tuner how it went."""
-        cost, deciding = self.turns.take(turn, record)
-        self.spent += cost
+        stretch = self.turns.take(turn, record)
+        self._charge_decision(stretch.deciding.seconds)
+        self.spent += stretch.cost
         self.trials = max(self.trials, turn.trial)
-        self.tuner_seconds += deciding
         self.largest_step = max(self.largest_step, record.ledger.largest_step)
         if self.tuner:
-            start = time.perf_counter()
-            self._tell(self.tuner, turn, record)
-            self.tuner_seconds += time.perf_counter() - start
+            with self._deciding():
+                self._tell(self.tuner, turn, record)
         if not turn.segments:  # one that goes on may be at its next rung already
-            free = cost.amount(self.plan.limits.currency) == 0
+            free = stretch.cost.amount(self.plan.limits.currency) == 0
             self.free_trials = self.free_trials + 1 if free else 0
 
     def _tell(self, tuner: Tuner, turn: Turn, record: TrialRecord) -> None:
@@ -252,15 +282,19 @@ class _Study:
             eval_period=limits.eval_period,
             target=plan.target,
             test_target=plan.test_target,
-            spent_before=self.spent,
+            spent_before=self.spent + Cost(seconds=tuner_seconds),
             tuner_seconds=tuner_seconds,
             stop_at_target=plan.stop_at_target,
             pause_at=turn.pause_at,
             segments=turn.segments,
         )
 
-    def _run_turn(self, turn: Turn, tuner_seconds: float) -> TrialRecord:
-        trial, folder = self._plan_of(turn, self._left(), tuner_seconds), self._folder(turn)
+    def _run_turn(self, turn: Turn, tuner_seconds: float) -> TrialRecord | None:
+        """Run one turn; ``None`` if nothing is left for it."""
+        left = self._left(tuner_seconds)
+        trial, folder = self._plan_of(turn, left, tuner_seconds), self._folder(turn)
+        if not left and not find_finished(trial, folder):
+            return None
         start = turn.start.amount(trial.currency)
         record = run_trial(
             trial,
@@ -298,11 +332,9 @@ class _Study:
         curve: list[Reading] = []
 
         def should_stop(rows: Sequence[Mapping[str, Any]]) -> bool:
-            start = time.perf_counter()
-            curve.extend(read_curve(rows[len(curve) :], trial.target, budget))
-            stop = tuner.should_stop(curve)
-            self.tuner_seconds += time.perf_counter() - start
-            return stop
+            with self._deciding():
+                curve.extend(read_curve(rows[len(curve) :], trial.target, budget))
+                return tuner.should_stop(curve)
 
         return should_stop
 

@@ -8,7 +8,7 @@ import dataclasses
 from fractions import Fraction
 from typing import Any
 
-from metaopt.bench.records import Cost, Segment, TrialRecord
+from metaopt.bench.records import Cost, Segment, Stretch, TrialRecord
 from metaopt.bench.tuner import Proposal
 
 
@@ -74,7 +74,7 @@ class Turns:
             )
         return dataclasses.replace(before, pause_at=pause_at)
 
-    def take(self, turn: Turn, record: TrialRecord) -> tuple[Cost, float]:
+    def take(self, turn: Turn, record: TrialRecord) -> Stretch:
         """Keep how a turn went.
 
         Args:
@@ -82,13 +82,10 @@ class Turns:
             record: Of its trial, which may have gone on since.
 
         Returns:
-            What the turn cost, and the seconds that the tuner took to decide on it.
+            The turn on the study's ledger.
         """
-        if not record.segments:
-            return record.ledger.cost, record.ledger.tuner_seconds
         index = len(turn.segments)
-        segment = record.segments[index]
-        if index < len(record.segments) - 1 or record.status == "paused":
-            segments = (*turn.segments, segment)
+        if record.segments and (index < len(record.segments) - 1 or record.status == "paused"):
+            segments = (*turn.segments, record.segments[index])
             self._paused[turn.trial] = dataclasses.replace(turn, segments=segments)
-        return segment.end - segment.start, segment.tuner_seconds
+        return record.stretches[index]

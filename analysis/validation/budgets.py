@@ -11,7 +11,7 @@ from analysis.trial_files import SECONDS
 from analysis.trial_logs import LoggedTrial
 from analysis.validation.subject import LogSubject, log_rule, ruleset_of
 from metaopt.bench.budget import CURRENCIES
-from metaopt.bench.records import Cost, StudyRecord
+from metaopt.bench.records import Cost, Stretch, StudyRecord
 
 _LARGEST_SELF_FACTOR = 3.0  # of v0.5; later versions have 1.5
 _ROUNDING = 1e-6
@@ -99,25 +99,30 @@ def _unequal_spending(subject: LogSubject) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_ledgers(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    cells: dict[tuple[str, str, str, int], list[tuple[Cost, Cost, str]]] = {}
+    cells: dict[tuple[str, str, str, int], list[tuple[Stretch, str]]] = {}
     unknown = {trial.key[:4] for trial in subject.trials if subject.record(trial) is None}
     for trial, record in subject.records:
         if trial.key[:4] not in unknown:
             where = f"{trial.where}/run.json"
-            stretches = [(before, cost, where) for before, cost in record.stretches]
-            cells.setdefault(trial.key[:4], []).extend(stretches)
+            cells.setdefault(trial.key[:4], []).extend((part, where) for part in record.stretches)
     for cell, stretches in cells.items():
-        total = Cost()
+        total = deciding = Cost()
         # In the order in which they ran: between two stretches of a trial others had theirs.
-        by_time = sorted(stretches, key=lambda s: (*_amounts(s[0]), *_amounts(s[1])))
-        for before, cost, where in by_time:
-            if _apart(total, before):
+        by_time = sorted(stretches, key=lambda s: (*_amounts(s[0][0]), *_amounts(s[0][1])))
+        for part, where in by_time:
+            deciding += part.deciding
+            total += part.deciding
+            if _apart(total, part.spent_before):
                 yield where, "what its study spent before is not the sum of it"
-            total += cost
+            total += part.cost
         study = subject.studies.get(cell)
-        if isinstance(study, StudyRecord) and _apart(total, study.spent):
+        if not isinstance(study, StudyRecord):
+            continue
+        if study.schema_version >= 2:  # with what the tuner did after the last trial
+            total += Cost(seconds=study.tuner_seconds) - deciding
+        if _apart(total, study.spent):
             where = f"{cell[0]} on {cell[1]}, study {cell[3]}"
-            yield where, "what the study spent is not the sum of its trials"
+            yield where, "what the study spent is not the sum of its trials and its tuner"
 
 
 def _amounts(cost: Cost) -> list[float]:
@@ -179,7 +184,8 @@ RULES = (
         "budgets-ledger",
         "our ledgers add up",
         _wrong_ledgers,
-        means="What a study spent is not what its trials cost: a record was changed or is missing.",
+        means="What a study spent is not what its trials and its tuner cost: a record was changed "
+        "or is missing.",
         mend="Run the campaign's command again in an empty folder.",
     ),
 )

@@ -19,7 +19,8 @@ class TrialPlan:
             the study's.
         eval_period: Cost between evaluations.
         target: The validation target that ends the trial.
-        spent_before: What the study had spent when the trial began.
+        spent_before: What the study had spent when the trial began, with its tuner's decision.
+        tuner_seconds: What the tuner took to decide on this turn of the trial.
         stop_at_target: If not, the trial trains on; where it met the target is recorded all the
             same.
         pause_at: The trial's cost at which it is to pause, with a checkpoint to go on from.

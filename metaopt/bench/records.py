@@ -21,7 +21,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pydantic
 
@@ -29,8 +29,9 @@ from metaopt.bench.budget import Currency
 from metaopt.bench.targets import Direction, Target
 
 ALGOPERF_PREFIX = "algoperf_"  # of its workloads
-SCHEMA_VERSION = 1  # of campaign.json and study.json
-TRIAL_SCHEMA_VERSION = 2  # of run.json; 2 has segments, 1 is read as it was
+SCHEMA_VERSION = 1  # of campaign.json
+STUDY_SCHEMA_VERSION = 2  # of study.json; since 2 what is spent has the tuner's seconds in it
+TRIAL_SCHEMA_VERSION = 3  # of run.json; 2 has segments, 3 the tuner's seconds in spent_before
 
 RUN_FILE = "run.json"
 STUDY_FILE = "study.json"
@@ -67,7 +68,8 @@ class Cost(_Model):
 
     steps: int = 0
     gradient_evaluations: float = 0.0
-    seconds: float = 0.0  # of the submission: selection, update, prepare-for-eval
+    # Of the submission: selection, update, prepare-for-eval. A study's are its tuner's too.
+    seconds: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -97,7 +99,7 @@ class Ledger(_Model):
     compilation_seconds: float = 0.0  # also part of cost.seconds
     evaluation_seconds: float = 0.0  # untimed, as in AlgoPerf
     logging_seconds: float = 0.0  # records and checkpoints, untimed
-    tuner_seconds: float = 0.0  # deciding on this trial's hyperparameters
+    tuner_seconds: float = 0.0  # deciding on this trial; the study pays them, the trial does not
     lost_seconds: float = 0.0  # submission time that kills destroyed; not charged
     largest_step: float = 0.0  # cost of the dearest step, in the budget's currency
 
@@ -114,7 +116,7 @@ class Segment(_Model):
     """A stretch of a trial from its start or a pause to the next pause or its end."""
 
     rung: float | None  # cost of the trial at which it was to pause; None: at its own end
-    spent_before: Cost  # of the study, when the stretch began
+    spent_before: Cost  # of the study, when the stretch began: it was decided on
     start: Cost  # of the trial, when the stretch began
     end: Cost  # of the trial, when it ended
     evaluations: int  # rows of eval_measurements.csv by its end
@@ -151,10 +153,18 @@ class BudgetRecord(_Model):
     eval_period: float
 
 
+class Stretch(NamedTuple):
+    """A stretch of a trial on its study's ledger."""
+
+    spent_before: Cost  # of the study, with what it took to decide on the stretch
+    cost: Cost
+    deciding: Cost  # nothing in records older than schema version 3, where it was not charged
+
+
 class TrialRecord(_Model):
     """One trial: everything about it but its evaluation rows, which are in the CSV."""
 
-    schema_version: Literal[1, 2] = TRIAL_SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3] = TRIAL_SCHEMA_VERSION
     campaign: str
     contender: str  # submission[@space][+tuner]
     submission: str
@@ -176,7 +186,7 @@ class TrialRecord(_Model):
     status: Status
     error: str | None = None
     ledger: Ledger
-    spent_before: Cost  # of the study, when this trial began
+    spent_before: Cost  # of the study, when this trial began: it was decided on
     reached: Reached | None
     best: float | None  # best validation metric
     preemptions: int = 0
@@ -189,11 +199,14 @@ class TrialRecord(_Model):
     trained_together: int = 1  # trials in one compiled step, whose seconds they share
 
     @property
-    def stretches(self) -> list[tuple[Cost, Cost]]:
-        """What the study had spent before each stretch of the trial, and what the stretch cost."""
+    def stretches(self) -> list[Stretch]:
+        """The trial from its start or a pause to the next pause or its end."""
         if not self.segments:
-            return [(self.spent_before, self.ledger.cost)]
-        return [(part.spent_before, part.end - part.start) for part in self.segments]
+            parts = [(self.spent_before, self.ledger.cost, self.ledger.tuner_seconds)]
+        else:
+            parts = [(p.spent_before, p.end - p.start, p.tuner_seconds) for p in self.segments]
+        charged = self.schema_version >= 3
+        return [Stretch(*part[:2], Cost(seconds=part[2]) if charged else Cost()) for part in parts]
 
     def spent_at(self, cost: Cost) -> Cost:
         """Return what the study had spent when this trial had cost ``cost``.
@@ -210,7 +223,7 @@ class TrialRecord(_Model):
 class StudyRecord(_Model):
     """One study: its totals and why it ended."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = STUDY_SCHEMA_VERSION
     campaign: str
     contender: str
     workload: str
@@ -220,13 +233,14 @@ class StudyRecord(_Model):
     spent: Cost
     budget: BudgetRecord
     tuner_seconds: float
-    largest_step: float  # cost of its dearest step, in the budget's currency
+    # Cost of its dearest step, in the budget's currency; in seconds with its dearest decision.
+    largest_step: float
     # Of attempts on machines that died with their files, where it started again: not charged.
     lost_seconds: float = 0.0
 
     @property
     def tolerance(self) -> float:
-        """How far its spent budget may be from its budget: a step cannot be cut in two."""
+        """How far its spent budget may be from its budget: no step, no decision is cut in two."""
         return max(self.budget.eval_period, self.largest_step)
 
 

@@ -119,6 +119,22 @@ def find_finished(plan: TrialPlan, directory: Path) -> TrialRecord | None:
     return record if max(1, len(record.segments)) > len(plan.segments) else None
 
 
+def find_tuner_seconds(directory: Path, segments: int) -> float | None:
+    """Return what it took to decide on a turn that was begun; ``None`` if it was not.
+
+    Args:
+        directory: The trial's folder.
+        segments: How many of its segments came before the turn.
+    """
+    path = directory / PROGRESS_FILE
+    if not path.exists():
+        return None
+    before = json.loads(path.read_text("utf-8"))
+    if (before["plan"].get("segments") or 0) != segments:
+        return None
+    return before.get("tuner_seconds")
+
+
 def mark_died(directory: Path) -> None:
     """Leave word that the unfinished trial in ``directory`` killed its process.
 
@@ -540,6 +556,7 @@ class _Trial:
             "lost_seconds": self.lost_seconds,
             "preemptions": self.preemptions,
             "together": self.together,
+            "tuner_seconds": self.plan.tuner_seconds,
             "plan": fingerprint(self.plan),
         }
         records.write_json(self.directory / PROGRESS_FILE, progress)

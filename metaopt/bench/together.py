@@ -14,7 +14,10 @@ nobody. A chunk that was killed is run again.
 import dataclasses
 import json
 import math
+import os
+import sys
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,14 @@ from metaopt.bench.clock import Clock, SystemClock, compilation_seconds
 from metaopt.bench.meter import Meter
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Cost, Status, TrialRecord
-from metaopt.bench.runner import PROGRESS_FILE, _Trial, find_finished, run_trial
+from metaopt.bench.runner import (
+    PROGRESS_FILE,
+    _no_beat,
+    _Trial,
+    find_finished,
+    mark_died,
+    run_trial,
+)
 from metaopt.bench.stacked import (
     Apart,
     Programs,
@@ -36,6 +46,7 @@ from metaopt.bench.stacked import (
     stack,
     unstack,
 )
+from metaopt.bench.stalls import StallWatch
 
 DEFAULT_BYTES = 2**30
 _PROGRESS_SECONDS = 0.5
@@ -52,6 +63,7 @@ def run_together(
     limit_bytes: float = DEFAULT_BYTES,
     clock: Clock | None = None,
     on_progress: Callable[[float], None] | None = None,
+    stall_seconds: float | None = None,
     **trial_options: Any,
 ) -> Generator[TrialRecord]:
     """Run trials of one study that do not wait for each other's results.
@@ -65,6 +77,9 @@ def run_together(
         clock: Where seconds come from; the machine's by default.
         on_progress: Told what the trials at work have cost since they began here, in the budget's
             currency.
+        stall_seconds: After so long without a step **the process ends**, with exit code 1; when
+            they are run again the trials run one after another, and the one that does not return
+            is found.
         trial_options: For trials that run one after another, see
             :func:`~metaopt.bench.runner.run_trial`.
 
@@ -80,7 +95,7 @@ def run_together(
     for start in range(0, len(pairs), width):
         chunk = _Chunk(pairs[start : start + width], width, clock or SystemClock())
         try:
-            trained = len(chunk.pairs) > 1 and chunk.train(on_progress)
+            trained = len(chunk.pairs) > 1 and chunk.train(on_progress, stall_seconds)
             for index, (plan, directory) in enumerate(chunk.pairs):
                 if not _fits(plan, spent()):
                     chunk.forget()
@@ -89,15 +104,21 @@ def run_together(
                     yield chunk.finish(trial, spent())
                 else:
                     yield run_trial(
-                        dataclasses.replace(plan, spent_before=spent()),
+                        _behind(spent(), plan),
                         directory,
                         clock=clock,
                         on_progress=_since_start(plan, on_progress),
+                        stall_seconds=stall_seconds,
                         **trial_options,
                     )
         except GeneratorExit:  # nobody wants the rest; after a kill it is run again
             chunk.forget()
             raise
+
+
+def _behind(spent: Cost, plan: TrialPlan) -> TrialPlan:
+    """Return the plan with its place on the ledger: behind what was spent, and its decision."""
+    return dataclasses.replace(plan, spent_before=spent + Cost(seconds=plan.tuner_seconds))
 
 
 def _fits(plan: TrialPlan, spent: Cost) -> bool:
@@ -231,8 +252,11 @@ class _Chunk:
         self.trials: list[_Trial | None] = []  # by lane; None had finished before
         self.statuses: dict[int, Status] = {}  # of those that have ended, by lane
         self.finished: set[int] = set()  # whose record is written
+        self.beat: Callable[[], None] = _no_beat
 
-    def train(self, on_progress: Callable[[float], None] | None) -> bool:
+    def train(
+        self, on_progress: Callable[[float], None] | None, stall_seconds: float | None = None
+    ) -> bool:
         """Train all to their ends; return False, and leave nothing behind, if that is impossible.
 
         Whatever goes wrong, ``run_trial`` says it of the trial that it comes from.
@@ -243,20 +267,42 @@ class _Chunk:
                 self.trials.append(None if found else self._set_up(plan, directory))
             if any(self.trials):
                 self._start()
-                while len(self.statuses) < len(self._present()):
-                    self._train_until_evaluation()
-                    self._evaluate()
-                    self._tell_progress(on_progress)
+                with self._watch_for_stalls(stall_seconds):
+                    while len(self.statuses) < len(self._present()):
+                        self._train_until_evaluation()
+                        self._evaluate()
+                        self._tell_progress(on_progress)
                 self._keep_paused()
         except Exception:
             self.forget()
             return False
         return True
 
+    def _watch_for_stalls(self, seconds: float | None) -> AbstractContextManager[Any]:
+        """Return what ends the process when no step is taken, so that each runs alone then."""
+        if seconds is None:
+            return nullcontext()
+
+        def end_process(trace: str) -> None:
+            folders = [trial.directory for trial in self._present().values()]
+            for folder in folders:
+                mark_died(folder)
+            print(
+                f"{trace}{folders[0].parent}: {len(folders)} trials that trained together took no "
+                f"step within {seconds:g} s. They will run one after another.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(1)
+
+        stalls = StallWatch(seconds, end_process)
+        self.beat = stalls.beat
+        return stalls
+
     def finish(self, trial: _Trial, spent: Cost) -> TrialRecord:
         """Write the files of a trial that has trained, with its place on the study's ledger."""
         lane = self.trials.index(trial)
-        trial.plan = dataclasses.replace(trial.plan, spent_before=spent)
+        trial.plan = _behind(spent, trial.plan)
         status = self.statuses[lane]
         if status == "paused":
             trial._checkpoint()
@@ -319,6 +365,7 @@ class _Chunk:
         step = self.programs.step_on_shared if shared else self.programs.step
         stop = min(self._next_evaluation(), plan.allowance)
         while True:
+            self.beat()
             batch, before = next(self.batches), meter.spent()
             trees = step(trees, self.numbers, batch, self.keys, meter.steps)
             meter.count_step(None, batch if shared else _member_shapes(batch), (0.0, 0.0))
@@ -363,6 +410,7 @@ class _Chunk:
                 trial.watch.compilation += compilation
 
     def _evaluate(self) -> None:
+        self.beat()
         start = self.clock.now()
         found = self.lead.plan.workload.eval_models(
             self.trees.params, self.trees.model_state, self.width

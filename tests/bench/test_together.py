@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import threading
 from pathlib import Path
 
 import flax.linen as nn
@@ -482,3 +483,33 @@ def test_a_folder_of_another_plan_is_refused(tmp_path, make_plans, monkeypatch, 
     with pytest.raises(ValueError, match="holds an unfinished trial of another plan"):
         train(make_plans(rates=(2e-3, 2e-2, 2e-1)), tmp_path)
     assert math.isfinite(progress["training_seconds"])
+
+
+def test_trials_that_take_no_step_end_their_process_and_run_alone_then(
+    make_plans, tmp_path, monkeypatch, capfd
+):
+    plans = make_plans()
+    train(plans, tmp_path / "warm")  # compiles: that is silence too
+    ended = threading.Event()
+    codes = []
+
+    def exit_process(code):
+        codes.append(code)
+        ended.set()
+
+    def never_return(*_):
+        assert ended.wait(60)
+        raise SystemExit  # the process is gone
+
+    monkeypatch.setattr("metaopt.bench.together.os._exit", exit_process)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(type(plans[0].workload), "eval_models", never_return)
+        train(plans, tmp_path / "hangs", stall_seconds=0.5)
+
+    assert codes == [1]
+    assert "3 trials that trained together took no step within 0.5 s" in capfd.readouterr().err
+    left = [json.loads((f / PROGRESS_FILE).read_text()) for f in folders(tmp_path / "hangs", plans)]
+    assert [progress["apart"] for progress in left] == [True] * 3
+    again = train(plans, tmp_path / "hangs", stall_seconds=600)
+    assert [record.trained_together for record in again] == [1, 1, 1]
+    assert {record.status for record in again} == {"trial_budget"}
