@@ -2,10 +2,6 @@
 
 import dataclasses
 import os
-import shutil
-import subprocess
-import tempfile
-import uuid
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -62,47 +58,6 @@ def data_dir() -> Path:
     if not folder or not (Path(folder) / "mnist").is_dir():
         pytest.skip("METAOPT_DATA_DIR with mnist/ is not set")
     return Path(folder)
-
-
-@pytest.fixture(scope="session")
-def postgres_server():
-    """A PostgreSQL server of our own, on a socket in a folder of its own; skips without one."""
-    binaries = [
-        *Path("/usr/lib/postgresql").glob("*/bin"),
-        Path(shutil.which("initdb") or "").parent,
-    ]
-    found = [folder for folder in binaries if (folder / "initdb").exists()]
-    if not found:
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    user = []
-    if os.geteuid() == 0:  # it refuses to run as root
-        shutil.chown(folder, "postgres")
-        user = ["runuser", "-u", "postgres", "--"]
-
-    def call(program, *arguments):
-        command = [*user, found[0] / program, *arguments]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-
-    call("initdb", "-D", folder / "data", "-A", "trust", "-U", "me")
-    options = f"-k {folder} -c listen_addresses= -c fsync=off"
-    call("pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start")
-
-    def create_database(name):
-        call("createdb", "-h", folder, "-U", "me", name)
-        return f"postgresql://me@/{name}?host={folder}"
-
-    try:
-        yield create_database
-    finally:
-        call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def postgres_url(postgres_server) -> str:
-    """A new database."""
-    return postgres_server(f"db{uuid.uuid4().hex}")
 
 
 class FakeClock:

@@ -33,11 +33,17 @@ class Clock:
         return self.time
 
 
-@pytest.fixture(params=["journal", pytest.param("postgres", marks=pytest.mark.postgres)])
+SERVERS = [
+    pytest.param("postgres_url", marks=pytest.mark.postgres),
+    pytest.param("mysql_url", marks=pytest.mark.mysql),
+]
+
+
+@pytest.fixture(params=["journal", *SERVERS])
 def url(request, tmp_path):
-    if request.param == "postgres":
-        return request.getfixturevalue("postgres_url")
-    return f"journal:{tmp_path}/storage.log"
+    if request.param == "journal":
+        return f"journal:{tmp_path}/storage.log"
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -210,13 +216,14 @@ def test_a_server_that_is_away_is_waited_for_longer_and_longer(url):
     assert waits == [1.0, 2.0]
 
 
-@pytest.mark.postgres
-def test_workers_that_open_a_new_database_at_once_all_find_it_ready(postgres_url):
+@pytest.mark.parametrize("server", SERVERS)
+def test_workers_that_open_a_new_database_at_once_all_find_it_ready(server, request):
+    url = request.getfixturevalue(server)
     barrier, opened = threading.Barrier(4), []
 
     def work():
         barrier.wait()
-        opened.append(PatientStorage(postgres_url))
+        opened.append(PatientStorage(url))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
