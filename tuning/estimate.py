@@ -12,14 +12,17 @@ import math
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from analysis.tables import Table, plain, unit_name
 from metaopt.bench import records
 from metaopt.bench.budget import Currency
+from metaopt.bench.records import Cost
 from tuning.campaign import Campaign
 from tuning.slots import StudyKey, plan_study
 from tuning.study import run_study
 
-_EVALUATIONS = 4  # of which the first compiles
+_EVALUATIONS = 4
 _STEPS = 3.0  # of a gradient evaluation each, between them
 
 
@@ -71,27 +74,33 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
     small = dataclasses.replace(plan, limits=few, stop_at_target=False)
     with tempfile.TemporaryDirectory() as folder:
         run_study(small, Path(folder))
-        (trial, *_) = sorted(Path(folder).rglob(records.RUN_FILE))
-        record = records.read_trial(trial)
-        if not record.ledger.cost.steps:
-            why = (record.error or record.status).strip().splitlines()[-1]
+        found = [(records.read_trial(p), p.parent) for p in Path(folder).rglob(records.RUN_FILE)]
+        trials, folders = zip(*sorted(found, key=lambda pair: pair[0].trial), strict=True)
+        if not trials[0].ledger.cost.steps:
+            why = (trials[0].error or trials[0].status).strip().splitlines()[-1]
             raise ValueError(f"{key}: no step came to its end: {why}")
-        rows = records.read_evaluations(trial.parent / records.EVAL_FILE)
-    ledger = record.ledger
-    spent = ledger.cost.amount(limits.currency)
-    evaluated = [row["accumulated_eval_time"] for row in rows]
-    later = (evaluated[-1] - evaluated[0]) / max(1, len(evaluated) - 1)
+        evaluated = [seconds for trial in folders for seconds in _evaluation_seconds(trial)]
+    cost = sum((trial.ledger.cost for trial in trials), Cost())
+    compiling = sum(trial.ledger.compilation_seconds for trial in trials)
     return Estimate(
         key=key,
         trials=f"{limits.study / limits.trial:.3g}+" if plan.contender.tuner else "1",
         currency=limits.currency,
         budget=limits.study,
         studies=campaign.studies,
-        unit_seconds=max(0.0, ledger.cost.seconds - ledger.compilation_seconds) / spent,
-        compilation_seconds=ledger.compilation_seconds,
-        evaluations=math.ceil(limits.study / max(limits.eval_period, ledger.largest_step)),
-        evaluation_seconds=later if len(evaluated) > 1 else evaluated[0],
+        unit_seconds=max(0.0, cost.seconds - compiling) / cost.amount(limits.currency),
+        compilation_seconds=compiling,
+        evaluations=math.ceil(
+            limits.study / max(limits.eval_period, trials[0].ledger.largest_step)
+        ),
+        evaluation_seconds=float(np.median(evaluated[1:] or evaluated)),  # the first compiles
     )
+
+
+def _evaluation_seconds(trial: Path) -> list[float]:
+    """Return what each evaluation of a trial took."""
+    rows = records.read_evaluations(trial / records.EVAL_FILE)
+    return np.diff([0.0, *(row["accumulated_eval_time"] for row in rows)]).tolist()
 
 
 def estimate_table(estimates: list[Estimate], processes: int) -> Table:

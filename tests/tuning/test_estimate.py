@@ -36,6 +36,23 @@ def test_processes_share_the_work_but_never_a_study(processes, total):
     assert table.caption.startswith(f"About {total} on {processes} process")
 
 
+def test_a_bandit_whose_trials_pause_at_once_is_evaluated_as_fast_as_others(tmp_path):
+    jax.clear_caches()
+    campaign = make_campaign(
+        {
+            "name": "dry", "budget": "400steps", "trial_budget": "100steps",
+            "eval_period": "1steps", "workloads": ["breast_cancer_logistic"],
+            "contenders": ["adamw+asha", "adamw+random"],
+        },
+        "test",
+    )  # fmt: skip
+
+    asha, alone = [probe(campaign, key) for key in list_probes(campaign)]
+
+    # Its first evaluation, which compiles, takes a hundred times as long.
+    assert asha.evaluation_seconds < 10 * alone.evaluation_seconds
+
+
 def test_a_dry_run_measures_every_contender_and_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     jax.clear_caches()  # of the tests before, which may have compiled the same step
