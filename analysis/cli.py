@@ -64,6 +64,9 @@ Hardware = Annotated[
 Board = Annotated[
     Path | None, typer.Option("--board", help="folder; default: this checkout's leaderboard")
 ]
+Rerun = Annotated[
+    Path | None, typer.Option(help="another run of the campaign: says who is verified by it")
+]
 MixHardware = Annotated[
     bool, typer.Option("--mix-hardware", help="put seconds of different hardware in one table")
 ]
@@ -127,6 +130,7 @@ def score(
 def report(
     logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
     out: Annotated[Path | None, typer.Option(help="default: LOGS/report")] = None,
+    rerun: Rerun = None,
     hardware: Hardware = None,
     mix_hardware: MixHardware = False,
 ) -> None:
@@ -143,7 +147,8 @@ def report(
         from analysis.report import write_report
 
         choice = _choice(hardware, mix_hardware)
-        typer.echo(write_report(logs, folder, command=_command(), hardware=choice))
+        path = write_report(logs, folder, command=_command(), hardware=choice, rerun=rerun)
+        typer.echo(path)
 
 
 def _command() -> str:
@@ -231,6 +236,7 @@ def submit(
     command: Annotated[
         str | None, typer.Option(help="that repeats it; default: tuning compare with its name")
     ] = None,
+    rerun: Rerun = None,
     board: Board = None,
 ) -> None:
     """Check RUNS and add their records to the leaderboard; exit code 1 if they may not be added."""
@@ -241,12 +247,32 @@ def submit(
 
     with one_line_errors("analysis"):
         try:
-            for path in write_records(runs, board or BOARD, command):
+            for path in write_records(runs, board or BOARD, command, rerun):
                 typer.echo(path)
         except RefusedRuns as error:
             for problem in error.problems:
                 typer.echo(f"analysis: {plain(problem)}", err=True)
             raise typer.Exit(1) from None
+
+
+@app.command()
+def verify(
+    runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    rerun: Annotated[Path, typer.Argument(help="that of another run of it, on any machine")],
+    format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
+) -> None:
+    """Print whether RERUN says the same as RUNS; exit code 1 where it does not."""
+    from analysis.reading import read_logs
+    from analysis.statistics_command import print_listed
+    from analysis.verification import verdicts_table
+    from analysis.verification import verify as compare
+
+    with one_line_errors("analysis"):
+        claimed, again = read_logs(runs), read_logs(rerun)
+        verdicts = compare(claimed, again)
+        print_listed([verdicts_table(verdicts, claimed, again)], (), format)
+    if not all(verdict.verified for verdict in verdicts):
+        raise typer.Exit(1)
 
 
 @app.command()

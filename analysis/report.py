@@ -34,7 +34,7 @@ from analysis.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.hyperparameters import METHOD, all_points, importance, importance_table
 from analysis.latex import latex_document
 from analysis.pages import csv_text, publish, table_csv, write_pages
-from analysis.reading import Logs
+from analysis.reading import Logs, read_logs
 from analysis.scoring import Scores, score_path
 from analysis.sections import Additions, Section
 from analysis.standings import cost_header, cost_rows, costs_table, facets_of, standings_table
@@ -50,6 +50,7 @@ from analysis.tables import (
     target_table,
 )
 from analysis.training import Runs, read_runs
+from analysis.verification import verdicts_table, verified_contenders, verify
 from metaopt.bench.budget import CURRENCIES
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def write_report(
     *,
     command: str | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
-    verified: Mapping[str, bool] | None = None,
+    rerun: Path | None = None,
 ) -> Path:
     """Write ``report.html``, ``report.md``, ``report.tex``, the CSV files and the plots.
 
@@ -90,13 +91,14 @@ def write_report(
         out: Folder of the report; files of these names in it are replaced.
         command: The command that this report is made by, to be shown.
         hardware: Runs on which hardware, and whether their seconds may be mixed.
-        verified: By contender, whether somebody else ran it again; by default nothing is said.
+        rerun: The output folder of another run of the campaign, which says who is verified; by
+            default nothing is said.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        ValueError: There is nothing to report on, or seconds would be mixed.
+        ValueError: There is nothing to report on, seconds would be mixed, or the rerun is a copy.
     """
     # Here and below: a command that prints a table needs none of the plots.
     from analysis.plots import profiles_of
@@ -108,9 +110,17 @@ def write_report(
     ends, episodes = ends_of_training(read, last), ends_of_episodes(read, runs)
     facets = facets_of(read)
     out.mkdir(parents=True, exist_ok=True)
-    additions = dataclasses.replace(additions_of(inferred, out), verified=verified)
+    additions = additions_of(inferred, out)
+    verification: list[Section] = []
+    if rerun is not None:
+        again = read_logs(rerun)
+        verdicts = verify(read, again)
+        additions = dataclasses.replace(additions, verified=verified_contenders(verdicts))
+        table = verdicts_table(verdicts, read, again, facets)
+        verification = [Section("Verification", tables=(table,))]
     sections = [
         *_standings(read, scores, facets, additions),
+        *verification,
         *_by_heading(_curves(read, scores, bands, profiles, runs, last, out)),
         *_training(ends, episodes),
         *_details(read, scores, facets, out),

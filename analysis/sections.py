@@ -38,7 +38,7 @@ class Additions:
         score_intervals: By contender and view.
         cost_intervals: Of the medians over studies, by contender, workload and view.
         interval_name: What they are, as in "95 % bootstrap intervals".
-        verified: By contender, whether somebody else ran it again; ``None``: nothing is said.
+        verified: By contender, whether another run of the campaign agrees; ``None``: nobody ran it.
         sections: Behind the costs to target.
     """
 

@@ -62,6 +62,15 @@ class StudyEntry(_Model):
         return self
 
 
+class Verification(_Model):
+    """The rerun that came to the same, see :mod:`analysis.verification`."""
+
+    hardware: str  # slugs
+    commits: tuple[str, ...]
+    first_day: str  # UTC
+    last_day: str
+
+
 class CampaignEntry(_Model):
     """A contender's runs on a workload in one campaign."""
 
@@ -80,6 +89,7 @@ class CampaignEntry(_Model):
     command: str  # that repeats these runs
     first_day: str  # on which a trial started, UTC
     last_day: str
+    verified: Verification | None = None
     studies: Annotated[tuple[StudyEntry, ...], pydantic.Field(min_length=1)]
 
     @pydantic.model_validator(mode="after")

@@ -68,6 +68,11 @@ class Standing:
         """Of each contender on each workload."""
         return len(self.first.studies)
 
+    def is_verified(self, contender: str) -> bool:
+        """Return whether a rerun agreed with a contender on all of its workloads."""
+        entries = [entry for (name, _), entry in self.entries.items() if name == contender]
+        return all(entry.verified is not None for entry in entries)
+
     def cells(self) -> dict[tuple[str, str], Cell]:
         """Return costs to target in the budgets' currency."""
         return {pair: entry.cell(self.currency) for pair, entry in self.entries.items()}
@@ -176,10 +181,14 @@ def standing_table(standing: Standing, found: Inference | None) -> Table:
         row = [plain(name) + _flags(standing, name)]
         row += [_score(scores.get(name)) for scores in (including, given)]
         row.insert(2, intervals.get(name, Shown("", None)))
+        row.append("yes" if standing.is_verified(name) else "no")
         for workload in standing.workloads:
             row.append(_cell(cells.get((name, workload)), standing.studies))
         rows.append(tuple(row))
-    header = ("contender", "score", "interval", "given tuned", *map(plain, standing.workloads))
+    header = (
+        "contender", "score", "interval", "given tuned", "verified",
+        *map(plain, standing.workloads),
+    )  # fmt: skip
     return Table(_caption(standing, found), header, tuple(rows))
 
 
@@ -189,7 +198,7 @@ def _caption(standing: Standing, found: Inference | None) -> str:
         + (f", with its {found.confidence:.0%} interval" if found else "")
         + ", and given tuned. Workloads: median cost to target in "
         f"{unit_name(standing.currency)}, given tuned / including tuning (studies that reached "
-        "it); - where the median study did not."
+        "it); - where the median study did not. Verified: another run came to the same costs."
     ]
     if len(standing.complete) < len(standing.contenders):
         parts.append("Without a score: did not run on every workload.")
@@ -281,6 +290,7 @@ def provenance_table(standing: Standing) -> Table:
         commits = sorted({commit for entry in entries for commit in entry.commits})
         days = sorted({day for entry in entries for day in (entry.first_day, entry.last_day)})
         studies = [study for entry in entries for study in entry.studies]
+        reruns = sorted({rerun for entry in entries for rerun in _rerun(entry)})
         rows.append(
             (
                 plain(contender),
@@ -290,14 +300,33 @@ def provenance_table(standing: Standing) -> Table:
                 plain(days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"),
                 f"{sum(study.trials for study in studies):,}",
                 f"{sum(study.failures for study in studies):,}",
+                plain("; ".join(reruns)),
             )
         )
-    header = ("contender", "submission", "tuner", "commit", "days (UTC)", "trials", "failures")
+    header = (
+        "contender",
+        "submission",
+        "tuner",
+        "commit",
+        "days (UTC)",
+        "trials",
+        "failures",
+        "rerun",
+    )
     caption = (
         "Where the numbers come from. Each record has the command that repeats its runs, such as: "
         f"{plain(standing.first.command)}"
     )
     return Table(caption, header, tuple(rows))
+
+
+def _rerun(entry: CampaignEntry) -> list[str]:
+    rerun = entry.verified
+    if rerun is None:
+        return []
+    days = {rerun.first_day, rerun.last_day}
+    commits = ", ".join(commit[:12] for commit in rerun.commits)
+    return [f"{' to '.join(sorted(days))} on {rerun.hardware}, {commits}"]
 
 
 def hardware_rows(entries: Sequence[Entry]) -> Table:

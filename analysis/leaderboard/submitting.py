@@ -3,14 +3,16 @@
 import shlex
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 from analysis.costs import study_costs
 from analysis.fairness import differing_targets, missing_studies, partial_data, unequal_budgets
-from analysis.hardware import fingerprint_of
+from analysis.hardware import fingerprint_of, hardware_of
 from analysis.leaderboard.entries import (
     CampaignEntry,
     Entry,
     StudyEntry,
+    Verification,
     entry_text,
     read_entries,
 )
@@ -19,6 +21,7 @@ from analysis.leaderboard.standings import check_comparable
 from analysis.pages import publish
 from analysis.reading import Logs, read_logs
 from analysis.validation import read_subject, validate
+from analysis.verification import verify
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
 from metaopt.bench.targets import load_targets
@@ -34,35 +37,46 @@ class RefusedRuns(Exception):
         self.problems = problems
 
 
-def submit(runs: Path, board: Path, command: str | None = None) -> list[Path]:
+def submit(
+    runs: Path, board: Path, command: str | None = None, rerun: Path | None = None
+) -> list[Path]:
     """Add a campaign's records to a leaderboard and rebuild its pages; return what was written.
 
     Raises like :func:`entries_to_submit`, before anything is written.
     """
     written = []
-    for entry in entries_to_submit(runs, board, command):
+    for entry in entries_to_submit(runs, board, command, rerun):
         publish(board / entry.path, entry_text(entry))
         written.append(board / entry.path)
     return written + write_leaderboard(board)
 
 
-def entries_to_submit(runs: Path, board: Path, command: str | None = None) -> list[Entry]:
+def entries_to_submit(
+    runs: Path, board: Path, command: str | None = None, rerun: Path | None = None
+) -> list[Entry]:
     """Return the entries of a campaign, each joined with what its file holds already.
 
     Args:
         runs: The campaign's output folder.
         board: The leaderboard's folder; only read.
         command: That repeats the campaign; by default `python -m tuning compare` with its name.
+        rerun: The output folder of another run of the campaign. Entries that it agrees with are
+            marked as verified.
 
     Raises:
-        RefusedRuns: Something is wrong with the runs; lists everything that is.
-        ValueError: There is nothing to read, or the runs do not compare with those of the same
-            campaign on the leaderboard.
+        RefusedRuns: Something is wrong with the runs or the rerun; lists everything that is.
+        ValueError: There is nothing to read, the rerun is a copy, or the runs do not compare with
+            those of the same campaign on the leaderboard.
     """
-    if problems := _problems(runs):
+    problems = _problems(runs)
+    problems += [f"rerun: {problem}" for problem in (_invalid(rerun) if rerun else ())]
+    if problems:
         raise RefusedRuns(problems)
     known = {entry.path: entry for entry in read_entries(board)}
-    new = entries_of(read_logs(runs), command)
+    logs = read_logs(runs)
+    new = entries_of(logs, command)
+    if rerun is not None:
+        new = _verified(new, logs, read_logs(rerun))
     for entry in new:
         before = known.get(entry.path)
         campaigns = (before.campaigns if before else {}) | entry.campaigns
@@ -71,6 +85,29 @@ def entries_to_submit(runs: Path, board: Path, command: str | None = None) -> li
         )
     check_comparable(list(known.values()))
     return [known[entry.path] for entry in new]
+
+
+def _verified(entries: list[Entry], logs: Logs, again: Logs) -> list[Entry]:
+    """Return the entries, those that a rerun agrees with marked."""
+    agreed = {(v.contender, v.workload) for v in verify(logs, again) if v.verified}
+    marked = []
+    for entry in entries:
+        if (entry.contender, entry.workload) in agreed:
+            records = [trial.record for trial in again.of(entry.contender, entry.workload)]
+            days = sorted(record.started_at[:10] for record in records)
+            verification = Verification(
+                hardware=", ".join(sorted(hardware_of(again))),
+                commits=tuple(sorted({str(_git(r).get("commit", "unknown")) for r in records})),
+                first_day=days[0],
+                last_day=days[-1],
+            )
+            campaigns = {
+                name: campaign.model_copy(update={"verified": verification})
+                for name, campaign in entry.campaigns.items()
+            }
+            entry = entry.model_copy(update={"campaigns": campaigns})
+        marked.append(entry)
+    return marked
 
 
 def _problems(runs: Path) -> list[str]:
@@ -137,14 +174,18 @@ def _lost_trials(logs: Logs) -> list[str]:
 def _unclean_commits(logs: Logs) -> list[str]:
     counts: dict[str, int] = defaultdict(int)
     for trial in logs.trials:
-        git = trial.record.environment.get("git")
-        git = git if isinstance(git, dict) else {}
+        git = _git(trial.record)
         if not isinstance(git.get("commit"), str) or git.get("dirty") is not False:
             counts[trial.record.contender] += 1
     return [
         f"{contender}: {count} trials ran from a checkout with changes, or from none: commit first"
         for contender, count in sorted(counts.items())
     ]
+
+
+def _git(record: TrialRecord) -> dict[str, Any]:
+    git = record.environment.get("git")
+    return git if isinstance(git, dict) else {}
 
 
 def _undeclared(logs: Logs) -> list[str]:

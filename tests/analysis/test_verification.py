@@ -1,0 +1,155 @@
+"""A rerun that says the same verifies, and no other."""
+
+import pytest
+
+from analysis.cli import app
+from analysis.command_line import run_app
+from analysis.leaderboard.entries import read_entries
+from analysis.leaderboard.standings import standing_table, standings
+from analysis.leaderboard.submitting import RefusedRuns, submit
+from analysis.reading import read_logs
+from analysis.verification import verified_contenders, verify
+from metaopt.bench import records
+from tests.analysis.test_leaderboard import HITS, build_runs
+
+WHEN = "2026-02-02T00:00:00+00:00"
+
+
+@pytest.fixture
+def runs(build, tmp_path):
+    """A campaign of two contenders."""
+    build_runs(build, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def run_again(build, tmp_path):
+    """A factory of reruns, on another day."""
+
+    def run_again(hits=HITS, **changes):
+        build_runs(build, tmp_path / "rerun", hits, **{"started_at": WHEN} | changes)
+        return tmp_path / "rerun"
+
+    return run_again
+
+
+def shifted(contender, by):
+    """Return the hits with those of one contender later."""
+    moved = [
+        [[hit and hit + by for hit in trials] for trials in studies] for studies in HITS[contender]
+    ]
+    return HITS | {contender: moved}
+
+
+def problems(runs, rerun):
+    verdicts = verify(read_logs(runs), read_logs(rerun))
+    return {v.contender: v.problem for v in verdicts if v.workload == "breast_cancer_logistic"}
+
+
+def test_the_same_costs_verify(runs, run_again):
+    verdicts = verify(read_logs(runs), read_logs(run_again()))
+
+    assert [verdict.problem for verdict in verdicts] == [""] * 4
+    assert verified_contenders(verdicts) == {"a+random": True, "b+random": True}
+
+
+# Median costs of b given tuned are 80 on the first workload; an evaluation period is 10.
+@pytest.mark.parametrize(("by", "agrees"), [(10, True), (-10, True), (11, False)])
+def test_costs_agree_to_within_an_evaluation_period(by, agrees, runs, run_again):
+    found = problems(runs, run_again(shifted("b+random", by)))
+
+    assert (found["b+random"] == "") is agrees
+    if not agrees:
+        assert found["b+random"] == "given tuned: 80, and 91 in the rerun"
+    assert found["a+random"] == ""
+
+
+@pytest.mark.parametrize(("cost", "agrees"), [(220.0, True), (221.0, False), (180.0, True)])
+def test_a_tenth_of_a_larger_cost_agrees_too(cost, agrees, build, tmp_path):
+    outs = []
+    for hit, when in ((200.0, WHEN), (cost, "2026-03-03T00:00:00+00:00")):
+        hits = {"a+random": [[[hit], [hit], [hit]]] * 2}
+        outs.append(build_runs(build, tmp_path / str(hit), hits, started_at=when))
+
+    assert (problems(*outs)["a+random"] == "") is agrees
+
+
+def test_a_target_that_was_missed_again_agrees_and_one_that_was_met_does_not(runs, run_again):
+    met = [
+        HITS["b+random"][0],
+        [[10.0], [10.0], [10.0]],
+    ]  # it had missed the second in two of three
+    verdicts = verify(read_logs(runs), read_logs(run_again(HITS | {"b+random": met})))
+
+    assert verdicts[-1].problem == "given tuned: -, and 10 in the rerun"
+    assert verified_contenders(verdicts) == {"a+random": True, "b+random": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"digest": "1"}, "submission"),
+        ({"space": "paper"}, "search space"),
+        ({"tuner": {"name": "tpe"}}, "tuner"),
+        ({"campaign_seed": 2}, "seed"),
+        ({"scale": 2.0}, "budget"),
+    ],
+)
+def test_another_experiment_verifies_nothing(changes, what, runs, run_again):
+    found = problems(runs, run_again(**changes))
+
+    assert set(found.values()) == {f"another experiment: other {what}"}
+
+
+def test_another_version_of_the_tuners_library_may_verify(runs, run_again):
+    tuner = {"name": "random", "library": "optuna 6"}
+
+    assert set(problems(runs, run_again(tuner=tuner)).values()) == {""}
+
+
+def test_who_was_not_run_again_is_not_verified(runs, run_again):
+    found = problems(runs, run_again({"a+random": HITS["a+random"]}))
+
+    assert found == {"a+random": "", "b+random": "not run again"}
+
+
+def test_a_copy_is_refused(runs):
+    with pytest.raises(ValueError, match=r"copy: trial 1 of a\+random on breast.*, study 1, began"):
+        verify(read_logs(runs), read_logs(runs))
+
+
+def test_the_command_prints_verdicts_and_fails_where_there_is_no_agreement(runs, run_again, capsys):
+    rerun = run_again(shifted("b+random", 50))
+
+    code = run_app(app, "analysis", ["verify", str(runs), str(rerun), "--format", "csv"])
+
+    assert code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "contender,workload,verdict,given tuned,including tuning"
+    assert sum(",verified," in line for line in lines) == 3
+    assert run_app(app, "analysis", ["verify", str(runs), str(runs)]) == 2
+
+
+def test_the_leaderboard_marks_who_is_verified(runs, run_again, tmp_path):
+    rerun, board = run_again(shifted("b+random", 50)), tmp_path / "board"
+
+    submit(runs, board, rerun=rerun)
+
+    found = standings(read_entries(board))
+    (standing,) = found
+    shown = {row[0]: row[4] for row in standing_table(standing, standing.inference()).rows}
+    assert shown == {"a+random": "yes", "b+random": "no"}
+    entry = standing.entries["a+random", "digits_mlp"]
+    assert (entry.verified.first_day, entry.verified.commits) == (WHEN[:10], ("0" * 40,))
+    assert "2026-02-02 on" in (board / "README.md").read_text()
+    submit(runs, board)  # without a rerun nothing is known again
+    (standing,) = standings(read_entries(board))
+    assert not standing.is_verified("a+random")
+
+
+def test_a_rerun_that_is_not_valid_verifies_nothing(runs, run_again, tmp_path):
+    rerun = run_again()
+    next(rerun.rglob(records.STUDY_FILE)).unlink()
+
+    with pytest.raises(RefusedRuns, match="rerun: files-study"):
+        submit(runs, tmp_path / "board", rerun=rerun)
