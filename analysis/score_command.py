@@ -87,11 +87,7 @@ def print_score(request: Request) -> None:
     )
     if not outcomes.cells:
         raise ValueError(f"{request.logs}: no logs of a workload that has a target.")
-    hardware: tuple[str, ...] = ()
-    if outcomes.currency == "seconds" and not algoperf:
-        trials = outcomes.logs.trials
-        meta_data = (trial.document("meta_data") for trial in trials)
-        hardware = check_log_seconds(meta_data, mix=request.hardware.mix)
+    hardware = () if algoperf else _check_hardware(outcomes, request)
     scored = _algoperf(outcomes) if algoperf else _strict(outcomes, request)
     _print(request, scored._replace(notes=(*hardware, *scored.notes, *outcomes.notes)))
 
@@ -102,6 +98,7 @@ def print_diff(request: Request) -> None:
 
     targets = _targets(request)
     outcomes = read_outcomes(request.logs, targets, within=request.within, budgets=True)
+    notes = _check_hardware(outcomes, request)
     comparison = compare_rules(outcomes, _demands(targets, request))
     if request.format is Format.JSON:
         document = {
@@ -115,6 +112,7 @@ def print_diff(request: Request) -> None:
                 name: {"algoperf": theirs, "algoperf_exact": comparison.exact[name], "strict": ours}
                 for name, (theirs, ours) in comparison.scores.items()
             },
+            "notes": list(notes),
         }  # fmt: skip
         typer.echo(json.dumps(document, allow_nan=False))
         return
@@ -143,7 +141,7 @@ def print_diff(request: Request) -> None:
             for reason in difference.reasons:
                 typer.echo(f"    {plain(reason)}")
         typer.echo(cells.caption)
-        _print_tables([scores], ())
+        _print_tables([scores], notes)
     else:
         typer.echo("\n".join(as_text(table, request.format) for table in (cells, scores)), nl=False)
 
@@ -154,6 +152,14 @@ def _targets(request: Request) -> OfficialTargets:
     from analysis.reading import read_logs
 
     return targets_of_logs(read_logs(request.logs, request.within))
+
+
+def _check_hardware(outcomes: Outcomes, request: Request) -> tuple[str, ...]:
+    """Refuse seconds of different hardware, unless they were asked for; return what is to be said."""
+    if outcomes.currency != "seconds":
+        return ()
+    meta_data = (trial.document("meta_data") for trial in outcomes.logs.trials)
+    return check_log_seconds(meta_data, mix=request.hardware.mix)
 
 
 def _demands(targets: OfficialTargets, request: Request) -> Demands:

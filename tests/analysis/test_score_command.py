@@ -317,6 +317,9 @@ def test_seconds_of_two_accelerators_are_refused_unless_asked_for(command, logs)
     assert mixed.exit_code == 0 and "MIXED HARDWARE" in " ".join(mixed.stdout.split())
     assert command("--cost", "steps").exit_code == 0  # steps compare anywhere
     assert command("--rules", "algoperf").exit_code == 0  # the official scorer does not look
+    compared = command("--diff"), command("--diff", "--mix-hardware")
+    assert [result.exit_code for result in compared] == [2, 0]
+    assert "MIXED HARDWARE" in " ".join(compared[1].stdout.split())
 
 
 def test_machines_with_the_same_accelerators_are_one_kind_and_their_differences_are_said(
