@@ -155,7 +155,7 @@ def _targets(request: Request) -> OfficialTargets:
 
 
 def _check_hardware(outcomes: Outcomes, request: Request) -> tuple[str, ...]:
-    """Refuse seconds of different hardware, unless they were asked for; return what is to be said."""
+    """Refuse seconds of different hardware, unless asked for; return what is to be said."""
     if outcomes.currency != "seconds":
         return ()
     meta_data = (trial.document("meta_data") for trial in outcomes.logs.trials)
