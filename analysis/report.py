@@ -119,7 +119,7 @@ def write_report(
         table = verdicts_table(verdicts, read, again, facets)
         verification = [Section("Verification", tables=(table,))]
     sections = [
-        *_standings(read, scores, facets, additions),
+        *_standings(read, scores, facets, additions, out),
         *verification,
         *_by_heading(_curves(read, scores, bands, profiles, runs, last, out)),
         *_training(ends, episodes),
@@ -214,11 +214,18 @@ def trials_csv(logs: Logs) -> str:
 
 
 def _standings(
-    logs: Logs, scores: Scores, facets: Mapping[tuple[str, str], Facets], additions: Additions
+    logs: Logs,
+    scores: Scores,
+    facets: Mapping[tuple[str, str], Facets],
+    additions: Additions,
+    out: Path,
 ) -> Iterable[Section]:
+    from analysis.cost_plots import HEADING, plot_costs
+
     standings = standings_table(scores, flags_of(logs), facets, additions)
     yield Section("Scores", tables=(standings,))
-    yield Section("Costs to target", tables=(costs_table(scores, facets, additions),))
+    costs = costs_table(scores, facets, additions)
+    yield Section(HEADING, plots=tuple(plot_costs(scores, additions, out)), tables=(costs,))
     yield from additions.sections
 
 

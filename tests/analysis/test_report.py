@@ -62,7 +62,7 @@ def test_everything_is_written(reported):
 
     plots = (
         "intervals-including", "intervals-given", "profile-including", "profile-given",
-        "anytime-1-easy", "anytime-2-hard", "breakdown",
+        "anytime-1-easy", "anytime-2-hard", "breakdown", "costs-1-easy", "costs-2-hard",
     )  # fmt: skip
     tables = (
         "scores", "trials", "ends", "spent", "failures", "targets", "environment", "anytime",
@@ -86,7 +86,7 @@ def test_every_table_of_the_page_is_in_markdown_and_latex_too(reported):
     for text in (page, markdown, latex.replace("{}", "").replace(r"\_", "_")):
         assert "not reached" in text
         assert "350" in text
-    assert len(re.findall(r"!\[.+?\]\(.+?\.svg\)", markdown)) == page.count("<img") == 7
+    assert len(re.findall(r"!\[.+?\]\(.+?\.svg\)", markdown)) == page.count("<img") == 9
 
 
 def test_spent_seconds_are_those_of_the_trials(reported):
