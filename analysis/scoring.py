@@ -18,6 +18,8 @@ from analysis.reading import Logs, read_logs
 from metaopt.bench.budget import Currency
 
 VIEWS: tuple[View, View] = ("including", "given")
+_DEVELOPED = "‡"
+DEVELOPED_NOTE = f"{_DEVELOPED} The submission was designed with this workload."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Scores:
     scores: dict[str, dict[View, float]]  # by contender
     studies: int
     notes: tuple[str, ...] = ()  # what a table has to say of them
+    # Contenders and workloads where the workload was looked at while the submission was designed.
+    developed: frozenset[tuple[str, str]] = frozenset()
 
     def matrix(self, view: View) -> NDArray[np.float64]:
         """Return the medians over studies, (contenders, workloads)."""
@@ -64,7 +68,9 @@ def score_strictly(
     notes = hardware.check(logs, currency)
     cells = cost_table(logs, currency)
     contenders, workloads = tuple(logs.contenders), tuple(logs.workloads)
-    scores = Scores(currency, contenders, workloads, cells, {}, logs.study_count, notes)
+    records = (trial.record for trial in logs.trials)
+    developed = frozenset((r.contender, r.workload) for r in records if r.developed_here)
+    scores = Scores(currency, contenders, workloads, cells, {}, logs.study_count, notes, developed)
     areas = {view: profile_area(ratios(scores.matrix(view))) for view in VIEWS}
     by_contender: dict[str, dict[View, float]] = {
         contender: {view: float(areas[view][index]) for view in VIEWS}
@@ -82,6 +88,16 @@ def score_path(
     """Read and score; raises ``ValueError`` where there is nothing to score, or not on this."""
     logs = hardware.select(read_logs(path, within))
     return logs, score_strictly(logs, currency, hardware)
+
+
+def mark_developed(text: str, developed: bool) -> str:
+    """Return a cell's text, marked where the workload took part in designing the submission.
+
+    Examples:
+        >>> mark_developed("100 / 150", True), mark_developed("100 / 150", False)
+        ('100 / 150 ‡', '100 / 150')
+    """
+    return f"{text} {_DEVELOPED}" if developed else text
 
 
 def format_cost(value: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from analysis.costs import View
 from analysis.hardware import fingerprint_of, hardware_of
 from analysis.reading import Logs
-from analysis.scoring import VIEWS, Scores, format_cost
+from analysis.scoring import DEVELOPED_NOTE, VIEWS, Scores, format_cost, mark_developed
 from analysis.sections import Additions, Interval
 from analysis.tables import Facets, Shown, Table, unit_name
 from analysis.text import plain
@@ -96,7 +96,9 @@ def standings_table(
             given, including = (cell.median(view) for view in ("given", "including"))
             share = f"({cell.reached}/{scores.studies})"
             text = f"{format_cost(given)} / {format_cost(including)} {share}"
-            row.append(Shown(text if math.isfinite(including) else f"{_MISS} {share}", including))
+            text = text if math.isfinite(including) else f"{_MISS} {share}"
+            text = mark_developed(text, (name, workload) in scores.developed)
+            row.append(Shown(text, including))
         rows.append(tuple(row))
     intervals = [
         (f"{name} interval",) if additions.score_intervals else ()
@@ -115,6 +117,8 @@ def standings_table(
     )
     if additions.score_intervals:
         caption += f" Intervals: {additions.interval_name}."
+    if scores.developed:
+        caption += f" {DEVELOPED_NOTE}"
     header = (*fixed, *map(plain, scores.workloads))
     kept = tuple(facets[name, ""] for name in scores.contenders)
     return Table(caption, header, tuple(rows), name="standings", facets=kept, columns=columns)

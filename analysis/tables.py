@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.breakdown import PARTS, seconds_of
 from analysis.reading import Logs
-from analysis.scoring import Scores, format_cost
+from analysis.scoring import DEVELOPED_NOTE, Scores, format_cost, mark_developed
 from analysis.text import plain
 from analysis.text import spreadsheet_cell as spreadsheet_cell  # others look for it here
 from metaopt.bench.budget import Currency
@@ -59,13 +59,16 @@ def score_table(scores: Scores, flags: dict[str, str]) -> Table:
         for workload in scores.workloads:
             cell = scores.cells[name, workload]
             costs = [format_cost(cell.median(view)) for view in ("given", "including")]
-            row.append(f"{costs[0]} / {costs[1]} ({cell.reached}/{scores.studies})")
+            text = f"{costs[0]} / {costs[1]} ({cell.reached}/{scores.studies})"
+            row.append(mark_developed(text, (name, workload) in scores.developed))
         rows.append(tuple(row))
     caption = (
         f"Score: including tuning, and given tuned. Workloads: median cost to target in "
         f"{unit_name(scores.currency)}, given tuned / including tuning (studies that reached it); "
         "- where the median study did not."
     )
+    if scores.developed:
+        caption += f" {DEVELOPED_NOTE}"
     caption = " ".join((caption, *scores.notes))
     header = ("contender", "score", "given tuned", *map(plain, scores.workloads))
     return Table(caption, header, tuple(rows))

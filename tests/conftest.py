@@ -88,6 +88,7 @@ class FakeSubmission:
     ruleset: str = "self-tuning"
     digest: str = "0"
     wants_train_state: bool = False
+    developed_on: tuple[str, ...] = ()
 
 
 def gradient_descent(rate: float = 0.1, before_step=None, report=None) -> FakeSubmission:

@@ -84,6 +84,7 @@ class CampaignEntry(_Model):
     ruleset: Literal["external", "self-tuning"]
     fixed: dict[str, float | int | str | bool] | None  # hyperparameters that a variant fixes
     declared: bool  # the submission itself reports its gradient evaluations
+    developed_here: bool = False  # the submission says that it was designed with this workload
     commits: tuple[str, ...]
     software: dict[str, str]
     command: str  # that repeats these runs

@@ -18,7 +18,7 @@ from analysis.inference_tables import verdict
 from analysis.leaderboard.entries import CampaignEntry, Entry
 from analysis.profiles import profile_area, ratios
 from analysis.samples import make_samples
-from analysis.scoring import format_cost
+from analysis.scoring import DEVELOPED_NOTE, format_cost, mark_developed
 from analysis.tables import Shown, Table, unit_name
 from analysis.text import plain
 from metaopt.bench.budget import CURRENCIES, Currency
@@ -183,7 +183,7 @@ def standing_table(standing: Standing, found: Inference | None) -> Table:
         row.insert(2, intervals.get(name, Shown("", None)))
         row.append("yes" if standing.is_verified(name) else "no")
         for workload in standing.workloads:
-            row.append(_cell(cells.get((name, workload)), standing.studies))
+            row.append(_cell(cells.get((name, workload)), standing, (name, workload)))
         rows.append(tuple(row))
     header = (
         "contender", "score", "interval", "given tuned", "verified",
@@ -205,6 +205,8 @@ def _caption(standing: Standing, found: Inference | None) -> str:
     flags = "".join(_flags(standing, name) for name in standing.contenders)
     if _UNDECLARED in flags:
         parts.append("* Gradient evaluations not declared by the submission.")
+    if any(entry.developed_here for entry in standing.entries.values()):
+        parts.append(DEVELOPED_NOTE)
     if _FIXED in flags:
         parts.append("† Some hyperparameters fixed by hand, which no budget paid for.")
     return " ".join(parts)
@@ -214,12 +216,13 @@ def _score(score: float | None) -> Shown:
     return Shown("" if score is None else f"{score:.3f}", score)
 
 
-def _cell(cell: Cell | None, studies: int) -> Shown:
+def _cell(cell: Cell | None, standing: Standing, pair: tuple[str, str]) -> Shown:
     if cell is None:
         return Shown("", None)
     given, including = (format_cost(cell.median(view)) for view in ("given", "including"))
-    text = f"{given} / {including} ({cell.reached}/{studies})"
-    return Shown(text, cell.median("including"))
+    text = f"{given} / {including} ({cell.reached}/{standing.studies})"
+    developed = standing.entries[pair].developed_here
+    return Shown(mark_developed(text, developed), cell.median("including"))
 
 
 def _flags(standing: Standing, contender: str) -> str:

@@ -254,6 +254,7 @@ def _campaign_entry(
         ruleset=first.ruleset,
         fixed=variant["hyperparameters"] if variant else None,
         declared=all(r.ledger.declared for r in records if r.ledger.cost.steps),
+        developed_here=any(record.developed_here for record in records),
         commits=tuple(sorted({str(r.environment["git"]["commit"]) for r in records})),
         software={
             name: str(version)

@@ -66,6 +66,11 @@ class Submission:
         """Whether it promises that several of its trials can train in one compiled step."""
         return getattr(self.module, "VMAP_TRIALS", False) is True
 
+    @property
+    def developed_on(self) -> tuple[str, ...]:
+        """The workloads that its authors looked at while they designed it, as it says itself."""
+        return tuple(getattr(self.module, "DEVELOPED_ON", ()))
+
     def describe(self) -> str:
         """Return one line: what it is, its ruleset and its further spaces."""
         spaces = "".join(f", {self.name}@{space}" for space in self.spaces())

@@ -197,6 +197,7 @@ class TrialRecord(_Model):
     data_restored: Literal["exact", "replayed"] = "exact"  # how a killed trial finds its place
     segments: tuple[Segment, ...] = ()  # of a trial that its tuner ran from rung to rung
     trained_together: int = 1  # trials in one compiled step, whose seconds they share
+    developed_here: bool = False  # the submission says that it was designed with this workload
 
     @property
     def stretches(self) -> list[Stretch]:

@@ -19,6 +19,9 @@ from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
 from analysis.reading import read_logs
 from analysis.scoring import score_strictly
+from analysis.sections import Additions
+from analysis.standings import facets_of, standings_table
+from analysis.tables import score_table
 from metaopt.bench import records
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import targets_of
@@ -157,6 +160,26 @@ def test_a_record_keeps_what_a_study_did(filled):
     assert first.including.gradient_evaluations == 350.0
     assert first.including.seconds == pytest.approx(3.5)
     assert first.spent.steps == 1000
+
+
+def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build, board, tmp_path):
+    runs = build_runs(build, tmp_path / "runs")
+    for path in (runs / "logs/a+random").rglob("digits_mlp_jax/trial_*/run.json"):
+        records.write_json(path, json.loads(path.read_text()) | {"developed_here": True})
+
+    submit(runs, board)
+
+    (standing,) = standings(read_entries(board))
+    found = standing_table(standing, standing.inference())
+    here = score_table(score_strictly(read_logs(runs)), {})
+    for table in (found, here):
+        marked = [(row[0], name) for row in table.rows for name, cell in
+                  zip(table.header, row, strict=True) if "‡" in cell]  # fmt: skip
+        assert marked == [("a+random", "digits_mlp")]
+        assert "‡ The submission was designed with this workload." in table.caption
+    facets = facets_of(read_logs(runs))
+    page = standings_table(score_strictly(read_logs(runs)), {}, facets, Additions())
+    assert sum("‡" in cell for row in page.rows for cell in row) == 1 and "‡" in page.caption
 
 
 def test_regenerating_is_byte_identical_whatever_the_order_of_files(filled, tmp_path):

@@ -104,6 +104,17 @@ def test_undeclared_steps_cost_their_examples_over_the_reference_batch(
     assert not record.ledger.declared
 
 
+@pytest.mark.parametrize("names", [(), ("digits_mlp",), ("digits_mlp", "quadratic")])
+def test_a_record_says_whether_the_submission_was_designed_with_the_workload(
+    names, tmp_path, make_plan, make_gradient_descent
+):
+    submission = dataclasses.replace(make_gradient_descent(), developed_on=names)
+
+    record = run_trial(make_plan(submission, Quadratic(curvatures=(1.0,))), tmp_path)
+
+    assert record.developed_here is ("quadratic" in names)
+
+
 def test_episode_costs_count_from_the_restart(tmp_path, make_plan, make_gradient_descent):
     count = {"steps": 0}
     submission = make_gradient_descent(

@@ -44,6 +44,7 @@ class FakeTuned:
     ruleset: str = "external"
     digest: str = "0"
     wants_train_state: bool = False
+    developed_on: tuple[str, ...] = ()
     defaults: dict = dataclasses.field(
         default_factory=lambda: {"rate": 0.1, "decay": 0.0, "kind": "plain"}
     )
