@@ -220,12 +220,15 @@ def _standings(
     additions: Additions,
     out: Path,
 ) -> Iterable[Section]:
+    from analysis import sweep_plots
     from analysis.cost_plots import HEADING, plot_costs
 
     standings = standings_table(scores, flags_of(logs), facets, additions)
     yield Section("Scores", tables=(standings,))
     costs = costs_table(scores, facets, additions)
     yield Section(HEADING, plots=tuple(plot_costs(scores, additions, out)), tables=(costs,))
+    if sweeps := tuple(sweep_plots.plot_sweeps(logs, scores, additions, out)):
+        yield Section(sweep_plots.HEADING, plots=sweeps)
     yield from additions.sections
 
 

@@ -1,0 +1,56 @@
+"""Sweeps are found among variants, and drawn where somebody reached something."""
+
+import pytest
+
+from analysis.scoring import score_path
+from analysis.sections import Additions
+from analysis.sweep_plots import find_sweeps, plot_sweeps
+from metaopt.bench import records
+
+COSTS = {"low": 200.0, "middle": 100.0, "high": None, "other": 50.0, "kind": 70.0}
+VARIANTS = {
+    "low": {"of": "s", "hyperparameters": {"rate": 0.01, "kind": "x", "on": True}},
+    "high": {"of": "s", "hyperparameters": {"rate": 1, "kind": "x", "on": True}},
+    "middle": {"of": "s", "hyperparameters": {"rate": 0.1, "kind": "x", "on": True}},
+    "other": {"of": "t", "hyperparameters": {"rate": 0.5, "kind": "x", "on": True}},
+    "kind": {"of": "s", "hyperparameters": {"rate": 0.5, "kind": "y", "on": True}},
+    "never_ran": {"of": "s", "hyperparameters": {"rate": 9.0, "kind": "x", "on": True}},
+}
+
+
+@pytest.fixture
+def swept(build, tmp_path):
+    """A campaign with a sweep of three, and two variants that are not of it."""
+    b = build(tmp_path, list(COSTS), ["easy", "never"], 1)
+    for name, cost in COSTS.items():
+        b.whole_study(name, "easy", 1, [cost])
+        b.whole_study(name, "never", 1, [None])
+    content = {"name": "made", "seed": 1, "studies": 1, "budget": "1000grads",
+               "workloads": ["easy", "never"], "contenders": list(COSTS),
+               "variants": VARIANTS}  # fmt: skip
+    records.write_json(tmp_path / records.CAMPAIGN_FILE, content)
+    return score_path(tmp_path)
+
+
+def test_variants_that_differ_in_one_number_are_a_sweep(swept):
+    (sweep,) = find_sweeps(swept[0])
+
+    assert (sweep.of, sweep.parameter) == ("s", "rate")
+    assert list(sweep.contenders.items()) == [(0.01, "low"), (0.1, "middle"), (1.0, "high")]
+
+
+def test_a_sweep_is_told_and_drawn_in_the_order_of_its_values(swept, tmp_path):
+    (plot,) = plot_sweeps(*swept, Additions(), tmp_path)
+
+    assert plot.text == (
+        "s over rate: easy 200 at 0.01, 100 at 0.1, missed at 1; "
+        "never missed at 0.01, missed at 0.1, missed at 1"
+    )
+    assert plot.path.exists() and plot.svg.exists()
+
+
+def test_two_variants_are_none(swept):
+    logs, _ = swept
+    del logs.campaign["variants"]["high"]
+
+    assert find_sweeps(logs) == []
