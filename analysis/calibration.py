@@ -94,7 +94,7 @@ def across_hardware_table(measured: Sequence[OnHardware], reference: str) -> Tab
         "same hardware, steps, and gradient evaluations; ∞ where the target was not reached, empty "
         "where it was not run, or where the ratio is of two misses."
     )
-    return Table(caption, header, tuple(rows))
+    return Table(caption, header, tuple(rows), keys=2)
 
 
 def _number(value: float) -> Shown:

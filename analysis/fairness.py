@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from analysis.reading import Logs
-from metaopt.bench.records import StudyRecord
+from metaopt.bench.records import FAILURES, StudyRecord
 
 _EARLY = {
     "grid_exhausted": "its grid was exhausted",
@@ -65,6 +65,35 @@ def fixed_by_hand(logs: Logs) -> list[str]:
     return sentences
 
 
+def equality_of_budgets(logs: Logs) -> str:
+    """Say how equal the spent budgets are, where :func:`unequal_budgets` finds nothing."""
+    beyond = max(
+        (_gap(s) for s in logs.studies if s.ended == "budget" and _gap(s) > s.budget.eval_period),
+        default=0.0,
+    )
+    if not beyond:
+        return "Spent budgets are equal to within one evaluation period"
+    return (
+        "Spent budgets are equal to within one evaluation period or the dearest step, its "
+        f"compilation included, which is {beyond:,.3g} of them at most"
+    )
+
+
+def never_evaluated(logs: Logs) -> list[str]:
+    """Name the studies in which no trial came to an evaluation: their budget was too small."""
+    seen: dict[tuple[str, str, int], bool] = {}
+    for trial in logs.trials:
+        record = trial.record
+        key = record.contender, record.workload, record.study
+        evaluated = record.best is not None or record.status in FAILURES
+        seen[key] = seen.get(key, False) or evaluated
+    return [
+        f"{contender} on {workload}, study {study}"
+        for (contender, workload, study), evaluated in sorted(seen.items())
+        if not evaluated
+    ]
+
+
 def unequal_budgets(logs: Logs) -> list[str]:
     """Say where budgets, or what was spent of them, differ by more than one evaluation period.
 
@@ -111,6 +140,9 @@ def _share(study: StudyRecord) -> float:
     return study.spent.amount(study.budget.currency) / study.budget.study
 
 
+def _gap(study: StudyRecord) -> float:
+    return abs(study.spent.amount(study.budget.currency) - study.budget.study)
+
+
 def _spent_all(study: StudyRecord) -> bool:
-    gap = abs(study.spent.amount(study.budget.currency) - study.budget.study)
-    return gap <= study.tolerance
+    return _gap(study) <= study.tolerance

@@ -227,7 +227,11 @@ def check_log_seconds(
     Raises:
         ValueError: They are of several kinds, and nobody asked for that.
     """
-    fingerprints = [fingerprint_of_meta_data(meta) for meta in meta_data if meta]
+    fingerprints = [fingerprint_of_meta_data(meta) for meta in meta_data]
+    silent = sum(fingerprint.name == UNKNOWN for fingerprint in fingerprints)
+    fingerprints = [one for one in fingerprints if one.name != UNKNOWN]
+    unknown = f"{silent} trial{'s do' if silent > 1 else ' does'} not say on which hardware"
+    notes = (unknown,) if silent and fingerprints else ()
     found = {fingerprint.slug: fingerprint for fingerprint in fingerprints}.values()
     names = sorted({fingerprint.name for fingerprint in found})
     listed = ", ".join(names)
@@ -238,7 +242,7 @@ def check_log_seconds(
                 "Choose a part of the logs with --within, count --cost steps, or mix them all the "
                 "same with --mix-hardware."
             )
-        return (_MIXED.format(listed),)
+        return (_MIXED.format(listed), *notes)
     if len(found) > 1:
         parts = ("processor", "processor_count", "driver", "software")
         differing = [
@@ -246,8 +250,9 @@ def check_log_seconds(
             for part in parts
             if len({str(getattr(fingerprint, part)) for fingerprint in found}) > 1
         ]
-        return (f"all on {listed}, of machines that differ in their {', '.join(differing)}",)
-    return ()
+        differences = f"all on {listed}, of machines that differ in their {', '.join(differing)}"
+        return (differences, *notes)
+    return notes
 
 
 def _find(name: str, known: Mapping[str, Fingerprint]) -> str:

@@ -109,7 +109,7 @@ def comparisons_table(found: Inference) -> Table:
         f"that p is at most {1 - found.confidence:.2g}. Else the further studies on each workload "
         "that would decide it with probability 0.8 if they are like those seen."
     )
-    return Table(caption, header, tuple(rows))
+    return Table(caption, header, tuple(rows), keys=2)
 
 
 def verdict(pair: Comparison) -> str:

@@ -12,9 +12,9 @@ from metaopt.bench import records
 FRAMEWORKS = ("jax", "pytorch")
 MEASUREMENTS_FILE = "measurements.csv"
 
-_STUDY = re.compile(r"study_(\d{1,9})")
+_STUDY = re.compile(r"study_([0-9]{1,9})")
 _WORKLOAD = re.compile(r"(.+)_(jax|pytorch)")
-_TRIAL = re.compile(r"trial_(\d{1,9})")
+_TRIAL = re.compile(r"trial_([0-9]{1,9})")
 _TIMESTAMP = re.compile(r"-\d{4}(-\d{2}){5}$")
 _NUMBERED = re.compile(r"(flags|meta_data)_(\d{1,9})\.json")
 _IN_A_TRIAL = re.compile(

@@ -78,6 +78,8 @@ def read_official_targets(path: Path) -> OfficialTargets:
     """
     try:
         document = json.loads(path.read_text("utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError("not an object")
         metrics = {
             name: (str(entry["target_metric_name"]), float(entry["validation_target_value"]))
             for name, entry in document["workloads"].items()
@@ -93,8 +95,10 @@ def read_official_targets(path: Path) -> OfficialTargets:
         targets = OfficialTargets(
             tuple(base), tuple(held_out), metrics, str(document.get("benchmark_version", ""))
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a workload_targets.json: {error!r}") from None
+    except KeyError as error:
+        raise ValueError(f"{path}: not a workload_targets.json: no key {error}") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a workload_targets.json: {error}") from None
     if not base:
         raise ValueError(f"{path}: not a workload_targets.json: no base workloads")
     return targets

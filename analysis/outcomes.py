@@ -113,6 +113,9 @@ def read_outcomes(
             notes.append(
                 f"{submission} on {workload} has logs of {frameworks}: the dearer one counts"
             )
+    evaluated = [trial.evaluations for trial in logs.trials if trial.evaluations is not None]
+    if evaluated and not any(cost in evaluations.columns for evaluations in evaluated):
+        raise ValueError(f"{path}: no evaluation has a column {cost}: logs without such costs.")
     frozen = {
         cell: {study: tuple(trials) for study, trials in sorted(studies.items())}
         for cell, studies in cells.items()

@@ -12,8 +12,8 @@ from analysis.sources import open_source
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord, TrialRecord
 
-_STUDY = re.compile(r"study_(\d+)")
-_TRIAL = re.compile(r"trial_(\d+)")
+_STUDY = re.compile(r"study_([0-9]{1,9})")
+_TRIAL = re.compile(r"trial_([0-9]{1,9})")
 _KNOWN_FILES = frozenset({records.CAMPAIGN_FILE, records.STUDY_FILE, "report"})
 
 
@@ -178,7 +178,8 @@ def _read_trials(folder: Path, logs: Path, notes: list[str]) -> list[Trial]:
             notes.append(f"{where}: its record belongs to {expected.relative_to(logs)}, ignored")
             continue
         if record.preemptions:
-            notes.append(f"{where}: preempted {record.preemptions} times")
+            plural = "s" if record.preemptions > 1 else ""
+            notes.append(f"{where}: preempted {record.preemptions} time{plural}")
         evaluations = path / records.EVAL_FILE
         if record.ledger.cost.steps and not (evaluations.exists() and evaluations.stat().st_size):
             notes.append(f"{where}: {evaluations.name} is missing or empty")

@@ -25,8 +25,10 @@ from analysis.ends import (
 from analysis.fairness import (
     differing_targets,
     early_ends,
+    equality_of_budgets,
     fixed_by_hand,
     missing_studies,
+    never_evaluated,
     partial_data,
     unequal_budgets,
 )
@@ -300,6 +302,8 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "title": plain(campaign.get("name", "runs")),
         "flags": flags_of(logs),
         "missing": [plain(entry) for entry in missing_studies(logs)],
+        "equality": plain(equality_of_budgets(logs)),
+        "unevaluated": [plain(entry) for entry in never_evaluated(logs)],
         "unequal": [plain(entry) for entry in unequal_budgets(logs)],
         "differing": [plain(entry) for entry in differing_targets(logs)],
         "variants": [plain(entry) for entry in fixed_by_hand(logs)],

@@ -18,6 +18,7 @@ from analysis.profiles import profile_area, ratios
 from analysis.samples import Floats, Samples
 
 RESAMPLES = 10_000
+MOST_RESAMPLES = 1_000_000  # what fits into memory
 CONFIDENCE = 0.95
 _TRIMMED = 0.25  # of an interquartile mean, at each end
 
@@ -49,11 +50,12 @@ def bootstrap(samples: Samples, rng: np.random.Generator, resamples: int = RESAM
         resamples: R.
 
     Raises:
-        ValueError: ``resamples`` is not positive, or there is one study: every resample would be
-            that study, and every interval a point that looks certain.
+        ValueError: ``resamples`` is not positive or beyond ``MOST_RESAMPLES``, or there is one
+            study: every resample would be that study, and every interval a point that looks
+            certain.
     """
-    if resamples < 1:
-        raise ValueError(f"`resamples` must be at least 1, got {resamples}.")
+    if not 1 <= resamples <= MOST_RESAMPLES:
+        raise ValueError(f"`resamples` must be 1 to {MOST_RESAMPLES:,}, got {resamples:,}.")
     contenders, workloads, studies = samples.costs.shape
     if studies < 2:
         raise ValueError("One study says nothing of chance: resampling needs 2 studies or more.")

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 MAX_ENTRIES = 5_000_000  # files and folders of one LOGS
@@ -219,13 +219,31 @@ def _fits(path: str, size: int, limit: int, oddities: Oddities) -> bool:
     return size <= limit
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar that must come to its proper end.
+
+    Python takes a header that is cut, empty or damaged for the end of the tar, unless it is the
+    first: whatever came behind it would be missing without a word.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:  # pyright: ignore (its parameter's name)
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
+            raise  # the block of zeros that ends it
+        except tarfile.HeaderError as error:
+            what = f"it is cut off or damaged at byte {archive.offset:,} ({error})"
+            raise tarfile.ReadError(what) from None
+
+
 def _tar_entries(
     path: Path, within: PurePosixPath, wanted: Wanted, oddities: Oddities
 ) -> Iterator[Entry]:
     """Yield a tar's members under ``within``, as they come: nothing is kept of those before."""
     seen: set[str] = set()
     prefix = "" if within == PurePosixPath() else f"{within}/"
-    with tarfile.open(path, "r|*", errorlevel=1) as archive:
+    with tarfile.open(path, "r|*", errorlevel=1, tarinfo=_Member) as archive:
         for member in archive:
             archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] (it keeps headers)
             parts = [part for part in member.name.split("/") if part not in ("", ".")]
@@ -239,7 +257,8 @@ def _tar_entries(
             if member.isdir():
                 yield Entry(inner, None, is_folder=True)
             elif not member.isreg():
-                kind = "a link, not followed" if member.issym() or member.islnk() else "a device"
+                is_link = member.issym() or member.islnk()
+                kind = "a link, not followed" if is_link else "a device or pipe, not opened"
                 oddities.add("files-links", inner, kind)
             else:
                 if inner in seen:

@@ -39,6 +39,7 @@ class Table:
         workload: That it is about; empty for all of them.
         facets: Of each row; or empty.
         columns: The workload that a column is about, by index.
+        keys: How many of the first columns say what a row is about.
     """
 
     caption: str
@@ -48,6 +49,7 @@ class Table:
     workload: str = ""
     facets: tuple[Facets, ...] = ()
     columns: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    keys: int = 1
 
 
 def score_table(scores: Scores, flags: dict[str, str]) -> Table:

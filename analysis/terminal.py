@@ -10,7 +10,14 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from analysis.costs import View
-from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
+from analysis.fairness import (
+    differing_targets,
+    early_ends,
+    equality_of_budgets,
+    missing_studies,
+    never_evaluated,
+    unequal_budgets,
+)
 from analysis.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.reading import Logs
 from analysis.scoring import Scores, score_path
@@ -45,6 +52,7 @@ def print_scores(
     read, scores = score_path(logs, cost, hardware, within)
     console = console or Console()
     _print_warning("INCOMPLETE, counted as misses", missing_studies(read), console)
+    _print_warning("NEVER EVALUATED, the budget is too small", never_evaluated(read), console)
     table = score_table(scores.sorted_by(view), flags_of(read))
     for part in _parts(table, console.width):
         _print_rows(part, console)
@@ -86,7 +94,7 @@ def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:
     _print_warning("Spent budgets are NOT EQUAL", unequal, console)
     if not unequal:
         but = f", but for studies that ended early: {'; '.join(early)}." if early else "."
-        _say(f"Spent budgets are equal to within one evaluation period{but}", console)
+        _say(f"{equality_of_budgets(logs)}{but}", console)
     elif early:
         _say(f"Ended early: {'; '.join(early)}.", console)
 
@@ -103,13 +111,14 @@ def _say(text: str, console: Console) -> None:
 
 
 def _parts(table: Table, width: int) -> list[Table]:
-    """Cut a table into tables that fit, each with the contenders in front."""
+    """Cut a table into tables that fit, each with what its rows are about in front."""
     widths = [max(map(len, column)) + 3 for column in zip(table.header, *table.rows, strict=True)]
-    parts: list[list[int]] = [[0]]
-    for index in range(1, len(widths)):
+    keys = list(range(table.keys))
+    parts: list[list[int]] = [[*keys]]
+    for index in range(len(keys), len(widths)):
         columns = parts[-1]
-        if len(columns) > 1 and sum(widths[i] for i in [*columns, index]) > width:
-            parts.append(columns := [0])
+        if len(columns) > len(keys) and sum(widths[i] for i in [*columns, index]) > width:
+            parts.append(columns := [*keys])
         columns.append(index)
     return [
         dataclasses.replace(
@@ -124,7 +133,9 @@ def _parts(table: Table, width: int) -> list[Table]:
 def _print_rows(table: Table, console: Console) -> None:
     rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, name in enumerate(table.header):
-        rich.add_column(escape(name), justify="right" if index else "left", overflow="fold")
+        rich.add_column(
+            escape(name), justify="left" if index < table.keys else "right", overflow="fold"
+        )
     for row in table.rows:
         rich.add_row(*map(escape, row))
     console.print(rich)

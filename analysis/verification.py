@@ -111,7 +111,7 @@ def verdicts_table(
     )
     header = ("contender", "workload", "verdict", "given tuned", "including tuning")
     kept = tuple(facets[v.contender, v.workload] for v in verdicts) if facets else ()
-    return Table(caption, header, tuple(rows), name="verification", facets=kept)
+    return Table(caption, header, tuple(rows), name="verification", facets=kept, keys=2)
 
 
 def _identities(logs: Logs) -> set[tuple[str, str, int, int, str]]:

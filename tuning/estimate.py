@@ -20,7 +20,7 @@ from metaopt.bench.budget import Currency
 from metaopt.bench.records import Cost
 from tuning.campaign import Campaign
 from tuning.slots import StudyKey, plan_study
-from tuning.study import run_study
+from tuning.study import StudyPlan, run_study
 
 _EVALUATIONS = 4
 _STEPS = 3.0  # of a gradient evaluation each, between them
@@ -65,11 +65,16 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
         ValueError: None of them came to its end; says how it failed.
     """
     plan = plan_study(campaign, key)
-    limits = plan.limits
-    # In steps or gradient evaluations alike: what is measured is the cost of one unit.
-    period = min(limits.eval_period, _STEPS) if limits.currency != "seconds" else 0.2
+    limits, in_seconds = plan.limits, plan.limits.currency == "seconds"
+    # In steps or gradient evaluations alike: what is measured is the cost of one unit. In seconds
+    # nobody knows how many of them the first step will take to compile, so steps are counted.
+    period = _STEPS if in_seconds else min(limits.eval_period, _STEPS)
     few = dataclasses.replace(
-        limits, study=_EVALUATIONS * period, trial=_EVALUATIONS * period, eval_period=period
+        limits,
+        currency="steps" if in_seconds else limits.currency,
+        study=_EVALUATIONS * period,
+        trial=_EVALUATIONS * period,
+        eval_period=period,
     )
     small = dataclasses.replace(plan, limits=few, stop_at_target=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -82,19 +87,32 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
         evaluated = [seconds for trial in folders for seconds in _evaluation_seconds(trial)]
     cost = sum((trial.ledger.cost for trial in trials), Cost())
     compiling = sum(trial.ledger.compilation_seconds for trial in trials)
+    largest_step = 0.0 if in_seconds else trials[0].ledger.largest_step
+    trials_in_all, budget = _trials_of(plan)
+    training = max(0.0, cost.seconds - compiling)
     return Estimate(
         key=key,
-        trials=f"{limits.study / limits.trial:.3g}+" if plan.contender.tuner else "1",
+        trials=trials_in_all,
         currency=limits.currency,
-        budget=limits.study,
+        budget=budget,
         studies=campaign.studies,
-        unit_seconds=max(0.0, cost.seconds - compiling) / cost.amount(limits.currency),
+        unit_seconds=1.0 if in_seconds else training / cost.amount(limits.currency),
         compilation_seconds=compiling,
-        evaluations=math.ceil(
-            limits.study / max(limits.eval_period, trials[0].ledger.largest_step)
-        ),
+        evaluations=math.ceil(budget / max(limits.eval_period, largest_step)),
         evaluation_seconds=float(np.median(evaluated[1:] or evaluated)),  # the first compiles
     )
+
+
+def _trials_of(plan: StudyPlan) -> tuple[str, float]:
+    """Return how many trials a study has, as it is written, and what it may spend on them."""
+    limits, tuner = plan.limits, plan.contender.make_tuner(seed=0)
+    if tuner is None:
+        return "1", limits.study
+    count = limits.study / limits.trial
+    points = tuner.describe().get("points")  # of a grid
+    if isinstance(points, int) and points <= count:
+        return str(points), points * limits.trial
+    return f"{count:.3g}+", limits.study
 
 
 def _evaluation_seconds(trial: Path) -> list[float]:
@@ -122,11 +140,12 @@ def estimate_table(estimates: list[Estimate], processes: int) -> Table:
     caption = (
         f"About {format_duration(max(longest, total / processes))} on {processes} "
         f"process{'es' if processes > 1 else ''}, of {format_duration(total)} in all; nothing was "
-        f"run yet. Runs: studies x trials in each (16+: more where some end early). Training: the "
-        f"study's {unit_name(estimates[0].currency)} x milliseconds of one; evaluations alike."
+        f"run yet. Runs: studies x trials in each (+: more where some end early or pause; pauses "
+        f"are evaluated too). Training: the study's {unit_name(estimates[0].currency)} x "
+        "milliseconds of one; evaluations alike."
     )
     header = ("contender", "workload", "runs", "training", "evaluations", "compile s", "a study")
-    return Table(caption, header, tuple(rows))
+    return Table(caption, header, tuple(rows), keys=2)
 
 
 def format_duration(seconds: float) -> str:

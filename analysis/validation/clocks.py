@@ -42,7 +42,8 @@ def _disagreeing(subject: LogSubject) -> Iterator[tuple[str, str]]:
     for trial, where in _rows(subject):
         assert trial.evaluations is not None
         score, seconds = trial.evaluations.column(SCORE), trial.evaluations.column(SECONDS)
-        apart = np.abs(score - seconds) > 1e-6 * np.maximum(1.0, np.abs(seconds))
+        with np.errstate(invalid="ignore"):  # infinities, which have a rule of their own
+            apart = np.abs(score - seconds) > 1e-6 * np.maximum(1.0, np.abs(seconds))
         if apart.any():
             row = int(np.argmax(apart))
             yield where, f"{SCORE} {score[row]:g}, {SECONDS} {seconds[row]:g} in row {row + 1}"
@@ -66,7 +67,7 @@ def _preempted(subject: LogSubject) -> Iterator[tuple[str, str]]:
         assert trial.evaluations is not None
         times = np.fmax.reduce(trial.evaluations.column(PREEMPTIONS))
         if times > 0:
-            yield where, f"preempted {times:g} times"
+            yield where, f"preempted {times:g} time{'s' if times > 1 else ''}"
 
 
 RULES = (

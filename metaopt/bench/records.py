@@ -39,6 +39,8 @@ CAMPAIGN_FILE = "campaign.json"
 EVAL_FILE = "eval_measurements.csv"
 HPARAMS_FILE = "hparams.json"
 
+os.umask(_UMASK := os.umask(0o077))  # it is read by setting it
+
 # Why a trial ended. The last four are failures: a miss, at the cost it had.
 Status = Literal[
     "target",  # met its validation target
@@ -266,6 +268,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o666 & ~_UMASK)  # a temporary file is its owner's alone
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

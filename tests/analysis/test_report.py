@@ -8,12 +8,17 @@ import sys
 import xml.etree.ElementTree
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from analysis.cli import app
+from analysis.fairness import equality_of_budgets, unequal_budgets
+from analysis.reading import read_logs
 from analysis.report import write_report
 from analysis.scoring import format_cost
-from analysis.tables import plain, spreadsheet_cell
+from analysis.tables import Table, plain, spreadsheet_cell
+from analysis.terminal import print_scores, print_table
+from metaopt.bench import records
 
 
 @pytest.fixture
@@ -272,3 +277,46 @@ def test_a_part_of_a_data_set_is_said_so(hand_made, tmp_path):
     assert "On a part of the data set" in page
     assert "<li>hard: some.npz</li>" in page
     assert "easy: some.npz" not in page
+
+
+def test_a_study_that_was_never_evaluated_is_named(build, tmp_path, capsys):
+    b = build(tmp_path / "runs", ["a+random", "b+random"], ["easy"], 1)
+    b.trial("a+random", "easy", 1, 1000.0, best=None)
+    b.study("a+random", "easy", 1)
+    b.whole_study("b+random", "easy", 1, [100.0, None, None, None])
+
+    print_scores(tmp_path / "runs")
+    write_report(tmp_path / "runs", tmp_path / "report")
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "NEVER EVALUATED, the budget is too small: a+random on easy, study 1." in printed
+    for kind in ("html", "md"):
+        page = (tmp_path / "report" / f"report.{kind}").read_text("utf-8")
+        assert "Never evaluated, the budget is too small" in page
+
+
+def test_budgets_that_are_equal_but_for_a_long_step_say_so(build, tmp_path):
+    b = build(tmp_path / "runs", ["a+random", "b+random"], ["easy"], 1)
+    for contender in ("a+random", "b+random"):
+        b.whole_study(contender, "easy", 1, [100.0, None, None, None])
+    assert equality_of_budgets(read_logs(tmp_path / "runs")).endswith("one evaluation period")
+    path = next((tmp_path / "runs").rglob("a+random/*/*/study.json"))
+    study = records.read_study(path)
+    spent = study.spent.model_copy(update={"gradient_evaluations": 1070.0})
+    records.write_json(path, study.model_copy(update={"spent": spent, "largest_step": 80.0}))
+
+    logs = read_logs(tmp_path / "runs")
+
+    assert not unequal_budgets(logs)
+    assert "or the dearest step, its compilation included, which is 70" in equality_of_budgets(logs)
+
+
+def test_a_table_that_is_cut_keeps_what_its_rows_are_about(capsys):
+    header = ("contender", "versus", *(f"number {i}" for i in range(9)))
+    rows = tuple((a, b, *["0.123456"] * 9) for a, b in (("x", "y"), ("x", "z")))
+
+    print_table(Table("", header, rows, keys=2), Console(width=60))
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert sum(line[:2] == ["x", "y"] for line in lines) > 1
+    assert all(line[1] in "yz" for line in lines if line[:1] == ["x"])

@@ -287,7 +287,7 @@ def test_no_interval_of_a_median_covers_it_more_often_than_lowest_to_highest_doe
 def test_what_cannot_be_resampled_is_refused_with_the_reason():
     with pytest.raises(ValueError, match="resampling needs 2 studies or more"):
         draw([[[1.0]]])
-    with pytest.raises(ValueError, match="`resamples` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`resamples` must be 1 to 1,000,000, got 0"):
         draw(TABLE, resamples=0)
     with pytest.raises(ValueError, match=r"`confidence` must be between 0 and 1, got 95"):
         score_estimates(draw(TABLE), confidence=95)

@@ -322,6 +322,23 @@ def test_seconds_of_two_accelerators_are_refused_unless_asked_for(command, logs)
     assert "MIXED HARDWARE" in " ".join(compared[1].stdout.split())
 
 
+def test_a_trial_that_does_not_say_its_hardware_is_a_note_and_no_other_hardware(command, logs):
+    path = next((logs.root / "slow").rglob("meta_data_0.json"))
+    path.write_text(json.dumps({"workload.max_allowed_runtime_sec": 1000, "rng_seed": 7}))
+
+    result = command()
+
+    assert result.exit_code == 0
+    assert "1 trial does not say on which hardware" in " ".join(result.stdout.split())
+
+
+def test_costs_that_no_evaluation_has_are_refused(command):
+    result = command("--cost", "gradient_evaluations")
+
+    assert result.exit_code == 2
+    assert "no evaluation has a column gradient_evaluations" in result.stderr
+
+
 def test_machines_with_the_same_accelerators_are_one_kind_and_their_differences_are_said(
     command, logs
 ):

@@ -134,6 +134,29 @@ def test_more_trials_or_files_than_the_limit_are_refused(tmp_path, official, mon
         read_trial_logs(root)
 
 
+@pytest.mark.parametrize(("kind", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")])
+def test_a_tar_that_is_cut_anywhere_is_refused(kind, mode, tmp_path, official, pack):
+    tar = pack(official(tmp_path / "logs").good(), tmp_path / f"whole.{kind}", mode)
+    whole, cut = tar.read_bytes(), tmp_path / f"cut.{kind}"
+
+    for share in (0.05, 0.3, 0.5, 0.7, 0.9):
+        for end in (int(share * len(whole)), int(share * len(whole)) // 512 * 512):
+            cut.write_bytes(whole[:end])
+            with pytest.raises(ValueError, match="not a whole tar file"):
+                read_trial_logs(cut)
+
+
+def test_a_tar_with_a_damaged_header_is_refused(tmp_path, official, pack):
+    tar = pack(official(tmp_path / "logs").good(), tmp_path / "l.tar", "w")
+    content = bytearray(tar.read_bytes())
+    second = content.index(b"ustar", 1024 + 512)
+    content[second - 250] ^= 1  # of its name: the sum is another
+    tar.write_bytes(content)
+
+    with pytest.raises(ValueError, match="cut off or damaged at byte"):
+        read_trial_logs(tar)
+
+
 def test_a_cut_tar_is_one_error(tmp_path, official, pack):
     tar = pack(official(tmp_path / "logs").good(), tmp_path / "l.tar.xz")
     tar.write_bytes(tar.read_bytes()[:-200])

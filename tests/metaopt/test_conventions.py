@@ -352,8 +352,9 @@ def test_injected_rates_are_replayed_as_they_were(mlp):
     weights = []
     for tx in (plain, injected):
         carry = mlp.params, tx.init(mlp.params)
+        compiled = jax.jit(functools.partial(step, tx, mlp.loss))
         for datum in mlp.data[:9]:
-            carry = jax.jit(functools.partial(step, tx, mlp.loss))(carry, datum)
+            carry = compiled(carry, datum)
         state = carry[1]
         weights.append(getattr(state, "inner_state", state).weights)
 

@@ -127,10 +127,14 @@ def test_exact_rollouts_of_one_learner_need_the_loss(mlp):
     )  # fmt: skip
     x, state, losses = mlp.params, tx.init(mlp.params), []
 
-    for _ in range(60):
+    @jax.jit
+    def step(x, state):
         value, grads = jax.value_and_grad(mlp.loss)(x, mlp.data[0])
         updates, state = tx.update(grads, state, x, value=value, datum=mlp.data[0])
-        x = optax.apply_updates(x, updates)
+        return optax.apply_updates(x, updates), state, value
+
+    for _ in range(60):
+        x, state, value = step(x, state)
         losses.append(float(value))
 
     assert losses[-1] < losses[0]

@@ -53,6 +53,47 @@ def test_a_bandit_whose_trials_pause_at_once_is_evaluated_as_fast_as_others(tmp_
     assert asha.evaluation_seconds < 10 * alone.evaluation_seconds
 
 
+@pytest.mark.parametrize(
+    ("contender", "budget", "trials", "cost"),
+    [
+        ("sgd@paper+grid", "20000grads", "24", 2400.0),  # a grid of 24 points, 100 each
+        ("sgd@paper+grid", "1000grads", "10+", 1000.0),
+        ("sgd+random", "1000grads", "10+", 1000.0),
+        ("dog", "1000grads", "1", 1000.0),
+    ],
+)
+def test_a_grid_is_exhausted_in_the_estimate_too(contender, budget, trials, cost):
+    campaign = make_campaign(
+        {
+            "name": "dry", "budget": budget, "trial_budget": "100grads", "studies": 1,
+            "eval_period": "25grads", "workloads": ["breast_cancer_logistic"],
+            "contenders": [contender],
+        },
+        "test",
+    )  # fmt: skip
+
+    (estimate,) = [probe(campaign, key) for key in list_probes(campaign)]
+
+    assert (estimate.trials, estimate.budget, estimate.evaluations) == (trials, cost, cost / 25)
+
+
+def test_a_budget_in_seconds_is_probed_however_long_it_compiles():
+    jax.clear_caches()
+    campaign = make_campaign(
+        {
+            "name": "dry", "budget": "3s", "trial_budget": "1s", "studies": 1,
+            "eval_period": "0.5s", "workloads": ["breast_cancer_logistic"],
+            "contenders": ["momentum+random"],
+        },
+        "test",
+    )  # fmt: skip
+
+    (estimate,) = [probe(campaign, key) for key in list_probes(campaign)]
+
+    assert (estimate.budget, estimate.unit_seconds, estimate.evaluations) == (3.0, 1.0, 6)
+    assert estimate.compilation_seconds > 0 and estimate.evaluation_seconds > 0
+
+
 def test_a_dry_run_measures_every_contender_and_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     jax.clear_caches()  # of the tests before, which may have compiled the same step
