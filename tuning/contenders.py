@@ -17,6 +17,7 @@ Hyperparameter = float | int | str | bool
 
 SUBMISSIONS = Path(__file__).resolve().parents[1] / "submissions"
 
+_LARGEST = 3.4028235e38  # of 32 bits
 _VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PATTERN = re.compile(r"(?P<submission>[^@+]+)(?:@(?P<space>[^@+]+))?(?:\+(?P<tuner>[^@+]+))?")
 
@@ -89,7 +90,7 @@ def make_variant(
 
     Raises:
         ValueError: The name is no folder's, ``of`` is no contender, or a hyperparameter is not one
-            of the submission's.
+            of the submission's, or no number of 32 bits.
     """
     if not _VARIANT.fullmatch(name):
         raise ValueError(f"A variant's name has letters, digits, '_', '-', '.' only, got {name!r}.")
@@ -100,4 +101,7 @@ def make_variant(
             f"Variant {name!r} must fix hyperparameters of {base.submission.name}, which are "
             f"{sorted(known)}; got {sorted(fixed)}."
         )
+    for parameter, value in fixed.items():
+        if isinstance(value, int | float) and not abs(value) <= _LARGEST:  # also catches NaN
+            raise ValueError(f"Variant {name!r}: {parameter} = {value:g} is no 32-bit number.")
     return dataclasses.replace(base, name=name, fixed=fixed)

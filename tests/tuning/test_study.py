@@ -254,3 +254,9 @@ def test_training_on_past_the_target_records_where_it_was_met(tmp_path):
     assert (trained_on.status, trained_on.ledger.cost.steps) == ("trial_budget", 40)
     assert stopped.reached.cost.steps == trained_on.reached.cost.steps < 40
     assert stopped.reached.evaluation == trained_on.reached.evaluation
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39, float("nan")])
+def test_a_variant_with_a_number_beyond_32_bits_is_refused(value):
+    with pytest.raises(ValueError, match=r"learning_rate = .* is no 32-bit number"):
+        make_variant("huge", "adamw+random", {"learning_rate": value})
