@@ -26,7 +26,7 @@ _PALE = 6  # the palette's pink cannot be seen on white
 _DARKER = 0.88  # so that the others have a contrast of at least 3 with white
 _FEW = 6  # contenders whose lines may be wide
 _HANDLE, _LETTER = 0.76, 0.078  # inches: of an entry of a legend without its text, of a letter
-_SHORT = 12.0  # highest over lowest value of a logarithmic axis that has few powers of ten
+_SHORT = 100.0  # times the lower end of a logarithmic axis: beyond, powers of ten are enough
 _DENSE = 20_000  # points of one picture above which its SVG holds lines and bands as an image
 _LOOKS: Any = {
     "font.size": 10,
@@ -148,12 +148,13 @@ def figure_at(
 
 
 def _label_short_scales(figure: Any) -> None:
-    """Write plain numbers on a logarithmic axis that spans little more than a decade."""
+    """Write plain numbers on a logarithmic axis that spans less than two decades."""
     for axis in figure.axes:
         for scale in (axis.xaxis, axis.yaxis):
             low, high = scale.get_view_interval()
             if scale.get_scale() == "log" and low > 0 and high < _SHORT * low:
-                subs = (1, 1.5, 2, 3, 5, 7) if high > 4 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 6, 8)
+                subs = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)
+                subs = subs if high > 4 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 6, 8)
                 scale.set_major_locator(LogLocator(subs=subs))
                 scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 scale.set_minor_formatter(NullFormatter())
