@@ -1,7 +1,8 @@
 """Find submissions by name or by path and load them; ours are never installed.
 
 A submission is a folder with ``submission.py`` (AlgoPerf's functions), for external tuning also
-``tuning_search_space.json`` and, if it likes, further spaces in ``spaces/<name>.json``.
+``tuning_search_space.json`` and, if it likes, further spaces in ``spaces/<name>.json``. In
+``developed_on.json`` it may list the workloads that it was designed with.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +25,7 @@ Ruleset = Literal["external", "self-tuning"]
 REQUIRED = ("get_batch_size", "init_optimizer_state", "update_params", "data_selection")
 SPACE_FILE = "tuning_search_space.json"
 SUBMISSION_FILE = "submission.py"
+DEVELOPED_FILE = "developed_on.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Submission:
     name: str
     folder: Path
     module: ModuleType = dataclasses.field(compare=False)
+    # Workloads that its authors looked at while they designed it, as it says itself.
+    developed_on: tuple[str, ...] = ()
 
     @property
     def ruleset(self) -> Ruleset:
@@ -65,11 +70,6 @@ class Submission:
     def trains_together(self) -> bool:
         """Whether it promises that several of its trials can train in one compiled step."""
         return getattr(self.module, "VMAP_TRIALS", False) is True
-
-    @property
-    def developed_on(self) -> tuple[str, ...]:
-        """The workloads that its authors looked at while they designed it, as it says itself."""
-        return tuple(getattr(self.module, "DEVELOPED_ON", ()))
 
     def describe(self) -> str:
         """Return one line: what it is, its ruleset and its further spaces."""
@@ -152,7 +152,20 @@ def _load(name: str, folder: Path) -> Submission:
     missing = [function for function in REQUIRED if not callable(getattr(module, function, None))]
     if missing:
         raise ValueError(f"{folder / SUBMISSION_FILE} does not define {', '.join(missing)}.")
-    return Submission(name, folder, module)
+    return Submission(name, folder, module, _read_developed_on(folder / DEVELOPED_FILE))
+
+
+def _read_developed_on(path: Path) -> tuple[str, ...]:
+    """Read a list of workloads: a file, for the code of a submission may not name any."""
+    if not path.exists():
+        return ()
+    try:
+        names = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: must be a list of names of workloads.")
+    return tuple(names)
 
 
 def find_submission_folder(name_or_path: str | Path, root: Path) -> Path:

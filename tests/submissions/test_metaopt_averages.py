@@ -3,6 +3,7 @@
 import collections
 import functools
 import itertools
+import shutil
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.loading import load_submission
 from metaopt.bench.runner import run_trial
-from metaopt.workloads.registry import get_workload
+from metaopt.workloads.registry import get_workload, list_workloads
 from tuning.contenders import SUBMISSIONS
 
 STOCHASTIC, FIXED = "breast_cancer_logistic", "breast_cancer_logistic_fixed"
@@ -196,3 +197,20 @@ def test_a_wrong_option_is_named(submission, options, message):
             collections.namedtuple("Point", options)(**options),
             jax.random.PRNGKey(0),
         )
+
+
+def test_it_says_which_workloads_it_was_designed_with():
+    submission = load_submission("metaopt_averages", SUBMISSIONS)
+
+    assert set(submission.developed_on) < set(list_workloads())
+    assert "digits_mlp" in submission.developed_on
+    assert "breast_cancer_logistic" not in submission.developed_on
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[1]"])
+def test_a_list_of_workloads_that_is_none_is_refused(text, tmp_path):
+    folder = shutil.copytree(SUBMISSIONS / "self_tuning" / "metaopt_averages", tmp_path / "copy")
+    (folder / "developed_on.json").write_text(text)
+
+    with pytest.raises(ValueError, match=r"developed_on\.json: (not JSON|must be a list of names)"):
+        load_submission(folder, SUBMISSIONS)

@@ -403,7 +403,7 @@ def test_a_tuner_that_resumes_a_trial_to_where_it_is_already_is_refused():
     cost = Cost(steps=3)
     segment = Segment(rung=3.0, spent_before=Cost(), start=Cost(), end=cost, evaluations=1)
     record = TrialRecord.model_construct(status="paused", segments=(segment,))
-    assert turns.take(turn, record) == (cost, 0.0)
+    assert turns.take(turn, record) == (Cost(), cost, Cost())
 
     with pytest.raises(ValueError, match="resumes trial 1 up to 3, but it has paused at 3 already"):
         turns.next(Proposal(resume=1, budget=R1))

@@ -55,11 +55,6 @@ class Options(NamedTuple):
 
 
 DEFAULTS = Options()._asdict()
-# Its constants were chosen on these, see docs/beyond.md; results on others are the ones to trust.
-DEVELOPED_ON = (
-    "digits_mlp", "digits_conv", "digits_transformer", "mnist_mlp",
-    "digits_mlp_fixed", "digits_conv_fixed", "digits_transformer_fixed", "mnist_mlp_fixed",
-)  # fmt: skip
 SETTINGS = ("measured", "fixed", "changing")
 FACTORS = (1.0, 2.0, 0.5, 4.0, 0.25)  # of the steps of the first, second, ... episode; in turn
 MOST_RESTARTS = 10  # of a run that has not seen a finite loss
