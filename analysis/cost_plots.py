@@ -15,7 +15,7 @@ from analysis.sections import Additions
 from analysis.tables import plain, unit_name
 
 HEADING = "Costs to target"
-_BEYOND = 2.2  # times the largest cost: where the column of those without one is
+_BEYOND = 2.2  # times the largest cost: where those without one are drawn
 _LOOKS: dict[View, dict[str, Any]] = {
     "including": {"marker": "o", "markersize": 7, "offset": -0.14, "label": "including tuning"},
     "given": {"marker": "D", "markersize": 5.5, "offset": 0.18, "label": "given tuned"},
@@ -56,13 +56,19 @@ def plot_costs(scores: Scores, additions: Additions, out: Path) -> Iterator[Plot
         )
 
 
+def place_of_misses(costs: Sequence[float]) -> tuple[float, float]:
+    """Return where what missed is drawn on a logarithmic axis, and the line that sets it apart."""
+    beyond = _BEYOND * max(costs)
+    return beyond, beyond / math.sqrt(_BEYOND)
+
+
 def _draw(
     order: Sequence[str], workload: str, scores: Scores, additions: Additions, path: Path
 ) -> None:
     rows = np.arange(len(order))
     colours = palette()
     costs = [c for name in order for c in _finite(scores, name, workload)]
-    beyond = _BEYOND * max(costs)
+    beyond, border = place_of_misses(costs)
     with figure_at(path, lines=2, height=1.2 + 0.27 * len(order)) as (figure, axis):
         for hue, (view, looks) in enumerate(_LOOKS.items()):
             for row, name in zip(rows, order, strict=True):
@@ -82,7 +88,7 @@ def _draw(
             studies = np.minimum(scores.cells[name, workload].costs("including"), beyond)
             height = np.full(len(studies), row + _LOOKS["including"]["offset"])
             axis.plot(studies, height, "|", color="0.15", markersize=7, markeredgewidth=0.9)
-        axis.axvline(beyond / math.sqrt(_BEYOND), color="0.6", lw=1, linestyle=":")
+        axis.axvline(border, color="0.6", lw=1, linestyle=":")
         axis.set_xscale("log")
         axis.set_xlim(min(costs) / 1.25, beyond * 1.25)
         axis.set_yticks(rows, list(map(plain, order)), **AS_IT_IS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.canvas import AS_IT_IS, Plot, figure_at, legend, markers, slug, style
+from analysis.cost_plots import place_of_misses
 from analysis.reading import Logs
 from analysis.scoring import Scores, format_cost
 from analysis.sections import Additions
@@ -14,7 +15,6 @@ from analysis.tables import plain, unit_name
 
 HEADING = "Costs over a sweep"
 _FEWEST = 3  # values that are a sweep
-_BEYOND = 2.2  # times the largest cost: where the line of those without one is
 
 
 class Sweep(NamedTuple):
@@ -81,7 +81,7 @@ def _draw(sweep: Sweep, scores: Scores, additions: Additions, path: Path) -> Non
         for workload in scores.workloads
     }
     finite = [cost for row in medians.values() for cost in row if math.isfinite(cost)]
-    beyond = _BEYOND * max(finite)
+    beyond, border = place_of_misses(finite)
     with figure_at(path, lines=len(scores.workloads) // 2 + 1) as (figure, axis):
         lines = []
         for workload in scores.workloads:
@@ -98,7 +98,7 @@ def _draw(sweep: Sweep, scores: Scores, additions: Additions, path: Path) -> Non
                 ends = additions.cost_intervals.get((name, workload, "including"))
                 if ends is not None and math.isfinite(ends[0]):
                     axis.vlines(x, ends[0], min(ends[1], beyond), **look, lw=4.5, alpha=0.3)
-        axis.axhline(beyond / math.sqrt(_BEYOND), color="0.6", lw=1, linestyle=":")
+        axis.axhline(border, color="0.6", lw=1, linestyle=":")
         if min(xs) > 0 and max(xs) >= 10 * min(xs):
             axis.set_xscale("log")
         axis.set_yscale("log")
