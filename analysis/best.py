@@ -1,6 +1,8 @@
 """The last evaluation of every trial, and the best trial of each study by it.
 
-A campaign has thousands of trials; the last line of a file is read from its end.
+A self-tuning run that trains several times, from new initial parameters each time, is as many
+trials here: each of its deployed episodes has an end. A campaign has thousands of trials; the last
+line of a file is read from its end.
 """
 
 import csv
@@ -15,12 +17,16 @@ from metaopt.bench.records import EVAL_FILE, FAILURES
 from metaopt.bench.targets import Direction
 
 LOSS = "train/loss"
+DEPLOYED = "deployed"  # the phase after learning
 _TAIL = 4096  # bytes; several lines of our own
 
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """A trial and its last evaluation, as text by column; empty if it has none."""
+    """A trial and its last evaluation, as text by column; empty if it has none.
+
+    Or that of one of its episodes.
+    """
 
     trial: Trial
     last: Mapping[str, str]
@@ -41,8 +47,22 @@ class Ended:
 
 
 def read_ends(logs: Logs) -> tuple[Ended, ...]:
-    """Return every trial with its last evaluation, in the order of the logs."""
-    return tuple(Ended(trial, read_last(trial.folder / EVAL_FILE)) for trial in logs.trials)
+    """Return every trial with its last evaluation, in the order of the logs.
+
+    Of a trial that ended deployed, in an episode that was not its first, every deployed episode
+    with its own.
+    """
+    return tuple(Ended(trial, last) for trial in logs.trials for last in _lasts(trial))
+
+
+def _lasts(trial: Trial) -> list[dict[str, str]]:
+    path = trial.folder / EVAL_FILE
+    last = read_last(path)
+    if last.get("phase") != DEPLOYED or last.get("episode", "") in ("", "0"):
+        return [last]
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["phase"] == DEPLOYED]
+    return list({row["episode"]: row for row in rows}.values())
 
 
 def read_last(path: Path) -> dict[str, str]:
@@ -69,13 +89,13 @@ def _last_of(content: bytes) -> dict[str, str]:
 
 
 def best_of_studies(ends: Iterable[Ended], column: str, better: Direction) -> dict[int, Ended]:
-    """Return the best trial of each study: the one with the best last value in ``column``.
+    """Return the best end of each study: the one with the best value in ``column``.
 
-    A failed trial never is, nor one whose last value is not a finite number; of equals the first
-    is. A study without any other is left out.
+    That of a failed trial never is, nor one whose value is not a finite number; of equals the
+    first is. A study without any other is left out.
 
     Args:
-        ends: Trials of one contender on one workload.
+        ends: Of one contender's trials on one workload.
         column: Of the evaluations.
         better: Which values are better.
     """

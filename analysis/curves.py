@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.best import LOSS
+from analysis.best import DEPLOYED, LOSS
 from analysis.costs import COLUMNS
 from analysis.reading import Logs, Trial
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import EVAL_FILE
 
-DEPLOYED = "deployed"  # the phase after learning
 _POINTS = 240
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.best import LOSS, Ended, best_of_studies
-from analysis.curves import DEPLOYED, Episode
+from analysis.best import DEPLOYED, LOSS, Ended, best_of_studies
+from analysis.curves import Episode
 from analysis.reading import Logs
 from analysis.tables import Shown, Table, plain
 from analysis.training import Runs, is_loss, learning

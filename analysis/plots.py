@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from analysis.best import DEPLOYED
 from analysis.canvas import (
     AS_IT_IS,
     Plot,
@@ -22,7 +23,7 @@ from analysis.canvas import (
     style,
 )
 from analysis.costs import View
-from analysis.curves import DEPLOYED, Band, Episode, episodes
+from analysis.curves import Band, Episode, episodes
 from analysis.profiles import LIMIT, profile, ratios
 from analysis.reading import Logs, Trial
 from analysis.scoring import VIEWS, Scores

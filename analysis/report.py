@@ -67,8 +67,8 @@ _EPISODES = (
 _ENDS = (
     "Values at the last evaluation: mean over studies (lowest to highest), geometric for losses. "
     "Steps and phase are those since the last restart. Failed trials are never best; one that "
-    "ended at its target has its values there. Studies: with a best trial, of all. The same in "
-    "ends.csv."
+    "ended at its target has its values there. Each deployed episode of a self-tuning run counts "
+    "as a trial. Studies: with a best trial, of all. The same in ends.csv."
 )
 
 

@@ -10,15 +10,16 @@ baseline. Steps are optimizer steps.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.best import LOSS, Ended, best_of_studies
-from analysis.curves import DEPLOYED, Band, Episode, as_numbers, episodes, read_rows
-from analysis.reading import Logs, Trial
+from analysis.best import DEPLOYED, LOSS, Ended, best_of_studies
+from analysis.curves import Band, Episode, as_numbers, episodes, read_rows
+from analysis.reading import Logs
 
 SMOOTHING = 9  # evaluations in a running mean, where every step is evaluated
 
@@ -216,7 +217,7 @@ def since_deployment(
         if (name, workload) in runs:
             best = [end for end in best if end.last.get("phase") == DEPLOYED]
             (learners if best else left_out).append(name)
-        by_name[name] = [since_restart(end.trial, [LOSS, target.metric]) for end in best]
+        by_name[name] = [since_restart(end, [LOSS, target.metric]) for end in best]
     panels = [_panel(by_name, metric) for metric in dict.fromkeys([LOSS, target.metric])]
     panels = tuple(panel for panel in panels if panel.lines)
     reach = {line.name: float(line.pieces[0].x[-1]) for panel in panels for line in panel.lines}
@@ -293,13 +294,12 @@ def is_loss(metric: str) -> bool:
     return "loss" in metric
 
 
-def since_restart(trial: Trial, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the last episode of a trial: ``steps`` since its start, and the columns."""
+def since_restart(end: Ended, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the episode that ended so: ``steps`` since its start, and the columns."""
     own = ["global_step", "episode_start_steps", "episode"]
-    rows = read_rows(trial, [*own, *columns])
-    if len(rows):
-        last = rows["episode"].iloc[-1]
-        rows = rows.loc[rows["episode"] == last] if pd.notna(last) else rows
+    rows = read_rows(end.trial, [*own, *columns])
+    episode = end.value("episode")
+    rows = rows if math.isnan(episode) else rows.loc[rows["episode"] == episode]
     start = as_numbers(rows, "episode_start_steps")
     return rows.assign(steps=as_numbers(rows, "global_step") - np.nan_to_num(start))
 
@@ -310,7 +310,7 @@ def _baseline_losses(runs: Runs, ends: Sequence[Ended], workload: str) -> dict[s
     for name, mine in _by_contender(ends, workload).items():
         if (name, workload) not in runs:
             best = best_of_studies(mine, LOSS, "lower").values()
-            rows = [since_restart(end.trial, [LOSS]) for end in best]
+            rows = [since_restart(end, [LOSS]) for end in best]
             curves[name] = [(as_numbers(r, "steps"), as_numbers(r, LOSS)) for r in rows]
     return curves
 

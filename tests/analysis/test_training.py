@@ -371,6 +371,28 @@ def test_nothing_is_deployed_on_a_fixed_batch_or_without_the_phase(build, tmp_pa
     assert deployed(tmp_path / "never") is None
 
 
+def test_every_deployed_episode_of_a_run_counts_as_a_trial(build, tmp_path):
+    b = build(tmp_path, ["m", "a+grid"], ["w"], 2)
+    loss = (1e-9, 0.5, 0.125, 0.25)  # at the end of each episode; that which learned is none
+    phases = ("learning", "deployed", "deployed", "deployed")
+    run = [(phase, 4, {2: 2 * end, 4: end}) for phase, end in zip(phases, loss, strict=True)]
+    b.learner("m", "w", 1, *run)
+    b.learner("m", "w", 2, *run[:3], ("deployed", 4, {2: 0.0625}))  # cut
+    b.baseline("a+grid", "w", 1, {1: 0.5, 4: 0.25})
+
+    logs, _, ends = read(tmp_path)
+    best = best_of_studies([e for e in ends if e.trial.record.contender == "m"], LOSS, "lower")
+    end = next(end for end in ends_of_training(logs, ends) if end.contender == "m")
+    data = deployed(tmp_path)
+
+    assert [end.value(LOSS) for end in best.values()] == [0.125, 0.0625]
+    assert [end.steps for end in best.values()] == [4, 2]
+    assert (end.loss.low, end.loss.high, end.found) == (0.0625, 0.125, 2)
+    line = next(line for line in data.panels[0].lines if line.name == "m")
+    assert line.pieces[0].low[0] == 0.0625  # after 2 steps, the only ones in common
+    assert line.pieces[0].high[0] == 0.25
+
+
 def test_where_targets_differ_the_first_contenders_counts(build, tmp_path):
     b = build(tmp_path, ["m", "z+grid"], ["w"], 2)
     two_learners(b)
