@@ -204,10 +204,15 @@ def _length(memory: AveragesMemory) -> int:
 
 
 def _combine(factors: Float[Array, " rows"], trees: Any) -> Any:
-    """Return the weighted sum of the rows of every leaf, spelled out: XLA writes it as one loop."""
+    """Return the weighted sum of the rows of every leaf."""
+    # Spelled out, XLA makes one loop of it. On the CPU that loop averages once more instead of
+    # reading what was just written, and so needs a copy of the averages before; a product reads.
+    on_cpu = jax.default_backend() == "cpu"
 
     def one(rows: Array) -> Array:
         wide = wide_dtype(rows)
+        if on_cpu and rows.dtype == wide:
+            return jax.lax.dot(factors.astype(wide)[None], rows, precision="highest")[0]
         terms = (f.astype(wide) * row.astype(wide) for f, row in zip(factors, rows, strict=True))
         return functools.reduce(jnp.add, terms)
 

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from metaopt.precision import cast
+
 Restart = Callable[[Any, Any, Any], Any]
 
 
@@ -103,13 +105,17 @@ def guard(
         steps = jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), steps)
         lost = ~jnp.isfinite(loss) | (loss > first + (limit - 1) * jnp.abs(first))
         lost |= ~_is_finite(jax.tree.map(jnp.add, params, steps))
+        scale = state.scale
         if restart is None:
-            again, scale = guarded.init(best), jnp.where(lost, shrink * state.scale, state.scale)
-        else:
-            again, scale = restart(state.inner, best, shrink), state.scale
+            scale = jnp.where(lost, shrink * scale, scale)
+
+        def begin_again() -> Any:
+            again = guarded.init(best) if restart is None else restart(state.inner, best, shrink)
+            return jax.tree.map(lambda new, old: cast(new, old.dtype), again, inner_state)
+
         back = jax.tree.map(lambda b, x, u: (b - x).astype(u.dtype), best, params, steps)
         return _where(lost, back, steps), GuardState(
-            inner=_where(lost, again, inner_state),
+            inner=_branch(lost, begin_again, inner_state),
             best=best,
             best_loss=jnp.where(better, loss, state.best_loss),
             first_loss=first,
@@ -118,6 +124,18 @@ def guard(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _branch(condition: Any, yes: Callable[[], Any], no: Any) -> Any:
+    """Return what ``yes`` returns, or ``no``.
+
+    XLA's CPU backend leaves ``no`` where it is if this is a branch, and copies it if it is a
+    choice. On a GPU the choice is part of the loop that makes ``no``, and a branch may wait for the
+    host.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(condition, yes, lambda: no)
+    return _where(condition, yes(), no)
 
 
 def _where(condition: Any, yes: Any, no: Any) -> Any:

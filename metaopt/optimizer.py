@@ -25,7 +25,7 @@ from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 from metaopt.controllers import Controller, ScalarLags
 from metaopt.convolutions import with_fast_convolutions
 from metaopt.precision import narrow, wide_dtype, widen
-from metaopt.rings import make_rings, read_rings, write_rings
+from metaopt.rings import after, make_rings, read_rings, write_rings
 from metaopt.rollout import rollout_adjoints
 
 ValueFn = Callable[[Any, Any], Any]
@@ -251,6 +251,7 @@ class _Rule(NamedTuple):
         elif self.learn:
             meta_slope = self.controller.meta_gradient(state.weights, state.memory, [slope], ago=0)
             state = self._descend(state, meta_slope, extra_args)
+            disturbance = after(state.weights, disturbance)
         memory = self.controller.observe(state.memory, disturbance)
         state = state._replace(memory=memory)
         if self.replays:

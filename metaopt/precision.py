@@ -23,3 +23,8 @@ def narrow(tree: Any, like: Any) -> Any:
 def wide_dtype(leaf: Any) -> Any:
     """Return the dtype that :func:`widen` gives ``leaf``."""
     return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def cast(leaf: Any, dtype: Any) -> Any:
+    """Return ``leaf`` with a dtype; typed keys, which cannot be cast, may have that already."""
+    return leaf if leaf.dtype == dtype else leaf.astype(dtype)
