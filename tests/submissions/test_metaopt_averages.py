@@ -127,6 +127,13 @@ def test_an_episode_starts_afresh_with_what_was_learned_and_the_next_factor(
         assert int(state.many.inner[1].count) == 0  # the annealing starts again
 
 
+@pytest.mark.parametrize(("workload", "episodes"), [(STOCHASTIC, 2), (FIXED, 1)])
+def test_an_episode_ends_with_the_step_hint_but_on_one_batch(run, watched, workload, episodes):
+    run(workload, budget=get_workload(workload).step_hint + 10.0)
+
+    assert watched[-1][0].episode == episodes - 1
+
+
 def test_parameters_of_an_episode_are_its_own(run, watched):
     run("digits_mlp", budget=100.0, episode_steps=40)
 

@@ -7,11 +7,11 @@ the first batch is compared with the next.
     changing batches   learns in the first steps of the first episode, then trains with what it
                        learned, annealed: ``metaopt.recipes.minibatch_optimizer``
 
-An episode is as long as the step hint. If the run goes on after it, parameters start afresh in a
-call of ``update_params`` of its own, which costs nothing, and what was learned stays; on changing
-batches the steps of later episodes are longer or shorter by the next of ``FACTORS``, in case that
-what was learned did not suit. A run whose first loss is never finite fails after
-``MOST_RESTARTS``.
+On changing batches an episode is as long as the step hint. If the run goes on after it, parameters
+start afresh in a call of ``update_params`` of its own, which costs nothing, and what was learned
+stays; the steps of later episodes are longer or shorter by the next of ``FACTORS``, in case that
+what was learned did not suit. On one batch there is nothing to anneal, and one episode without end.
+A run whose first loss is never finite fails after ``MOST_RESTARTS``.
 
 ``DEFAULTS`` is that configuration, and what an ablation may vary. Without any it tunes itself.
 """
@@ -42,7 +42,7 @@ class Options(NamedTuple):
 
     scale: float = 1.0  # of the first M
     setting: str = "measured"  # or "fixed", "changing": how batches come
-    episode_steps: int = 0  # 0: the step hint
+    episode_steps: int = 0  # 0: the step hint; on one batch, no end
     # On one batch.
     disturbances: str = "level+rms"
     controller: str = "log_averages"
@@ -117,7 +117,7 @@ def update_params(
     del current_params_types, loss_type, eval_results, global_step, train_state
     options = _options(hyperparameters)
     state, step = optimizer_state
-    if state.steps == _episode_steps(workload, options):
+    if _is_over(state, workload, options):
         state, params, model_state = _restart(state, workload, options, rng)
         return (state, step), params, model_state
     params = current_param_container
@@ -164,6 +164,13 @@ def _options(hyperparameters: Any) -> Options:
 
 def _episode_steps(workload: Any, options: Options) -> int:
     return options.episode_steps or workload.step_hint
+
+
+def _is_over(state: State, workload: Any, options: Options) -> bool:
+    """Return whether the next call begins another episode."""
+    if not (state.changing or options.episode_steps):
+        return False
+    return state.steps == _episode_steps(workload, options)
 
 
 def _used(state: State) -> Any:
