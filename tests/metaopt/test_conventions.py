@@ -1,6 +1,7 @@
 """Inside optax's conventions: jit, scan, vmap, chain, donation, dtypes, memory, cost, errors."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from metaopt import (
     start_episode,
 )
 from metaopt.mixtures import restart_learning
+from metaopt.rings import after
 
 
 @pytest.fixture
@@ -142,6 +144,16 @@ def test_what_a_step_without_rollouts_keeps_is_written_in_place(controller, kind
         lines = [line for line in text.splitlines() if rows in line]
         assert lines
         assert not [line for line in lines if " copy(" in line]
+
+
+@pytest.mark.parametrize("known", [0.3, -math.inf, math.nan])
+def test_waiting_for_a_number_changes_none(known):
+    values = jnp.array([1.1, -0.0, 3e38, math.inf, math.nan])
+
+    waited = jax.jit(after)(jnp.full(3, known), {"x": values})
+
+    np.testing.assert_array_equal(waited["x"], values)
+    assert np.signbit(waited["x"][1])
 
 
 @pytest.mark.parametrize("controller", [ScalarLags(), DiagonalLags(), FullLags()])
