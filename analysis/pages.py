@@ -113,13 +113,26 @@ def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
 
 
 def table_csv(table: Table) -> str:
-    """Return a table as CSV: the numbers that cells are sorted by, where they have one."""
+    """Return a table as CSV: a cell that is a number to the last digit, any other as its text.
+
+    Examples:
+        >>> cells = Shown("1,200", 1200.25), Shown("6-2-1", 6.0), Shown("0.8 (0.7 to 0.9)", 0.8)
+        >>> print(table_csv(Table("", ("cost", "wins-ties-losses", "beats it"), (cells,))), end="")
+        cost,wins-ties-losses,beats_it
+        1200.25,6-2-1,0.8 (0.7 to 0.9)
+    """
     header = tuple(name.replace(" ", "_") for name in table.header)
-    rows = [
-        tuple(c.sort if isinstance(c, Shown) and c.sort is not None else c for c in row)
-        for row in table.rows
-    ]
-    return csv_text(header, rows)
+    return csv_text(header, [tuple(map(_number_or_text, row)) for row in table.rows])
+
+
+def _number_or_text(cell: str) -> str | float:
+    if not isinstance(cell, Shown) or cell.sort is None:
+        return cell
+    try:
+        float(cell.replace(",", ""))
+    except ValueError:
+        return cell
+    return cell.sort
 
 
 def _cell(value: Any) -> Any:
