@@ -60,9 +60,12 @@ def _lasts(trial: Trial) -> list[dict[str, str]]:
     last = read_last(path)
     if last.get("phase") != DEPLOYED or last.get("episode", "") in ("", "0"):
         return [last]
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["phase"] == DEPLOYED]
-    return list({row["episode"]: row for row in rows}.values())
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file, restkey="", restval="")
+            return list({row["episode"]: row for row in table if row["phase"] == DEPLOYED}.values())
+    except (OSError, ValueError, csv.Error):  # damaged, but for its last row
+        return [last]
 
 
 def read_last(path: Path) -> dict[str, str]:

@@ -393,6 +393,21 @@ def test_every_deployed_episode_of_a_run_counts_as_a_trial(build, tmp_path):
     assert line.pieces[0].high[0] == 0.25
 
 
+@pytest.mark.parametrize(
+    ("damage", "ends"),
+    [(b"\xff,\x00\n", [0.25]), (b"1,2\n", [0.125, 0.25])],
+    ids=["bytes", "short"],
+)
+def test_a_file_that_is_damaged_before_its_last_row_is_not_fatal(build, tmp_path, damage, ends):
+    b = build(tmp_path, ["m"], ["w"], 1)
+    b.learner("m", "w", 1, *[("deployed", 4, {4: loss}) for loss in (0.125, 0.25)])
+    (path,) = tmp_path.rglob(EVAL_FILE)
+    header, *rows = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header + damage + b"".join(rows))
+
+    assert [end.value(LOSS) for end in read(tmp_path)[2]] == ends
+
+
 def test_where_targets_differ_the_first_contenders_counts(build, tmp_path):
     b = build(tmp_path, ["m", "z+grid"], ["w"], 2)
     two_learners(b)
