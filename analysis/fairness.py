@@ -1,6 +1,6 @@
 """Is the comparison complete and fair: missing studies, unequal budgets, differing targets."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from analysis.reading import Logs
@@ -62,6 +62,34 @@ def fixed_by_hand(logs: Logs) -> list[str]:
             values = sorted(variant["hyperparameters"].items())
             listed = ", ".join(f"{key} {value}" for key, value in values)
             sentences.append(f"{name}: {variant['of']} with {listed}")
+    return sentences
+
+
+def only_random(logs: Logs) -> list[str]:
+    """Name the tuners whose model chose no point in some studies, which ended before it began.
+
+    The first points are random ones, as many as ``n_startup_trials`` in the tuner's record says.
+    """
+    startup: dict[str, int] = {}
+    sizes: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
+    for trial in logs.trials:
+        record = trial.record
+        count = (record.tuner or {}).get("n_startup_trials")
+        if isinstance(count, int):
+            startup[record.contender] = count
+            sizes[record.contender][record.workload, record.study] += 1
+    sentences = []
+    for contender, studies in sorted(sizes.items()):
+        random = [count for count in studies.values() if count <= startup[contender]]
+        if random:
+            low, high = min(random), max(random)
+            trials = (
+                f"{low} trial{'s' if low > 1 else ''}" if low == high else f"{low} to {high} trials"
+            )
+            sentences.append(
+                f"{contender}: {len(random)} of {len(studies)} studies, of {trials}; its model "
+                f"begins with trial {startup[contender] + 1}"
+            )
     return sentences
 
 

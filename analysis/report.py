@@ -29,6 +29,7 @@ from analysis.fairness import (
     fixed_by_hand,
     missing_studies,
     never_evaluated,
+    only_random,
     partial_data,
     unequal_budgets,
 )
@@ -306,6 +307,7 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "unevaluated": [plain(entry) for entry in never_evaluated(logs)],
         "unequal": [plain(entry) for entry in unequal_budgets(logs)],
         "differing": [plain(entry) for entry in differing_targets(logs)],
+        "random": [plain(entry) for entry in only_random(logs)],
         "variants": [plain(entry) for entry in fixed_by_hand(logs)],
         "partial": [plain(entry) for entry in partial_data(logs)],
         "early": [plain(entry) for entry in early_ends(logs)],

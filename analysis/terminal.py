@@ -16,6 +16,7 @@ from analysis.fairness import (
     equality_of_budgets,
     missing_studies,
     never_evaluated,
+    only_random,
     unequal_budgets,
 )
 from analysis.hardware import ANY_HARDWARE, HardwareChoice
@@ -90,6 +91,11 @@ def print_tables(tables: Sequence[Table], warnings: Sequence[str], console: Cons
 def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:
     _say(budgets_line(logs, scores), console)
     _print_warning("NOT COMPARABLE", differing_targets(logs), console)
+    _print_warning(
+        "Random search in truth, since the study ends before the model begins",
+        only_random(logs),
+        console,
+    )
     unequal, early = unequal_budgets(logs), early_ends(logs)
     _print_warning("Spent budgets are NOT EQUAL", unequal, console)
     if not unequal:

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.costs import cost_table
-from analysis.fairness import differing_targets, early_ends, missing_studies, unequal_budgets
+from analysis.fairness import (
+    differing_targets,
+    early_ends,
+    missing_studies,
+    only_random,
+    unequal_budgets,
+)
 from analysis.profiles import profile, profile_area, ratios
 from analysis.reading import read_logs
 from analysis.scoring import score_strictly
@@ -197,6 +203,21 @@ def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):
     assert early_ends(logs) == [
         "g: its grid was exhausted in 1 of 1 studies, 10% of the budget spent",
         "s: its trials cost nothing in 1 of 1 studies, 30% of the budget spent",
+    ]
+
+
+def test_a_model_that_never_chose_is_named(build, tmp_path):
+    b = build(tmp_path, ["g", "r", "t"], ["v", "w"], 1)
+    kinds = {"g": {"n_startup_trials": 3}, "r": {}, "t": {"n_startup_trials": 3}}
+    counts = {("g", "v"): 4, ("g", "w"): 4, ("r", "v"): 1, ("r", "w"): 1, ("t", "v"): 2}
+    for (name, workload), count in {**counts, ("t", "w"): 3}.items():
+        for _ in range(count):
+            b.trial(name, workload, 1, 1000.0 / count, tuner={"name": name, **kinds[name]})
+        b.study(name, workload, 1)
+    b.trial("t", "w", 2, 1000.0, tuner=None)
+
+    assert only_random(read_logs(tmp_path)) == [
+        "t: 2 of 2 studies, of 2 to 3 trials; its model begins with trial 4"
     ]
 
 
