@@ -181,7 +181,8 @@ def trials_csv(logs: Logs) -> str:
     costs = [f"{part}_{unit}" for part in parts for unit in CURRENCIES]
     header = (
         "contender", "workload", "study", "trial", "status", "best", *CURRENCIES,
-        "compilation_seconds", "evaluation_seconds", "tuner_seconds", "logging_seconds", *costs,
+        "compilation_seconds", "evaluation_seconds", "tuner_seconds", "logging_seconds", "restarts",
+        *costs,
         "segments", "hyperparameters", "error",
     )  # fmt: skip
     rows = []
@@ -207,6 +208,7 @@ def trials_csv(logs: Logs) -> str:
                 ledger.evaluation_seconds,
                 ledger.tuner_seconds,
                 ledger.logging_seconds,
+                ledger.restarts,
                 *(part.amount(unit) if part else None for part in parts for unit in CURRENCIES),
                 max(1, len(record.segments)),
                 json.dumps(hyperparameters, sort_keys=True) if hyperparameters else None,

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from metaopt.controllers import _inner_products
@@ -64,9 +65,12 @@ class Averages:
         object.__setattr__(self, "decays", tuple(float(decay) for decay in self.decays))
         if not self.decays:
             raise ValueError("`decays` must hold at least one decay, got none.")
-        if not all(0.0 <= decay < 1.0 for decay in self.decays):  # also catches NaN
-            raise ValueError(f"`decays` must lie in [0, 1), got {list(self.decays)}.")
-        if len(set(self.decays)) < len(self.decays):
+        kept = [np.float32(decay) for decay in self.decays]  # 1 - 1e-9 would be 1
+        if not all(0.0 <= decay < 1.0 for decay in kept):  # also catches NaN
+            raise ValueError(
+                f"`decays` must lie in [0, 1), got {list(self.decays)}, rounded to 32 bits."
+            )
+        if len(set(kept)) < len(kept):
             raise ValueError(f"`decays` must all be different, got {list(self.decays)}.")
         if self.space not in ("linear", "log"):
             raise ValueError(f"`space` must be 'linear' or 'log', got {self.space!r}.")
@@ -162,7 +166,7 @@ class Averages:
             slope = slope * self._multipliers(weights)
         return slope.astype(weights.dtype)
 
-    def shrink(self, weights: Float[Array, " averages"], factor: Any) -> Float[Array, " averages"]:
+    def scaled(self, weights: Float[Array, " averages"], factor: Any) -> Float[Array, " averages"]:
         """Return the weights of controls that are ``factor`` times as large."""
         return weights + jnp.log(factor) if self.space == "log" else weights * factor
 

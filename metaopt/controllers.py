@@ -102,7 +102,7 @@ class Controller(Protocol):
         """
         ...
 
-    def shrink(self, weights: Any, factor: Any) -> Any:
+    def scaled(self, weights: Any, factor: Any) -> Any:
         """Return the weights of controls that are ``factor`` times as large."""
         ...
 
@@ -125,7 +125,7 @@ class _Lags:
         """Nothing but the weights."""
         return {}
 
-    def shrink(self, weights: Any, factor: Any) -> Any:
+    def scaled(self, weights: Any, factor: Any) -> Any:
         """Multiply the weights."""
         return jax.tree.map(lambda m: m * factor, weights)
 

@@ -99,7 +99,7 @@ def guard(
             raise ValueError("`params` and `value`, the loss, must be passed to update().")
         loss = jnp.asarray(value, jnp.float32)
         first = jnp.where(jnp.isfinite(state.first_loss), state.first_loss, loss)
-        better = loss < state.best_loss  # False for NaN
+        better = jnp.isfinite(loss) & (loss < state.best_loss)
         best = _where(better, params, state.best)
         steps, inner_state = guarded.update(updates, state.inner, params, value=value, **extra_args)
         steps = jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), steps)

@@ -73,19 +73,33 @@ def restart_learning(*controllers: Controller) -> Restart:
     """
 
     def restart(state: Any, best: Any, shrink: Any) -> Any:
-        fresh, structure = jax.tree.flatten(start_episode(state, best), is_leaf=is_learner)
-        if sum(map(is_learner, fresh)) != len(controllers):
-            raise ValueError(
-                f"`controllers` must be those of the {sum(map(is_learner, fresh))} guarded "
-                f"meta-optimizers, got {len(controllers)}."
-            )
-        kinds = iter(controllers)
-        parts = [
-            part._replace(weights=next(kinds).shrink(part.weights, shrink))
-            if is_learner(part)
-            else part
-            for part in fresh
-        ]
-        return jax.tree.unflatten(structure, parts)
+        return scale_controls(start_episode(state, best), shrink, *controllers)
 
     return restart
+
+
+def scale_controls(state: Any, factor: Any, *controllers: Controller) -> Any:
+    """Return ``state`` with weights that command controls ``factor`` times as large.
+
+    Args:
+        state: An optimizer state with :class:`~metaopt.optimizer.MetaOptimizerState` in it.
+        factor: Above 0.
+        controllers: Those of the meta-optimizers, in their order.
+
+    Raises:
+        ValueError: There are not as many controllers as meta-optimizers.
+    """
+    parts, structure = jax.tree.flatten(state, is_leaf=is_learner)
+    if sum(map(is_learner, parts)) != len(controllers):
+        raise ValueError(
+            f"`controllers` must be those of the {sum(map(is_learner, parts))} meta-optimizers, "
+            f"got {len(controllers)}."
+        )
+    kinds = iter(controllers)
+    scaled = [
+        part._replace(weights=next(kinds).scaled(part.weights, factor))
+        if is_learner(part)
+        else part
+        for part in parts
+    ]
+    return jax.tree.unflatten(structure, scaled)

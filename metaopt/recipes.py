@@ -9,6 +9,8 @@ What is chosen here was chosen by measuring; docs/beyond.md says on which proble
 confirm it. The keywords of :func:`fixed_batch_optimizer` take its parts out one by one.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,18 +39,30 @@ LEARNING_SHARE = 0.1  # q
 DEPLOYED_FACTOR = 1.5  # of what was learned, against the same short sight
 
 
-def _level() -> optax.GradientTransformation:
-    return scale_by_level(preconditioner=scale_by_rms())
+def _log_averages(decays: tuple[float, ...], start: float) -> Averages:
+    return Averages(decays, jnp.full(len(decays), jnp.log(start)))
 
 
-# Disturbances, and the M that a bank of each starts from.
-DISTURBANCES: dict[str, tuple[Callable[[], optax.GradientTransformation], float]] = {
-    "level": (_level, 1e-2),
+def _linear_averages(start: float) -> Averages:
+    return Averages(FIXED_DECAYS, jnp.full(len(FIXED_DECAYS), start), space="linear")
+
+
+def _lags(start: float) -> ScalarLags:
+    return ScalarLags(jnp.zeros(ScalarLags.default_history).at[0].set(start))
+
+
+# Of a lower bound of the loss, disturbances; and the M that a controller of each starts from.
+DISTURBANCES: dict[str, tuple[Callable[[float], optax.GradientTransformation], float]] = {
+    "level": (lambda bound: scale_by_level(bound, scale_by_rms()), 1e-2),
     "polyak": (scale_by_polyak, 1e-1),
-    "rms": (scale_by_rms, 1e-3),
-    "gradient": (optax.identity, 1e-1),
+    "rms": (lambda bound: scale_by_rms(), 1e-3),
+    "gradient": (lambda bound: optax.identity(), 1e-1),
 }
-CONTROLLERS = ("log_averages", "averages", "lags")
+CONTROLLERS: dict[str, Callable[[float], Controller]] = {
+    "log_averages": functools.partial(_log_averages, FIXED_DECAYS),
+    "averages": _linear_averages,
+    "lags": _lags,
+}
 
 
 def fixed_batch_optimizer(
@@ -61,6 +75,7 @@ def fixed_batch_optimizer(
     meta_rate: float = FIXED_META_RATE,
     halving: float = FIXED_HALVING,
     learning_rate: float = 0.0,
+    lower_bound: float = 0.0,
     value_fn: ValueFn | None = None,
     rollout: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
@@ -75,22 +90,26 @@ def fixed_batch_optimizer(
     and the guard's best point.
 
     Args:
-        scale: Factor of the banks' first M. Results change little from 1e-4 to 1e2.
+        scale: Factor of the banks' first M. Each decade too low costs some 22 steps; where the loss
+            has a floor, a start far off may not come close to it. Of lags without a base step it
+            is a factor of the newest one's M; those with one start at zero, as the paper's do.
         disturbances: Names in ``DISTURBANCES``; a learner for each.
         controller: ``"log_averages"``; ``"averages"``, in linear space; or ``"lags"``, the paper's,
-            32 numbers that start at zero.
+            32 numbers. The last two need a smaller ``meta_rate``, in units of M.
         log_loss: Whether the meta-gradient is that of the loss's logarithm.
         guarded: Whether a run that diverges goes back to its best point.
         meta_rate: Of Adam, the meta-optimizer, at first.
         halving: It is divided by 1 + t / ``halving`` after t steps; infinity keeps it.
-        learning_rate: Of the base step; lags need one.
+        learning_rate: Of the base step, which there is once, whatever the number of learners.
+        lower_bound: No loss is lower. Losses at or below it teach nothing: the steps of the first M
+            are taken, towards no level.
         value_fn: ``value_fn(params, datum)``, for exact rollouts in place of recorded ones; then
             there is one disturbance, and ``update`` takes ``datum``.
         rollout: L, of exact rollouts.
 
     Raises:
-        ValueError: ``scale`` is not positive, a name is unknown, or several learners have exact
-            rollouts.
+        ValueError: ``scale``, ``meta_rate`` or ``halving`` is not positive, a name is unknown, or
+            several learners have exact rollouts.
 
     Examples:
         >>> import jax
@@ -111,11 +130,14 @@ def fixed_batch_optimizer(
         )
     if controller not in CONTROLLERS:
         raise ValueError(f"`controller` must be one of {list(CONTROLLERS)}, got {controller!r}.")
+    _check_scale(scale)
     if value_fn is not None and len(disturbances) > 1:
         raise ValueError(
             "`value_fn` makes rollouts exact, which replay the control of one learner: "
             f"`disturbances` must then be one, got {list(disturbances)}."
         )
+    if not 0 < meta_rate < math.inf:
+        raise ValueError(f"`meta_rate` must be positive, got {meta_rate!r}.")
     if not halving > 0:
         raise ValueError(f"`halving` must be positive, got {halving!r}.")
     rule = optax.adam(lambda count: meta_rate / (1.0 + count / halving))
@@ -125,14 +147,15 @@ def fixed_batch_optimizer(
     controllers, learners = [], []
     for name in disturbances:
         disturbance, start = DISTURBANCES[name]
-        controllers.append(_controller(controller, scale * start))
+        from_zero = controller == "lags" and learning_rate > 0
+        controllers.append(CONTROLLERS[controller](0.0 if from_zero else scale * start))
         learners.append(
             meta_optimizer(
                 value_fn,
-                learning_rate,
+                0.0 if learners else learning_rate,
                 controller=controllers[-1],
-                disturbance=disturbance(),
-                meta_optimizer=optax.chain(by_log_loss(), rule) if log_loss else rule,
+                disturbance=disturbance(lower_bound),
+                meta_optimizer=optax.chain(by_log_loss(lower_bound), rule) if log_loss else rule,
                 **kind,
             )
         )
@@ -140,18 +163,9 @@ def fixed_batch_optimizer(
     return guard(whole, restart=restart_learning(*controllers)) if guarded else whole
 
 
-def _controller(name: str, start: float) -> Controller:
-    if not start > 0:
-        raise ValueError(f"`scale` must be positive, got one that makes the first M {start!r}.")
-    if name == "lags":
-        return ScalarLags()
-    if name == "averages":
-        return Averages(FIXED_DECAYS, jnp.full(len(FIXED_DECAYS), start), space="linear")
-    return _log_averages(FIXED_DECAYS, start)
-
-
-def _log_averages(decays: tuple[float, ...], start: float) -> Averages:
-    return Averages(decays, jnp.full(len(decays), jnp.log(start)))
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < math.inf:
+        raise ValueError(f"`scale` must be positive, got {scale!r}.")
 
 
 def learning_steps(steps: float) -> float:
@@ -159,11 +173,19 @@ def learning_steps(steps: float) -> float:
     return max(1.0, LEARNING_SHARE * steps)
 
 
-def minibatch_optimizer(steps: Any, scale: float = 1.0) -> optax.GradientTransformationExtraArgs:
+def minibatch_controller(scale: float = 1.0) -> Averages:
+    """Return the bank of :func:`minibatch_optimizer` as it starts."""
+    return _log_averages(CHANGING_DECAYS, scale * CHANGING_START)
+
+
+def minibatch_optimizer(
+    steps: Any, scale: float = 1.0, *, guarded: bool = True, lower_bound: float = 0.0
+) -> optax.GradientTransformationExtraArgs:
     r"""Learn on the first of the batches that come, then train with what was learned, annealed.
 
     One guarded learner with recorded rollouts over averages of decay 0 and 0.9 of the gradient over
-    its RMS. The controller learns for the first q T steps; then it is frozen, and its steps are
+    its RMS. The controller learns q T times, first in the second step, which knows what the first
+    one led to. Then it is frozen. After the first q T steps, they are
 
     .. math:: \tfrac32 \cdot \tfrac12 \left(1 + \cos \pi \frac{t - q T}{(1 - q) T}\right) u_t .
 
@@ -174,14 +196,17 @@ def minibatch_optimizer(steps: Any, scale: float = 1.0) -> optax.GradientTransfo
     Args:
         steps: T, at least 1.
         scale: Factor of the first M.
+        guarded: Whether a batch whose loss is half above the first one's counts as divergence, and
+            training goes back to the parameters with the lowest loss of a batch so far. Take it off
+            where parameters are trained already, and a batch can be as bad as that.
+        lower_bound: No loss is lower. Batches at or below it teach nothing.
 
     Raises:
         ValueError: ``steps`` is less than 1, or ``scale`` not positive.
     """
     if not steps >= 1:
         raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
-    if not scale > 0:
-        raise ValueError(f"`scale` must be positive, got {scale!r}.")
+    _check_scale(scale)
     learning = learning_steps(steps)
 
     def meta_rate(count: Any) -> Any:
@@ -192,7 +217,7 @@ def minibatch_optimizer(steps: Any, scale: float = 1.0) -> optax.GradientTransfo
         annealed = DEPLOYED_FACTOR * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
         return jnp.where(count < learning, 1.0, annealed)
 
-    bank = _log_averages(CHANGING_DECAYS, scale * CHANGING_START)
+    bank = minibatch_controller(scale)
     learner = meta_optimizer(
         None,
         0.0,
@@ -200,8 +225,8 @@ def minibatch_optimizer(steps: Any, scale: float = 1.0) -> optax.GradientTransfo
         controller=bank,
         disturbance=scale_by_rms(CHANGING_RMS_DECAY),
         meta_optimizer=optax.chain(
-            by_log_loss(), optax.scale_by_adam(), optax.scale_by_schedule(meta_rate)
+            by_log_loss(lower_bound), optax.scale_by_adam(), optax.scale_by_schedule(meta_rate)
         ),
     )
     annealed = optax.chain(learner, optax.scale_by_schedule(factor))
-    return guard(annealed, restart=restart_learning(bank))
+    return guard(annealed, restart=restart_learning(bank)) if guarded else annealed

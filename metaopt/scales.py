@@ -39,13 +39,13 @@ def scale_by_polyak(
     On the model :math:`f_t + \langle g_t, x - x_t \rangle`, ``x_t - w_t`` is where the floor is
     met. A loss at or below the floor, and a direction that is not one of descent, give zeros. The
     loss goes to ``update`` as ``value``. Costs one pass over the gradient; keeps nothing of its
-    own.
+    own. ``optax.scale_by_polyak`` is another thing: it has a largest step, and no preconditioner.
 
     Args:
         floor: f*. One that is too high stops training where it is met; one that is too low makes
             steps too long near the end: see :func:`scale_by_level`.
-        preconditioner: Makes h_t of the gradient, say ``optax.scale_by_rms()``; by default h_t is
-            g_t itself. Its scale does not matter.
+        preconditioner: Makes h_t of the gradient, say :func:`scale_by_rms`; by default h_t is g_t
+            itself. Its scale does not matter.
 
     Examples:
         >>> tx = scale_by_polyak()
@@ -120,14 +120,15 @@ def scale_by_level(
     .. math:: w_t = \frac{f_t - (f_{rec} - \delta)}{\langle g_t, h_t \rangle} \, h_t
 
     with the lowest loss so far, the record, and a gap :math:`\delta`. The gap begins at the lower
-    bound. Where the record falls by half of the gap within ``patience`` steps, the gap doubles, but
-    not beyond the bound; where it does not, the gap is halved. A floor that lies at the bound is
-    treated as :func:`scale_by_polyak` treats it as long as the loss halves in time.
+    bound. Once the record has fallen by half of it, the gap doubles, but not beyond the bound;
+    where it has not within ``patience`` + 1 steps, the gap is halved. A floor that lies at the
+    bound is treated as :func:`scale_by_polyak` treats it as long as the loss halves in time. A loss
+    that is not finite, or not above the bound, gives zeros; the former is no record either.
 
     Args:
         lower_bound: No loss is lower; 0 for likelihoods of classes and for squares.
         preconditioner: As for :func:`scale_by_polyak`.
-        patience: Steps.
+        patience: Steps that pass before the gap is halved in the next one.
 
     Raises:
         ValueError: ``patience`` is no positive integer.
@@ -151,7 +152,8 @@ def scale_by_level(
     ) -> tuple[Any, LevelState]:
         loss = _loss(value, "scale_by_level")
         direction, inner = shape.update(updates, state.preconditioner, params)
-        record = jnp.minimum(loss, state.record)
+        finite = jnp.isfinite(loss)
+        record = jnp.minimum(jnp.where(finite, loss, jnp.inf), state.record)
         most = jnp.maximum(record - lower_bound, 0.0)
         first = jnp.isinf(state.gap)
         gap = jnp.minimum(state.gap, most)
@@ -167,7 +169,8 @@ def scale_by_level(
             steps=jnp.where(again, 0, state.steps + 1),
             preconditioner=inner,
         )
-        return _polyak(updates, direction, loss - (record - gap)), state
+        above = finite & (loss > lower_bound)
+        return _polyak(updates, direction, jnp.where(above, loss - (record - gap), 0.0)), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -186,6 +189,7 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransf
         v_t = \beta v_{t-1} + (1 - \beta) g_t^2
 
     What ``optax.scale_by_adam(b1=0)`` computes, in one parameter-sized array instead of two.
+    (``optax.scale_by_rms`` does not correct v for the steps that it has not seen.)
 
     Args:
         decay: :math:`\beta`, in [0, 1).
@@ -222,7 +226,8 @@ def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
 
     For a meta-optimizer, in front of it: ``optax.chain(by_log_loss(), optax.adam(0.03))``. Steps at
     a loss of 1e-4 then teach the controller as much as those at 1. The loss goes to ``update`` as
-    ``value``; one at or below the floor gives zeros.
+    ``value``; one at or below the floor gives zeros. With recorded rollouts that loss is the one
+    at their end; with exact ones it is that of the iterate, and the quotient is no exact gradient.
 
     Args:
         floor: f*, or a bound below it.

@@ -28,6 +28,8 @@ class Meter:
         has_episodes: Whether the submission tunes itself: only then do episodes restart a run.
         episode_start: The cost at the restart of the present episode.
         largest_step: The cost of the dearest step so far, in the budget's currency.
+        restarts: How often the submission says that it went back to a better point, as of the last
+            evaluation.
     """
 
     watch: Stopwatch
@@ -44,6 +46,10 @@ class Meter:
     episode_start_compilation: float = 0.0
     largest_step: float = 0.0
     free_steps: int = 0
+    restarts: int = 0
+    declared_restarts: Any = (
+        0  # by the last step; may be on the device, which steps do not wait for
+    )
 
     def spent(self) -> float:
         """Return the cost so far in the budget's currency, without waiting for the device."""
@@ -103,6 +109,7 @@ class Meter:
         try:
             gradients, episode = float(said["gradient_evaluations"]), int(said["episode"])
             self.phase = str(said["phase"])
+            self.declared_restarts = said.get("restarts", 0)
         except (KeyError, TypeError, ValueError) as error:
             raise ContractError(
                 "report() must return numbers for 'gradient_evaluations' and 'episode', and a "
@@ -130,6 +137,26 @@ class Meter:
             "episode_start_compilation_seconds": self.episode_start_compilation,
         }
 
+    def read_restarts(self) -> None:
+        """Wait for the last step, and take the number of restarts that it declared.
+
+        Raises:
+            ContractError: It is no number, or went back.
+        """
+        try:
+            count = int(self.declared_restarts)
+        except (TypeError, ValueError) as error:
+            said = self.declared_restarts
+            raise ContractError(
+                f"report() must give 'restarts' as a number, got {said!r} ({error!r})."
+            ) from None
+        if count < self.restarts:
+            raise ContractError(
+                f"report() must give a cumulative number of 'restarts', got {count} after "
+                f"{self.restarts}."
+            )
+        self.restarts = count
+
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the meter, as JSON data."""
         counts = {name: getattr(self, name) for name in _FACTS}
@@ -139,12 +166,13 @@ class Meter:
         """Go on from what :meth:`facts` returned."""
         for name in _FACTS:
             setattr(self, name, facts[name])
+        self.declared_restarts = self.restarts
         self.episode_start = Cost(**facts["episode_start"])
 
 
 _FACTS = (
     "steps", "examples", "gradients", "episode", "phase", "episode_start_compilation",
-    "largest_step", "free_steps",
+    "largest_step", "free_steps", "restarts",
 )  # fmt: skip
 
 

@@ -31,7 +31,8 @@ from metaopt.bench.targets import Direction, Target
 ALGOPERF_PREFIX = "algoperf_"  # of its workloads
 SCHEMA_VERSION = 1  # of campaign.json
 STUDY_SCHEMA_VERSION = 2  # of study.json; since 2 what is spent has the tuner's seconds in it
-TRIAL_SCHEMA_VERSION = 3  # of run.json; 2 has segments, 3 the tuner's seconds in spent_before
+# Of run.json; 2 has segments, 3 the tuner's seconds in spent_before, 4 restarts.
+TRIAL_SCHEMA_VERSION = 4
 
 RUN_FILE = "run.json"
 STUDY_FILE = "study.json"
@@ -104,6 +105,7 @@ class Ledger(_Model):
     tuner_seconds: float = 0.0  # deciding on this trial; the study pays them, the trial does not
     lost_seconds: float = 0.0  # submission time that kills destroyed; not charged
     largest_step: float = 0.0  # cost of the dearest step, in the budget's currency
+    restarts: int = 0  # by the submission's count: steps that went back to a better point
 
 
 class Reached(_Model):
@@ -166,7 +168,7 @@ class Stretch(NamedTuple):
 class TrialRecord(_Model):
     """One trial: everything about it but its evaluation rows, which are in the CSV."""
 
-    schema_version: Literal[1, 2, 3] = TRIAL_SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3, 4] = TRIAL_SCHEMA_VERSION
     campaign: str
     contender: str  # submission[@space][+tuner]
     submission: str

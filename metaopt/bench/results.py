@@ -64,6 +64,7 @@ def make_record(
             tuner_seconds=sum((s.tuner_seconds for s in plan.segments), plan.tuner_seconds),
             lost_seconds=trial.lost_seconds,
             largest_step=trial.meter.largest_step,
+            restarts=trial.meter.restarts,
         ),
         spent_before=segments[0].spent_before if segments else plan.spent_before,
         reached=reached,

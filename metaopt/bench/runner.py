@@ -470,6 +470,7 @@ class _Trial:
     def _note(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Add an evaluation row: the metrics, and what was spent so far."""
         watch = self.watch
+        self.meter.read_restarts()
         row = {
             **metrics,
             **self.meter.columns(),

@@ -251,7 +251,7 @@ def test_a_trial_is_pruned_where_its_tuner_says_so(tmp_path, make_plan, make_gra
 def test_a_record_of_the_first_schema_is_read_as_it_was(tmp_path, make_plan, make_gradient_descent):
     run_trial(make_plan(make_gradient_descent(), WORKLOAD), tmp_path)
     path = tmp_path / records.RUN_FILE
-    text = path.read_text().replace('"schema_version": 3', '"schema_version": 1')
+    text = path.read_text().replace('"schema_version": 4', '"schema_version": 1')
     path.write_text(text.replace(' "segments": [],\n', ""))
     assert "segments" not in path.read_text()
 

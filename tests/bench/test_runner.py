@@ -429,6 +429,14 @@ def test_what_prepare_for_eval_spends_is_charged(tmp_path, make_plan, make_gradi
     assert record.ledger.largest_step == 50
 
 
+def test_restarts_are_on_the_ledger(tmp_path, make_plan, make_gradient_descent):
+    submission, _ = counting_submission(
+        make_gradient_descent, restarts=lambda steps: jnp.int32(steps // 7)
+    )
+
+    assert run_trial(make_plan(submission, WORKLOAD), tmp_path).ledger.restarts == 100 // 7
+
+
 def test_only_what_tunes_itself_has_episodes(tmp_path, make_plan, make_gradient_descent):
     target = Target("validation/loss", float(closed_form([30])[0] * 1.00001), "lower")
     costs = {}
@@ -451,8 +459,18 @@ def test_only_what_tunes_itself_has_episodes(tmp_path, make_plan, make_gradient_
         ({"gradient_evaluations": lambda steps: -steps}, "cumulative number"),
         ({"gradient_evaluations": lambda steps: 0.0}, "no gradient evaluation in 1000 steps"),
         ({"episode": lambda steps: None}, r"report\(\) must return numbers"),
+        ({"restarts": lambda steps: "few"}, "must give 'restarts' as a number, got 'few'"),
+        ({"restarts": lambda steps: -steps}, "cumulative number of 'restarts', got -10 after 0"),
     ],
-    ids=["infinite", "NaN", "falling", "standing still", "no episode"],
+    ids=[
+        "infinite",
+        "NaN",
+        "falling",
+        "standing still",
+        "no episode",
+        "no number",
+        "negative",
+    ],
 )
 def test_a_report_that_makes_no_sense_is_refused(
     tmp_path, make_plan, make_gradient_descent, declared, message

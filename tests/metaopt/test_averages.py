@@ -147,7 +147,7 @@ def test_shrunk_weights_command_shrunk_controls(controller, mlp):
 
     whole, part = (
         mlp.ravel(controller.controls(w, memory, 1, mlp.params)[0])
-        for w in (weights, controller.shrink(weights, 0.3))
+        for w in (weights, controller.scaled(weights, 0.3))
     )
 
     np.testing.assert_allclose(part, 0.3 * whole, rtol=1e-5, atol=1e-7)
@@ -208,6 +208,8 @@ def test_jit_scan_vmap_and_narrow_memories_change_nothing_but_rounding(mlp, opti
     [
         ({"decays": ()}, "`decays` must hold at least one decay, got none"),
         ({"decays": (0.9, 1.0)}, r"`decays` must lie in \[0, 1\), got \[0.9, 1.0\]"),
+        ({"decays": (1.0 - 1e-9,)}, r"got \[0.999999999\], rounded to 32 bits"),
+        ({"decays": (0.9, 0.9 + 1e-9)}, "must all be different"),
         ({"decays": (-0.1,)}, r"must lie in \[0, 1\), got \[-0.1\]"),
         ({"decays": (float("nan"),)}, r"must lie in \[0, 1\), got \[nan\]"),
         ({"decays": (0.9, 0.5, 0.9)}, r"must all be different, got \[0.9, 0.5, 0.9\]"),

@@ -66,10 +66,18 @@ def test_the_limit_of_a_negative_loss_is_above_it(first):
         ([jnp.nan, 1.0], 1.0),
         ([1.0, 1.0], jnp.nan),
         ([1.0, 1.0], jnp.inf),
+        ([1.0, 1.0], -jnp.inf),
         ([1.0, 1.0], 10.0),
         ([-3e38, 1.0], 1.0),
     ],
-    ids=["NaN in the gradient", "NaN", "infinite", "above the limit", "step overflows"],
+    ids=[
+        "NaN in the gradient",
+        "NaN",
+        "infinite",
+        "minus infinity",
+        "above the limit",
+        "step overflows",
+    ],
 )
 def test_what_is_not_finite_or_too_high_sends_back_to_the_best_point(updates, value):
     tx = guard(optax.sgd(2.0, momentum=0.9))
@@ -80,6 +88,7 @@ def test_what_is_not_finite_or_too_high_sends_back_to_the_best_point(updates, va
 
     np.testing.assert_allclose(away + step, best, rtol=1e-6)
     assert int(state.restarts) == 1
+    assert float(state.best_loss) == 1.0
     np.testing.assert_array_equal(jax.tree.leaves(state.inner)[0], 0)  # momentum is gone
 
 

@@ -71,7 +71,7 @@ def test_a_restart_needs_the_controller_of_every_learner(mlp, count):
     tx = guard(mixture(learner(kind), learner(kind)), restart=restart_learning(*[kind] * count))
     state = tx.init(mlp.params)
 
-    with pytest.raises(ValueError, match=f"those of the 2 guarded meta-optimizers, got {count}"):
+    with pytest.raises(ValueError, match=f"those of the 2 meta-optimizers, got {count}"):
         tx.update(mlp.params, state, mlp.params, value=1.0)
 
 

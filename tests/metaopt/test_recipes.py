@@ -69,6 +69,58 @@ def test_the_unit_of_the_parameters_does_not_matter_on_one_batch(mlp):
     np.testing.assert_allclose(others, losses, rtol=1e-4)
 
 
+RECIPES = pytest.mark.parametrize(
+    "make", [fixed_batch_optimizer, functools.partial(minibatch_optimizer, 400)]
+)
+
+
+@RECIPES
+def test_a_loss_with_a_bound_below_zero_trains_as_one_above_it(mlp, make):
+    # The difference is rounding, which grows while it trains.
+    losses, *_ = train(make(), memorise(mlp), mlp.params, 60)
+    lower, *_ = train(make(lower_bound=-2.0), lambda x: memorise(mlp)(x) - 2.0, mlp.params, 60)
+
+    assert lower[-1] < 0.7 * losses[0] - 2.0
+    np.testing.assert_allclose(lower[:30] + 2.0, losses[:30], rtol=1e-4)
+
+
+@RECIPES
+def test_a_loss_below_its_bound_teaches_nothing_and_breaks_nothing(mlp, make):
+    tx = make()
+
+    losses, _, state = train(tx, lambda x: memorise(mlp)(x) - 100.0, mlp.params, 40)
+
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]  # by the steps that it starts with
+    assert int(state.restarts) == 0
+    for now, first in zip(*map(learners_in, (state, tx.init(mlp.params))), strict=True):
+        np.testing.assert_array_equal(now.weights, first.weights)
+
+
+def test_there_is_one_base_step_however_many_learners():
+    x, grads = jnp.ones(2), jnp.array([1.0, -2.0])
+    tx = fixed_batch_optimizer(1e-20, learning_rate=0.1)
+
+    updates, _ = tx.update(grads, tx.init(x), x, value=jnp.float32(3.0))
+
+    np.testing.assert_allclose(updates, -0.1 * grads, rtol=1e-6)
+
+
+@pytest.mark.parametrize("learning_rate", [0.0, 0.1])
+def test_lags_start_from_the_scale_or_from_zero_with_a_base_step(learning_rate):
+    tx = fixed_batch_optimizer(
+        0.5, disturbances=["gradient"], controller="lags", learning_rate=learning_rate,
+        meta_rate=1e-4,
+    )  # fmt: skip
+    x, grads = jnp.ones(2), jnp.array([1.0, -2.0])
+
+    updates, state = tx.update(grads, tx.init(x), x, value=jnp.float32(3.0))
+
+    first = 0.0 if learning_rate else 0.5 * 0.1
+    np.testing.assert_allclose(learners_in(state)[0].weights, [first] + 31 * [0.0])
+    np.testing.assert_allclose(updates, -(first + learning_rate) * grads, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "make, arrays",
     [
@@ -77,6 +129,7 @@ def test_the_unit_of_the_parameters_does_not_matter_on_one_batch(mlp):
         (lambda: fixed_batch_optimizer(disturbances=["gradient"]), 4),
         (lambda: fixed_batch_optimizer(disturbances=["polyak"], guarded=False), 3),
         (lambda: minibatch_optimizer(100), 4),
+        (lambda: minibatch_optimizer(100, guarded=False), 3),
     ],
 )
 def test_memory_is_what_the_page_says(make, arrays):
@@ -176,6 +229,8 @@ def test_only_states_of_as_many_learners_carry_over():
         (lambda: fixed_batch_optimizer(disturbances=["adam"]), r"got \['adam'\]"),
         (lambda: fixed_batch_optimizer(controller="full"), "got 'full'"),
         (lambda: fixed_batch_optimizer(value_fn=lambda x, d: 0.0), "must then be one"),
+        (lambda: fixed_batch_optimizer(float("inf")), "`scale` must be positive, got inf"),
+        (lambda: fixed_batch_optimizer(meta_rate=0.0), "`meta_rate` must be positive, got 0"),
         (lambda: fixed_batch_optimizer(halving=0), "`halving` must be positive, got 0"),
         (lambda: minibatch_optimizer(0), "`steps` must be at least 1, got 0"),
         (lambda: minibatch_optimizer(10, -1.0), "`scale` must be positive"),

@@ -78,6 +78,28 @@ def test_a_level_that_is_missed_comes_nearer_and_one_that_is_met_moves_away():
     assert gaps == pytest.approx([8.0, 7.0, 6.5, 3.0, 3.0, 4.5, 1.0, 0.4])
 
 
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_a_loss_that_is_not_finite_gives_no_step_and_is_no_record(value):
+    tx = scale_by_level()
+    expected, _ = tx.update(X, tx.init(X), X, value=jnp.float32(8.0))
+
+    w, state = tx.update(X, tx.init(X), X, value=jnp.float32(value))
+    np.testing.assert_array_equal(w, 0)
+    w, state = tx.update(X, state, X, value=jnp.float32(8.0))
+
+    np.testing.assert_array_equal(w, expected)
+    assert (float(state.record), float(state.gap)) == (8.0, 8.0)
+
+
+def test_below_the_bound_there_is_no_level_to_step_to():
+    tx = scale_by_level(1.0)
+    state = tx.init(X)
+
+    for value in (0.5, 0.75):  # the second lies above the record
+        w, state = tx.update(X, state, X, value=jnp.float32(value))
+        np.testing.assert_array_equal(w, 0)
+
+
 def test_the_gradient_by_the_logarithm_is_autodiffs(mlp):
     floor, datum = 0.1, mlp.data[0]
 

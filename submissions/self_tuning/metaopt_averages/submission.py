@@ -11,7 +11,8 @@ On changing batches an episode is as long as the step hint. If the run goes on a
 start afresh in a call of ``update_params`` of its own, which costs nothing, and what was learned
 stays; the steps of later episodes are longer or shorter by the next of ``FACTORS``, in case that
 what was learned did not suit. On one batch there is nothing to anneal, and one episode without end.
-A run whose first loss is never finite fails after ``MOST_RESTARTS``.
+A run whose first loss is never finite fails after ``MOST_RESTARTS`` of the guard, which are on the
+ledger; one that starts well and loses every step ends with its budget.
 
 ``DEFAULTS`` is that configuration, and what an ablation may vary. Without any it tunes itself.
 """
@@ -24,15 +25,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metaopt.averages import Averages
 from metaopt.bench import submission_kit as kit
 from metaopt.bench.sharding import replicate
-from metaopt.episodes import carry_over, is_learner
+from metaopt.controllers import ScalarLags
+from metaopt.episodes import carry_over
 from metaopt.guards import GuardState
+from metaopt.mixtures import scale_controls
 from metaopt.recipes import (
     FIXED_HALVING,
     FIXED_META_RATE,
     fixed_batch_optimizer,
     learning_steps,
+    minibatch_controller,
     minibatch_optimizer,
 )
 
@@ -141,11 +146,12 @@ def update_params(
 
 
 def report(optimizer_state: tuple[State, Callable]) -> dict[str, Any]:
-    """Declare the cost so far, the episode and the phase."""
+    """Declare the cost so far, the episode, the phase and the guard's restarts."""
     state = optimizer_state[0]
     return {
         "gradient_evaluations": state.gradient_evaluations,
         "episode": state.episode,
+        "restarts": getattr(_used(state), "restarts", 0),
         # A failed run does not learn, and where nothing learns an infinite loss is divergence.
         "phase": "learning" if state.learning else "deployed",
     }
@@ -185,7 +191,10 @@ def _learns_on(state: State, workload: Any, options: Options) -> bool:
     """Return whether the controller still learned in the step that was just taken."""
     if not state.changing:
         return state.learning
-    return state.episode == 0 and state.steps < learning_steps(_episode_steps(workload, options))
+    # The recipe learns first in its own second step, and begins where batches were seen to change.
+    begin = 1 if options.setting == "measured" else 0
+    last = begin + learning_steps(_episode_steps(workload, options))
+    return state.episode == 0 and state.steps <= last
 
 
 def _nominal(options: Options, state: State) -> int:
@@ -196,8 +205,8 @@ def _nominal(options: Options, state: State) -> int:
 
 def _past(options: Options) -> int:
     """Return the steps of an episode before the first rollout."""
-    history = 32 if options.controller == "lags" else 1
-    return history + options.rollout - 1
+    kind = ScalarLags if options.controller == "lags" else Averages
+    return kind.default_history + options.rollout - 1
 
 
 def _differ(first: Any, second: Any) -> bool:
@@ -220,22 +229,20 @@ def _restart(state: State, workload: Any, options: Options, rng: Any) -> tuple[S
     one, many = _init(workload, options, state.changing)(params)
     if state.changing:
         before, after = (FACTORS[e % len(FACTORS)] for e in (episode - 1, episode))
-        many = _scaled(carry_over(state.many, many), after / before)
+        many = _carry_over(state.many, many)
+        many = scale_controls(many, after / before, minibatch_controller())
     else:
-        one = carry_over(state.one, one)
+        one = _carry_over(state.one, one)
     state = state._replace(one=one, many=many, batch=None, episode=episode, steps=0)
     return state, params, model_state
 
 
-def _scaled(optimizer: Any, factor: float) -> Any:
-    """Return the state of the recipe on changing batches with longer or shorter steps."""
-
-    def scaled(part: Any) -> Any:
-        if not is_learner(part):
-            return part
-        return part._replace(weights=part.weights + jnp.log(factor))  # in log space
-
-    return jax.tree.map(scaled, optimizer, is_leaf=is_learner)
+def _carry_over(before: Any, fresh: Any) -> Any:
+    """Return the new state with what was learned, and with the count of restarts."""
+    fresh = carry_over(before, fresh)
+    if not isinstance(before, GuardState):
+        return fresh
+    return fresh._replace(restarts=before.restarts)
 
 
 def _recipe(
