@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -168,9 +169,9 @@ def _check_scale(scale: float) -> None:
         raise ValueError(f"`scale` must be positive, got {scale!r}.")
 
 
-def learning_steps(steps: float) -> float:
+def learning_steps(steps: Any) -> Any:
     """Return for how many of its T steps :func:`minibatch_optimizer` learns."""
-    return max(1.0, LEARNING_SHARE * steps)
+    return jnp.maximum(1.0, LEARNING_SHARE * steps)
 
 
 def minibatch_controller(scale: float = 1.0) -> Averages:
@@ -194,7 +195,7 @@ def minibatch_optimizer(
     mean squares and the guard's best point.
 
     Args:
-        steps: T, at least 1.
+        steps: T, at least 1; may be traced, so that another T needs no other program.
         scale: Factor of the first M.
         guarded: Whether a batch whose loss is half above the first one's counts as divergence, and
             training goes back to the parameters with the lowest loss of a batch so far. Take it off
@@ -204,7 +205,7 @@ def minibatch_optimizer(
     Raises:
         ValueError: ``steps`` is less than 1, or ``scale`` not positive.
     """
-    if not steps >= 1:
+    if not isinstance(steps, jax.core.Tracer) and not steps >= 1:
         raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
     _check_scale(scale)
     learning = learning_steps(steps)
@@ -213,7 +214,7 @@ def minibatch_optimizer(
         return jnp.where(count < learning, -CHANGING_META_RATE, 0.0)
 
     def factor(count: Any) -> Any:
-        share = jnp.clip((count - learning) / max(1.0, steps - learning), 0.0, 1.0)
+        share = jnp.clip((count - learning) / jnp.maximum(1.0, steps - learning), 0.0, 1.0)
         annealed = DEPLOYED_FACTOR * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
         return jnp.where(count < learning, 1.0, annealed)
 

@@ -144,7 +144,7 @@ def scale_by_level(
 
     def init(params: Any) -> LevelState:
         # One array each, or the state could not be donated.
-        record, start, gap = (jnp.full((), jnp.inf) for _ in range(3))
+        record, start, gap = (jnp.full((), jnp.inf, jnp.float32) for _ in range(3))
         return LevelState(record, start, gap, jnp.zeros((), jnp.int32), shape.init(params))
 
     def update(

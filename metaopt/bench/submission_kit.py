@@ -311,3 +311,16 @@ def gradient_evaluations(workload: Any, batch: dict[str, Any]) -> float:
     """Return what one pass over ``batch`` costs: its examples over the reference batch size."""
     examples = jax.tree.leaves(batch["targets"])[0].shape[0]
     return examples / getattr(workload, "reference_batch_size", examples)
+
+
+def budget_fraction(workload: Any, train_state: Mapping[str, Any] | None) -> float:
+    """Return the share of a self-tuning run's budget that is spent; 0 where nobody says.
+
+    Our runner tells it, in whatever currency. AlgoPerf's tells the time, of which its rules allow
+    one and a half times the workload's own.
+    """
+    if train_state is None:
+        return 0.0
+    if "budget_fraction" in train_state:
+        return train_state["budget_fraction"]
+    return train_state["accumulated_submission_time"] / (1.5 * workload.max_allowed_runtime_sec)

@@ -1,5 +1,7 @@
 """What the submissions' common step hands to a workload, on one that writes it down."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,3 +86,12 @@ def test_a_fixed_batch_has_the_size_of_its_workload():
     assert kit.get_batch_size("digits_mlp_fixed") == kit.get_batch_size("digits_mlp")
     with pytest.raises(ValueError, match="No batch size for workload 'wmt_fixed_'"):
         kit.get_batch_size("wmt_fixed_")
+
+
+def test_without_a_word_on_the_budget_it_goes_by_the_clock_of_algoperf():
+    workload = types.SimpleNamespace(max_allowed_runtime_sec=10.0)
+
+    assert kit.budget_fraction(workload, None) == 0.0
+    assert kit.budget_fraction(workload, {"accumulated_submission_time": 7.5}) == 0.5
+    said = {"budget_fraction": 0.3, "accumulated_submission_time": 9.0}
+    assert kit.budget_fraction(workload, said) == 0.3

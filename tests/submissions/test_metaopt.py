@@ -122,14 +122,6 @@ def test_a_learned_controller_is_not_touched_once_it_is_deployed(run, watched):
     assert all(np.array_equal(weights[0], other) for other in weights)
 
 
-def test_without_a_word_on_the_budget_it_goes_by_the_clock_of_algoperf(submission):
-    workload, share = get_workload("digits_mlp"), submission.module._budget_fraction
-
-    assert share(workload, None) == 0.0
-    assert share(workload, {"accumulated_submission_time": 7.5}) == 7.5 / (1.5 * 10.0)
-    assert share(workload, {"budget_fraction": 0.3, "accumulated_submission_time": 9.0}) == 0.3
-
-
 # Ablations.
 
 

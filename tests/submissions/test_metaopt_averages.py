@@ -109,36 +109,59 @@ def weights_of(optimizer):
     return np.asarray(learner.weights)
 
 
-def test_an_episode_starts_afresh_with_what_was_learned_and_the_next_factor(
-    run, submission, watched
+@pytest.mark.parametrize(
+    "budget, lengths, factors",
+    [
+        (2.0, [1, 1], [1, 2]),
+        (3.0, [1, 2], [1, 1]),
+        (4.0, [1, 1, 2], [1, 2, 1]),
+        (8.0, [1, 1, 2, 4], [1, 2, 1, 1]),
+        (10.0, [1, 1, 2, 6], [1, 2, 1, 1]),
+    ],
+)
+def test_each_episode_is_as_long_as_all_before_it_and_the_last_takes_the_rest(
+    run, watched, budget, lengths, factors
 ):
-    run(budget=130.0, episode_steps=40)
+    run(budget=20.0 * budget, episode_steps=20)
 
-    starts = {}
-    for state, params in watched:
-        if state.steps == 0:
-            starts[state.episode] = state, params
-    kernels = [params["output"]["kernel"] for _, params in starts.values()]
-    assert len(starts) == 4
+    starts = [(state, params) for state, params in watched if state.steps == 0]
+    assert [state.length for state, _ in starts] == [20 * length for length in lengths]
+    # All of it was spent; each call that restarts costs nothing.
+    assert watched[-1][0].steps + 1 == starts[-1][0].length
+    kernels = [params["output"]["kernel"] for _, params in starts]
     assert all(np.array_equal(kernels[0], other) for other in kernels)  # zeros, for this workload
-    learned = weights_of(starts[1][0].many)
-    factors = np.asarray(submission.module.FACTORS)
-    for episode in (2, 3):
-        state, _ = starts[episode]
-        apart = weights_of(state.many) - learned
-        np.testing.assert_allclose(apart, np.log(factors[episode] / factors[1]), rtol=1e-5)
+    learned = max((s for s, _ in watched if s.episode == 0), key=lambda state: state.steps)
+    for (state, _), factor in list(zip(starts, factors, strict=True))[1:]:
+        apart = weights_of(state.many) - weights_of(learned.many)
+        np.testing.assert_allclose(apart, np.log(factor), rtol=1e-5, atol=1e-6)
         assert int(state.many.inner[1].count) == 0  # the annealing starts again
 
 
-@pytest.mark.parametrize(("workload", "episodes"), [(STOCHASTIC, 2), (FIXED, 1)])
-def test_an_episode_ends_with_the_step_hint_but_on_one_batch(run, watched, workload, episodes):
-    run(workload, budget=get_workload(workload).step_hint + 10.0)
+@pytest.mark.parametrize(
+    "spent, expected", [(0.0, 700), (0.2, 700), (0.25, 700), (0.26, 1992), (0.5, 700), (0.9, 100)]
+)
+def test_an_episode_doubles_what_was_taken_or_takes_the_rest(submission, spent, expected):
+    assert submission.module.next_length(100, 700, spent) == expected
 
-    assert watched[-1][0].episode == episodes - 1
+
+def test_on_one_batch_there_is_one_episode(run, watched):
+    run(FIXED, budget=get_workload(FIXED).step_hint + 10.0)
+
+    assert {state.episode for state, _ in watched} == {0}
+
+
+@pytest.mark.parametrize("workload, programs", [(STOCHASTIC, 2), (FIXED, 1)])
+def test_a_run_compiles_a_step_for_each_way_that_batches_come(run, submission, workload, programs):
+    options = submission.module.Options(episode_steps=20, scale=0.5)  # of this test alone
+
+    run(workload, budget=160.0, episode_steps=20, scale=0.5)
+
+    step = submission.module._step_for(get_workload(workload), options)
+    assert step._cache_size() == programs
 
 
 def test_parameters_of_an_episode_are_its_own(run, watched):
-    run("digits_mlp", budget=100.0, episode_steps=40)
+    run("digits_mlp", budget=80.0, episode_steps=20)
 
     starts = [params["hidden_0"]["kernel"] for state, params in watched if state.steps == 0]
     assert len(starts) == 3

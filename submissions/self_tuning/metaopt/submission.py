@@ -200,7 +200,7 @@ def _restart(
         learning = episode < options.episodes
     else:
         improved = last < ENOUGH * state.best  # False for NaN
-        learning = improved and _budget_fraction(workload, train_state) < LEARNING_SHARE
+        learning = improved and kit.budget_fraction(workload, train_state) < LEARNING_SHARE
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
     before = state.optimizer
     if learning:
@@ -218,16 +218,6 @@ def _restart(
         best=min(last, state.best),
     )
     return state, params, model_state
-
-
-def _budget_fraction(workload: Any, train_state: Mapping[str, Any] | None) -> float:
-    """Return the share of the run's budget that is spent; AlgoPerf's runner tells the time only."""
-    if train_state is None:
-        return 0.0
-    if "budget_fraction" in train_state:
-        return train_state["budget_fraction"]
-    allowed = 1.5 * workload.max_allowed_runtime_sec
-    return train_state["accumulated_submission_time"] / allowed
 
 
 def _recorded(workload: Any, options: Options, rng: Any, model_state: Any) -> Any:

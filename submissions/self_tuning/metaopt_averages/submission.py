@@ -7,10 +7,11 @@ the first batch is compared with the next.
     changing batches   learns in the first steps of the first episode, then trains with what it
                        learned, annealed: ``metaopt.recipes.minibatch_optimizer``
 
-On changing batches an episode is as long as the step hint. If the run goes on after it, parameters
+On changing batches the first episode is as long as the step hint. If the run goes on, parameters
 start afresh in a call of ``update_params`` of its own, which costs nothing, and what was learned
-stays; the steps of later episodes are longer or shorter by the next of ``FACTORS``, in case that
-what was learned did not suit. On one batch there is nothing to anneal, and one episode without end.
+stays. Each episode is as long as all before it together, and the last takes what is left of the
+budget: most of it goes into one long run. So the second is as long as the first; it tries steps
+twice as long. On one batch there is nothing to anneal, and one episode without end.
 A run whose first loss is never finite fails after ``MOST_RESTARTS`` of the guard, which are on the
 ledger; one that starts well and loses every step ends with its budget.
 
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from metaopt.averages import Averages
@@ -47,7 +49,7 @@ class Options(NamedTuple):
 
     scale: float = 1.0  # of the first M
     setting: str = "measured"  # or "fixed", "changing": how batches come
-    episode_steps: int = 0  # 0: the step hint; on one batch, no end
+    episode_steps: int = 0  # of the first episode; 0: the step hint, and on one batch no end
     # On one batch.
     disturbances: str = "level+rms"
     controller: str = "log_averages"
@@ -61,7 +63,7 @@ class Options(NamedTuple):
 
 DEFAULTS = Options()._asdict()
 SETTINGS = ("measured", "fixed", "changing")
-FACTORS = (1.0, 2.0, 0.5, 4.0, 0.25)  # of the steps of the first, second, ... episode; in turn
+AGAIN_FACTOR = 2.0  # of steps, where an episode is no longer than the first: to try another thing
 MOST_RESTARTS = 10  # of a run that has not seen a finite loss
 _LOOK_EVERY = 10  # steps, at whether it has: reading it waits for the device
 
@@ -80,6 +82,8 @@ class State(NamedTuple):
     learning: bool
     episode: int
     steps: int  # in this episode
+    length: int  # of this episode, if it ends
+    before: int  # steps of all episodes before
     gradient_evaluations: float
 
 
@@ -99,6 +103,8 @@ def init_optimizer_state(
         learning=True,
         episode=0,
         steps=0,
+        length=_first_length(workload, options),
+        before=0,
         gradient_evaluations=0.0,
     )
     return state, _step_for(workload, options)
@@ -119,11 +125,12 @@ def update_params(
     train_state: Mapping[str, Any] | None = None,
 ) -> tuple[tuple[State, Callable], Any, Any]:
     """Take one optimizer step, or restart."""
-    del current_params_types, loss_type, eval_results, global_step, train_state
+    del current_params_types, loss_type, eval_results, global_step
     options = _options(hyperparameters)
     state, step = optimizer_state
-    if _is_over(state, workload, options):
-        state, params, model_state = _restart(state, workload, options, rng)
+    if _is_over(state, options):
+        spent = kit.budget_fraction(workload, train_state)
+        state, params, model_state = _restart(state, workload, options, spent, rng)
         return (state, step), params, model_state
     params = current_param_container
     if state.batch is not None and _differ(state.batch, batch):
@@ -131,12 +138,12 @@ def update_params(
         state = state._replace(one=one, many=many, changing=True)
     unseen = options.setting == "measured" and state.episode == state.steps == 0
     optimizer, params, model_state = step(
-        state.changing, _used(state), params, model_state, batch, rng
+        state.changing, _used(state), params, model_state, batch, rng, np.float32(state.length)
     )
     cost = kit.gradient_evaluations(workload, batch) * _nominal(options, state)
     state = _with(state, optimizer)._replace(
         batch=batch if unseen else None,
-        learning=_learns_on(state, workload, options),
+        learning=_learns_on(state, options),
         steps=state.steps + 1,
         gradient_evaluations=state.gradient_evaluations + cost,
     )
@@ -168,15 +175,28 @@ def _options(hyperparameters: Any) -> Options:
     return options
 
 
-def _episode_steps(workload: Any, options: Options) -> int:
+def _first_length(workload: Any, options: Options) -> int:
     return options.episode_steps or workload.step_hint
 
 
-def _is_over(state: State, workload: Any, options: Options) -> bool:
+def _is_over(state: State, options: Options) -> bool:
     """Return whether the next call begins another episode."""
-    if not (state.changing or options.episode_steps):
-        return False
-    return state.steps == _episode_steps(workload, options)
+    return bool(state.changing or options.episode_steps) and state.steps == state.length
+
+
+def next_length(first: int, taken: int, spent: float) -> int:
+    """Return how long the next episode on changing batches is, in steps.
+
+    As long as all before it, if the budget then has room for another such; else what is left, but
+    not less than the first was: the budget will end it.
+
+    Args:
+        first: Steps of the first episode.
+        taken: Steps of all episodes so far.
+        spent: Share of the budget that they took; 0 where it is not known, and never ends.
+    """
+    left = taken / spent - taken if spent > 0 else float("inf")
+    return taken if left >= 3 * taken else max(first, round(left))
 
 
 def _used(state: State) -> Any:
@@ -187,14 +207,18 @@ def _with(state: State, optimizer: Any) -> State:
     return state._replace(many=optimizer) if state.changing else state._replace(one=optimizer)
 
 
-def _learns_on(state: State, workload: Any, options: Options) -> bool:
+def _learns_on(state: State, options: Options) -> bool:
     """Return whether the controller still learned in the step that was just taken."""
     if not state.changing:
         return state.learning
     # The recipe learns first in its own second step, and begins where batches were seen to change.
     begin = 1 if options.setting == "measured" else 0
-    last = begin + learning_steps(_episode_steps(workload, options))
-    return state.episode == 0 and state.steps <= last
+    return state.episode == 0 and state.steps <= begin + _learning_steps(state.length)
+
+
+@functools.cache
+def _learning_steps(length: int) -> float:
+    return float(learning_steps(length))
 
 
 def _nominal(options: Options, state: State) -> int:
@@ -222,19 +246,28 @@ def _has_failed(optimizer: Any) -> bool:
     return int(optimizer.restarts) >= MOST_RESTARTS and not jnp.isfinite(optimizer.best_loss)
 
 
-def _restart(state: State, workload: Any, options: Options, rng: Any) -> tuple[State, Any, Any]:
+def _restart(
+    state: State, workload: Any, options: Options, spent: float, rng: Any
+) -> tuple[State, Any, Any]:
     """Begin the next episode."""
-    episode = state.episode + 1
+    episode, taken = state.episode + 1, state.before + state.steps
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
     one, many = _init(workload, options, state.changing)(params)
+    length, first = state.length, _first_length(workload, options)
     if state.changing:
-        before, after = (FACTORS[e % len(FACTORS)] for e in (episode - 1, episode))
-        many = _carry_over(state.many, many)
-        many = scale_controls(many, after / before, minibatch_controller())
+        length = next_length(first, taken, spent)
+        factor = _factor(episode, length == first) / _factor(state.episode, state.length == first)
+        many = scale_controls(_carry_over(state.many, many), factor, minibatch_controller())
     else:
         one = _carry_over(state.one, one)
-    state = state._replace(one=one, many=many, batch=None, episode=episode, steps=0)
+    state = state._replace(
+        one=one, many=many, batch=None, episode=episode, steps=0, length=length, before=taken
+    )
     return state, params, model_state
+
+
+def _factor(episode: int, is_short: bool) -> float:
+    return AGAIN_FACTOR if episode > 0 and is_short else 1.0
 
 
 def _carry_over(before: Any, fresh: Any) -> Any:
@@ -246,10 +279,10 @@ def _carry_over(before: Any, fresh: Any) -> Any:
 
 
 def _recipe(
-    workload: Any, options: Options, changing: bool, value_fn: Any = None
+    options: Options, changing: bool, length: Any, value_fn: Any = None
 ) -> optax.GradientTransformationExtraArgs:
     if changing:
-        return minibatch_optimizer(_episode_steps(workload, options), options.scale)
+        return minibatch_optimizer(length, options.scale)
     return fixed_batch_optimizer(
         options.scale,
         disturbances=options.disturbances.split("+"),
@@ -279,7 +312,7 @@ def _init(workload: Any, options: Options, changing: bool) -> Callable[[Any], tu
     def init(params: Any) -> tuple[Any, Any]:
         empty = jax.tree.map(lambda leaf: jnp.zeros(0, leaf.dtype), params)
         states = (
-            _recipe(workload, options, which, _no_loss).init(params if which == changing else empty)
+            _recipe(options, which, 1, _no_loss).init(params if which == changing else empty)
             for which in (False, True)
         )
         # As copies: the guard keeps the starting point, and the step donates the parameters.
@@ -294,15 +327,16 @@ def _step_for(workload: Any, options: Options) -> Callable:
     """Return the jitted step for a workload, the same function at every call."""
 
     def step(
-        changing: bool, optimizer: Any, params: Any, model_state: Any, batch: Any, rng: Any
-    ) -> tuple[Any, Any, Any]:
+        changing: bool, optimizer: Any, params: Any, model_state: Any, batch: Any, rng: Any,
+        length: Any,
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
         def loss_of(params: Any, datum: Any) -> tuple[jax.Array, Any]:
             key, state_before = datum
             return kit.training_loss(workload, params, state_before, batch, key)
 
         datum = rng, model_state
         (loss, new_model_state), grads = jax.value_and_grad(loss_of, has_aux=True)(params, datum)
-        recipe = _recipe(workload, options, changing, lambda x, datum: loss_of(x, datum)[0])
+        recipe = _recipe(options, changing, length, lambda x, datum: loss_of(x, datum)[0])
         updates, optimizer = recipe.update(grads, optimizer, params, value=loss, datum=datum)
         params = optax.apply_updates(params, updates)
         return optimizer, *replicate((params, new_model_state))
