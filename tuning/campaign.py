@@ -255,6 +255,32 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
+def only_adds(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether a campaign is another one with more contenders, workloads or studies.
+
+    Seeds depend on the campaign's, the workload, the study and the trial alone: what has run would
+    have run in the larger campaign just so.
+
+    Examples:
+        >>> before = {"seed": 1, "contenders": ["a"], "workloads": ["v"], "studies": 3}
+        >>> only_adds(before, before | {"contenders": ["a", "b"], "studies": 5})
+        True
+        >>> only_adds(before, before | {"contenders": ["b"]})
+        False
+    """
+    lists, tables = ("contenders", "workloads"), {"variants": "contenders", "targets": "workloads"}
+    free = {*lists, *tables, "studies"}
+    if any(before.get(key) != now.get(key) for key in (before.keys() | now.keys()) - free):
+        return False
+    for table, names in tables.items():
+        old, new = before.get(table) or {}, now.get(table) or {}
+        # What is new may not change what an entry that has run was.
+        if (set(new) - set(old)) & set(before[names]) or any(new.get(k) != old[k] for k in old):
+            return False
+    grown = all(set(before[key]) <= set(now[key]) for key in lists)
+    return grown and before["studies"] <= now["studies"]
+
+
 def describe_problems(
     error: pydantic.ValidationError,
     model: type[pydantic.BaseModel],

@@ -15,7 +15,7 @@ from rich.console import Console
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
-from tuning.campaign import Campaign, describe_changes
+from tuning.campaign import Campaign, describe_changes, only_adds
 from tuning.locks import hold
 from tuning.progress import Tell, show_progress
 from tuning.slots import LOCKS, LOGS, Slot, StudyKey, campaign_currency
@@ -120,7 +120,7 @@ def check_data(campaign: Campaign) -> None:
 
 
 def claim_folder(campaign: Campaign, out: Path) -> None:
-    """Write ``campaign.json`` into ``out``, or see that it is the same campaign's.
+    """Write ``campaign.json`` into ``out``, or see that it is the same campaign's or a part of it.
 
     Raises:
         ValueError: The folder holds something else, or another campaign; shows the difference.
@@ -129,13 +129,16 @@ def claim_folder(campaign: Campaign, out: Path) -> None:
     content = {"schema_version": records.SCHEMA_VERSION, "currency": campaign_currency(campaign)}
     content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.parsed())}
     if path.exists():
-        if changed := describe_changes(json.loads(path.read_text("utf-8")), content):
+        before = json.loads(path.read_text("utf-8"))
+        changed = describe_changes(before, content)
+        if not changed:
+            return
+        if not only_adds(before, content):
             raise ValueError(
-                f"{out} holds another campaign ({changed}). "
-                "Use another output folder, or the campaign as it was."
+                f"{out} holds another campaign ({changed}). Use another output folder, or the "
+                "campaign as it was, with more contenders, workloads or studies at most."
             )
-        return
-    if (out / LOGS).exists():
+    elif (out / LOGS).exists():
         raise ValueError(f"{out} holds runs of no campaign; use another output folder.")
     records.write_json(path, content)
 

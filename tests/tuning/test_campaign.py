@@ -127,6 +127,38 @@ def test_a_folder_belongs_to_one_campaign(tmp_path):
         claim_folder(Campaign(**GOOD, seed=2), tmp_path)
 
 
+def test_a_campaign_that_only_gains_goes_on_in_its_folder(tmp_path):
+    contenders, workloads = GOOD["contenders"], GOOD["workloads"]
+    more = {
+        "contenders": [*contenders, "slow"], "workloads": [*workloads, "digits_conv"], "studies": 9,
+        "variants": {"slow": {"of": "sgd+none", "hyperparameters": {"learning_rate": 0.01}}},
+        "targets": {"digits_conv": {"metric": "validation/loss", "value": 1.0, "better": "lower"}},
+    }  # fmt: skip
+    claim_folder(Campaign(**GOOD), tmp_path)
+
+    claim_folder(Campaign(**GOOD | more), tmp_path)
+
+    with pytest.raises(ValueError, match="holds another campaign"):  # it has grown
+        claim_folder(Campaign(**GOOD), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": "7x"},
+        {"contenders": ["momentum+random"]},
+        {"targets": {"digits_mlp": {"metric": "validation/loss", "value": 1.0, "better": "lower"}}},
+        {"together": True},
+    ],
+    ids=str,
+)
+def test_what_would_change_a_study_that_has_run_is_another_campaign(tmp_path, change):
+    claim_folder(Campaign(**GOOD), tmp_path)
+
+    with pytest.raises(ValueError, match=f"{next(iter(change))}: .* there, .* now"):
+        claim_folder(Campaign(**GOOD | change), tmp_path)
+
+
 def test_a_contender_given_by_its_path_has_a_name_without_one(root):
     path = root / "submissions" / "external_tuning" / "sgd"
 
