@@ -8,6 +8,8 @@ run, annealed as the recipe anneals. Prints the loss of the whole training set a
 median over studies, each with its own controller, parameters and batches. The first row is each
 target's own ``minibatch_optimizer``, which pays for its learning; the last ones are fixed numbers
 in place of learned ones. Without MNIST under METAOPT_DATA_DIR the digits stand alone.
+
+With ``--out FOLDER``, ``transfer.csv`` has every run, and ``transfer.png`` the medians.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import pandas as pd
 from transfer import Problem, problems
 
 from metaopt import (
@@ -98,11 +101,29 @@ def make_runs(problem: Problem) -> tuple[Callable[..., Any], Callable[..., float
     return learn, train
 
 
+def plot(table: pd.DataFrame, path: Path) -> None:
+    """Draw the medians, coloured by how far they are from the lowest of their column."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    medians = table.groupby(["source", "target"], sort=False).loss.median().unstack(sort=False)
+    behind = (medians / medians.min()).map(math.log10)
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    sns.heatmap(
+        behind.clip(upper=3.0), annot=medians.map("{:.1e}".format), fmt="", cmap="crest", ax=axes,
+        cbar_kws={"label": "behind the best of the column, powers of ten"},
+    )  # fmt: skip
+    axes.set(xlabel="trained", ylabel="learned on")
+    axes.tick_params(axis="x", rotation=20)
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
     """Learn everywhere, deploy everywhere, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--studies", type=int, default=3)
     parser.add_argument("--digits-steps", type=int, default=800)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     targets = [
         dataclasses.replace(problem, steps=arguments.digits_steps)
@@ -124,6 +145,7 @@ def main() -> None:
         log_m = jnp.full(len(CHANGING_DECAYS), math.log(m))
         sources[f"nobody, M = {m:g}"] = [log_m for _ in seeds]
     print(f"{'learned by':24}{'M':>20}" + "".join(f"{target.name:>24}" for target in targets))
+    rows = []
     for name, controllers in sources.items():
         cells = []
         for target in targets:
@@ -131,9 +153,17 @@ def main() -> None:
             losses = [train(w, seed) for seed, w in zip(seeds, controllers, strict=True)]
             finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
             cells.append(f"{statistics.median(finite):24.2e}")
+            rows += [
+                (name, target.name, seed, loss) for seed, loss in zip(seeds, finite, strict=True)
+            ]
         first = controllers[0]
         m = "" if first is None else ", ".join(f"{x:.1e}" for x in jnp.exp(first).tolist())
         print(f"{name:24}{m:>20}" + "".join(cells), flush=True)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame(rows, columns=["source", "target", "study", "loss"])
+        table.to_csv(arguments.out / "transfer.csv", index=False)
+        plot(table, arguments.out / "transfer.png")
 
 
 if __name__ == "__main__":
