@@ -187,8 +187,8 @@ def _is_over(state: State, options: Options) -> bool:
 def next_length(first: int, taken: int, spent: float) -> int:
     """Return how long the next episode on changing batches is, in steps.
 
-    As long as all before it, if the budget then has room for another such; else what is left, but
-    not less than the first was: the budget will end it.
+    As long as all before it, if the budget has room for this one and the one after it; else what is
+    left, but not less than the first was: the budget will end it.
 
     Args:
         first: Steps of the first episode.
