@@ -195,7 +195,8 @@ def minibatch_optimizer(
     mean squares and the guard's best point.
 
     Args:
-        steps: T, at least 1; may be traced, so that another T needs no other program.
+        steps: T, at least 1. A traced array will do, so that another T needs no other program; what
+            is in an array is not looked at.
         scale: Factor of the first M.
         guarded: Whether a batch whose loss is half above the first one's counts as divergence, and
             training goes back to the parameters with the lowest loss of a batch so far. Take it off
@@ -205,7 +206,7 @@ def minibatch_optimizer(
     Raises:
         ValueError: ``steps`` is less than 1, or ``scale`` not positive.
     """
-    if not isinstance(steps, jax.core.Tracer) and not steps >= 1:
+    if not isinstance(steps, jax.Array) and not steps >= 1:
         raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
     _check_scale(scale)
     learning = learning_steps(steps)
