@@ -81,9 +81,8 @@ def guard(
         return GuardState(
             inner=guarded.init(params),
             best=jax.tree.map(jnp.copy, params),
-            best_loss=jnp.full(
-                (), jnp.inf, jnp.float32
-            ),  # one each, or the state could not be donated
+            # One array each, or the state could not be donated.
+            best_loss=jnp.full((), jnp.inf, jnp.float32),
             first_loss=jnp.full((), jnp.inf, jnp.float32),
             scale=jnp.ones(()),
             restarts=jnp.zeros((), jnp.int32),

@@ -47,9 +47,7 @@ class Meter:
     largest_step: float = 0.0
     free_steps: int = 0
     restarts: int = 0
-    declared_restarts: Any = (
-        0  # by the last step; may be on the device, which steps do not wait for
-    )
+    declared_restarts: Any = 0  # by the last step; on the device, maybe, and steps do not wait
 
     def spent(self) -> float:
         """Return the cost so far in the budget's currency, without waiting for the device."""
