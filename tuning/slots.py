@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.bench import records
+from metaopt.bench.progress import FILE as PROGRESS_FILE
+from metaopt.bench.progress import mark_died
 from metaopt.bench.records import StudyRecord
-from metaopt.bench.runner import PROGRESS_FILE, mark_died
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, make_campaign
 from tuning.locks import hold

@@ -20,8 +20,9 @@ from metaopt.bench import records
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.clock import SystemClock
 from metaopt.bench.plan import TrialPlan
+from metaopt.bench.progress import find_tuner_seconds
 from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
-from metaopt.bench.runner import find_finished, find_tuner_seconds, run_trial
+from metaopt.bench.runner import find_finished, run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target
 from metaopt.bench.together import run_together

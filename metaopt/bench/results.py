@@ -7,16 +7,16 @@ from metaopt.bench import records
 from metaopt.bench.records import Cost, Ledger, Segment, Status, TrialRecord
 
 if TYPE_CHECKING:
-    from metaopt.bench.runner import _Trial
+    from metaopt.bench.trial import Trial
 
 
 def make_record(
-    trial: "_Trial", status: Status, error: str | None, cost: Cost, environment: dict[str, Any]
+    trial: "Trial", status: Status, error: str | None, cost: Cost, environment: dict[str, Any]
 ) -> TrialRecord:
     """Return the record of a trial that has come to its end, or to a pause.
 
     Args:
-        trial: The runner's.
+        trial: What ran.
         status: How it ended.
         error: Its traceback, where it failed.
         cost: What it is charged.

@@ -64,3 +64,7 @@ class StallWatch:
 
     def _left(self) -> float:
         return max(0.0, self._last + self._seconds - time.monotonic())
+
+
+def no_beat() -> None:
+    """Tell nobody: no stall is watched for."""

@@ -12,7 +12,6 @@ nobody. A chunk that was killed is run again.
 """
 
 import dataclasses
-import json
 import math
 import os
 import sys
@@ -23,19 +22,12 @@ from typing import Any
 
 import jax
 
-from metaopt.bench import records
 from metaopt.bench.clock import Clock, SystemClock, compilation_seconds
 from metaopt.bench.meter import Meter
 from metaopt.bench.plan import TrialPlan
+from metaopt.bench.progress import mark_died, read_progress, write_progress
 from metaopt.bench.records import Cost, Status, TrialRecord
-from metaopt.bench.runner import (
-    PROGRESS_FILE,
-    _no_beat,
-    _Trial,
-    find_finished,
-    mark_died,
-    run_trial,
-)
+from metaopt.bench.runner import find_finished, run_trial
 from metaopt.bench.stacked import (
     Apart,
     Programs,
@@ -46,10 +38,10 @@ from metaopt.bench.stacked import (
     stack,
     unstack,
 )
-from metaopt.bench.stalls import StallWatch
+from metaopt.bench.stalls import StallWatch, no_beat
+from metaopt.bench.trial import PROGRESS_SECONDS, Trial
 
 DEFAULT_BYTES = 2**30
-_PROGRESS_SECONDS = 0.5
 _SAVE_SECONDS = 10.0  # between notes of what a kill would lose
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
 _TOLERANCE = 1e-3  # of a count that a compiled step keeps in 32 bits
@@ -187,10 +179,7 @@ def _goes_with(plan: TrialPlan, other: TrialPlan) -> bool:
 
 
 def _is_to_run_alone(directory: Path) -> bool:
-    path = directory / PROGRESS_FILE
-    if not path.exists():
-        return False
-    before = json.loads(path.read_text("utf-8"))
+    before = read_progress(directory)
     return before.get("apart", False) or before.get("died", False)
 
 
@@ -215,15 +204,15 @@ def _measure_trial(plan: TrialPlan, directory: Path) -> int:
     return bytes_of_step(one, _trees_of(trial), numbers, batch, trial.steps_key, 0)
 
 
-def _make_trial(plan: TrialPlan, directory: Path, clock: Clock) -> _Trial:
-    return _Trial(plan, directory, clock, math.inf, None, None)
+def _make_trial(plan: TrialPlan, directory: Path, clock: Clock) -> Trial:
+    return Trial(plan, directory, clock, math.inf, None, None)
 
 
-def _trees_of(trial: _Trial) -> Trees:
+def _trees_of(trial: Trial) -> Trees:
     return Trees(trial.optimizer_state[0], trial.params, trial.model_state)
 
 
-def _programs(trials: Sequence[_Trial]) -> Programs:
+def _programs(trials: Sequence[Trial]) -> Programs:
     plan, function = trials[0].plan, trials[0].optimizer_state[1]
     if any(trial.optimizer_state[1] is not function for trial in trials):
         raise Apart("the trials have different steps: something in their points is static")
@@ -249,10 +238,10 @@ class _Chunk:
         self.pairs = pairs
         self.width = width
         self.clock = clock
-        self.trials: list[_Trial | None] = []  # by lane; None had finished before
+        self.trials: list[Trial | None] = []  # by lane; None had finished before
         self.statuses: dict[int, Status] = {}  # of those that have ended, by lane
         self.finished: set[int] = set()  # whose record is written
-        self.beat: Callable[[], None] = _no_beat
+        self.beat: Callable[[], None] = no_beat
 
     def train(
         self, on_progress: Callable[[float], None] | None, stall_seconds: float | None = None
@@ -299,13 +288,13 @@ class _Chunk:
         self.beat = stalls.beat
         return stalls
 
-    def finish(self, trial: _Trial, spent: Cost) -> TrialRecord:
+    def finish(self, trial: Trial, spent: Cost) -> TrialRecord:
         """Write the files of a trial that has trained, with its place on the study's ledger."""
         lane = self.trials.index(trial)
         trial.plan = _behind(spent, trial.plan)
         status = self.statuses[lane]
         if status == "paused":
-            trial._checkpoint()
+            trial.write_checkpoint()
         self.finished.add(lane)
         return trial.finish(status, None)
 
@@ -314,24 +303,20 @@ class _Chunk:
         for lane, trial in enumerate(self.trials):
             if trial is None or lane in self.finished:
                 continue
-            path = trial.directory / PROGRESS_FILE
-            if trial._before:
-                records.write_json(path, trial._before)
-            else:
-                path.unlink(missing_ok=True)
+            write_progress(trial.directory, trial.before)
         self.trials = []
 
-    def _set_up(self, plan: TrialPlan, directory: Path) -> _Trial:
+    def _set_up(self, plan: TrialPlan, directory: Path) -> Trial:
         trial = _make_trial(plan, directory, self.clock)
         trial.check_progress()
         trial.together = len(self.pairs)
         trial.set_up()
         return trial
 
-    def _present(self) -> dict[int, _Trial]:
+    def _present(self) -> dict[int, Trial]:
         return {lane: trial for lane, trial in enumerate(self.trials) if trial is not None}
 
-    def _live(self) -> dict[int, _Trial]:
+    def _live(self) -> dict[int, Trial]:
         present = self._present()
         return {lane: trial for lane, trial in present.items() if lane not in self.statuses}
 
@@ -380,7 +365,7 @@ class _Chunk:
 
     def _next_evaluation(self) -> float:
         trial = next(iter(self._live().values()))
-        return trial._next_evaluation()
+        return trial.next_evaluation()
 
     def _check_count(self) -> None:
         """See once that the submission, if it declares its cost, declares what was counted."""
@@ -418,15 +403,12 @@ class _Chunk:
         share = (self.clock.now() - start) / len(self.pairs)
         for lane, trial in self._live().items():
             trial.watch.evaluation += share
-            status = trial._verdict(trial._note(found[lane])) or self._end_of(trial)
+            status = trial.verdict(trial.note(found[lane])) or self._end_of(trial)
             if status is not None:
                 self.statuses[lane] = status
 
-    def _end_of(self, trial: _Trial) -> Status | None:
-        plan = trial.plan
-        if trial.meter.spent() >= plan.allowance:
-            return "trial_budget" if plan.allowance >= plan.trial_budget else "study_budget"
-        return "paused" if trial._is_at_pause() else None
+    def _end_of(self, trial: Trial) -> Status | None:
+        return trial.end_of_budget() or ("paused" if trial.is_at_pause() else None)
 
     def _keep_paused(self) -> None:
         """Give the trials that go on some day what they go on from."""
@@ -443,8 +425,8 @@ class _Chunk:
         if now - self.last_save >= _SAVE_SECONDS:
             self.last_save = now
             for trial in self._live().values():
-                trial._save_progress()
-        if now - self.last_progress >= _PROGRESS_SECONDS and on_progress is not None:
+                trial.save_progress()
+        if now - self.last_progress >= PROGRESS_SECONDS and on_progress is not None:
             self.last_progress = now
             present = self._present().values()
             on_progress(sum(trial.meter.spent() - _start_of(trial.plan) for trial in present))

@@ -11,8 +11,10 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.loading import load_submission
+from metaopt.bench.progress import FILE as PROGRESS_FILE
+from metaopt.bench.progress import mark_died
 from metaopt.bench.records import Cost
-from metaopt.bench.runner import PROGRESS_FILE, mark_died, run_trial
+from metaopt.bench.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.synthetic import Quadratic
 

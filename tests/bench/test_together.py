@@ -14,8 +14,10 @@ import pytest
 
 from metaopt.bench import records
 from metaopt.bench.loading import load_submission
+from metaopt.bench.progress import FILE as PROGRESS_FILE
+from metaopt.bench.progress import mark_died
 from metaopt.bench.records import Cost, Seeds
-from metaopt.bench.runner import PROGRESS_FILE, mark_died, run_trial
+from metaopt.bench.runner import run_trial
 from metaopt.bench.stacked import bytes_of_step, programs_for
 from metaopt.bench.targets import Target
 from metaopt.bench.together import run_together
