@@ -16,6 +16,7 @@ from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, describe_changes, only_adds
+from tuning.cores import available_cores, share_cores
 from tuning.locks import hold
 from tuning.progress import Tell, show_progress
 from tuning.slots import LOCKS, LOGS, Slot, StudyKey, campaign_currency
@@ -178,16 +179,18 @@ def count_workers(campaign: Campaign, workers: int | None, studies: int) -> int:
         )
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}.")
-    return 1 if in_seconds else min(workers or os.cpu_count() or 1, studies)
+    return (
+        1 if in_seconds else min(workers or len(available_cores()) or os.cpu_count() or 1, studies)
+    )
 
 
 def run_queue(queue: Queue, campaign: Campaign, out: Path, workers: int, tell: Tell) -> None:
     """Run the queue's studies, ``workers`` at a time, until there is none left.
 
-    The first error ends all processes: what they were at work on goes on from its checkpoint when
-    the campaign is run again.
+    Each worker keeps to its share of the cores. The first error ends all processes: what they were
+    at work on goes on from its checkpoint when the campaign is run again.
     """
-    slots = [Slot(campaign, out) for _ in range(workers)]
+    slots = [Slot(campaign, out, cores) for cores in share_cores(available_cores(), workers)]
 
     def work(slot: Slot) -> None:
         while (key := queue.take()) is not None:

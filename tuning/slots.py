@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from metaopt.bench.progress import mark_died
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, make_campaign
+from tuning.cores import keep_to
 from tuning.locks import hold
 from tuning.study import StudyPlan, run_study
 
@@ -49,9 +50,11 @@ class Slot:
     Args:
         campaign: Whose studies these are.
         out: Output folder.
+        cores: Of the process, see :func:`~tuning.cores.share_cores`.
     """
 
-    def __init__(self, campaign: Campaign, out: Path) -> None:
+    def __init__(self, campaign: Campaign, out: Path, cores: Sequence[int] = ()) -> None:
+        self._cores = cores
         self._document = campaign.model_dump(mode="json")
         self._out = out
         # Where seconds are the budget, every study compiles for itself: a process that has compiled
@@ -93,7 +96,7 @@ class Slot:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._process = context.Process(target=_serve, args=(theirs, self._cores), daemon=True)
             self._process.start()
             theirs.close()
         connection = self._connection
@@ -156,8 +159,9 @@ def plan_study(campaign: Campaign, key: StudyKey) -> StudyPlan:
 # In the processes.
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, cores: Sequence[int]) -> None:
     """Run the studies that are asked for, until the parent is gone."""
+    keep_to(cores)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
