@@ -1,8 +1,8 @@
 """Which cores a process may use.
 
 Each process of a campaign keeps to its share of the machine. Compiled code takes as many threads as
-its process may use cores; processes that each took them all would spend their time in waiting for
-each other's threads: on two cores two processes together are then slower than one on one core.
+its process may use cores; processes that each took them all would wait for each other's threads
+(``tests/performance/bench_workers.py`` measures it).
 """
 
 import itertools

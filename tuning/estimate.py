@@ -36,7 +36,7 @@ class Estimate:
     budget: float
     studies: int
     unit_seconds: float  # of one unit of the budget, without compilation
-    compilation_seconds: float
+    compilation_seconds: float  # tracing included
     evaluations: int  # in a study
     evaluation_seconds: float  # of one
 
@@ -85,18 +85,20 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
             why = (trials[0].error or trials[0].status).strip().splitlines()[-1]
             raise ValueError(f"{key}: no step came to its end: {why}")
         evaluated = [seconds for trial in folders for seconds in _evaluation_seconds(trial)]
+        units = [seconds for trial in folders for seconds in _unit_seconds(trial, few.currency)]
     cost = sum((trial.ledger.cost for trial in trials), Cost())
-    compiling = sum(trial.ledger.compilation_seconds for trial in trials)
+    # The first steps trace and compile: not what a unit of the budget takes.
+    unit = float(np.median(units[1:] or units))
+    compiling = max(0.0, cost.seconds - unit * cost.amount(few.currency))
     largest_step = 0.0 if in_seconds else trials[0].ledger.largest_step
     trials_in_all, budget = _trials_of(plan)
-    training = max(0.0, cost.seconds - compiling)
     return Estimate(
         key=key,
         trials=trials_in_all,
         currency=limits.currency,
         budget=budget,
         studies=campaign.studies,
-        unit_seconds=1.0 if in_seconds else training / cost.amount(limits.currency),
+        unit_seconds=1.0 if in_seconds else unit,
         compilation_seconds=compiling,
         evaluations=math.ceil(budget / max(limits.eval_period, largest_step)),
         evaluation_seconds=float(np.median(evaluated[1:] or evaluated)),  # the first compiles
@@ -159,3 +161,11 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _unit_seconds(trial: Path, currency: Currency) -> list[float]:
+    """Return what a unit of the budget took between the evaluations of a trial."""
+    rows = records.read_evaluations(trial / records.EVAL_FILE)
+    seconds = np.diff([0.0, *(row["accumulated_submission_time"] for row in rows)])
+    units = np.diff([0.0, *(records.row_cost(row).amount(currency) for row in rows)])
+    return (seconds / units).tolist()

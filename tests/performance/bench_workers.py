@@ -1,6 +1,6 @@
 """What it is worth that each process of a campaign keeps to its share of the cores.
 
-    python tests/performance/bench_workers.py --workloads digits_mlp,digits_transformer
+    python -m tests.performance.bench_workers --workloads digits_mlp,digits_transformer
 
 A study of AdamW for each core, all at once: each process on cores of its own, as a campaign runs
 them, and all on all cores. Rounds alternate. Times are those of the trials' records, without
@@ -40,7 +40,7 @@ def measure(workload: str, steps: int, share: object, folder: Path) -> float:
         "studies": processes,
         "workloads": [workload],
         "contenders": ["adamw+none"],
-        "targets": {workload: {"metric": "train/loss", "value": 0.0, "better": "lower"}},
+        "targets": {workload: {"metric": "validation/loss", "value": 0.0, "better": "lower"}},
     }
     with mock.patch("tuning.executor.share_cores", share):
         run_campaign(make_campaign(document, "bench"), folder, workers=processes)
