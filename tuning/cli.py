@@ -157,19 +157,20 @@ def _print_estimates(campaign: Any, workers: int | None) -> None:
     from rich.progress import track
 
     from analysis.terminal import print_table
-    from tuning.cores import available_cores, keep_to, share_cores
+    from tuning.cores import available_cores, kept_to, share_cores
     from tuning.estimate import estimate_table, list_probes, probe
     from tuning.executor import check_data, count_workers, list_studies
 
     processes = count_workers(campaign, workers, len(list_studies(campaign)))
     check_data(campaign)
-    keep_to(share_cores(available_cores(), processes)[0])  # as the campaign's processes do
     console = Console(stderr=True)
     probes = track(
         list_probes(campaign), "measuring", console=console, transient=True,
         disable=not console.is_terminal,
     )  # fmt: skip
-    print_table(estimate_table([probe(campaign, key) for key in probes], processes), Console())
+    with kept_to(share_cores(available_cores(), processes)[0]):  # as the campaign's processes are
+        estimates = [probe(campaign, key) for key in probes]
+    print_table(estimate_table(estimates, processes), Console())
 
 
 def _finish_campaign(campaign: Any, folder: Path) -> None:

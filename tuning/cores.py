@@ -5,9 +5,10 @@ its process may use cores; processes that each took them all would wait for each
 (``tests/performance/bench_workers.py`` measures it).
 """
 
+import contextlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 def available_cores() -> list[int]:
@@ -39,3 +40,14 @@ def keep_to(cores: Sequence[int]) -> None:
     """
     if cores:
         os.sched_setaffinity(0, cores)
+
+
+@contextlib.contextmanager
+def kept_to(cores: Sequence[int]) -> Iterator[None]:
+    """Keep this process to ``cores`` for the length of a block."""
+    before = available_cores()
+    keep_to(cores)
+    try:
+        yield
+    finally:
+        keep_to(before)

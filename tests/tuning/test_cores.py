@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tuning.campaign import make_campaign
-from tuning.cores import available_cores, share_cores
+from tuning.cores import available_cores, kept_to, share_cores
 from tuning.executor import run_campaign
 
 WATCHED = '''
@@ -48,6 +48,15 @@ def test_shares_are_the_cores_as_evenly_as_can_be(cores, processes):
 
 def test_where_nobody_can_say_what_there_is_nobody_is_told():
     assert share_cores([], 2) == [[], []]
+
+
+def test_a_process_that_was_kept_to_a_core_has_all_of_them_again():
+    before = available_cores()
+
+    with kept_to(before[:1]):
+        assert available_cores() == before[:1]
+
+    assert available_cores() == before
 
 
 @pytest.mark.skipif(len(available_cores()) < 2, reason="a core for each of two processes")

@@ -77,6 +77,43 @@ def test_a_grid_is_exhausted_in_the_estimate_too(contender, budget, trials, cost
     assert (estimate.trials, estimate.budget, estimate.evaluations) == (trials, cost, cost / 25)
 
 
+SLOW_START = '''
+"""Gradient descent whose first step takes long, as one that is traced does."""
+import time
+import optax
+from metaopt.bench import submission_kit as kit
+
+def optimizer(step_hint, *, learning_rate):
+    return optax.sgd(learning_rate)
+
+_baseline = kit.Baseline(optimizer, {"learning_rate": 0.1})
+get_batch_size, data_selection = kit.get_batch_size, kit.data_selection
+init_optimizer_state, report = _baseline.init_optimizer_state, _baseline.report
+
+def update_params(**arguments):
+    if arguments["global_step"] == 0:
+        time.sleep(3.0)
+    return _baseline.update_params(**arguments)
+'''
+
+
+def test_what_a_first_step_takes_beyond_the_others_counts_once(tmp_path):
+    (tmp_path / "submission.py").write_text(SLOW_START)
+    campaign = make_campaign(
+        {
+            "name": "dry", "budget": "1000grads", "trial_budget": "1000grads", "studies": 1,
+            "eval_period": "1grads", "workloads": ["breast_cancer_logistic"],
+            "contenders": [f"{tmp_path}+none"],
+        },
+        "test",
+    )  # fmt: skip
+
+    (estimate,) = [probe(campaign, key) for key in list_probes(campaign)]
+
+    assert estimate.compilation_seconds > 3.0
+    assert estimate.unit_seconds < 0.5
+
+
 def test_a_budget_in_seconds_is_probed_however_long_it_compiles():
     jax.clear_caches()
     campaign = make_campaign(
