@@ -1,14 +1,12 @@
 """The commands of ``python -m analysis``: parse, call one function, print one result."""
 
-import shlex
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.command_line import one_line_errors
+from analysis.command_line import one_line_errors, shown_command
 from analysis.formats import Format
 
 if TYPE_CHECKING:
@@ -142,18 +140,15 @@ def report(
         if (logs / STABILITY_FILE).is_file():
             from analysis.stability_report import write_stability_report
 
-            typer.echo(write_stability_report(logs, folder, command=_command()))
+            typer.echo(write_stability_report(logs, folder, command=shown_command("analysis")))
             return
         from analysis.report import write_report
 
         choice = _choice(hardware, mix_hardware)
-        path = write_report(logs, folder, command=_command(), hardware=choice, rerun=rerun)
+        path = write_report(
+            logs, folder, command=shown_command("analysis"), hardware=choice, rerun=rerun
+        )
         typer.echo(path)
-
-
-def _command() -> str:
-    """Return the command line as it can be typed again."""
-    return shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
 
 
 @app.command()

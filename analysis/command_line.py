@@ -1,5 +1,11 @@
-"""What the commands share: a user's mistake is one line on stderr and exit code 2."""
+"""What the commands share: a user's mistake is one line on stderr and exit code 2.
 
+Nothing that they print has a secret in it.
+"""
+
+import shlex
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -7,6 +13,7 @@ from typing import Any
 import typer
 
 from analysis.tables import plain
+from metaopt.bench.redaction import redact
 
 # Typer's usage errors: click's, which newer versions of typer carry inside.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -30,7 +37,15 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
         return 2
     except typer.Abort:
         return 130
+    except Exception:  # a defect of ours
+        typer.echo(redact(traceback.format_exc()), err=True)
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def shown_command(name: str) -> str:
+    """Return this process's command line as it can be typed again, but for its secrets."""
+    return shlex.join(["python", "-m", name, *map(redact, sys.argv[1:])])
 
 
 @contextmanager
@@ -47,4 +62,4 @@ def one_line_errors(name: str) -> Iterator[None]:
 
 
 def _say(name: str, message: str) -> None:
-    typer.echo(f"{name}: {plain(' '.join(message.split()))}", err=True)
+    typer.echo(f"{name}: {plain(redact(' '.join(message.split())))}", err=True)

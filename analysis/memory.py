@@ -11,7 +11,7 @@ from typing import Any, cast
 from analysis.layout import locate
 from analysis.sources import Oddities, open_source
 from analysis.trial_files import MAX_DOCUMENT_BYTES, MAX_EVALUATION_BYTES
-from metaopt.bench import records
+from metaopt.bench import identity, records
 
 MAX_BYTES = 2 * 2**30  # of all files together
 
@@ -19,6 +19,7 @@ _LIMITS = {
     records.EVAL_FILE: MAX_EVALUATION_BYTES,
     records.RUN_FILE: MAX_DOCUMENT_BYTES,
     records.STUDY_FILE: MAX_DOCUMENT_BYTES,
+    identity.FILE: MAX_DOCUMENT_BYTES,
     records.CAMPAIGN_FILE: MAX_DOCUMENT_BYTES,
 }
 

@@ -4,17 +4,19 @@ import dataclasses
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from analysis.memory import load_tar
 from analysis.sources import open_source
-from metaopt.bench import records
+from metaopt.bench import identity, records
+from metaopt.bench.identity import Identity, digest_of, read_identity
 from metaopt.bench.records import StudyRecord, TrialRecord
 
 _STUDY = re.compile(r"study_([0-9]{1,9})")
 _TRIAL = re.compile(r"trial_([0-9]{1,9})")
-_KNOWN_FILES = frozenset({records.CAMPAIGN_FILE, records.STUDY_FILE, "report"})
+_KNOWN_FILES = frozenset({records.CAMPAIGN_FILE, records.STUDY_FILE, identity.FILE, "report"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Logs:
     studies: tuple[StudyRecord, ...]
     campaign: dict[str, Any] | None
     notes: tuple[str, ...]
+    # What decided the trials' results, by their digests. Older logs have none.
+    identities: Mapping[str, Identity] = dataclasses.field(default_factory=dict)
 
     @property
     def contenders(self) -> list[str]:
@@ -52,6 +56,10 @@ class Logs:
         """How many studies each contender should have on each workload."""
         planned = self.campaign["studies"] if self.campaign else 0
         return max([planned, *(trial.record.study for trial in self.trials)])
+
+    def identity(self, record: TrialRecord) -> Identity | None:
+        """Return what decided a trial's result; ``None`` if its study does not say."""
+        return self.identities.get(record.digest)
 
     def of(self, contender: str, workload: str) -> list[Trial]:
         """Return one contender's trials on one workload, study by study."""
@@ -80,8 +88,15 @@ def read_logs(path: Path, within: str | None = None) -> Logs:
     campaign = _read_campaign(root / records.CAMPAIGN_FILE, notes)
     trials: list[Trial] = []
     studies: list[StudyRecord] = []
+    identities: dict[str, Identity] = {}
     for folder in _workload_folders(logs, notes):
         trials += _read_trials(folder, logs, notes)
+        try:
+            found = read_identity(folder)
+        except (OSError, ValueError) as error:
+            notes.append(str(error))
+        else:
+            identities |= {} if found is None else {digest_of(found): found}
         file = folder / records.STUDY_FILE
         if not file.exists():
             notes.append(f"{folder.relative_to(logs)}: unfinished study (no {file.name})")
@@ -100,7 +115,7 @@ def read_logs(path: Path, within: str | None = None) -> Logs:
     )
     studies.sort(key=lambda s: (s.contender, s.workload, s.study))
     _compare_counts(trials, studies, notes)
-    return Logs(tuple(trials), tuple(studies), campaign, tuple(notes))
+    return Logs(tuple(trials), tuple(studies), campaign, tuple(notes), identities)
 
 
 def _read_campaign(file: Path, notes: list[str]) -> dict[str, Any] | None:
@@ -119,6 +134,9 @@ def _read_campaign(file: Path, notes: list[str]) -> dict[str, Any] | None:
                 variant["hyperparameters"], dict
             ):
                 raise TypeError("variants are not contenders with hyperparameters")
+        for key, kind in (("file", str), ("toml", str), ("changes", dict)):
+            if "source" in campaign and not isinstance(campaign["source"][key], kind):
+                raise TypeError(f"{key} of the source is no {kind.__name__}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"campaign.json cannot be read: {error!r}")
         return None

@@ -55,6 +55,7 @@ from analysis.tables import (
 from analysis.training import Runs, read_runs
 from analysis.verification import verdicts_table, verified_contenders, verify
 from metaopt.bench.budget import CURRENCIES
+from metaopt.bench.redaction import redact
 
 if TYPE_CHECKING:
     from analysis.canvas import Plot
@@ -315,7 +316,7 @@ def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
         "early": [plain(entry) for entry in early_ends(logs)],
         "budgets": plain(budgets_line(logs, scores)),
         "remarks": [plain(note) for note in scores.notes],
-        "command": plain(command) if command else None,
+        "command": plain(redact(command)) if command else None,
         "dates": plain(" to ".join(sorted({dates[0][:10], dates[-1][:10]}))),
         "seed": plain(campaign.get("seed", "unknown")),
         "studies": scores.studies,

@@ -10,6 +10,7 @@ from analysis.canvas import Plot, figure_at, legend, legend_columns, legend_line
 from analysis.pages import csv_text, publish, write_pages
 from analysis.stability import StabilityRecord, read_stability, stability_table
 from analysis.tables import plain
+from metaopt.bench.redaction import redact
 
 _BOUND = (0, (4, 1.5))
 _CAPTION = (
@@ -49,7 +50,7 @@ def write_stability_report(folder: Path, out: Path, *, command: str | None = Non
         "seed": record.seed,
         "dates": plain(record.started_at[:10]),
         "commits": plain(git.get("commit")) + (" (modified)" if git.get("dirty") else ""),
-        "command": plain(command) if command else None,
+        "command": plain(redact(command)) if command else None,
         "unfinished": any(len(result.norms) < record.trials for result in record.settings),
         "picture": picture,
         "table": table,

@@ -19,12 +19,15 @@ from analysis.trial_files import (
     read_document,
     read_evaluations,
 )
-from metaopt.bench import records
+from metaopt.bench import identity, records
 
 MAX_TRIALS = 200_000
 
+Cell = tuple[str, str, str, int]  # submission, workload, framework, study
+
 DOCUMENTS = ("hparams", "flags", "meta_data", "run")
 _AROUND = ("report", records.CAMPAIGN_FILE)  # beside a campaign's logs
+_OF_STUDIES = (records.STUDY_FILE, identity.FILE)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -59,7 +62,8 @@ class TrialLogs:
     source: Source
     trials: tuple[LoggedTrial, ...]
     oddities: tuple[Oddity, ...]
-    studies: Mapping[tuple[str, str, str, int], Mapping[str, Any]]  # our study.json, by trial's key
+    studies: Mapping[Cell, Mapping[str, Any]]  # our study.json
+    identities: Mapping[Cell, Mapping[str, Any]]  # our identity.json
     campaign: Mapping[str, Any] | None  # our campaign.json
 
     @property
@@ -110,7 +114,7 @@ class _Reader:
         self.pending: dict[str, _Pending] = {}
         self.roots: set[str] = set()
         self.campaign: Mapping[str, Any] | None = None
-        self.studies: dict[tuple[str, str, str, int], Mapping[str, Any]] = {}
+        self.studies: dict[str, dict[Cell, Mapping[str, Any]]] = {name: {} for name in _OF_STUDIES}
         self.outside: dict[str, None] = {}  # files and folders without a study in their path
 
     def read(self) -> TrialLogs:
@@ -151,7 +155,8 @@ class _Reader:
         if self.oddities.dropped:
             what = f"{self.oddities.dropped:,} more oddities, not kept"
             oddities.append(Oddity("files-size", ".", what))
-        return TrialLogs(self.source, tuple(trials), tuple(oddities), self.studies, self.campaign)
+        beside = (self.studies[name] for name in _OF_STUDIES)
+        return TrialLogs(self.source, tuple(trials), tuple(oddities), *beside, self.campaign)
 
     def _limit(self, path: str) -> int | None:
         """Return how many bytes of a file are read at most; ``None`` for nothing of it."""
@@ -160,7 +165,7 @@ class _Reader:
             ours = path.rpartition("/")[2] == records.CAMPAIGN_FILE and "run" in self.documents
             return MAX_DOCUMENT_BYTES if ours else None
         if place.key is None:
-            ours = path.endswith(f"/{records.STUDY_FILE}") and "run" in self.documents
+            ours = path.rpartition("/")[2] in _OF_STUDIES and "run" in self.documents
             return MAX_DOCUMENT_BYTES if ours else None
         if place.file == records.EVAL_FILE:
             return MAX_EVALUATION_BYTES
@@ -202,17 +207,17 @@ class _Reader:
                 trial.documents[name] = preemptions, found
 
     def _look_beside(self, entry: Entry, place: Place) -> None:
-        """What lies in a study but in none of its trials: our ``study.json``, or strays."""
+        """What lies in a study but in none of its trials: our files, or strays."""
         inner = place.inner
         if not inner or inner[-1].startswith(".") or (len(inner) == 1 and place.cell):
             return
         if place.cell and len(inner) == 2 and inner[1].endswith(".log"):
             return  # what AlgoPerf's launcher printed
-        if place.cell is None or inner[1:] != (records.STUDY_FILE,):
+        if place.cell is None or len(inner) != 2 or inner[1] not in _OF_STUDIES:
             what = "not <workload>_<framework>" if place.cell is None else "not a trial"
             self.oddities.add("files-stray", place.path, what)
         elif (document := self._document(entry)) is not None:
-            self.studies[place.cell] = document
+            self.studies[inner[1]][place.cell] = document
 
     def _document(self, entry: Entry) -> Mapping[str, Any] | None:
         if entry.content is None:

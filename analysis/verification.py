@@ -1,7 +1,8 @@
 """Does another run of a campaign say the same? If so, its contenders are verified.
 
-The rerun is of the same experiment: the same code of the submission, space, tuner, seeds, budgets,
-target and number of studies. Where it ran does not matter, and that is the point: results that hold
+The rerun is of the same experiment: the same submission, search space, kit, tuner, workload, data
+and settings of JAX (see :mod:`metaopt.bench.identity`), seeds, budgets, target and number of
+studies. Where it ran does not matter, and that is the point: results that hold
 on one machine only are not results. A contender on a workload is verified if its median costs to
 target, given tuned and including tuning, are those of the rerun to within an evaluation period or
 ``TOLERANCE``, whichever is more; a target that one median study missed is missed by the other.
@@ -19,6 +20,7 @@ from analysis.hardware import hardware_of
 from analysis.reading import Logs
 from analysis.scoring import VIEWS, format_cost
 from analysis.tables import Facets, Shown, Table, plain, unit_name
+from metaopt.bench.identity import differences, listed
 from metaopt.bench.records import TrialRecord
 
 TOLERANCE = 0.1  # of a median cost
@@ -136,6 +138,9 @@ def _other_terms(
         return "not run again"
     one, other = _terms(claimed, records[0]), _terms(again, others[0])
     differing = [name for name in one if one[name] != other[name]]
+    before, now = claimed.identity(records[0]), again.identity(others[0])
+    if differing[:1] == ["submission"] and before and now:  # then the files are known
+        differing[0] = listed(differences(before, now)) or differing[0]
     return f"another experiment: other {', '.join(differing)}" if differing else ""
 
 
@@ -150,6 +155,7 @@ def _terms(logs: Logs, record: TrialRecord) -> dict[str, Any]:
         "seed": record.seeds.campaign,
         "budget": record.budget,
         "target": record.target,
+        "data": record.data,
         "number of studies": logs.study_count,
     }
 

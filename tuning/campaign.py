@@ -1,7 +1,12 @@
-"""Campaigns: contenders x workloads x studies under one budget, from a TOML file."""
+"""Campaigns: contenders x workloads x studies under one budget, from a TOML file.
+
+``campaign.json`` in an output folder holds the whole file and what the command line changed, so it
+can be read in place of the file.
+"""
 
 import dataclasses
 import itertools
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +16,7 @@ from typing import Annotated, Any
 import pydantic
 
 from metaopt.bench.budget import Budget, Currency, parse_budget
+from metaopt.bench.records import CAMPAIGN_FILE
 from metaopt.bench.targets import Direction, Target
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
@@ -71,6 +77,27 @@ class OwnTarget(pydantic.BaseModel):
         return metric
 
 
+class Source(pydantic.BaseModel):
+    """Where a campaign is from.
+
+    Attributes:
+        file: The name of a file that ships with the project, or that of a user's own, ``*.toml``.
+        toml: The whole file.
+        changes: Keys that took other values than the file's.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    file: str
+    toml: str
+    changes: dict[str, Any] = {}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the file and the changes say, unchecked."""
+        return tomllib.loads(self.toml) | self.changes
+
+
 class Campaign(pydantic.BaseModel):
     """What a campaign file says; see ``tuning/campaigns`` for examples.
 
@@ -95,6 +122,12 @@ class Campaign(pydantic.BaseModel):
     targets: dict[str, OwnTarget] = {}
     # Without a step a trial counts as stalled after so long: longer than any compilation.
     stall_seconds: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1800.0
+    _source: Source | None = None
+
+    @property
+    def source(self) -> Source | None:
+        """The file that it was read from, if any."""
+        return self._source
 
     @pydantic.model_validator(mode="after")
     def _check_contenders(self) -> "Campaign":
@@ -191,15 +224,18 @@ def read_campaign(path: Path, **changes: Any) -> Campaign:
     """Read a campaign file.
 
     Args:
-        path: The TOML file, or the name of one in ``tuning/campaigns``.
+        path: The TOML file, the name of one in ``tuning/campaigns``, or a campaign's record.
         changes: Keys that take other values than the file's; ``None`` leaves the file's.
 
     Raises:
         ValueError: The file is not there, not TOML, or breaks a rule; names key, rule and value.
     """
-    document = read_document(path)
-    document |= {key: value for key, value in changes.items() if value is not None}
-    return make_campaign(document, str(path))
+    source = read_source(path)
+    given = {key: value for key, value in changes.items() if value is not None}
+    source = source.model_copy(update={"changes": source.changes | given})
+    campaign = make_campaign(source.document, str(path))
+    campaign._source = source
+    return campaign
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -208,15 +244,33 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is not there or not TOML.
     """
+    return read_source(path).document
+
+
+def read_source(path: Path) -> Source:
+    """Return a campaign file as it is; ``path`` as in :func:`read_campaign`, raises as there."""
+    name = path.name
     if not path.is_file() and (_SHIPPED / f"{path}.toml").is_file():
-        path = _SHIPPED / f"{path}.toml"
+        name, path = str(path), _SHIPPED / f"{path}.toml"
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        if name == CAMPAIGN_FILE:
+            return _recorded(text, path)
+        tomllib.loads(text)
     except FileNotFoundError:
         names = list(list_campaigns())
         raise ValueError(f"No campaign file {str(path)!r}; there are {names}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
+    return Source(file=name, toml=text)
+
+
+def _recorded(text: str, path: Path) -> Source:
+    """Return the file that a campaign's record holds."""
+    try:
+        return Source.model_validate(json.loads(text)["source"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: holds no campaign file; use the file itself.") from None
 
 
 def list_campaigns() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import signal
 import sys
@@ -13,7 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from analysis.command_line import one_line_errors
+from analysis.command_line import one_line_errors, shown_command
+from metaopt.bench.redaction import redact
+
+_STORAGE = "METAOPT_STORAGE"  # may hold what --storage would show to everybody on the machine
 
 app = typer.Typer(
     help="Tune and compare optimizers under equal budgets.",
@@ -180,7 +184,7 @@ def _finish_campaign(campaign: Any, folder: Path) -> None:
     from metaopt.bench.records import STUDY_FILE, read_study
     from tuning.executor import check_budgets, list_studies
 
-    report = write_report(folder, folder / "report", command=_command())
+    report = write_report(folder, folder / "report", command=shown_command("tuning"))
     print_scores(folder)
     typer.echo(f"report: {report}")
     check_budgets([read_study(key.folder(folder) / STUDY_FILE) for key in list_studies(campaign)])
@@ -190,7 +194,10 @@ def _finish_campaign(campaign: Any, folder: Path) -> None:
 def worker(
     campaign: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped campaign")],
     storage: Annotated[
-        str, typer.Option(help="postgresql://..., mysql://..., journal:FILE or grpc://HOST:PORT")
+        str,
+        typer.Option(
+            envvar=_STORAGE, help="postgresql://..., mysql://..., journal:FILE or grpc://HOST:PORT"
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="default: runs/<campaign>; best on a shared disk")
@@ -220,7 +227,11 @@ def worker(
         if slurm:
             from tuning.slurm import submit_workers
 
-            command = _worker_command(campaign, storage, folder, workers, lease_seconds)
+            command = _worker_command(campaign, folder, workers, lease_seconds)
+            if redact(storage) == storage:
+                command += ["--storage", storage]
+            else:  # not on a command line, which job files and logs hold; jobs inherit this
+                os.environ[_STORAGE] = storage
             typer.echo(submit_workers(command, slurm, folder, slurm_options or [])[0])
             return
         _leave_on_sigterm()
@@ -242,9 +253,9 @@ def worker(
 
 
 def _worker_command(
-    campaign: str, storage: str, out: Path, workers: int | None, lease_seconds: float
+    campaign: str, out: Path, workers: int | None, lease_seconds: float
 ) -> list[str]:
-    command = ["-m", "tuning", "worker", campaign, "--storage", storage, "--out", str(out)]
+    command = ["-m", "tuning", "worker", campaign, "--out", str(out)]
     command += ["--lease-seconds", f"{lease_seconds:g}"]
     return command + ([] if workers is None else ["--workers", str(workers)])
 
@@ -261,7 +272,9 @@ def _leave_on_sigterm() -> None:
 @app.command()
 def export(
     runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
-    storage: Annotated[str, typer.Option(help="sqlite:///FILE, or a server's URL")],
+    storage: Annotated[
+        str, typer.Option(envvar=_STORAGE, help="sqlite:///FILE, or a server's URL")
+    ],
 ) -> None:
     """Copy tuning studies into an Optuna storage, for its dashboard and visualisations."""
     from tuning.export import export_studies
@@ -269,7 +282,7 @@ def export(
     with one_line_errors("tuning"):
         for name, trials in export_studies(runs, storage):
             typer.echo(f"{name}: {_count(trials, 'trial')}")
-    typer.echo(f"now: optuna-dashboard {shlex.quote(storage)}")
+    typer.echo(f"now: optuna-dashboard {shlex.quote(redact(storage))}")
 
 
 def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) -> None:
@@ -294,7 +307,7 @@ def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) ->
         record = run_stability(
             plan, folder, lambda done, total: progress.update(bar, completed=done, total=total)
         )
-    report = write_stability_report(folder, folder / "report", command=_command())
+    report = write_stability_report(folder, folder / "report", command=shown_command("tuning"))
     print_table(stability_summary(record), Console())
     typer.echo(f"report: {report}")
 
@@ -311,7 +324,11 @@ def check(
     from tuning.contenders import SUBMISSIONS
 
     with one_line_errors("tuning"):
-        found = check_apart(find_submission_folder(submission, SUBMISSIONS), timeout=timeout)
+        folder = find_submission_folder(submission, SUBMISSIONS)
+        found = [
+            dataclasses.replace(finding, what=redact(finding.what))
+            for finding in check_apart(folder, timeout=timeout)
+        ]
     errors = [finding for finding in found if finding.severity == "error"]
     if format is Format.JSON:
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in found]))
@@ -410,10 +427,6 @@ def package(
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "tuning", *sys.argv[1:]])
 
 
 def _split(names: str | None) -> list[str] | None:

@@ -17,6 +17,7 @@ from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, describe_changes, only_adds
 from tuning.cores import available_cores, share_cores
+from tuning.identities import Identities, check_folder, identify_campaign
 from tuning.locks import hold
 from tuning.progress import Tell, show_progress
 from tuning.slots import LOCKS, LOGS, Slot, StudyKey, campaign_currency
@@ -84,17 +85,17 @@ def run_campaign(
 
     Raises:
         FileNotFoundError: The campaign needs data that is not there.
-        ValueError: ``out`` holds something else or is in use; budgets in seconds with several
-            workers.
+        ValueError: ``out`` holds something else, or runs of another version, or is in use; budgets
+            in seconds with several workers.
     """
     studies = list_studies(campaign)
     workers = count_workers(campaign, workers, len(studies))
     check_data(campaign)
     with hold(out / LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
-        claim_folder(campaign, out)
+        identities = claim_folder(campaign, out, console)
         queue = LocalQueue(studies)
         with show_progress(len(studies), console) as tell:
-            run_queue(queue, campaign, out, workers, tell)
+            run_queue(queue, campaign, out, identities, workers, tell)
     return [queue.finished[key] for key in studies]
 
 
@@ -120,28 +121,43 @@ def check_data(campaign: Campaign) -> None:
         get_workload(name).check_data()
 
 
-def claim_folder(campaign: Campaign, out: Path) -> None:
+def claim_folder(campaign: Campaign, out: Path, console: Console | None = None) -> Identities:
     """Write ``campaign.json`` into ``out``, or see that it is the same campaign's or a part of it.
 
+    Args:
+        campaign: The campaign.
+        out: Its output folder.
+        console: Where notes on finished contenders go that have changed since.
+
+    Returns:
+        What decides the studies.
+
     Raises:
-        ValueError: The folder holds something else, or another campaign; shows the difference.
+        ValueError: The folder holds something else, or another campaign, or runs of another version
+            that what is left to run would mix with; shows the difference.
     """
     path = out / records.CAMPAIGN_FILE
     content = {"schema_version": records.SCHEMA_VERSION, "currency": campaign_currency(campaign)}
     content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.parsed())}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
+        before.pop("source", None)  # its comments, say, may be others
         changed = describe_changes(before, content)
-        if not changed:
-            return
-        if not only_adds(before, content):
+        if changed and not only_adds(before, content):
             raise ValueError(
                 f"{out} holds another campaign ({changed}). Use another output folder, or the "
                 "campaign as it was, with more contenders, workloads or studies at most."
             )
     elif (out / LOGS).exists():
         raise ValueError(f"{out} holds runs of no campaign; use another output folder.")
-    records.write_json(path, content)
+    identities = identify_campaign(campaign)
+    studies = [((key.contender, key.workload), key.folder(out)) for key in list_studies(campaign)]
+    for note in check_folder(out, studies, identities):
+        if console is not None:
+            console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    source = {"source": campaign.source.model_dump(mode="json")} if campaign.source else {}
+    records.write_json(path, content | source)
+    return identities
 
 
 def check_budgets(studies: list[StudyRecord]) -> None:
@@ -184,13 +200,21 @@ def count_workers(campaign: Campaign, workers: int | None, studies: int) -> int:
     )
 
 
-def run_queue(queue: Queue, campaign: Campaign, out: Path, workers: int, tell: Tell) -> None:
+def run_queue(
+    queue: Queue,
+    campaign: Campaign,
+    out: Path,
+    identities: Identities,
+    workers: int,
+    tell: Tell,
+) -> None:
     """Run the queue's studies, ``workers`` at a time, until there is none left.
 
     Each worker keeps to its share of the cores. The first error ends all processes: what they were
     at work on goes on from its checkpoint when the campaign is run again.
     """
-    slots = [Slot(campaign, out, cores) for cores in share_cores(available_cores(), workers)]
+    shares = share_cores(available_cores(), workers)
+    slots = [Slot(campaign, out, identities, cores) for cores in shares]
 
     def work(slot: Slot) -> None:
         while (key := queue.take()) is not None:

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
+from metaopt.bench.identity import digest_of
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
-from tuning.contenders import SUBMISSIONS, load_submission
+from tuning.contenders import SUBMISSIONS, Contender, load_submission
+from tuning.identities import claim_study, identify
 from tuning.locks import hold
 from tuning.slots import LOGS
 
@@ -44,7 +46,8 @@ def run_single(
 
     Raises:
         FileNotFoundError: The workload's data is not there.
-        ValueError: A name or a value is wrong, or ``out`` holds a finished trial.
+        ValueError: A name or a value is wrong, or ``out`` holds a finished trial, or one that began
+            with another version of something.
     """
     submission = load_submission(submission_name, SUBMISSIONS)
     workload = get_workload(workload_name)
@@ -64,6 +67,8 @@ def run_single(
     folder = records.trial_directory(out / LOGS, contender, 1, workload_name, 1)
     if (folder / records.RUN_FILE).exists():
         raise ValueError(f"{folder} holds a finished trial; use another --out.")
+    targets = workload.targets.validation, workload.targets.test
+    identity = identify(Contender(contender, submission, None, None), workload, targets)
     plan = TrialPlan(
         campaign="run",
         contender=contender,
@@ -85,10 +90,12 @@ def run_single(
         trial_budget=limits.study,
         allowance=limits.study,
         eval_period=limits.eval_period,
-        target=workload.targets.validation,
-        test_target=workload.targets.test,
+        target=targets[0],
+        test_target=targets[1],
+        digest=digest_of(identity),
     )
     with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
+        claim_study(folder.parent, identity)
         return run_trial(plan, folder, stall_seconds=stall_seconds), folder
 
 

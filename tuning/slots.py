@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.bench import records
+from metaopt.bench.identity import Identity, listed
 from metaopt.bench.progress import FILE as PROGRESS_FILE
 from metaopt.bench.progress import mark_died
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, make_campaign
 from tuning.cores import keep_to
+from tuning.identities import Identities, changed_names, identify, identify_campaign
 from tuning.locks import hold
 from tuning.study import StudyPlan, run_study
 
@@ -50,10 +52,14 @@ class Slot:
     Args:
         campaign: Whose studies these are.
         out: Output folder.
+        identities: What decides the studies.
         cores: Of the process, see :func:`~tuning.cores.share_cores`.
     """
 
-    def __init__(self, campaign: Campaign, out: Path, cores: Sequence[int] = ()) -> None:
+    def __init__(
+        self, campaign: Campaign, out: Path, identities: Identities, cores: Sequence[int] = ()
+    ) -> None:
+        self._identities = identities
         self._cores = cores
         self._document = campaign.model_dump(mode="json")
         self._out = out
@@ -96,13 +102,14 @@ class Slot:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self._cores), daemon=True)
+            arguments = theirs, self._document, self._identities, self._cores
+            self._process = context.Process(target=_serve, args=arguments, daemon=True)
             self._process.start()
             theirs.close()
         connection = self._connection
         assert connection is not None
         try:
-            connection.send((self._document, str(self._out), key))
+            connection.send((str(self._out), key))
             while True:
                 kind, content = connection.recv()
                 if kind == "record":
@@ -138,14 +145,14 @@ def campaign_currency(campaign: Campaign) -> str:
     return campaign.limits(get_workload(campaign.workloads[0])).currency
 
 
-def plan_study(campaign: Campaign, key: StudyKey) -> StudyPlan:
-    """Return what one study of a campaign runs."""
-    workload = get_workload(key.workload)
-    target, test_target = campaign.targets_on(workload)
+def plan_study(campaign: Campaign, key: StudyKey, identity: Identity | None = None) -> StudyPlan:
+    """Return what one study of a campaign runs, by default as its files are now."""
+    workload, contender = get_workload(key.workload), campaign.parsed()[key.contender]
+    target, test_target = targets = campaign.targets_on(workload)
     return StudyPlan(
         campaign=campaign.name,
         campaign_seed=campaign.seed,
-        contender=campaign.parsed()[key.contender],
+        contender=contender,
         workload=workload,
         study=key.study,
         limits=campaign.limits(workload),
@@ -153,13 +160,19 @@ def plan_study(campaign: Campaign, key: StudyKey) -> StudyPlan:
         test_target=test_target,
         stop_at_target=campaign.stop_at_target,
         together=campaign.together,
+        identity=identify(contender, workload, targets) if identity is None else identity,
     )
 
 
 # In the processes.
 
 
-def _serve(connection: Connection, cores: Sequence[int]) -> None:
+def _serve(
+    connection: Connection,
+    document: dict[str, Any],
+    identities: Identities,
+    cores: Sequence[int],
+) -> None:
     """Run the studies that are asked for, until the parent is gone."""
     keep_to(cores)
     parent = multiprocessing.parent_process()
@@ -170,10 +183,12 @@ def _serve(connection: Connection, cores: Sequence[int]) -> None:
         os._exit(1)  # also out of compiled code
 
     threading.Thread(target=die_with_parent, daemon=True).start()
+    campaign: Campaign | None = None
     while True:
-        document, out, key = connection.recv()
+        out, key = connection.recv()
         try:
-            record = _run_one(document, Path(out), key, connection)
+            campaign = campaign or _load(document, identities)
+            record = _run_one(campaign, identities, Path(out), key, connection)
         except Exception as error:
             if not isinstance(error, ValueError | OSError):  # a defect of ours: say where
                 error = RuntimeError(f"{key}: {traceback.format_exc()}")
@@ -182,11 +197,25 @@ def _serve(connection: Connection, cores: Sequence[int]) -> None:
             connection.send(("record", record))
 
 
-def _run_one(
-    document: dict[str, Any], out: Path, key: StudyKey, connection: Connection
-) -> StudyRecord:
+def _load(document: dict[str, Any], identities: Identities) -> Campaign:
+    """Return the campaign, with its code loaded in this process: that which the parent saw."""
     campaign = make_campaign(document, "campaign")
-    plan = plan_study(campaign, key)
+    if names := changed_names(identities, identify_campaign(campaign)):
+        raise ValueError(
+            f"{listed(names)} changed while the campaign ran. Restore it, or use another output "
+            "folder; then run the same command again."
+        )
+    return campaign
+
+
+def _run_one(
+    campaign: Campaign,
+    identities: Identities,
+    out: Path,
+    key: StudyKey,
+    connection: Connection,
+) -> StudyRecord:
+    plan = plan_study(campaign, key, identities[key.contender, key.workload])
     lock = out / LOCKS / f"{key.contender}-{key.workload}-{key.study}.lock"
     with hold(lock, f"The study {key}", wait_seconds=_LOCK_SECONDS):
         return run_study(

@@ -24,6 +24,7 @@ from analysis.stability import (
 )
 from metaopt.bench.environment import describe_environment, utc_now
 from metaopt.bench.records import write_json
+from metaopt.bench.rng import pinned_randomness
 from metaopt.theory.dynamics import fit_stability
 from metaopt.theory.experiments import stability_norms
 from metaopt.workloads.embedded import load_digits
@@ -85,6 +86,7 @@ def make_stability_campaign(document: dict[str, Any], source: str) -> StabilityC
         raise ValueError(f"{source}: {problems}") from None
 
 
+@pinned_randomness()
 def run_stability(
     campaign: StabilityCampaign,
     out: Path,

@@ -12,6 +12,8 @@ import sqlalchemy.exc
 from optuna.storages import BaseStorage
 from optuna.storages.journal import JournalFileBackend
 
+from metaopt.bench.redaction import redact
+
 T = TypeVar("T")
 
 FORMS = (
@@ -48,7 +50,8 @@ class PatientStorage:
         waits: tuple[float, ...] = _WAITS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.name = hide_password(url)
+        self.name = redact(url)
+        self._url = url
         self._waits = waits
         self._sleep = sleep
         # In a new database another worker may be making Optuna's tables at the same time.
@@ -69,7 +72,7 @@ class PatientStorage:
                 return action()
             except failures as error:
                 if wait is None:
-                    what = str(error).strip().split("\n")[0]
+                    what = redact(str(error).strip().split("\n")[0], self._url)
                     raise StorageError(
                         f"The storage {self.name} does not answer ({what}). Nothing is lost: run "
                         "the same command again to go on."
@@ -101,23 +104,28 @@ def open_storage(url: str) -> BaseStorage:
     Raises:
         ValueError: The URL has none of the known forms, or a driver is not installed.
     """
-    scheme = urlsplit(url).scheme.split("+")[0]
+    scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "journal":
         path = Path(url.removeprefix("journal:"))
         if not path.parent.is_dir():
-            raise ValueError(f"No folder {str(path.parent)!r} for the journal {url!r}.")
+            raise ValueError(f"No folder {str(path.parent)!r} for the journal {redact(url)!r}.")
         backend = JournalFileBackend(str(path))
         return optuna.storages.JournalStorage(backend)
     if scheme == "grpc":
         host, port = urlsplit(url).hostname, urlsplit(url).port
         if host is None or port is None:
-            raise ValueError(f"A gRPC proxy is given as grpc://host:port, got {url!r}.")
+            raise ValueError(f"A gRPC proxy is given as grpc://host:port, got {redact(url)!r}.")
         storage = optuna.storages.GrpcStorageProxy(host=host, port=port)
         storage.wait_server_ready(timeout=5)
         return storage
     if scheme not in ("postgresql", "mysql", "sqlite"):
-        raise ValueError(f"A storage is one of {list(FORMS)}, got {hide_password(url)!r}.")
-    parsed = sqlalchemy.engine.make_url(url)
+        raise ValueError(f"A storage is one of {list(FORMS)}, got {redact(url)!r}.")
+    if scheme != "sqlite" and url.partition("?")[0].count("@") > 1:  # drivers would print the rest
+        raise ValueError(f"An @ in a password must be written as %40, got {redact(url)!r}.")
+    try:
+        parsed = sqlalchemy.engine.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of its port
+        raise ValueError(f"A storage is one of {list(FORMS)}, got {redact(url)!r}.") from None
     if parsed.drivername in _DRIVERS:
         parsed = parsed.set(drivername=f"{scheme}+{_DRIVERS[scheme]}")
     try:
@@ -130,16 +138,3 @@ def open_storage(url: str) -> BaseStorage:
             f"{scheme} needs a driver: pip install {_DRIVERS.get(scheme, scheme)}, or the extra "
             "`storage` of this project."
         ) from None
-
-
-def hide_password(url: str) -> str:
-    """Return a URL that can be shown.
-
-    Examples:
-        >>> hide_password("postgresql://me:secret@host/base")
-        'postgresql://me:***@host/base'
-    """
-    try:
-        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return url

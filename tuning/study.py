@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 from metaopt.bench import records
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.clock import SystemClock
+from metaopt.bench.identity import Identity, digest_of
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.progress import find_tuner_seconds
 from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
+from metaopt.bench.rng import pinned_randomness
 from metaopt.bench.runner import find_finished, run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target
@@ -29,6 +31,7 @@ from metaopt.bench.together import run_together
 from metaopt.bench.tuner import Ahead, Observer, Reading, Stopper, Tuner, outcome_at, read_curve
 from tuning.campaign import Limits
 from tuning.contenders import Contender
+from tuning.identities import claim_study
 from tuning.turns import Turn, Turns
 
 _FREE_TRIALS = 10  # so many trials in a row that cost nothing end a study: it would never end
@@ -49,6 +52,7 @@ class StudyPlan:
     test_target: Target | None
     stop_at_target: bool = True
     together: bool = False  # trials that wait for no result train in one compiled step
+    identity: Identity = dataclasses.field(default_factory=dict)
 
 
 class Asked(NamedTuple):
@@ -58,6 +62,7 @@ class Asked(NamedTuple):
     seconds: float
 
 
+@pinned_randomness()
 def run_study(
     plan: StudyPlan,
     logs: Path,
@@ -78,12 +83,14 @@ def run_study(
         The record that was written to ``study.json``.
 
     Raises:
-        ValueError: The trials on disk are not those that this plan leads to.
+        ValueError: The trials on disk are not those that this plan leads to, or ran with another
+            version of something; names it.
     """
     folder = records.study_directory(logs, plan.contender.name, plan.study, plan.workload.name)
     finished = folder / records.STUDY_FILE
     if finished.exists():
         return records.read_study(finished)
+    claim_study(folder, plan.identity)
     runner = _Study(plan, folder, on_progress, trial_options)
     record = runner.run()
     for checkpoint in folder.glob(f"trial_*/{CHECKPOINT_FILE}"):  # of trials that nobody resumed
@@ -115,6 +122,7 @@ class _Study:
         self.tuner_seed = self._seed("tuner")
         self.tuner: Tuner | None = plan.contender.make_tuner(self.tuner_seed)
         self.description = self.tuner.describe() if self.tuner else None
+        self.digest = digest_of(plan.identity)
         self.fixed_batch: int | None = None
         # A self-tuning run is bounded by the study's budget alone. One that ends before it is
         # followed by another from new seeds, as a tuner's trials are: all spend the same.
@@ -288,6 +296,7 @@ class _Study:
             stop_at_target=plan.stop_at_target,
             pause_at=turn.pause_at,
             segments=turn.segments,
+            digest=self.digest,
         )
 
     def _run_turn(self, turn: Turn, tuner_seconds: float) -> TrialRecord | None:
@@ -346,7 +355,7 @@ class _Study:
             segment and segment.rung,
         )  # fmt: skip
         expected = (
-            trial.seeds, trial.hyperparameters, trial.target, trial.submission.digest,
+            trial.seeds, trial.hyperparameters, trial.target, trial.digest,
             trial.pause_at,
         )  # fmt: skip
         if found != expected:

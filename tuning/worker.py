@@ -14,6 +14,7 @@ from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
 from tuning.campaign import Campaign
 from tuning.executor import check_data, claim_folder, count_workers, list_studies, run_queue
+from tuning.identities import all_names
 from tuning.leases import Lease, LeaseLostError, LeaseQueue
 from tuning.locks import hold
 from tuning.progress import show_progress
@@ -62,15 +63,15 @@ def run_worker(
     check_data(campaign)
     lock = out / LOCKS / "campaign.lock"
     with hold(lock, f"Output folder {str(out)!r}", wait_seconds=_CLAIM_SECONDS):
-        claim_folder(campaign, out)
+        identities = claim_folder(campaign, out, console)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    document = campaign.model_dump(mode="json")
+    document = campaign.model_dump(mode="json") | all_names(identities)  # of all workers
     leases = LeaseQueue(
         PatientStorage(url), document, studies, worker=name, lease_seconds=lease_seconds
     )
     queue = SharedQueue(leases, out)
     with show_progress(len(studies), console) as tell, queue.renewing():
-        run_queue(queue, campaign, out, processes, tell)
+        run_queue(queue, campaign, out, identities, processes, tell)
     return leases.finished()
 
 
@@ -157,6 +158,6 @@ class SharedQueue:
                 try:
                     for lease in self._held.values():
                         self._leases.renew(lease)
-                except (LeaseLostError, StorageError) as error:
+                except Exception as error:  # said by whoever checks next, not by this thread
                     self._error = error
                     return

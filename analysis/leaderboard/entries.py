@@ -78,7 +78,8 @@ class CampaignEntry(_Model):
     budget: BudgetRecord
     target: TargetRecord
     submission: str
-    digest: str  # SHA-256 of the submission's Python files
+    digest: str  # SHA-256 of what decides the result; in older entries of the submission's code
+    workload_digest: str | None = None  # of workload, data, targets and settings; older: none
     space: str | None
     tuner: dict[str, Any] | None  # its name, version and every argument
     ruleset: Literal["external", "self-tuning"]

@@ -124,13 +124,14 @@ def standings(entries: Sequence[Entry]) -> list[Standing]:
 
 
 def check_comparable(entries: Sequence[Entry]) -> None:
-    """See that entries of a campaign have the same budgets, targets, seeds and studies.
+    """See that entries of a campaign have the same budgets, targets, seeds, studies and workloads.
 
     Raises:
         ValueError: They have not; names two entries and what differs.
     """
     firsts: dict[tuple[str, str], tuple[str, CampaignEntry]] = {}
     campaigns: dict[str, tuple[str, CampaignEntry]] = {}
+    versions: dict[tuple[str, str], tuple[str, CampaignEntry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.path.as_posix()):
         where = plain(entry.path.as_posix())
         for name, here in entry.campaigns.items():
@@ -139,6 +140,10 @@ def check_comparable(entries: Sequence[Entry]) -> None:
             if not differing:
                 other, first = campaigns.setdefault(name, (where, here))
                 differing = _differing_anywhere(first, here)
+            if not differing and here.workload_digest:
+                other, first = versions.setdefault((name, entry.workload), (where, here))
+                if first.workload_digest != here.workload_digest:
+                    differing = "version of the workload, its data, targets or settings"
             if differing:
                 raise ValueError(
                     f"{where} and {other} are of campaign {plain(name)!r} and do not compare, for "

@@ -1,7 +1,10 @@
 """From a campaign's logs to entries of the leaderboard, and what keeps logs out of it."""
 
+import hashlib
 import shlex
+import tomllib
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +17,19 @@ from analysis.leaderboard.entries import (
     StudyEntry,
     Verification,
     entry_text,
+    file_name,
     read_entries,
 )
-from analysis.leaderboard.pages import write_leaderboard
+from analysis.leaderboard.pages import BOARD, write_leaderboard
 from analysis.leaderboard.standings import check_comparable
 from analysis.pages import publish
 from analysis.reading import Logs, read_logs
 from analysis.validation import read_subject, validate
 from analysis.verification import verify
 from metaopt.bench.budget import CURRENCIES
+from metaopt.bench.identity import WORKLOAD_PARTS, digest_of
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
+from metaopt.bench.redaction import redact
 from metaopt.bench.targets import load_targets
 
 _Key = tuple[str, str]  # contender, workload
@@ -42,24 +48,27 @@ def submit(
 ) -> list[Path]:
     """Add a campaign's records to a leaderboard and rebuild its pages; return what was written.
 
-    Raises like :func:`entries_to_submit`, before anything is written.
+    Raises like :func:`files_to_submit`, before anything is written.
     """
-    written = []
-    for entry in entries_to_submit(runs, board, command, rerun):
-        publish(board / entry.path, entry_text(entry))
-        written.append(board / entry.path)
-    return written + write_leaderboard(board)
+    files = files_to_submit(runs, board, command, rerun)
+    for path, text in files.items():
+        publish(board / path, text)
+    return [*(board / path for path in files), *write_leaderboard(board)]
 
 
-def entries_to_submit(
+def files_to_submit(
     runs: Path, board: Path, command: str | None = None, rerun: Path | None = None
-) -> list[Entry]:
-    """Return the entries of a campaign, each joined with what its file holds already.
+) -> dict[Path, str]:
+    """Return the texts of a campaign's files, by path below the board.
+
+    These are its entries, each joined with what its file holds already, and the campaign's own file
+    where it does not ship with the project.
 
     Args:
         runs: The campaign's output folder.
         board: The leaderboard's folder; only read.
-        command: That repeats the campaign; by default `python -m tuning compare` with its name.
+        command: That repeats the campaign; by default `python -m tuning compare` with its name, or
+            with its file in ``campaigns/`` of the leaderboard where it is a user's own.
         rerun: The output folder of another run of the campaign. Entries that it agrees with are
             marked as verified.
 
@@ -74,7 +83,7 @@ def entries_to_submit(
         raise RefusedRuns(problems)
     known = {entry.path: entry for entry in read_entries(board)}
     logs = read_logs(runs)
-    new = entries_of(logs, command)
+    new = entries_of(logs, command, board)
     if rerun is not None:
         new = _verified(new, logs, read_logs(rerun))
     for entry in new:
@@ -84,7 +93,9 @@ def entries_to_submit(
             update={"campaigns": {name: campaigns[name] for name in sorted(campaigns)}}
         )
     check_comparable(list(known.values()))
-    return [known[entry.path] for entry in new]
+    files = {entry.path: entry_text(known[entry.path]) for entry in new}
+    own = None if command else _own_file(logs)
+    return files if own is None else {own: _source(logs)["toml"], **files}
 
 
 def _verified(entries: list[Entry], logs: Logs, again: Logs) -> list[Entry]:
@@ -213,7 +224,7 @@ def _several_hardware(logs: Logs) -> list[str]:
     ]
 
 
-def entries_of(logs: Logs, command: str | None = None) -> list[Entry]:
+def entries_of(logs: Logs, command: str | None = None, board: Path = BOARD) -> list[Entry]:
     """Return one entry per contender and workload of a campaign's logs."""
     finished = {(s.contender, s.workload, s.study): s for s in logs.studies}
     trials: dict[_Key, list[TrialRecord]] = defaultdict(list)
@@ -224,7 +235,11 @@ def entries_of(logs: Logs, command: str | None = None) -> list[Entry]:
             contender=contender,
             workload=workload,
             hardware=fingerprint_of(records[0].environment),
-            campaigns={records[0].campaign: _campaign_entry(logs, records, finished, command)},
+            campaigns={
+                records[0].campaign: _campaign_entry(
+                    logs, records, finished, command or _command(logs, records[0], board)
+                )
+            },
         )
         for (contender, workload), records in sorted(trials.items())
     ]
@@ -234,9 +249,10 @@ def _campaign_entry(
     logs: Logs,
     records: list[TrialRecord],
     finished: dict[tuple[str, str, int], StudyRecord],
-    command: str | None,
+    command: str,
 ) -> CampaignEntry:
     first = records[0]
+    identity = logs.identity(first)
     by_study: dict[int, list[TrialRecord]] = defaultdict(list)
     for record in records:
         by_study[record.study].append(record)
@@ -249,6 +265,7 @@ def _campaign_entry(
         target=first.target,
         submission=first.submission,
         digest=first.digest,
+        workload_digest=digest_of(identity, WORKLOAD_PARTS) if identity else None,
         space=first.space,
         tuner=first.tuner,
         ruleset=first.ruleset,
@@ -261,7 +278,7 @@ def _campaign_entry(
             for name, version in (software if isinstance(software, dict) else {}).items()
             if version
         },
-        command=command or _command(logs, first),
+        command=redact(command),
         first_day=days[0],
         last_day=days[-1],
         studies=tuple(
@@ -301,12 +318,37 @@ def _study_entry(records: list[TrialRecord], study: StudyRecord) -> StudyEntry:
     )
 
 
-def _command(logs: Logs, record: TrialRecord) -> str:
+def _command(logs: Logs, record: TrialRecord, board: Path) -> str:
     """Return the command that repeats one contender's runs on one workload."""
-    campaign = logs.campaign or {}
-    words = ["python", "-m", "tuning", "compare", record.campaign]
-    words += ["--contenders", record.contender, "--workloads", record.workload]
-    for option in ("budget", "studies", "seed"):
+    campaign, own = logs.campaign or {}, _own_file(logs)
+    file = record.campaign if own is None else f"{board.name}/{own.as_posix()}"
+    words = ["python", "-m", "tuning", "compare", file]
+    words += ["--contenders", _as_given(logs, record.contender), "--workloads", record.workload]
+    for option in ("budget", "eval_period", "studies", "seed"):
         if campaign.get(option) is not None:
-            words += [f"--{option}", str(campaign[option])]
+            words += [f"--{option.replace('_', '-')}", str(campaign[option])]
     return shlex.join(words)
+
+
+def _source(logs: Logs) -> Mapping[str, Any]:
+    """Return the campaign's file and what changed it; nothing in older logs."""
+    return (logs.campaign or {}).get("source") or {}
+
+
+def _own_file(logs: Logs) -> Path | None:
+    """Return where a leaderboard keeps a campaign's file; ``None`` if it ships with the project."""
+    source = _source(logs)
+    if not source.get("file", "").endswith(".toml"):
+        return None
+    name = file_name((logs.campaign or {})["name"])
+    digest = hashlib.sha256(source["toml"].encode()).hexdigest()
+    return Path("campaigns") / f"{name}-{digest[:8]}.toml"
+
+
+def _as_given(logs: Logs, contender: str) -> str:
+    """Return a contender as the campaign names it: with the path of its submission, if it has."""
+    source = _source(logs)
+    if not source:
+        return contender
+    given = (tomllib.loads(source["toml"]) | source["changes"])["contenders"]
+    return dict(zip((logs.campaign or {})["contenders"], given, strict=True))[contender]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from analysis.trial_files import MAX_EVALUATION_BYTES
 from analysis.validation.subject import LogSubject, log_rule, oddity_rule, ruleset_of
+from metaopt.bench import identity
 from metaopt.bench.records import (
     CAMPAIGN_FILE,
     EVAL_FILE,
@@ -80,6 +81,8 @@ def _wrong_studies(subject: LogSubject) -> Iterator[tuple[str, str]]:
             yield f"{folder}/{STUDY_FILE}", study
         elif study.trials != len(trials):
             yield folder, f"{study.trials} trials were run, {len(trials)} are here"
+        if isinstance(wrong := subject.identities.get(cell), str):
+            yield f"{folder}/{identity.FILE}", wrong
 
 
 def _wrong_campaign(subject: LogSubject) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from analysis.validation.subject import LogSubject, log_rule
+from metaopt.bench.identity import (
+    CODE_PARTS,
+    FILE,
+    WORKLOAD_PARTS,
+    Identity,
+    differences,
+    digest_of,
+    listed,
+)
 from metaopt.bench.records import TrialRecord
 
 
@@ -16,13 +25,17 @@ def _mixed_frameworks(subject: LogSubject) -> Iterator[tuple[str, str]]:
 
 
 def _unpaired(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    first: dict[tuple[str, int, int], tuple[int, str]] = {}
+    first: dict[tuple[str, int, int] | str, tuple[int, str]] = {}
     for trial, record in subject.records:
         place = record.workload, record.study, record.trial
-        seed, where = first.setdefault(place, (record.seeds.trial, trial.where))
-        if seed != record.seeds.trial:
-            what = f"seed {record.seeds.trial}, but that of {where} is {seed}"
-            yield f"{trial.where}/run.json", what
+        for name, group, seed in (
+            ("seed", place, record.seeds.trial),
+            ("the campaign's seed", record.workload, record.seeds.campaign),
+        ):
+            known, where = first.setdefault(group, (seed, trial.where))
+            if seed != known:
+                yield f"{trial.where}/run.json", f"{name} {seed}, but that of {where} is {known}"
+                break
 
 
 def _differing(
@@ -42,6 +55,52 @@ def _differing(
                     yield trial.where, f"{name} is {value}, that of {where} is {known[name]}"
 
     return find
+
+
+def _several_versions(subject: LogSubject) -> Iterator[tuple[str, str]]:
+    first: dict[tuple[str, ...], tuple[TrialRecord, str, Identity | None]] = {}
+    said: set[tuple[tuple[str, ...], str]] = set()
+    for trial, record in subject.records:
+        identity = subject.identity(trial)
+        if identity is not None and digest_of(identity) != record.digest:
+            yield trial.where, f"its digest is not that of its study's {FILE}"
+            continue
+        groups: list[tuple[str, ...]] = [(record.contender, record.workload)]
+        if identity is None:  # the digest is that of the submission, on all workloads
+            groups.append((record.contender,))
+        for group in groups:
+            known, where, before = first.setdefault(group, (record, trial.where, identity))
+            if record.digest != known.digest and (group, record.digest) not in said:
+                said.add((group, record.digest))
+                names = [] if before is None or identity is None else differences(before, identity)
+                what = "digest" if not names else listed(names)
+                yield trial.where, f"another {what} than {where}"
+
+
+def _several_workloads(subject: LogSubject) -> Iterator[tuple[str, str]]:
+    first: dict[str, tuple[Identity, str]] = {}
+    said: set[tuple[str, str]] = set()
+    for trial, record in subject.records:
+        if (identity := subject.identity(trial)) is None:
+            continue
+        known, where = first.setdefault(record.workload, (identity, trial.where))
+        names = differences(known, identity, WORKLOAD_PARTS)
+        if names and (record.contender, record.workload) not in said:
+            said.add((record.contender, record.workload))
+            yield trial.where, f"another {listed(names)} than {where}"
+
+
+def _changed_since(subject: LogSubject) -> Iterator[tuple[str, str]]:
+    first: dict[str, tuple[str, str]] = {}
+    said: dict[str, set[str]] = {}
+    for trial, record in subject.records:
+        identity = subject.identity(trial) or {}
+        for part in CODE_PARTS:
+            for name, digest in identity.get(part, {}).items():
+                known, where = first.setdefault(name, (digest, trial.where))
+                if digest != known and record.contender not in said.setdefault(name, set()):
+                    said[name].add(record.contender)
+                    yield trial.where, f"another {name} than {where}"
 
 
 def _terms_of_workload(record: TrialRecord) -> dict[str, Any]:
@@ -79,9 +138,24 @@ RULES = (
     ),
     log_rule(
         "pairing-code",
-        "a contender of ours is one version of its submission",
-        _differing(lambda record: record.contender, lambda record: {"digest": record.digest}),
-        means="The submission was changed between its trials.",
+        "a contender of ours on a workload is one version of all that decides its results",
+        _several_versions,
+        means="A file was changed between its trials: they are not of one contender.",
         mend="Run the contender again in an empty folder.",
+    ),
+    log_rule(
+        "pairing-workload",
+        "all trials of ours on a workload have the same workload, data, targets and settings",
+        _several_workloads,
+        means="The contenders did not solve the same problem: their costs do not compare.",
+        mend="Run all contenders again in an empty folder.",
+    ),
+    log_rule(
+        "pairing-kit",
+        "what contenders of ours have in common is of one version",
+        _changed_since,
+        severity="note",
+        means="A submission, the kit or a tuner was changed after some contenders were finished.",
+        mend="Run all contenders again in an empty folder, if the change matters.",
     ),
 )

@@ -12,8 +12,9 @@ import pydantic
 from analysis.layout import TrialKey
 from analysis.official_targets import OfficialTargets
 from analysis.strict_rules import Demands
-from analysis.trial_logs import DOCUMENTS, LoggedTrial, TrialLogs, read_trial_logs
+from analysis.trial_logs import DOCUMENTS, Cell, LoggedTrial, TrialLogs, read_trial_logs
 from metaopt.bench.findings import Problem, Rule, Severity
+from metaopt.bench.identity import Identity, parse_identity
 from metaopt.bench.records import StudyRecord, TrialRecord
 from metaopt.bench.targets import Target
 
@@ -97,9 +98,25 @@ class LogSubject:
         ]
 
     @functools.cached_property
-    def studies(self) -> dict[tuple[str, str, str, int], StudyRecord | str]:
+    def studies(self) -> dict[Cell, StudyRecord | str]:
         """Our studies' records, or what is wrong with them."""
         return {cell: _parse(StudyRecord, found) for cell, found in self.logs.studies.items()}
+
+    @functools.cached_property
+    def identities(self) -> dict[Cell, Identity | str]:
+        """What decided our studies' results, or what is wrong with it."""
+        found: dict[Cell, Identity | str] = {}
+        for cell, document in self.logs.identities.items():
+            try:
+                found[cell] = parse_identity(json.dumps(document))
+            except ValueError as error:
+                found[cell] = str(error)
+        return found
+
+    def identity(self, trial: LoggedTrial) -> Identity | None:
+        """Return what decided a trial's result; ``None`` if its study does not say."""
+        found = self.identities.get(trial.key[:4])
+        return None if isinstance(found, str) else found
 
     def record(self, trial: LoggedTrial) -> TrialRecord | None:
         """Return a trial's record; ``None`` if it has none that is valid."""

@@ -11,8 +11,15 @@ from typing import Any
 
 from metaopt.bench.plugins import plugin_versions
 
-PACKAGES = ("metaopt-bench", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "scikit-learn")
+PACKAGES = (
+    *("metaopt-bench", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "scikit-learn"),
+    "algoperf",
+)
 _PRECISION = (("x64", "jax_enable_x64"), ("matmul", "jax_default_matmul_precision"))
+_RANDOM = (
+    ("key_implementation", "jax_default_prng_impl"),
+    ("partitionable", "jax_threefry_partitionable"),
+)
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -42,6 +49,7 @@ def describe_environment() -> dict[str, Any]:
             **{key: str(getattr(jax.config, flag) or "default") for key, flag in _PRECISION},
             "tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
         },
+        "random": {key: str(getattr(jax.config, flag)) for key, flag in _RANDOM},
         "git": describe_checkout(CHECKOUT),
     }
 

@@ -6,7 +6,6 @@ A submission is a folder with ``submission.py`` (AlgoPerf's functions), for exte
 """
 
 import dataclasses
-import functools
 import hashlib
 import importlib
 import inspect
@@ -42,14 +41,6 @@ class Submission:
     def ruleset(self) -> Ruleset:
         """External tuning if there is a search space, self-tuning if not."""
         return "external" if (self.folder / SPACE_FILE).exists() else "self-tuning"
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """SHA-256 of the Python files in the folder: whether it is still the same submission."""
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.rglob("*.py")):
-            digest.update(str(path.relative_to(self.folder)).encode() + b"\0" + path.read_bytes())
-        return digest.hexdigest()
 
     @property
     def defaults(self) -> dict[str, Any]:

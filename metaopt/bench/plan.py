@@ -25,6 +25,7 @@ class TrialPlan:
             same.
         pause_at: The trial's cost at which it is to pause, with a checkpoint to go on from.
         segments: What ran of it before: it goes on behind them.
+        digest: Of what else decides its numbers, see :mod:`metaopt.bench.identity`.
     """
 
     campaign: str
@@ -49,6 +50,7 @@ class TrialPlan:
     stop_at_target: bool = True
     pause_at: float | None = None
     segments: tuple[Segment, ...] = ()
+    digest: str = ""
 
     @property
     def rungs(self) -> tuple[float, ...]:
@@ -70,7 +72,7 @@ def fingerprint(plan: TrialPlan) -> dict[str, Any]:
     """Return what a trial's numbers depend on, as JSON data."""
     target = plan.target
     return {
-        "submission": plan.submission.digest,
+        "digest": plan.digest,
         "workload": plan.workload.name,
         "seeds": plan.seeds.model_dump(),
         "hyperparameters": plan.hyperparameters,

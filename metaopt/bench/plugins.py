@@ -95,6 +95,13 @@ def plugin_versions() -> dict[str, str]:
 
 
 @functools.cache
+def plugin_packages() -> frozenset[str]:
+    """Return the importable packages that something is added from."""
+    entries = [entry for group in (WORKLOADS, SUBMISSIONS, TUNERS) for entry in _entries(group)]
+    return frozenset(entry.module.partition(".")[0] for entry in entries)
+
+
+@functools.cache
 def _entries(group: str) -> tuple[metadata.EntryPoint, ...]:
     entries = metadata.entry_points(group=group)
     return tuple(sorted(entries, key=lambda entry: (entry.name, _origin(entry))))

@@ -2,6 +2,7 @@
 
     <out>/campaign.json                                  the campaign as it was started
     <out>/logs/<contender>/study_<j>/<workload>_jax/
+        identity.json                                    what decides its results, as digests
         study.json                                       why the study ended, what it spent
         trial_<i>/
             eval_measurements.csv                        one row per evaluation, columns sorted
@@ -172,7 +173,9 @@ class TrialRecord(_Model):
     campaign: str
     contender: str  # submission[@space][+tuner]
     submission: str
-    digest: str  # SHA-256 of the submission's Python files
+    # SHA-256 of what decides its result: of identity.json. In records of studies that have none, of
+    # the submission's Python files.
+    digest: str
     space: str | None
     tuner: dict[str, Any] | None  # its name, version and every argument
     ruleset: Literal["external", "self-tuning"]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from metaopt.bench import records
 from metaopt.bench.records import Cost, Ledger, Segment, Status, TrialRecord
+from metaopt.bench.redaction import redact
 
 if TYPE_CHECKING:
     from metaopt.bench.trial import Trial
@@ -31,7 +32,7 @@ def make_record(
         campaign=plan.campaign,
         contender=plan.contender,
         submission=plan.submission.name,
-        digest=plan.submission.digest,
+        digest=plan.digest,
         space=plan.space,
         tuner=plan.tuner,
         ruleset=plan.submission.ruleset,
@@ -53,7 +54,7 @@ def make_record(
         test_target=plan.test_target
         and records.TargetRecord(**dataclasses.asdict(plan.test_target)),
         status=status,
-        error=error,
+        error=error and redact(error),
         ledger=Ledger(
             cost=cost,
             examples=trial.meter.examples,

@@ -2,9 +2,13 @@
 
 AlgoPerf splits a self-tuning run's seed once less. Here every ruleset gets the same streams, or
 self-tuning contenders would not be paired with the others.
+
+Numbers follow from seeds, and from nothing in the environment: what makes or uses keys runs inside
+:func:`pinned_randomness`.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +16,27 @@ import jax.numpy as jnp
 import numpy as np
 
 _CHUNK = 256  # steps whose keys come from one call
+
+
+@contextlib.contextmanager
+def pinned_randomness() -> Iterator[None]:
+    """Make JAX's keys in the block as AlgoPerf's runner does, whatever JAX is configured to.
+
+    Keys are raw and of Threefry, their use is partitionable, and nothing is added to seeds. May
+    decorate a function.
+    """
+    offset = jax.config.jax_random_seed_offset  # the only one without a context of its own
+    with (
+        jax.default_prng_impl("threefry2x32"),
+        jax.threefry_partitionable(True),
+        jax.enable_custom_prng(False),
+        jax.legacy_prng_key("allow"),
+    ):
+        jax.config.update("jax_random_seed_offset", 0)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_random_seed_offset", offset)
 
 
 class TrialKeys(NamedTuple):

@@ -13,6 +13,7 @@ from metaopt.bench.clock import Clock, SystemClock
 from metaopt.bench.contract import ContractError
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Status, TrialRecord
+from metaopt.bench.rng import pinned_randomness
 from metaopt.bench.trial import ShouldStop, Trial
 
 DEFAULT_CHECKPOINT_SECONDS = 10.0
@@ -22,6 +23,7 @@ _DIED = (
 )
 
 
+@pinned_randomness()
 def run_trial(
     plan: TrialPlan,
     directory: Path,

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from metaopt.bench.rng import pinned_randomness
 from metaopt.workloads.queues import Batch, ShuffledQueue
 from metaopt.workloads.supervised import SPLITS, SupervisedWorkload
 
@@ -57,7 +58,7 @@ class FixedBatchWorkload(SupervisedWorkload):
 
     @functools.cached_property
     def _stored_batch(self) -> Batch:
-        with jax.ensure_compile_time_eval():
+        with jax.ensure_compile_time_eval(), pinned_randomness():
             key = jax.random.PRNGKey(self.batch_seed)
             return next(ShuffledQueue(self.arrays["train"], key, self.reference_batch_size))
 

@@ -1,5 +1,6 @@
 """The workloads by name: ours, and those that installed packages add."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -60,13 +61,34 @@ def get_workload(name: str) -> Any:
     ours = _registry()
     if name in ours:
         return ours[name]
-    for entry in (name, name.removesuffix(FIXED_SUFFIX)):
-        plugin = None if entry in ours else find_plugin(WORKLOADS, entry, ours)
-        if plugin is not None and name in (forms := _forms(plugin)):
-            return forms[name]
+    plugin = _plugin_of(name)
+    if plugin is not None:
+        return _forms(plugin)[name]
     raise ValueError(
         f"No workload {name!r}, only {sorted([*ours, *plugin_names(WORKLOADS, ours)])}."
     )
+
+
+def _plugin_of(name: str) -> Plugin | None:
+    """Return what adds the workload ``name``; ``None`` if nothing does, or it is ours."""
+    ours = _registry()
+    for entry in () if name in ours else (name, name.removesuffix(FIXED_SUFFIX)):
+        plugin = None if entry in ours else find_plugin(WORKLOADS, entry, ours)
+        if plugin is not None and name in _forms(plugin):
+            return plugin
+    return None
+
+
+def modules_of(workload: Any) -> set[str]:
+    """Return the names of the modules that define a workload: of its class and of what it is of."""
+    found = {kind.__module__ for kind in type(workload).__mro__}
+    fields = dataclasses.fields(workload) if dataclasses.is_dataclass(workload) else ()
+    for field in fields:
+        value = getattr(workload, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            found.add(getattr(getattr(part, "func", part), "__module__", None) or "")
+    plugin = _plugin_of(workload.name)
+    return found - {""} | ({plugin.entry.module} if plugin else set())
 
 
 _NEEDED = (

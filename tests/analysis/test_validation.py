@@ -8,6 +8,7 @@ import pytest
 
 from analysis.official_targets import read_official_targets
 from analysis.validation import RULES, read_subject, rule_of, validate
+from metaopt.bench import identity as identities
 from metaopt.bench import records
 from metaopt.bench.findings import Finding
 from metaopt.bench.seeds import derive_seed
@@ -306,6 +307,31 @@ def retarget(out):
     edit(out / OURS / "trial_1" / "run.json", target=target)
 
 
+IDENTITY = {
+    "submission": {"s/submission.py": "1", "s/tuning_search_space.json": "1"},
+    "modules": {"metaopt/recipes.py": "1"},
+    "tuner": {"tuning/tuners/samplers.py": "1"},
+    "workload": {"metaopt/workloads/embedded.py": "1"},
+    "data": {"easy/train.csv": "1"},
+    "targets": {"targets of easy": "1"},
+    "settings": {"jax_enable_x64": "False"},
+}
+
+
+def identify(out, pattern="*/study_*", **changes):
+    """Give studies an identity, the same for all but for ``part={name: digest}``."""
+    identity = {part: {**names, **changes.get(part, {})} for part, names in IDENTITY.items()}
+    for study in (out / "logs").glob(f"{pattern}/*/study.json"):
+        records.write_json(study.with_name(identities.FILE), identity)
+        for run in study.parent.rglob(records.RUN_FILE):
+            edit(run, digest=identities.digest_of(identity))
+
+
+def identify_differently(out, pattern, **changes):
+    identify(out)
+    identify(out, pattern, **changes)
+
+
 OUR_BREAKS = {
     "files-run": lambda out: edit(out / OURS / "trial_1" / "run.json", contender="c"),
     "files-study": lambda out: (out / OURS / "study.json").unlink(),
@@ -324,6 +350,10 @@ OUR_BREAKS = {
         out, 2, (out / "logs/b+random/study_1").rglob("run.json")),
     "pairing-terms": lambda out: edit(out / OURS / "trial_1" / "run.json", step_hint=11),
     "pairing-code": lambda out: edit(out / OURS / "trial_1" / "run.json", digest="1"),
+    "pairing-workload": lambda out: identify_differently(
+        out, "b+random/*", data={"easy/train.csv": "2"}),
+    "pairing-kit": lambda out: identify_differently(
+        out, "b+random/*", modules={"metaopt/recipes.py": "2"}),
 }  # fmt: skip
 
 
@@ -337,6 +367,55 @@ def test_logs_of_ours_that_are_broken_in_one_way_break_that_rule(ours, rule):
     OUR_BREAKS[rule](ours)
 
     assert broken(ours) == {rule}
+
+
+@pytest.mark.parametrize("part", ["submission", "modules", "tuner"])
+def test_a_contender_whose_studies_ran_with_two_versions_of_a_file_is_an_error(ours, part):
+    name = next(iter(IDENTITY[part]))
+    identify_differently(ours, "a+random/study_2", **{part: {name: "2"}})
+
+    first, *others = validate(read_subject(ours))
+
+    assert (first.rule, first.severity) == ("pairing-code", "error")
+    assert first.what == f"another {name} than logs/a+random/study_1/easy_jax/trial_1"
+    assert first.where == "logs/a+random/study_2/easy_jax/trial_1"
+    assert {(f.rule, f.severity) for f in others} == {("pairing-kit", "note")}
+
+
+@pytest.mark.parametrize("part", ["workload", "data", "targets", "settings"])
+def test_contenders_on_two_versions_of_a_workload_are_an_error(ours, part):
+    name = next(iter(IDENTITY[part]))
+    identify_differently(ours, "b+random/*", **{part: {name: "2"}})
+
+    (found,) = validate(read_subject(ours))
+
+    assert (found.rule, found.severity) == ("pairing-workload", "error")
+    assert found.what == f"another {name} than logs/a+random/study_1/easy_jax/trial_1"
+
+
+def test_one_identity_breaks_no_rule(ours, tmp_path, pack):
+    identify(ours)
+
+    assert broken(ours) == set()
+    assert broken(pack(ours, tmp_path / "out.tar")) == set()
+
+
+def test_records_of_another_identity_than_their_study_are_found(ours):
+    identify(ours)
+    records.write_json(ours / OURS / identities.FILE, IDENTITY | {"data": {}})
+
+    assert "pairing-code" in broken(ours)
+    (ours / OURS / identities.FILE).write_text('{"data": 1}')
+    assert "files-study" in broken(ours)
+
+
+def test_contenders_of_campaigns_with_different_seeds_are_not_paired(ours):
+    (ours / "logs/b+random/study_1").rename(ours / "logs/b+random/study_3")
+    for path in (ours / "logs/b+random/study_3").rglob("run.json"):
+        new = seeds("easy", 3, int(path.parent.name[-1]), campaign=2)
+        edit(path, study=3, seeds=new.model_dump())
+
+    assert "pairing-seeds" in broken(ours)
 
 
 def pause(out, gap=0):

@@ -1,5 +1,7 @@
 """A rerun that says the same verifies, and no other."""
 
+import json
+
 import pytest
 
 from analysis.cli import app
@@ -10,6 +12,7 @@ from analysis.leaderboard.submitting import RefusedRuns, submit
 from analysis.reading import read_logs
 from analysis.verification import verified_contenders, verify
 from metaopt.bench import records
+from metaopt.bench.identity import digest_of
 from tests.analysis.test_leaderboard import HITS, build_runs
 
 WHEN = "2026-02-02T00:00:00+00:00"
@@ -93,12 +96,27 @@ def test_a_target_that_was_missed_again_agrees_and_one_that_was_met_does_not(run
         ({"tuner": {"name": "tpe"}}, "tuner"),
         ({"campaign_seed": 2}, "seed"),
         ({"scale": 2.0}, "budget"),
+        ({"data": {"examples": {"train": 3}}}, "data"),
     ],
 )
 def test_another_experiment_verifies_nothing(changes, what, runs, run_again):
     found = problems(runs, run_again(**changes))
 
     assert set(found.values()) == {f"another experiment: other {what}"}
+
+
+def test_a_rerun_with_another_version_of_a_file_verifies_nothing_and_names_it(runs, run_again):
+    rerun = run_again(digest="2")
+    for out, recipes in ((runs, "1"), (rerun, "2")):
+        identity = {"modules": {"metaopt/recipes.py": recipes, "metaopt/guards.py": "1"}}
+        for path in out.rglob("run.json"):
+            content = json.loads(path.read_text()) | {"digest": digest_of(identity)}
+            records.write_json(path, content)
+            records.write_json(path.parents[1] / "identity.json", identity)
+
+    found = problems(runs, rerun)
+
+    assert set(found.values()) == {"another experiment: other metaopt/recipes.py"}
 
 
 def test_another_version_of_the_tuners_library_may_verify(runs, run_again):

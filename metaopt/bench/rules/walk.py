@@ -18,6 +18,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
+from metaopt.bench.rng import pinned_randomness
 from metaopt.bench.rules.subject import Subject
 from metaopt.bench.spec import TrainingCompleteError
 from metaopt.bench.train_state import fresh_train_state
@@ -47,6 +48,7 @@ class _EndedError(Exception):
     """The walk is over; the notes say why."""
 
 
+@pinned_randomness()
 def take_steps(subject: Subject) -> Walk:
     """Take a few steps with a submission that can be called; never raises for its mistakes."""
     walk = Walk()

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaopt.bench.findings import Finding, Problem, Rule
+from metaopt.bench.rng import pinned_randomness
 from metaopt.bench.rules.subject import describe
 from metaopt.bench.spec import ForwardPassMode
 
@@ -204,7 +205,8 @@ def _guarded(find: Callable[[Any], Iterator[Problem]]) -> Callable[[Any], Iterat
         if any(find_missing_parts(workload)):
             return
         try:
-            yield from find(workload)
+            with pinned_randomness():
+                yield from find(workload)
         except Exception as error:  # whatever a workload raises
             place = traceback.extract_tb(error.__traceback__)[-1]
             fix = f"See {Path(place.filename).name}:{place.lineno}, in {place.name}."

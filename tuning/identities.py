@@ -1,0 +1,182 @@
+"""What decides the studies of a campaign, and whether a folder can go on with them.
+
+The runs of one contender on one workload have one identity, and all that runs on a workload has one
+workload, one set of data, one target. A finished contender whose code has changed since is kept, as
+its results are whole: it is named in a note.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from metaopt.bench import records
+from metaopt.bench.digests import digest_folder, digest_imports, digest_modules, digest_value
+from metaopt.bench.identity import (
+    FILE,
+    WORKLOAD_PARTS,
+    Identity,
+    differences,
+    listed,
+    read_identity,
+)
+from metaopt.bench.loading import SPACE_FILE
+from metaopt.bench.targets import Target
+from metaopt.workloads.data import digests
+from metaopt.workloads.registry import get_workload, modules_of
+from tuning.campaign import Campaign
+from tuning.contenders import Contender
+from tuning.tuners import TUNERS, get_tuner
+
+# By (contender, workload).
+Identities = dict[tuple[str, str], Identity]
+
+# Settings of JAX that change numbers or end runs. Those of random keys are pinned instead.
+_SETTINGS = (
+    "jax_debug_infs",
+    "jax_debug_key_reuse",
+    "jax_debug_nans",
+    "jax_default_matmul_precision",
+    "jax_disable_jit",
+    "jax_enable_x64",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+    "jax_softmax_custom_jvp",
+)
+_VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
+
+
+def identify(
+    contender: Contender, workload: Any, targets: tuple[Target, Target | None]
+) -> Identity:
+    """Return the identity of a contender's studies on a workload, as its files are now.
+
+    Args:
+        contender: The contender.
+        workload: The workload; its data is not loaded.
+        targets: The validation and the test target.
+    """
+    folder, files = contender.submission.folder, digest_folder(contender.submission.folder)
+    return {
+        "submission": _own_files(contender, files),
+        "modules": digest_imports(folder / name for name in files if name.endswith(".py")),
+        "tuner": digest_modules(_modules_of_tuner(contender)),
+        "workload": digest_modules(modules_of(workload)),
+        "data": digests(getattr(workload, "files", ())),
+        "targets": {f"targets of {workload.name}": digest_value(repr(targets))},
+        "settings": {name: str(getattr(jax.config, name)) for name in _SETTINGS}
+        | {name: os.environ.get(name, "") for name in _VARIABLES},
+    }
+
+
+def identify_campaign(campaign: Campaign) -> Identities:
+    """Return the identity of each contender's studies on each workload."""
+    workloads = [get_workload(name) for name in campaign.workloads]
+    return {
+        (name, workload.name): identify(contender, workload, campaign.targets_on(workload))
+        for name, contender in campaign.parsed().items()
+        for workload in workloads
+    }
+
+
+def _own_files(contender: Contender, files: dict[str, str]) -> dict[str, str]:
+    """Return the digests of a submission's files, without search spaces that are not used."""
+    own = SPACE_FILE if contender.space is None else f"spaces/{contender.space}.json"
+    return {
+        f"{contender.submission.folder.name}/{name}": digest
+        for name, digest in files.items()
+        if name == own or not (name == SPACE_FILE or name.startswith("spaces/"))
+    }
+
+
+def _modules_of_tuner(contender: Contender) -> set[str]:
+    tuner = contender.make_tuner(seed=0)
+    if tuner is None:
+        return set()
+    found = {type(tuner).__module__}
+    if contender.tuner is not None and contender.tuner not in TUNERS:  # of a package
+        found.add(get_tuner(contender.tuner).__module__)
+    return found
+
+
+def check_folder(
+    out: Path, studies: Iterable[tuple[tuple[str, str], Path]], identities: Identities
+) -> list[str]:
+    """See that what is left to run does not mix with anything else.
+
+    Args:
+        out: The output folder, for messages.
+        studies: Contender and workload, and the folder, of every study of the campaign.
+        identities: As things are now.
+
+    Returns:
+        Notes on finished contenders that have changed since.
+
+    Raises:
+        ValueError: A contender that is not finished, or a workload that something is left to run
+            on, was another one; names the files.
+    """
+    studies = list(studies)
+    unfinished = {key for key, folder in studies if not (folder / records.STUDY_FILE).exists()}
+    busy = {workload for _, workload in unfinished}
+    notes: dict[str, None] = {}
+    for key, folder in studies:
+        if not _is_begun(folder):
+            continue
+        what = f"{key[0]} on {key[1]}"
+        before = read_identity(folder)
+        if before is None:
+            if key in unfinished:
+                raise ValueError(
+                    f"{out} holds {what} without {FILE}, so it may be of another version. Use "
+                    "another output folder."
+                )
+            continue
+        now = identities[key]
+        parts = () if key in unfinished else WORKLOAD_PARTS
+        if (key in unfinished or key[1] in busy) and (names := differences(before, now, parts)):
+            raise ValueError(
+                f"{out} holds {what} from before {listed(names)} changed. Results of two versions "
+                "cannot be mixed: use another output folder, or restore the first version."
+            )
+        if names := differences(before, now):
+            notes[f"{what} is finished and is kept; {listed(names)} changed since it ran."] = None
+    return list(notes)
+
+
+def claim_study(folder: Path, identity: Identity) -> None:
+    """Write a study's identity into its folder, or see that what has run there has the same.
+
+    Raises:
+        ValueError: It has another one; names the files.
+    """
+    before = read_identity(folder)
+    if before is not None and _is_begun(folder):
+        if names := differences(before, identity):
+            raise ValueError(
+                f"{folder} holds runs from before {listed(names)} changed. Results of two "
+                "versions cannot be mixed: use another output folder, or restore the first version."
+            )
+        return
+    records.write_json(folder / FILE, identity)
+
+
+def _is_begun(folder: Path) -> bool:
+    return any(folder.glob("trial_*"))
+
+
+def changed_names(before: Identities, now: Identities) -> list[str]:
+    """Return the names that differ for any contender and workload."""
+    return sorted({name for key in before for name in differences(before[key], now[key])})
+
+
+def all_names(identities: Identities) -> dict[str, list[str]]:
+    """Return every name with its digest, or its digests where there are several."""
+    found: dict[str, set[str]] = {}
+    for identity in identities.values():
+        for entries in identity.values():
+            for name, digest in entries.items():
+                found.setdefault(name, set()).add(digest)
+    return {name: sorted(found[name]) for name in sorted(found)}
