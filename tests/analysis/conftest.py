@@ -160,7 +160,8 @@ def reported(tmp_path_factory):
     from analysis.report import write_report
 
     folder = tmp_path_factory.mktemp("reported")
-    write_report(write_hand_made(folder / "runs"), folder / "report", command="make it")
+    command = "make it --storage postgresql://me:TopSecret1@host/base"
+    write_report(write_hand_made(folder / "runs"), folder / "report", command=command)
     return folder / "report"
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import re
+import shlex
 import shutil
 
 import pytest
@@ -23,6 +24,7 @@ from analysis.sections import Additions
 from analysis.standings import facets_of, standings_table
 from analysis.tables import score_table
 from metaopt.bench import records
+from metaopt.bench.identity import digest_of
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import targets_of
 
@@ -160,6 +162,74 @@ def test_a_record_keeps_what_a_study_did(filled):
     assert first.including.gradient_evaluations == 350.0
     assert first.including.seconds == pytest.approx(3.5)
     assert first.spent.steps == 1000
+
+
+TOML = """# Mine.
+name = "made"
+contenders = ["subs/a+random", "b+random"]
+"""
+
+
+def test_the_command_that_repeats_a_users_own_campaign_names_a_file_that_is_there(
+    make_runs, board, tmp_path
+):
+    runs = make_runs()
+    source = {"file": "mine.toml", "toml": TOML, "changes": {"eval_period": "10grads"}}
+    campaign = json.loads((runs / "campaign.json").read_text())
+    changed = campaign | {"source": source, "eval_period": "10grads"}
+    records.write_json(runs / "campaign.json", changed)
+
+    submit(runs, board)
+
+    entry = next(e for e in read_entries(board) if e.contender == "a+random")
+    words = shlex.split(entry.campaigns["made"].command)
+    assert words[:4] == ["python", "-m", "tuning", "compare"]
+    assert words[5:] == [
+        "--contenders", "subs/a+random", "--workloads", "breast_cancer_logistic",
+        "--budget", "1000grads", "--eval-period", "10grads", "--studies", "3", "--seed", "1",
+    ]  # fmt: skip
+    assert (tmp_path / words[4]).read_text() == TOML
+    records.write_json(runs / "campaign.json", campaign | {"source": source | {"file": "made"}})
+    submit(runs, tmp_path / "other")
+    entry = read_entries(tmp_path / "other")[0]
+    assert " compare made --contenders subs/a+random" in entry.campaigns["made"].command
+    assert not (tmp_path / "other" / "campaigns").exists()
+
+
+def test_a_given_command_is_kept_without_its_secrets(make_runs, board):
+    command = "python -m tuning worker mine.toml --storage postgresql://me:TopSecret1@host/base"
+    submit(make_runs(), board, command=command)
+
+    assert not [path for path in board.rglob("*.*") if "TopSecret1" in path.read_text()]
+    assert "postgresql://me:***@host/base" in read_entries(board)[0].campaigns["made"].command
+
+
+def identify(runs, recipes="1", losses="1"):
+    identity = {
+        "modules": {"metaopt/recipes.py": recipes},
+        "workload": {"metaopt/workloads/losses.py": losses},
+    }
+    for path in runs.rglob("run.json"):
+        records.write_json(path, json.loads(path.read_text()) | {"digest": digest_of(identity)})
+        records.write_json(path.parents[1] / "identity.json", identity)
+
+
+def test_entries_of_one_campaign_are_on_one_version_of_the_workload(make_runs, board):
+    late = {"c+random": HITS["b+random"]}
+    runs, same, other = (
+        make_runs(name, **given)
+        for name, given in (("runs", {}), ("same", {"hits": late}), ("other", {"hits": late}))
+    )
+    identify(runs)
+    identify(same, recipes="2")
+    identify(other, losses="2")
+
+    submit(runs, board)
+
+    with pytest.raises(ValueError, match="differ in their version of the workload"):
+        submit(other, board)
+    submit(same, board)
+    assert {entry.contender for entry in read_entries(board)} == {"a+random", "b+random", *late}
 
 
 def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build, board, tmp_path):

@@ -62,6 +62,11 @@ def test_the_page_needs_no_network_and_says_what_is_missing(reported):
     assert "a+random on hard, study 3" in page
 
 
+def test_no_file_of_a_report_has_a_secret_of_the_command(reported):
+    assert "postgresql://me:***@host/base" in (reported / "report.html").read_text("utf-8")
+    assert not [path for path in reported.iterdir() if b"TopSecret1" in path.read_bytes()]
+
+
 def test_everything_is_written(reported):
     names = {path.name for path in reported.iterdir()}
 
