@@ -66,7 +66,7 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one_machine(
     shared, folder, alone, root, tmp_path, request
 ):
     if shared == "postgres":
-        url = request.getfixturevalue("postgres_url")
+        url = request.getfixturevalue("postgres_url").replace("me@", "me:TopSecret1@")
     else:
         url = f"journal:{tmp_path}/storage.log"
     workers = [start(folder, tmp_path / "out", url, root) for _ in range(2)]
@@ -80,6 +80,8 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one_machine(
     assert workers[1].returncode == 0
     assert "report:" in output
     assert table(tmp_path / "out") == table(alone)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [path for path in files if b"TopSecret1" in path.read_bytes()]
 
 
 def test_workers_that_start_at_once_wait_for_each_other(folder, tmp_path, monkeypatch):
