@@ -154,14 +154,16 @@ def hand_made(tmp_path):
     return make
 
 
+COMMAND = "make it --storage postgresql://me:TopSecret1@host/base"
+
+
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
     """The folder of a report on the hand-made campaign, for tests that only read it."""
     from analysis.report import write_report
 
     folder = tmp_path_factory.mktemp("reported")
-    command = "make it --storage postgresql://me:TopSecret1@host/base"
-    write_report(write_hand_made(folder / "runs"), folder / "report", command=command)
+    write_report(write_hand_made(folder / "runs"), folder / "report", command=COMMAND)
     return folder / "report"
 
 

@@ -19,6 +19,7 @@ from analysis.scoring import format_cost
 from analysis.tables import Table, plain, spreadsheet_cell
 from analysis.terminal import print_scores, print_table
 from metaopt.bench import records
+from tests.analysis.conftest import COMMAND
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_curves_and_profiles_are_there_as_numbers(reported):
 
 
 def test_a_report_is_the_same_bytes_again(reported, hand_made, tmp_path):
-    write_report(hand_made(), tmp_path / "report", command="make it")
+    write_report(hand_made(), tmp_path / "report", command=COMMAND)
 
     for path in sorted(reported.iterdir()):
         assert (tmp_path / "report" / path.name).read_bytes() == path.read_bytes(), path.name
