@@ -82,6 +82,7 @@ class StabilityRecord(_Model):
     settings: tuple[StabilityResult, ...]
     environment: dict[str, Any]  # of the process that began
     started_at: str  # UTC, ISO 8601
+    identity: dict[str, dict[str, str]] = {}  # what decides the norms; none in older records
 
 
 def read_stability(path: Path) -> StabilityRecord:

@@ -22,13 +22,16 @@ from analysis.stability import (
     StabilitySetting,
     read_stability,
 )
+from metaopt.bench.digests import digest_file, digest_modules
 from metaopt.bench.environment import describe_environment, utc_now
+from metaopt.bench.identity import Identity, differences, listed
 from metaopt.bench.records import write_json
 from metaopt.bench.rng import pinned_randomness
 from metaopt.theory.dynamics import fit_stability
 from metaopt.theory.experiments import stability_norms
+from metaopt.workloads.data import digests
 from metaopt.workloads.embedded import load_digits
-from metaopt.workloads.mnist import load_mnist
+from metaopt.workloads.mnist import MNIST_FILES, load_mnist
 from tuning.campaign import describe_problems
 from tuning.locks import hold
 
@@ -142,6 +145,7 @@ def _begin(campaign: StabilityCampaign, out: Path) -> StabilityRecord:
         ),
         environment=describe_environment(),
         started_at=utc_now(),
+        identity=_identify(campaign),
     )  # fmt: skip
     path = out / STABILITY_FILE
     if not path.exists():
@@ -164,7 +168,23 @@ def _begin(campaign: StabilityCampaign, out: Path) -> StabilityRecord:
             f"{out} holds another campaign ({'; '.join(changed)}). "
             "Use another output folder, or the campaign as it was."
         )
+    is_finished = all(len(result.norms) == there.trials for result in there.settings)
+    if not is_finished and (names := differences(there.identity, fresh.identity)):
+        raise ValueError(
+            f"{out} holds trials from before {listed(names)} changed. Results of two versions "
+            "cannot be mixed: use another output folder, or restore the first version."
+        )
     return there
+
+
+def _identify(campaign: StabilityCampaign) -> Identity:
+    """Return what decides the norms, besides the campaign."""
+    used = {setting.workload for setting in campaign.settings}
+    modules = ["metaopt.theory.experiments", *(_LOADERS[name].__module__ for name in sorted(used))]
+    return {
+        "modules": digest_modules(modules) | {"tuning/stability.py": digest_file(Path(__file__))},
+        "data": digests(MNIST_FILES.values() if "mnist" in used else ()),
+    }
 
 
 def _with_trial(

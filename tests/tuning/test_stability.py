@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.stability import STABILITY_FILE, read_stability
+from metaopt.bench.records import write_json
 from metaopt.theory.dynamics import fit_stability, product_norms, transition
 from metaopt.workloads.embedded import load_digits
 from tuning.stability import (
@@ -113,6 +114,13 @@ def test_a_killed_campaign_goes_on_where_it_was_to_the_same_numbers(
     assert [len(result.norms) for result in partial.settings] == [2, 1]
     assert partial.settings[0].kappa is not None
     assert partial.settings[1].kappa is None
+
+    modules = partial.identity["modules"]
+    other = {**partial.identity, "modules": {**modules, "metaopt/theory/dynamics.py": "0"}}
+    write_json(tmp_path / STABILITY_FILE, partial.model_copy(update={"identity": other}))
+    with pytest.raises(ValueError, match=r"from before metaopt/theory/dynamics\.py changed"):
+        run_stability(campaign, tmp_path)
+    write_json(tmp_path / STABILITY_FILE, partial)
 
     calls = []
     record = run_stability(campaign, tmp_path, lambda *progress: calls.append(progress))
