@@ -142,6 +142,7 @@ def claim_folder(campaign: Campaign, out: Path, console: Console | None = None) 
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         before.pop("source", None)  # its comments, say, may be others
+        before.pop("together", None)  # a former option
         changed = describe_changes(before, content)
         if changed and not only_adds(before, content):
             raise ValueError(

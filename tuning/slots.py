@@ -159,7 +159,6 @@ def plan_study(campaign: Campaign, key: StudyKey, identity: Identity | None = No
         target=target,
         test_target=test_target,
         stop_at_target=campaign.stop_at_target,
-        together=campaign.together,
         identity=identify(contender, workload, targets) if identity is None else identity,
     )
 
