@@ -6,6 +6,7 @@ Studies are independent, so a table does not depend on how many processes ran it
 import collections
 import json
 import os
+import secrets
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing import Protocol
 from rich.console import Console
 
 from metaopt.bench import records
+from metaopt.bench.audits.record import AUDIT_FILE
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, describe_changes, only_adds
@@ -94,7 +96,7 @@ def run_campaign(
         claim_folder(campaign, out)
         queue = LocalQueue(studies)
         with show_progress(len(studies), console) as tell:
-            run_queue(queue, campaign, out, workers, tell)
+            run_queue(queue, campaign, out, workers, tell, choose_audited(studies, out))
     return [queue.finished[key] for key in studies]
 
 
@@ -106,6 +108,20 @@ def list_studies(campaign: Campaign) -> list[StudyKey]:
         for contender in sorted(campaign.parsed())
         for study in range(1, campaign.studies + 1)
     ]
+
+
+def choose_audited(studies: list[StudyKey], out: Path) -> set[StudyKey]:
+    """Draw one unfinished study for every contender and workload that has no audit yet."""
+    pairs: dict[tuple[str, str], list[StudyKey]] = {}
+    for key in studies:
+        pairs.setdefault((key.contender, key.workload), []).append(key)
+    chosen = set()
+    for keys in pairs.values():
+        folders = [key.folder(out) for key in keys]
+        left = [key for key in keys if not (key.folder(out) / records.STUDY_FILE).exists()]
+        if left and not any(f for folder in folders for f in folder.glob(f"trial_*/{AUDIT_FILE}")):
+            chosen.add(secrets.choice(left))  # the operating system's entropy
+    return chosen
 
 
 def check_data(campaign: Campaign) -> None:
@@ -185,8 +201,18 @@ def count_workers(campaign: Campaign, workers: int | None, studies: int) -> int:
     )
 
 
-def run_queue(queue: Queue, campaign: Campaign, out: Path, workers: int, tell: Tell) -> None:
+def run_queue(
+    queue: Queue,
+    campaign: Campaign,
+    out: Path,
+    workers: int,
+    tell: Tell,
+    audited: set[StudyKey] | None = None,
+) -> None:
     """Run the queue's studies, ``workers`` at a time, until there is none left.
+
+    One trial of each study in ``audited`` is audited; without it, of every study.
+
 
     Each worker keeps to its share of the cores. The first error ends all processes: what they were
     at work on goes on from its checkpoint when the campaign is run again.
@@ -200,7 +226,7 @@ def run_queue(queue: Queue, campaign: Campaign, out: Path, workers: int, tell: T
                 queue.check()
                 tell(key, share)
 
-            queue.done(key, slot.run(key, on_progress))
+            queue.done(key, slot.run(key, on_progress, audited is None or key in audited))
             tell(key, 1.0)
 
     with ThreadPoolExecutor(workers) as pool:

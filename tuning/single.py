@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
+from metaopt.bench.audits.recording import Recorder
+from metaopt.bench.audits.replaying import write_audit
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import run_trial
@@ -26,7 +28,7 @@ def run_single(
     out: Path,
     stall_seconds: float | None = None,
 ) -> tuple[TrialRecord, Path]:
-    """Run one trial; a killed one goes on from its checkpoint when called again.
+    """Run one trial and audit it; a killed one goes on from its checkpoint when called again.
 
     Args:
         submission_name: Name or folder of a submission.
@@ -89,7 +91,11 @@ def run_single(
         test_target=workload.targets.test,
     )
     with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
-        return run_trial(plan, folder, stall_seconds=stall_seconds), folder
+        recorder = Recorder()
+        record = run_trial(plan, folder, stall_seconds=stall_seconds, recorder=recorder)
+        if recorder.all_windows():
+            write_audit(recorder, 0.0, stall_seconds)
+        return record, folder
 
 
 def _parse_hyperparameters(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:

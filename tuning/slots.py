@@ -5,6 +5,7 @@ parent. A trial whose process dies twice has failed: a fault in compiled code, o
 that does not return is recorded by its process, which then ends: see metaopt.bench.stalls.)
 """
 
+import dataclasses
 import multiprocessing
 import os
 import threading
@@ -63,12 +64,15 @@ class Slot:
         self._process: Any = None
         self._connection: Connection | None = None
 
-    def run(self, key: StudyKey, on_progress: Callable[[float], None]) -> StudyRecord:
+    def run(
+        self, key: StudyKey, on_progress: Callable[[float], None], audited: bool = False
+    ) -> StudyRecord:
         """Run a study to its end, however many processes it takes; one at a time.
 
         Args:
             key: The study.
             on_progress: Told the share of the budget that is spent.
+            audited: Whether one of its trials is audited.
 
         Raises:
             ValueError: The study cannot be run, or its process died twice outside of any trial.
@@ -77,7 +81,7 @@ class Slot:
         before: Any = None
         while True:
             try:
-                record = self._run(key, on_progress)
+                record = self._run(key, on_progress, audited)
             except EOFError:
                 before = self._after_death(key, before)
                 continue
@@ -92,7 +96,9 @@ class Slot:
             process.kill()
             process.join()
 
-    def _run(self, key: StudyKey, on_progress: Callable[[float], None]) -> StudyRecord:
+    def _run(
+        self, key: StudyKey, on_progress: Callable[[float], None], audited: bool
+    ) -> StudyRecord:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
@@ -102,7 +108,7 @@ class Slot:
         connection = self._connection
         assert connection is not None
         try:
-            connection.send((self._document, str(self._out), key))
+            connection.send((self._document, str(self._out), key, audited))
             while True:
                 kind, content = connection.recv()
                 if kind == "record":
@@ -170,9 +176,9 @@ def _serve(connection: Connection, cores: Sequence[int]) -> None:
 
     threading.Thread(target=die_with_parent, daemon=True).start()
     while True:
-        document, out, key = connection.recv()
+        document, out, key, audited = connection.recv()
         try:
-            record = _run_one(document, Path(out), key, connection)
+            record = _run_one(document, Path(out), key, audited, connection)
         except Exception as error:
             if not isinstance(error, ValueError | OSError):  # a defect of ours: say where
                 error = RuntimeError(f"{key}: {traceback.format_exc()}")
@@ -182,10 +188,10 @@ def _serve(connection: Connection, cores: Sequence[int]) -> None:
 
 
 def _run_one(
-    document: dict[str, Any], out: Path, key: StudyKey, connection: Connection
+    document: dict[str, Any], out: Path, key: StudyKey, audited: bool, connection: Connection
 ) -> StudyRecord:
     campaign = make_campaign(document, "campaign")
-    plan = plan_study(campaign, key)
+    plan = dataclasses.replace(plan_study(campaign, key), audited=audited)
     lock = out / LOCKS / f"{key.contender}-{key.workload}-{key.study}.lock"
     with hold(lock, f"The study {key}", wait_seconds=_LOCK_SECONDS):
         return run_study(

@@ -1,0 +1,310 @@
+"""Each way to cheat is found by the audit that is there for it; honest descent passes them all."""
+
+import dataclasses
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from metaopt.bench.audits.recording import STEPS
+from metaopt.bench.facade import Facade
+from metaopt.bench.spec import ForwardPassMode
+from metaopt.workloads.synthetic import Quadratic
+
+RATE = 0.01
+WORKLOAD = Quadratic(curvatures=(1.0, 5.0))
+
+
+def gradient(workload, params, mode=ForwardPassMode.TRAIN):
+    """Return the loss's gradient, taken by one pass through ``model_fn``."""
+
+    def loss(x):
+        return workload.loss_fn(None, workload.model_fn(x, {}, None, mode, None, False)[0])[
+            "summed"
+        ]
+
+    return jax.grad(loss)(params)
+
+
+def descend(make, passes=1, **functions):
+    """Return gradient descent with ``passes`` through the model at each step."""
+
+    def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
+        for _ in range(passes):
+            step = gradient(workload, current_param_container)
+        return optimizer_state, current_param_container - RATE * step, model_state
+
+    submission = make()
+    for name, function in {"update_params": update_params, **functions}.items():
+        setattr(submission.module, name, function)
+    return submission
+
+
+def failures(record):
+    return {finding.audit for finding in record.findings if finding.failed}
+
+
+def test_honest_descent_passes_and_is_counted_exactly(audit_of, make_gradient_descent):
+    record = audit_of(descend(make_gradient_descent))
+
+    assert record.findings == ()
+    assert record.ratio == 1.0
+    assert {window.kind for window in record.windows} == {"start", "sampled", "evaluation"}
+    assert all(w.counted == w.charged == w.steps == STEPS for w in record.windows)
+    assert all(w.deviation == 0.0 for w in record.windows)
+    # Each coordinate keeps (1 - rate a)^8 of its noise.
+    (start,) = record.starts
+    assert (1 - 5 * RATE) ** 8 < start.response < (1 - RATE) ** 8
+
+
+@pytest.mark.parametrize("passes, failed", [(1, None), (2, False), (3, True)])
+def test_passes_beyond_what_is_charged_are_noted_and_then_fail(
+    audit_of, make_gradient_descent, passes, failed
+):
+    record = audit_of(descend(make_gradient_descent, passes))
+
+    assert record.ratio == passes
+    assert [f.failed for f in record.findings] == ([] if failed is None else [failed])
+
+
+def test_a_submission_that_declares_its_passes_is_not_flagged(audit_of, make_gradient_descent):
+    count = {"steps": 0}
+
+    def update_params(**arguments):
+        count["steps"] += 1
+        return inner(**arguments)
+
+    submission = descend(make_gradient_descent, 3)
+    inner, submission.module.update_params = submission.module.update_params, update_params
+    submission.module.report = lambda state: {
+        "gradient_evaluations": 3.0 * count["steps"], "episode": 0, "phase": "training",
+    }  # fmt: skip
+
+    assert audit_of(submission).findings == ()
+
+
+def declare(spent, episode=lambda step: 0):
+    """Return functions that count steps in the state, and what they declare."""
+
+    def init(workload, params, *_):
+        return {"steps": 0}, None
+
+    def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
+        state = {"steps": optimizer_state[0]["steps"] + 1}
+        params = current_param_container - RATE * gradient(workload, current_param_container)
+        return (state, None), params, model_state
+
+    def report(optimizer_state):
+        steps = optimizer_state[0]["steps"]
+        return {
+            "gradient_evaluations": spent(steps), "episode": episode(steps), "phase": "training"
+        }  # fmt: skip
+
+    return {"init_optimizer_state": init, "update_params": update_params, "report": report}
+
+
+def no_draw(workload, queue, *_):
+    """Take one batch at the first step and no other."""
+    return {}
+
+
+def declares_too_little(tmp_path):
+    return {**declare(lambda steps: steps // 10), "data_selection": no_draw}
+
+
+def declares_nothing(tmp_path):
+    return {**declare(lambda steps: 0.0), "data_selection": no_draw}
+
+
+def trains_at_set_up(tmp_path):
+    def init(workload, params, *_):
+        for _ in range(3):
+            gradient(workload, params)
+        return {}, None
+
+    return {"init_optimizer_state": init}
+
+
+def trains_in_data_selection(tmp_path):
+    def select(workload, queue, optimizer_state, params, *_):
+        gradient(workload, params), gradient(workload, params)
+        return next(queue)
+
+    return {"data_selection": select}
+
+
+def trains_before_evaluations(tmp_path):
+    def prepare(*, workload, current_param_container, model_state, optimizer_state, **_):
+        params = current_param_container
+        for _ in range(20):
+            params = params - RATE * gradient(workload, params)
+        return optimizer_state, params, model_state
+
+    return {"prepare_for_eval": prepare}
+
+
+def trains_in_evaluation_mode(tmp_path):
+    def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
+        params = current_param_container
+        for _ in range(3):
+            params = params - RATE * gradient(workload, params, ForwardPassMode.EVAL)
+        return optimizer_state, params, model_state
+
+    return {"update_params": update_params}
+
+
+def has_a_network_of_its_own(tmp_path):
+    def update_params(*, current_param_container, model_state, optimizer_state, **_):
+        step = jnp.asarray(WORKLOAD.curvatures) * current_param_container
+        return optimizer_state, current_param_container - RATE * step, model_state
+
+    return {"update_params": update_params}
+
+
+def never_restarts(tmp_path):
+    return declare(float, episode=lambda steps: max(0, steps - 1) // 20)
+
+
+def remembers(read, write):
+    """Return a step that goes on from the best parameters of any trial so far."""
+
+    def update_params(
+        *, workload, current_param_container, model_state, optimizer_state, global_step, **_
+    ):
+        kept = read() if global_step == 0 else None
+        params = current_param_container if kept is None else kept
+        params = params - RATE * gradient(workload, params)
+        if kept is None:
+            write(params)
+        return optimizer_state, params, model_state
+
+    return {"update_params": update_params}
+
+
+def goes_on_from_a_file(tmp_path):
+    path = tmp_path / "parameters.npy"
+    jnp.save(path, jnp.array([0.1, 0.1]))  # of an earlier trial
+    return remembers(lambda: jnp.load(path), lambda params: None)
+
+
+def goes_on_from_a_module_variable(tmp_path):
+    kept = [jnp.array([0.1, 0.1])]
+    return remembers(lambda: kept[-1], kept.append)
+
+
+def counts_calls_in(increase):
+    def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
+        rate = RATE / increase()
+        params = current_param_container - rate * gradient(workload, current_param_container)
+        return optimizer_state, params, model_state
+
+    return {"update_params": update_params}
+
+
+def has_a_hidden_schedule(tmp_path):
+    calls = []
+    return counts_calls_in(lambda: calls.append(None) or len(calls))
+
+
+def hides_a_schedule_in_the_environment(tmp_path):
+    os.environ.pop("CALLS", None)
+
+    def increase():
+        os.environ["CALLS"] = str(int(os.environ.get("CALLS", 0)) + 1)
+        return int(os.environ["CALLS"])
+
+    return counts_calls_in(increase)
+
+
+def notices_the_audit(tmp_path):
+    def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
+        params = current_param_container
+        for _ in range(5 if type(workload) is Facade else 1):
+            params = params - RATE * gradient(workload, params)
+        return optimizer_state, params, model_state
+
+    return {"update_params": update_params}
+
+
+def draws_more_when_it_is_watched(tmp_path):
+    def select(workload, queue, *_):
+        if type(workload) is not Facade:
+            next(queue)
+        return next(queue)
+
+    return {"data_selection": select}
+
+
+CHEATS = {
+    declares_too_little: "passes",
+    declares_nothing: "passes",
+    trains_at_set_up: "set-up",
+    trains_in_data_selection: "passes",
+    trains_before_evaluations: "passes",
+    trains_in_evaluation_mode: "passes",
+    has_a_network_of_its_own: "passes",
+    never_restarts: "fresh-start",
+    goes_on_from_a_file: "fresh-start",
+    goes_on_from_a_module_variable: "replay",
+    has_a_hidden_schedule: "replay",
+    hides_a_schedule_in_the_environment: "replay",
+    notices_the_audit: "replay",
+    draws_more_when_it_is_watched: "replay",
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.__name__)
+def test_each_cheat_fails_the_audit_that_is_there_for_it(
+    audit_of, make_gradient_descent, tmp_path, cheat
+):
+    submission = descend(make_gradient_descent, **cheat(tmp_path))
+
+    assert CHEATS[cheat] in failures(audit_of(submission))
+
+
+def test_an_episode_that_starts_afresh_passes(audit_of, make_gradient_descent):
+    functions = declare(float, episode=lambda steps: max(0, steps - 1) // 20)
+    inner = functions["update_params"]
+
+    def update_params(*, workload, current_param_container, optimizer_state, rng, **arguments):
+        steps = optimizer_state[0]["steps"]
+        params = current_param_container
+        if steps and steps % 20 == 0:
+            params, _ = workload.init_model_fn(rng)
+        return inner(
+            workload=workload, current_param_container=params, optimizer_state=optimizer_state,
+            rng=rng, **arguments,
+        )  # fmt: skip
+
+    submission = descend(make_gradient_descent, **{**functions, "update_params": update_params})
+    record = audit_of(submission)
+
+    assert record.findings == ()
+    assert [start.kind for start in record.starts] == ["trial", "episode"]
+    assert record.starts[1].step in (20, 40)
+
+
+def test_what_an_external_submission_calls_an_episode_is_not_audited(
+    audit_of, make_gradient_descent, tmp_path
+):
+    submission = descend(make_gradient_descent, **never_restarts(tmp_path))
+
+    record = audit_of(dataclasses.replace(submission, ruleset="external"))
+
+    assert record.findings == ()
+
+
+def test_a_step_that_cannot_be_run_again_has_failed(audit_of, make_gradient_descent):
+    def update_params(*, workload, **arguments):
+        if type(workload) is not Facade:
+            raise RuntimeError("not now")
+        return inner(workload=workload, **arguments)
+
+    submission = descend(make_gradient_descent)
+    inner, submission.module.update_params = submission.module.update_params, update_params
+
+    (finding,) = audit_of(submission).findings
+
+    assert finding.failed
+    assert "not now" in finding.what
