@@ -33,7 +33,7 @@ from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.turns import Turn, Turns
 
-_FREE_TRIALS = 10  # so many trials in a row that cost nothing end a study: it would never end
+_FAILED_TRIALS = 10  # so many trials in a row that took no step end a study
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
 
 
@@ -100,7 +100,7 @@ class _Study:
         self.trial_options = trial_options
         self.spent = Cost()
         self.trials = 0
-        self.free_trials = 0  # in a row
+        self.failed_trials = 0  # in a row, without a step
         self.clock = trial_options.get("clock") or SystemClock()
         self.tuner_seconds = 0.0
         self.deciding = 0.0  # of them, what no turn has on the ledger yet
@@ -153,7 +153,7 @@ class _Study:
             self._take(turn, record)
             if self.spent.amount(limits.currency) >= self.audit_position * limits.study:
                 self._audit()
-            if self.free_trials == _FREE_TRIALS:
+            if self.failed_trials == _FAILED_TRIALS:
                 return "failures"
         return "budget"
 
@@ -208,8 +208,7 @@ class _Study:
             with self._deciding():
                 self._tell(self.tuner, turn, record)
         if not turn.segments:  # one that goes on may be at its next rung already
-            free = stretch.cost.amount(self.plan.limits.currency) == 0
-            self.free_trials = self.free_trials + 1 if free else 0
+            self.failed_trials = self.failed_trials + 1 if stretch.cost.steps == 0 else 0
 
     def _tell(self, tuner: Tuner, turn: Turn, record: TrialRecord) -> None:
         needs_rows = isinstance(tuner, Observer) or record.segments

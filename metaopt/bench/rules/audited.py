@@ -13,6 +13,7 @@ from metaopt.bench.findings import Problem
 from metaopt.bench.loading import Submission
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Seeds, TrialRecord
+from metaopt.bench.rules.steps import find_state_without_checkpoint, find_wrong_batch_size
 from metaopt.bench.rules.subject import Subject
 from metaopt.bench.rules.walk import workload_of
 from metaopt.bench.runner import run_trial
@@ -63,6 +64,9 @@ def audit_problems(kind: Audit) -> Callable[[Subject], Iterator[Problem]]:
 def run_audited(subject: Subject) -> Audited | None:
     """Run and audit a short trial; ``None`` where a few steps already break a rule."""
     if subject.walk is None or not subject.walk.complete:
+        return None
+    refused = [*find_state_without_checkpoint(subject), *find_wrong_batch_size(subject)]
+    if any(problem.severity == "error" for problem in refused):  # by the runner
         return None
     subject.say(f"a trial of {_STEPS:g} steps")
     recorder = Recorder()
