@@ -98,7 +98,7 @@ MISTAKES = {
     "return": ([("return (state, step), params, model_state", "return params, model_state")], {}),
     "params": ([("(state, step), params,", "(state, step), params[:1],")], {}),
     "recompilation": (
-        [("step(workload, state,", "jax.jit(lambda *a: step(workload, *a))(state,")],
+        [("= step(workload, state,", "= jax.jit(lambda *a: step(workload, *a))(state,")],
         {},
     ),
     "early-return": ([("    jax.block_until_ready(params)\n", "")], {}),

@@ -49,12 +49,11 @@ class CountingFacade(Facade):
         """Return what the workload's ``model_fn`` returns, and count the pass."""
         model_fn = super().__getattr__("model_fn")
         given = inspect.signature(model_fn).bind(*arguments, **named).arguments
-        params, batch = [*given.values()][:2]
-        leaf = next(leaf for leaf in jax.tree.leaves(params) if leaf.size)
-        # A value of the parameters ties the callback to this pass, under every transformation.
-        value = jax.lax.stop_gradient(leaf[(0,) * leaf.ndim])
-        count = functools.partial(self._count, given["mode"], self._examples_in(batch))
-        jax.debug.callback(count, value)
+        values = [*given.values()]
+        # A number of every array ties the callback to this pass, whatever is mapped or transformed.
+        arrays = jax.tree.leaves((values[:3], given.get("rng")))
+        count = functools.partial(self._count, given["mode"], self._examples_in(values[1]))
+        jax.debug.callback(count, *[_first_number(leaf) for leaf in arrays if np.size(leaf)])
         return model_fn(*arguments, **named)
 
     def init_model_fn(self, rng: Any) -> tuple[Any, Any]:
@@ -72,7 +71,7 @@ class CountingFacade(Facade):
         """Return the norm of the noise that :meth:`init_model_fn` adds to such parameters."""
         return self.noise * norm(_noise(params))
 
-    def _count(self, mode: ForwardPassMode, examples: float, _: Any) -> None:
+    def _count(self, mode: ForwardPassMode, examples: float, *_: Any) -> None:
         with self.__lock:
             self.examples[mode] += examples
 
@@ -93,6 +92,13 @@ def counting_facade(workload: Any, batch_size: int) -> CountingFacade:
     What is traced for one audit then serves the next.
     """
     return CountingFacade(workload, batch_size)
+
+
+def _first_number(array: Any) -> Any:
+    array = jnp.asarray(array)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    return jax.lax.stop_gradient(array[(0,) * array.ndim])
 
 
 def _inputs_shape(batch: Any) -> tuple[int, ...] | None:
