@@ -41,8 +41,8 @@ def audit_summary(audits: list[AuditRecord]) -> str:
         return "No trial was audited."
     pairs = {(audit.contender, audit.workload): audit for audit in audits}
     failed = {pair for pair, audit in pairs.items() if audit.failed}
-    text = f"Audited: a trial each of {len(pairs)} pairs of contender and workload"
-    text += f", {len(failed) or 'none'} failed."
+    count = f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} of contender and workload"
+    text = f"Audited: {count}, {len(failed) or 'none'} failed."
     factors = [audit.time_factor for audit in audits if audit.time_factor is not None]
     if factors:
         text += f" Seconds per gradient evaluation: {_range(factors)} times AdamW's."

@@ -105,15 +105,15 @@ def _trial_of(recorder: Recorder) -> Trial:
 
 
 def _seconds_per_gradient_evaluation(rows: list[dict[str, Any]]) -> float | None:
-    """Return it without compilation, and without the first period where there are more."""
-    start, end = ({} if len(rows) < 2 else rows[0]), (rows[-1] if rows else {})
-    spent, training, compilation = (
-        end.get(column, 0.0) - start.get(column, 0.0)
+    """Return the median over evaluation periods, without compilation; the first only if alone."""
+    training, compilation, spent = (
+        np.diff([0.0, *(row[column] for row in rows)])
         for column in (
-            "gradient_evaluations", "accumulated_submission_time", "compilation_seconds"
+            "accumulated_submission_time", "compilation_seconds", "gradient_evaluations"
         )
     )  # fmt: skip
-    return (training - compilation) / spent if spent else None
+    rates = (training - compilation)[spent > 0] / spent[spent > 0]
+    return float(np.median(rates[1:] if len(rates) > 1 else rates)) if len(rates) else None
 
 
 def _reference_seconds(trial: Trial) -> float:
