@@ -58,7 +58,7 @@ def test_the_theory_knows_nothing_beside_itself_but_the_optimizer():
 
 def test_analysis_knows_what_the_referee_writes_and_nothing_of_how_it_runs():
     # tuner: what an outcome is worth to one
-    parts = ("records", "targets", "budget", "findings", "seeds", "tuner")
+    parts = ("records", "targets", "budget", "findings", "seeds", "tuner", "audits.record")
     allowed = tuple(f"metaopt.bench.{part}" for part in parts)
     for path in files("analysis"):
         ours = {name for name in imports_of(path) if name.startswith("metaopt.bench.")}
