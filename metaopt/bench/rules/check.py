@@ -45,8 +45,11 @@ _NO_POINT = (
 )  # fmt: skip
 _NEED_STEPS = (
     "batch-size", "crash", "state", "state-checkpoint", "return", "params", "recompilation",
-    "early-return", "workload-branches", "passes", "set-up", "replay", "fresh-start",
+    "early-return", "workload-branches",
 )  # fmt: skip
+# Where one of these is broken, the runner refuses the trial that these rules audit.
+_REFUSED = ("batch-size", "state-checkpoint")
+_NEED_TRIAL = ("passes", "set-up", "replay", "fresh-start")
 
 
 def _running(module: str, name: str, *arguments: Any) -> Callable[[Subject], Any]:
@@ -144,10 +147,11 @@ def rules_left_out(found: list[Finding]) -> list[str]:
     broken = {finding.rule for finding in errors}
     no_point = any(e.where == SPACE_FILE and e.rule in _NO_POINT for e in errors)
     if not broken & set(_FIRST) and not no_point:
-        return []
+        return [*_NEED_TRIAL] if broken & set(_REFUSED) else []
     # The batch size is asked for whatever else raises.
     asked = {"batch-size"} if broken & set(_FIRST) <= {"crash"} else set()
-    return [name for name in _NEED_STEPS if name not in broken | asked]
+    needed = [*_NEED_STEPS, *_NEED_TRIAL]
+    return [name for name in needed if name not in broken | asked]
 
 
 def check_apart(
