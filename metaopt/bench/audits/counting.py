@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import threading
 from typing import Any
 
@@ -71,6 +72,10 @@ class CountingFacade(Facade):
         """Return the norm of the noise that :meth:`init_model_fn` adds to such parameters."""
         return self.noise * norm(_noise(params))
 
+    def _identity(self) -> tuple[Any, ...]:
+        # What is traced for one counts in no other.
+        return *super()._identity(), self.__batch_size
+
     def _count(self, mode: ForwardPassMode, examples: float, *_: Any) -> None:
         with self.__lock:
             self.examples[mode] += examples
@@ -82,15 +87,21 @@ class CountingFacade(Facade):
             return self.__batch_size
         if len(shape) < len(whole):  # one example, without the axis of a batch
             return 1
-        return self.__batch_size * shape[0] / whole[0]
+        # One example has as many axes everywhere: all axes before those are of the batch.
+        return self.__batch_size * math.prod(shape[: len(shape) - len(whole) + 1]) / whole[0]
 
 
-@functools.cache
 def counting_facade(workload: Any, batch_size: int) -> CountingFacade:
-    """Return the one counting facade of a workload and batch size in this process.
+    """Return the one counting facade of a workload, step hint and batch size in this process.
 
     What is traced for one audit then serves the next.
     """
+    return _counting_facade(workload, batch_size, getattr(workload, "step_hint", None))
+
+
+@functools.cache
+def _counting_facade(workload: Any, batch_size: int, step_hint: int | None) -> CountingFacade:
+    del step_hint  # workloads may be equal without it
     return CountingFacade(workload, batch_size)
 
 

@@ -1,12 +1,15 @@
 """Passes are counted when they run, whatever transformation they run under."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench.audits.counting import NOISE, CountingFacade, norm
+from metaopt.bench.audits.counting import NOISE, CountingFacade, counting_facade, norm
 from metaopt.bench.spec import ForwardPassMode
+from metaopt.workloads.registry import get_workload
 
 SIZE = 8
 PARAMS = {"w": jnp.ones(3)}
@@ -78,6 +81,10 @@ def on_half_a_batch(facade):
     return gradient(facade, PARAMS, jax.tree.map(lambda a: a[: SIZE // 2], BATCH))
 
 
+def on_a_stack_of_batches(facade):
+    return gradient(facade, PARAMS, jax.tree.map(lambda a: jnp.stack([a] * 4), BATCH))
+
+
 def with_rematerialisation(facade):
     return jax.grad(jax.checkpoint(lambda p: loss(facade, p, BATCH) ** 2))(PARAMS)
 
@@ -99,6 +106,7 @@ COUNTS = {
     example_by_example: 1,
     over_many_keys: 3,
     on_half_a_batch: 0.5,
+    on_a_stack_of_batches: 4,
     with_rematerialisation: 2,
     forward_over_reverse: 1,
     only_forward: 1,
@@ -137,3 +145,14 @@ def test_noise_is_switched_on_and_off_without_another_trace(facade, compiled):
         np.testing.assert_allclose(norms[-1], facade.noise_norm(params), rtol=1e-6)
 
     assert norms[0] == norms[2] == 0.0 < norms[1]
+
+
+def test_counting_facades_are_shared_only_where_what_is_traced_is_the_same():
+    workload = get_workload("breast_cancer_logistic")
+    facade = counting_facade(workload, 16)
+
+    longer = counting_facade(dataclasses.replace(workload, step_hint=7), 16)
+
+    assert facade is counting_facade(workload, 16)
+    assert facade not in (longer, counting_facade(workload, 32))
+    assert longer.step_hint == 7
