@@ -59,7 +59,12 @@ class Meter:
     @property
     def gradients(self) -> float:
         """The gradient evaluations charged: declared, or drawn where that is more."""
-        return max(self.declared, self.examples / self.reference_batch_size)
+        return max(self.declared, self.drawn)
+
+    @property
+    def drawn(self) -> float:
+        """The examples drawn from the queue, in gradient evaluations."""
+        return self.examples / self.reference_batch_size
 
     @property
     def counts_episodes(self) -> bool:
@@ -115,11 +120,9 @@ class Meter:
         self.steps += 1
 
     def count_preparation(self, optimizer_state: Any) -> None:
-        """Put on the ledger what the submission spent at its set-up or before an evaluation."""
+        """Put on the ledger what the submission declares at set-up or before an evaluation."""
         if self.report is not None:
-            before = self.spent()
             self._read(optimizer_state)
-            self.note_largest(before)
 
     def note_largest(self, before: float) -> None:
         """Remember what was spent since ``before``, if no step cost more."""

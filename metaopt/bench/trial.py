@@ -153,6 +153,7 @@ class Trial:
         self.watch.end_segment(state[0])
         self.trees: Trees = state, params, model_state
         self.meter.count_preparation(state)
+        self.meter.note_largest(0.0)
         self.set_up_charged = self.meter.gradients
         self.eval_results: list[tuple[int, dict[str, Any]]] = []
 
@@ -286,8 +287,10 @@ class Trial:
         if recorder is not None:
             recorder.before_evaluation(trees)
         if bound.prepares:
+            spent = meter.spent()
             trees = bound.prepare(trees, meter.steps, prepare_key, self.eval_results)
             meter.count_preparation(trees[0])
+            meter.note_largest(spent)
         expect_state(trees[0], "update_params")
         self.trees = trees
         self.watch.end_segment((trees[0][0], *trees[1:]))

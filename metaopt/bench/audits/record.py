@@ -34,7 +34,7 @@ class AuditedWindow(Model):
     kind: Literal["start", "sampled", "evaluation", "restart"]
     first_step: int  # from 0
     steps: int
-    charged: float  # gradient evaluations
+    charged: float  # gradient evaluations: declared in all windows of a trial, or drawn in all
     counted: float  # passes through model_fn, forward ones too, in gradient evaluations
     counted_in_evaluation_mode: float  # of these, with mode=EVAL
     moved: float  # norm of the change of the parameters
@@ -100,7 +100,8 @@ def judge(
     """
     if set_up is not None:
         yield from _judge_passes("set-up", "In `init_optimizer_state`", *set_up)
-    idle = [w for w in windows if w.counted == 0 and w.moved > ROUNDING * w.norm]
+    # Without a step it only holds a preparation, which may well show other parameters.
+    idle = [w for w in windows if w.steps and w.counted == 0 and w.moved > ROUNDING * w.norm]
     if idle:
         what = f"{_where(idle[0])}, the parameters moved without one pass through `model_fn`."
         yield AuditFinding(audit="passes", failed=True, what=what)
@@ -139,6 +140,11 @@ def _judge_passes(
         yield AuditFinding(audit=audit, failed=ratio > RATIO_FAILED, what=what)
 
 
+def worst_ratio(windows: Sequence[AuditedWindow]) -> float:
+    """Return the largest ratio of counted to charged; infinite if nothing was charged."""
+    return max((_ratio(window.charged, window.counted) for window in windows), default=0.0)
+
+
 def _ratio(charged: float, counted: float) -> float:
     return counted / charged if charged > 0 else math.inf if counted > 0 else 0.0
 
@@ -148,4 +154,6 @@ def _allowed(window: AuditedWindow) -> float:
 
 
 def _where(window: AuditedWindow) -> str:
+    if not window.steps:
+        return f"Before the evaluation after step {window.first_step}"
     return f"In steps {window.first_step + 1} to {window.first_step + window.steps}"

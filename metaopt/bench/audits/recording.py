@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STEPS = 8  # in a window
 _SAMPLED = 2
 _ROLLING = 32  # steps between the states that a restart could be run again from
-_MOST_BYTES = 2**30  # of batches in one window: with larger batches windows are shorter
+_MOST_BYTES = 2**30  # of batches in a window: the step that reaches it is the window's last
 
 Kind = Literal["start", "sampled", "evaluation", "restart"]
 
@@ -53,10 +53,11 @@ class Window:
     Attributes:
         first_step: Steps of the trial before it.
         before: Optimizer state (its pytree), parameters and model state, on the host.
-        charged: Gradient evaluations before it; after :meth:`close`, those in it.
-        declared: The same of what the submission declared.
+        declared: Gradient evaluations declared before it; at its end, those in it.
+        drawn: The same of examples drawn, over the reference batch size.
         events: What was called.
-        batches: What was drawn from the queue, on the host.
+        batches: The batches drawn from the queue, on the host.
+        bytes: Their size.
         params: The parameters at its end, on the host.
         seconds: Per gradient evaluation in its evaluation period.
         restart: The step at which an episode began in it.
@@ -65,10 +66,11 @@ class Window:
     kind: Kind
     first_step: int
     before: tuple[Any, Any, Any]
-    charged: float
     declared: float
+    drawn: float
     events: list[Step | Preparation] = dataclasses.field(default_factory=list)
     batches: list[Any] = dataclasses.field(default_factory=list)
+    bytes: int = 0
     params: Any = None
     seconds: float = 0.0
     restart: int | None = None
@@ -77,6 +79,11 @@ class Window:
     def steps(self) -> int:
         """How many steps it holds."""
         return sum(isinstance(event, Step) for event in self.events)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds as many batches as a window may, and must end early."""
+        return self.bytes >= _MOST_BYTES
 
 
 class Recorder:
@@ -88,7 +95,7 @@ class Recorder:
 
     def __init__(self, draw: random.Random | None = None) -> None:
         self.draw = draw or random.SystemRandom()
-        self.start: Window | None = None  # of the last trial that began
+        self.start: Window | None = None
         self.trial: Trial | None = None
 
     def attach(self, trial: "Trial", *, from_its_start: bool) -> None:
@@ -98,6 +105,8 @@ class Recorder:
             trial: Its queue and parameters are built.
             from_its_start: Whether it has taken no step yet.
         """
+        if self.trial is not None and self.trial.directory != trial.directory:
+            self.start = None  # of another trial, which paused or ended
         self.trial = trial
         self.windows: list[Window] = []  # sampled
         self.slowest: Window | None = None
@@ -105,7 +114,6 @@ class Recorder:
         self.restart: Window | None = None
         self._open: list[Window] = []
         self._periods = self._evaluations = self._restarts = 0
-        self._steps = STEPS
         self._expect_period(max(1, round(trial.plan.eval_period)))
         self._opens_start = from_its_start
         self._period_start = 0.0, 0.0
@@ -123,21 +131,16 @@ class Recorder:
 
     def before_step(self, trees: tuple[Any, Any, Any]) -> None:
         """Open the windows that begin with the next step."""
-        trial = self._trial
         kinds: list[Kind] = []
         if self._opens_start:
             self.start, self._opens_start = None, False
             kinds.append("start")
         if self._steps_in_period == self._offset and not self._is_open("sampled"):
             kinds.append("sampled")
-        if trial.meter.counts_episodes and not self._is_open("restart"):
+        if self._trial.meter.counts_episodes and not self._is_open("restart"):
             kinds.append("restart")
         self._open_windows(kinds, trees)
         self._steps_in_period += 1
-        if self._open:
-            wants = trial.bound.wants_train_state
-            state = dict(trial.train_state) if wants else None
-            self._note(Step(trial.meter.steps, len(trial.eval_results), state))
 
     def on_batch(self, batch: Any) -> None:
         """Keep a batch that the submission draws."""
@@ -146,18 +149,24 @@ class Recorder:
                 kept = to_host(batch)
             size = sum(np.asarray(leaf.array).nbytes for leaf in jax.tree.leaves(kept)
                        if isinstance(leaf, OnHost))  # fmt: skip
-            self._steps = max(1, min(STEPS, _MOST_BYTES // max(1, size)))
             for window in self._open:
                 window.batches.append(kept)
+                window.bytes += size
 
     def after_step(self, trees: tuple[Any, Any, Any], *, restarted: bool) -> None:
-        """Close the windows that end with this step."""
+        """Note a step that was taken, and close the windows that end with it."""
+        trial = self._trial
+        if self._open:
+            # Only now: the runner sets the clock in it after `before_step`, and a step that raises
+            # TrainingCompleteError is none.
+            state = dict(trial.train_state) if trial.bound.wants_train_state else None
+            self._note(Step(trial.meter.steps - 1, len(trial.eval_results), state))
         for window in [*self._open]:
             if window.kind == "restart":
                 if restarted and window.restart is None:
-                    window.restart = self._trial.meter.steps - 1
+                    window.restart = trial.meter.steps - 1
                 self._close_rolling(window, trees)
-            elif window.steps >= self._steps:
+            elif window.steps >= STEPS or window.is_full:
                 self._close(window, trees)
 
     def before_evaluation(self, trees: tuple[Any, Any, Any]) -> None:
@@ -172,7 +181,9 @@ class Recorder:
     def end(self, trees: tuple[Any, Any, Any]) -> None:
         """Close what is open: the trial has ended, or pauses."""
         for window in [*self._open]:
-            if window.events and window.kind != "restart":
+            if window.restart is not None:
+                self._close_restart(window, trees)
+            elif window.events and window.kind != "restart":
                 self._close(window, trees)
 
     # How.
@@ -194,7 +205,7 @@ class Recorder:
             return
         meter, before = self._trial.meter, self._copy(trees)
         self._open += [
-            Window(kind, meter.steps, before, meter.gradients, meter.declared) for kind in kinds
+            Window(kind, meter.steps, before, meter.declared, meter.drawn) for kind in kinds
         ]
 
     def _copy(self, trees: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -207,8 +218,8 @@ class Recorder:
         self._open.remove(window)
         with self._trial.watch.paused(trees[1]):
             window.params = to_host(trees[1])
-        window.charged = meter.gradients - window.charged
         window.declared = meter.declared - window.declared
+        window.drawn = meter.drawn - window.drawn
 
     def _close(self, window: Window, trees: tuple[Any, Any, Any]) -> None:
         self._finish(window, trees)
@@ -221,14 +232,17 @@ class Recorder:
             self._keep(window)
 
     def _close_rolling(self, window: Window, trees: tuple[Any, Any, Any]) -> None:
-        if window.restart is not None:
-            if self._trial.meter.steps - window.restart >= self._steps:
-                self._restarts += 1
-                self._finish(window, trees)
-                if self.draw.random() < 1 / self._restarts:
-                    self.restart = window
-        elif window.steps >= _ROLLING:
-            self._open.remove(window)
+        if window.restart is None:
+            if window.steps >= _ROLLING or window.is_full:
+                self._open.remove(window)
+        elif self._trial.meter.steps - window.restart >= STEPS or window.is_full:
+            self._close_restart(window, trees)
+
+    def _close_restart(self, window: Window, trees: tuple[Any, Any, Any]) -> None:
+        self._restarts += 1
+        self._finish(window, trees)
+        if self.draw.random() < 1 / self._restarts:
+            self.restart = window
 
     def _keep(self, window: Window) -> None:
         """Keep a window of each period with the same probability."""

@@ -25,6 +25,7 @@ from metaopt.bench.audits.record import (
     AuditFinding,
     AuditRecord,
     judge,
+    worst_ratio,
 )
 from metaopt.bench.audits.recording import Recorder, Step, Window, arrays_of, to_device
 from metaopt.bench.audits.reference import reference_seconds
@@ -145,6 +146,7 @@ class _Replayer:
             self._take_set_up()
             for window in recorded:
                 self._count(window)
+            self._choose_charge(recorded)
             if self.recorder.start in recorded:
                 self._start_with_noise(self.recorder.start)
             if self.recorder.restart in recorded:
@@ -183,8 +185,7 @@ class _Replayer:
                 kind=window.kind,
                 first_step=window.first_step,
                 steps=window.steps,
-                # Running totals are charged: what was drawn before may pay for what is declared.
-                charged=max(window.charged, window.declared),
+                charged=window.declared,
                 counted=sum(counted.values()),
                 counted_in_evaluation_mode=counted[ForwardPassMode.EVAL],
                 moved=_distance(arrays_of(window.before[1]), end) if finite else 0.0,
@@ -192,6 +193,20 @@ class _Replayer:
                 deviation=_finite(_distance(params, end), math.inf) if finite else None,
             )
         )
+
+    def _choose_charge(self, recorded: list[Window]) -> None:
+        """Charge all windows for draws instead of declarations, if that covers the passes better.
+
+        The ledger charges the larger of two running totals. If each window chose for itself, a
+        submission could draw in one half of a trial, declare in the other, and pay once for both.
+        """
+        drawn = [
+            audited.model_copy(update={"charged": window.drawn})
+            for window, audited in zip(recorded, self.windows, strict=True)
+        ]
+        declares_set_up = self.trial.set_up_charged > 0  # only declarations can pay for that
+        if not declares_set_up and worst_ratio(drawn) < worst_ratio(self.windows):
+            self.windows = drawn
 
     def _start_with_noise(self, window: Window) -> None:
         self.workload.noise = NOISE

@@ -9,7 +9,7 @@ import pytest
 
 from metaopt.bench.audits.recording import STEPS
 from metaopt.bench.facade import Facade
-from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.spec import ForwardPassMode, TrainingCompleteError
 from metaopt.workloads.synthetic import Quadratic
 
 RATE = 0.01
@@ -51,7 +51,8 @@ def test_honest_descent_passes_and_is_counted_exactly(audit_of, make_gradient_de
     assert record.findings == ()
     assert record.ratio == 1.0
     assert {window.kind for window in record.windows} == {"start", "sampled", "evaluation"}
-    assert all(w.counted == w.charged == w.steps == STEPS for w in record.windows)
+    assert all(w.counted == w.charged == w.steps for w in record.windows)
+    assert record.windows[0].steps == STEPS  # those near the end have fewer
     assert all(w.deviation == 0.0 for w in record.windows)
     # Each coordinate keeps (1 - rate a)^8 of its noise.
     (start,) = record.starts
@@ -182,6 +183,20 @@ def remembers(read, write):
     return {"update_params": update_params}
 
 
+def draws_first_and_declares_later(tmp_path):
+    def spent(steps):
+        return max(0, steps - STEPS)
+
+    def select(workload, queue, optimizer_state, params, model_state, hyperparameters, step, rng):
+        return next(queue) if step < STEPS else {}
+
+    return {**declare(spent), "data_selection": select}
+
+
+def never_restarts_before_its_end(tmp_path):
+    return declare(float, episode=lambda steps: int(steps > 61))
+
+
 def goes_on_from_a_file(tmp_path):
     path = tmp_path / "parameters.npy"
     jnp.save(path, jnp.array([0.1, 0.1]))  # of an earlier trial
@@ -244,7 +259,9 @@ CHEATS = {
     trains_before_evaluations: "passes",
     trains_in_evaluation_mode: "passes",
     has_a_network_of_its_own: "passes",
+    draws_first_and_declares_later: "passes",
     never_restarts: "fresh-start",
+    never_restarts_before_its_end: "fresh-start",
     goes_on_from_a_file: "fresh-start",
     goes_on_from_a_module_variable: "replay",
     has_a_hidden_schedule: "replay",
@@ -282,7 +299,7 @@ def test_an_episode_that_starts_afresh_passes(audit_of, make_gradient_descent):
 
     assert record.findings == ()
     assert [start.kind for start in record.starts] == ["trial", "episode"]
-    assert record.starts[1].step in (20, 40)
+    assert record.starts[1].step in (20, 40, 60)
 
 
 def test_what_an_external_submission_calls_an_episode_is_not_audited(
@@ -308,3 +325,81 @@ def test_a_step_that_cannot_be_run_again_has_failed(audit_of, make_gradient_desc
 
     assert finding.failed
     assert "not now" in finding.what
+
+
+def draws_ahead(make):
+    """Draw 16 batches at once, take a step with each, and declare each step."""
+
+    def select(workload, queue, optimizer_state, *_):
+        if optimizer_state[0]["steps"] % 16 == 0:
+            return [next(queue) for _ in range(16)]
+        return {}
+
+    return descend(make, **{**declare(float), "data_selection": select})
+
+
+def accumulates_without_declaring(make):
+    """Draw 2 batches in each step, take 2 passes, and leave the count to the draws."""
+
+    def select(workload, queue, *_):
+        return [next(queue) for _ in range(2)]
+
+    return descend(make, 2, data_selection=select)
+
+
+def shows_its_average(make):
+    """Evaluate at an average of the iterates, and train on from the last one."""
+
+    def init(workload, params, *_):
+        return {"average": params, "iterate": params}, None
+
+    def update_params(*, workload, model_state, optimizer_state, **_):
+        average, iterate = optimizer_state[0]["average"], optimizer_state[0]["iterate"]
+        iterate = iterate - RATE * gradient(workload, iterate)
+        state = {"average": 0.9 * average + 0.1 * iterate, "iterate": iterate}
+        return (state, None), iterate, model_state
+
+    def prepare(*, model_state, optimizer_state, **_):
+        return optimizer_state, optimizer_state[0]["average"], model_state
+
+    functions = {"update_params": update_params, "prepare_for_eval": prepare}
+    return descend(make, init_optimizer_state=init, **functions)
+
+
+def ends_early(make):
+    """Say that the run is complete after 5 steps."""
+
+    def update_params(*, global_step, **arguments):
+        if global_step == 5:
+            raise TrainingCompleteError
+        return inner(global_step=global_step, **arguments)
+
+    submission = descend(make)
+    inner, submission.module.update_params = submission.module.update_params, update_params
+    return submission
+
+
+def decays_with_its_budget(make):
+    """Let the rate fall with the share of the budget that is spent."""
+
+    def update_params(
+        *, workload, current_param_container, model_state, optimizer_state, train_state, **_
+    ):
+        rate = RATE * (1 - train_state["budget_fraction"])
+        params = current_param_container - rate * gradient(workload, current_param_container)
+        return optimizer_state, params, model_state
+
+    return dataclasses.replace(descend(make, update_params=update_params), wants_train_state=True)
+
+
+@pytest.mark.parametrize(
+    "honest",
+    [
+        draws_ahead, accumulates_without_declaring, shows_its_average, ends_early,
+        decays_with_its_budget,
+    ],
+)  # fmt: skip
+def test_honest_but_unusual_submissions_pass(audit_of, make_gradient_descent, honest):
+    record = audit_of(honest(make_gradient_descent), steps=32.0, eval_period=32.0)
+
+    assert record.findings == ()

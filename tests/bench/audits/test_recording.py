@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
+from metaopt.bench.audits import recording
 from metaopt.bench.audits.recording import STEPS, Recorder, to_device, to_host
 from metaopt.bench.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
@@ -62,7 +63,7 @@ def test_every_step_may_be_in_a_window(tmp_path, make_plan, make_gradient_descen
         windows = recorder.all_windows()
         assert all(len(window.batches) == window.steps <= STEPS for window in windows)
         for window in windows:
-            assert window.charged == window.steps
+            assert window.declared == window.drawn == window.steps
             seen.update(range(window.first_step, window.first_step + window.steps))
 
     assert set(seen) == set(range(steps))
@@ -91,3 +92,36 @@ def test_a_kept_state_survives_donation():
     jax.jit(lambda x: x + 1, donate_argnums=0)(state)
 
     np.testing.assert_array_equal(to_device(kept), [0.0, 1.0, 2.0])
+
+
+def test_a_paused_trial_is_not_audited_from_the_start_of_another(
+    tmp_path, make_plan, make_gradient_descent
+):
+    recorder = Recorder()
+
+    def run(trial, **changes):
+        plan = plan_of(make_plan, make_gradient_descent(), trial=trial, eval_period=16.0, **changes)
+        record = run_trial(plan, tmp_path / str(trial), recorder=recorder)
+        assert record.error is None
+        return record
+
+    first = run(1, pause_at=32.0)
+    start = recorder.start
+    run(2, pause_at=32.0)
+    assert recorder.start not in (None, start)
+    run(1, pause_at=64.0, segments=first.segments)
+
+    assert recorder.start is None
+    assert recorder.all_windows()
+
+
+def test_a_window_with_large_batches_ends_early(
+    tmp_path, make_plan, make_gradient_descent, monkeypatch
+):
+    monkeypatch.setattr(recording, "_MOST_BYTES", 3 * 4)  # a batch has four bytes
+    recorder = Recorder()
+
+    run_trial(plan_of(make_plan, make_gradient_descent()), tmp_path, recorder=recorder)
+
+    assert {window.steps for window in recorder.all_windows()} <= {1, 2, 3}
+    assert recorder.start.steps == 3
