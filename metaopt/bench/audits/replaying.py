@@ -35,6 +35,8 @@ from metaopt.bench.spec import ForwardPassMode
 from metaopt.bench.stalls import StallWatch
 from metaopt.bench.trial import Trial
 
+_CLIP = 2.0  # standard deviations of the noise: the most that a parameter adds to a response
+_DIED = "The process ended during this audit, so nothing is known of this trial."
 _REPLAYED = "The submission cannot be run again from its own state"
 
 
@@ -47,16 +49,20 @@ def write_audit(recorder: Recorder, position: float, stall_seconds: float | None
         stall_seconds: After so long the audit has failed, and **the process ends**.
     """
     trial = _trial_of(recorder)
+    path = trial.directory / AUDIT_FILE
+    # Stays if the submission ends the process: its contender must not look as if nobody had asked.
+    died = AuditFinding(audit="replay", failed=False, what=_DIED)
+    write_json(path, _record(trial, position, findings=(died,)))
 
     def give_up(trace: str) -> None:
         what = f"The audit did not come to its end within {stall_seconds:g} s."
         finding = AuditFinding(audit="replay", failed=True, what=what)
-        write_json(trial.directory / AUDIT_FILE, _record(trial, position, findings=(finding,)))
+        write_json(path, _record(trial, position, findings=(finding,)))
         print(f"{trial.directory}: {what}\n{trace}", file=sys.stderr, flush=True)
         os._exit(1)
 
     with nullcontext() if stall_seconds is None else StallWatch(stall_seconds, give_up):
-        write_json(trial.directory / AUDIT_FILE, audit(recorder, position))
+        write_json(path, audit(recorder, position))
 
 
 def audit(recorder: Recorder, position: float, *, timed: bool = True) -> AuditRecord:
@@ -221,7 +227,12 @@ class _Replayer:
     def _note_start(self, kind: Any, window: Window, end: Any) -> None:
         noise = self.workload.noise_norm(arrays_of(window.params))
         before = arrays_of(window.before[1])
-        changed = _distance(end, self.ends[window])
+        # Clipped, so that one parameter that amplifies its noise does not stand in for all others.
+        changed = norm(
+            jax.tree.map(
+                lambda a, b: np.clip(a - b, -_CLIP * NOISE, _CLIP * NOISE), end, self.ends[window]
+            )
+        )
         # Parameters that were not finite have been left behind, whatever came after.
         response = changed / noise if math.isfinite(norm(before)) else math.nan
         step = window.first_step if window.restart is None else window.restart

@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metaopt.bench.audits.recording import STEPS
+from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
+from metaopt.bench.audits.recording import STEPS, Recorder
+from metaopt.bench.audits.replaying import write_audit
 from metaopt.bench.facade import Facade
+from metaopt.bench.runner import run_trial
 from metaopt.bench.spec import ForwardPassMode, TrainingCompleteError
 from metaopt.workloads.synthetic import Quadratic
 
@@ -310,6 +313,43 @@ def test_what_an_external_submission_calls_an_episode_is_not_audited(
     record = audit_of(dataclasses.replace(submission, ruleset="external"))
 
     assert record.findings == ()
+
+
+def test_one_parameter_that_amplifies_the_noise_does_not_make_a_start_fresh(
+    audit_of, make_gradient_descent
+):
+    kept = jnp.full(40, 0.1)  # of an earlier trial
+
+    def update_params(*, workload, current_param_container, model_state, global_step, **arguments):
+        params = current_param_container
+        if global_step == 0:
+            params = kept.at[0].set(100.0 * params[0])
+        params = params - RATE * gradient(workload, params)
+        return arguments["optimizer_state"], params, model_state
+
+    submission = descend(make_gradient_descent, update_params=update_params)
+
+    assert failures(audit_of(submission, Quadratic(curvatures=(1.0,) * 40))) == {"fresh-start"}
+
+
+def test_an_audit_that_ends_its_process_leaves_a_finding(
+    make_gradient_descent, make_plan, tmp_path, killed
+):
+    def update_params(*, workload, **arguments):
+        if type(workload) is not Facade:
+            raise killed
+        return inner(workload=workload, **arguments)
+
+    submission = descend(make_gradient_descent)
+    inner, submission.module.update_params = submission.module.update_params, update_params
+    recorder = Recorder()
+    run_trial(make_plan(submission, WORKLOAD, allowance=16.0), tmp_path, recorder=recorder)
+
+    with pytest.raises(killed):
+        write_audit(recorder, 0.5, None)
+
+    (finding,) = AuditRecord.model_validate_json((tmp_path / AUDIT_FILE).read_bytes()).findings
+    assert "The process ended during this audit" in finding.what
 
 
 def test_a_step_that_cannot_be_run_again_has_failed(audit_of, make_gradient_descent):
