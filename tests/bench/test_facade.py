@@ -119,3 +119,25 @@ def test_set_up_is_on_the_ledger(tmp_path, make_plan, make_gradient_descent, clo
     cost = run_trial(plan, tmp_path, clock=clock).ledger.cost
 
     assert (cost.seconds, cost.gradient_evaluations, cost.steps) == (3.0, 7.0, 5)
+
+
+def test_batches_drawn_before_an_evaluation_count_as_one_step(
+    tmp_path, make_plan, make_gradient_descent
+):
+    queues = []
+    submission = make_gradient_descent()
+
+    def select(workload, queue, *_):
+        queues.append(queue)
+        return next(queue)
+
+    def prepare(*, current_param_container, model_state, optimizer_state, **_):
+        for _ in range(5):
+            next(queues[0])
+        return optimizer_state, current_param_container, model_state
+
+    submission.module.data_selection, submission.module.prepare_for_eval = select, prepare
+
+    record = run_trial(make_plan(submission, WORKLOAD, allowance=20.0), tmp_path)
+
+    assert record.ledger.largest_step == 5.0
