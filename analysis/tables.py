@@ -214,10 +214,6 @@ def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def flags_of(logs: Logs) -> dict[str, str]:
-    """Return marks behind a contender's name: * for undeclared gradient evaluations."""
-    undeclared = {
-        t.record.contender
-        for t in logs.trials
-        if not t.record.ledger.declared and t.record.ledger.cost.steps
-    }
-    return dict.fromkeys(undeclared, " *")
+    """Return marks behind a contender's name: * if it declares its gradient evaluations."""
+    declared = {t.record.contender for t in logs.trials if t.record.ledger.declared}
+    return dict.fromkeys(declared, " *")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from analysis.audits import audit_summary, findings_of, read_audits
 from analysis.costs import View
 from analysis.fairness import (
     differing_targets,
@@ -54,14 +55,19 @@ def print_scores(
     console = console or Console()
     _print_warning("INCOMPLETE, counted as misses", missing_studies(read), console)
     _print_warning("NEVER EVALUATED, the budget is too small", never_evaluated(read), console)
+    audits = read_audits(logs)
+    _print_warning("AUDIT FAILED", findings_of(audits, failed=True), console)
     table = score_table(scores.sorted_by(view), flags_of(read))
     for part in _parts(table, console.width):
         _print_rows(part, console)
     _say(table.caption, console)
     _print_budgets(read, scores, console)
     if flags_of(read):
-        _say("* gradient evaluations not declared by the submission: each step is charged its "
-             "examples", console)  # fmt: skip
+        _say("* gradient evaluations as the submission declares them, at least those of the "
+             "batches that it drew", console)  # fmt: skip
+    _print_warning("Audits noted", findings_of(audits, failed=False), console)
+    if audits:
+        _say(audit_summary(audits), console)
     print_notes(read.notes, console)
 
 

@@ -94,6 +94,7 @@ def run(
     out: Annotated[Path, typer.Option(help="output folder")] = Path("runs/run"),
 ) -> None:
     """Train one submission once on one workload, and print how it went."""
+    from analysis.audits import audit_summary, findings_of, read_audits
     from tuning.single import run_single
 
     with one_line_errors("tuning"):
@@ -108,6 +109,12 @@ def run(
         f"{cost.steps} steps, {cost.gradient_evaluations:g} gradient evaluations, "
         f"{cost.seconds:.2f} s of which {record.ledger.compilation_seconds:.2f} s compilation"
     )
+    audits = read_audits(folder)
+    if audits:
+        typer.echo(audit_summary(audits))
+    for failed, word in ((True, "AUDIT FAILED"), (False, "audit noted")):
+        for finding in findings_of(audits, failed=failed):
+            typer.echo(f"{word}: {finding}", err=failed)
     typer.echo(folder)
     if record.error is not None:
         typer.echo(record.error, err=True)

@@ -6,6 +6,7 @@ Studies are independent, so a table does not depend on how many processes ran it
 import collections
 import json
 import os
+import secrets
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing import Protocol
 from rich.console import Console
 
 from metaopt.bench import records
+from metaopt.bench.audits.record import AUDIT_FILE
 from metaopt.bench.records import StudyRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, describe_changes, only_adds
@@ -95,7 +97,8 @@ def run_campaign(
         identities = claim_folder(campaign, out, console)
         queue = LocalQueue(studies)
         with show_progress(len(studies), console) as tell:
-            run_queue(queue, campaign, out, identities, workers, tell)
+            audited = choose_audited(studies, out)
+            run_queue(queue, campaign, out, identities, workers, tell, audited)
     return [queue.finished[key] for key in studies]
 
 
@@ -107,6 +110,20 @@ def list_studies(campaign: Campaign) -> list[StudyKey]:
         for contender in sorted(campaign.parsed())
         for study in range(1, campaign.studies + 1)
     ]
+
+
+def choose_audited(studies: list[StudyKey], out: Path) -> set[StudyKey]:
+    """Draw one unfinished study for every contender and workload that has no audit yet."""
+    pairs: dict[tuple[str, str], list[StudyKey]] = {}
+    for key in studies:
+        pairs.setdefault((key.contender, key.workload), []).append(key)
+    chosen = set()
+    for keys in pairs.values():
+        folders = [key.folder(out) for key in keys]
+        left = [key for key in keys if not (key.folder(out) / records.STUDY_FILE).exists()]
+        if left and not any(f for folder in folders for f in folder.glob(f"trial_*/{AUDIT_FILE}")):
+            chosen.add(secrets.choice(left))  # the operating system's entropy
+    return chosen
 
 
 def check_data(campaign: Campaign) -> None:
@@ -208,8 +225,12 @@ def run_queue(
     identities: Identities,
     workers: int,
     tell: Tell,
+    audited: set[StudyKey] | None = None,
 ) -> None:
     """Run the queue's studies, ``workers`` at a time, until there is none left.
+
+    One trial of each study in ``audited`` is audited; without it, of every study.
+
 
     Each worker keeps to its share of the cores. The first error ends all processes: what they were
     at work on goes on from its checkpoint when the campaign is run again.
@@ -224,7 +245,7 @@ def run_queue(
                 queue.check()
                 tell(key, share)
 
-            queue.done(key, slot.run(key, on_progress))
+            queue.done(key, slot.run(key, on_progress, audited is None or key in audited))
             tell(key, 1.0)
 
     with ThreadPoolExecutor(workers) as pool:

@@ -5,6 +5,8 @@ from typing import Any
 
 from metaopt.bench import records
 from metaopt.bench.identity import digest_of
+from metaopt.bench.audits.recording import Recorder
+from metaopt.bench.audits.replaying import write_audit
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import run_trial
@@ -28,7 +30,7 @@ def run_single(
     out: Path,
     stall_seconds: float | None = None,
 ) -> tuple[TrialRecord, Path]:
-    """Run one trial; a killed one goes on from its checkpoint when called again.
+    """Run one trial and audit it; a killed one goes on from its checkpoint when called again.
 
     Args:
         submission_name: Name or folder of a submission.
@@ -96,7 +98,11 @@ def run_single(
     )
     with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
         claim_study(folder.parent, identity)
-        return run_trial(plan, folder, stall_seconds=stall_seconds), folder
+        recorder = Recorder()
+        record = run_trial(plan, folder, stall_seconds=stall_seconds, recorder=recorder)
+        if recorder.all_windows():
+            write_audit(recorder, 0.0, stall_seconds)
+        return record, folder
 
 
 def _parse_hyperparameters(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:

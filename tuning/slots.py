@@ -5,6 +5,7 @@ parent. A trial whose process dies twice has failed: a fault in compiled code, o
 that does not return is recorded by its process, which then ends: see metaopt.bench.stalls.)
 """
 
+import dataclasses
 import multiprocessing
 import os
 import threading
@@ -69,12 +70,15 @@ class Slot:
         self._process: Any = None
         self._connection: Connection | None = None
 
-    def run(self, key: StudyKey, on_progress: Callable[[float], None]) -> StudyRecord:
+    def run(
+        self, key: StudyKey, on_progress: Callable[[float], None], audited: bool = False
+    ) -> StudyRecord:
         """Run a study to its end, however many processes it takes; one at a time.
 
         Args:
             key: The study.
             on_progress: Told the share of the budget that is spent.
+            audited: Whether one of its trials is audited.
 
         Raises:
             ValueError: The study cannot be run, or its process died twice outside of any trial.
@@ -83,7 +87,7 @@ class Slot:
         before: Any = None
         while True:
             try:
-                record = self._run(key, on_progress)
+                record = self._run(key, on_progress, audited)
             except EOFError:
                 before = self._after_death(key, before)
                 continue
@@ -98,7 +102,9 @@ class Slot:
             process.kill()
             process.join()
 
-    def _run(self, key: StudyKey, on_progress: Callable[[float], None]) -> StudyRecord:
+    def _run(
+        self, key: StudyKey, on_progress: Callable[[float], None], audited: bool
+    ) -> StudyRecord:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
@@ -109,7 +115,7 @@ class Slot:
         connection = self._connection
         assert connection is not None
         try:
-            connection.send((str(self._out), key))
+            connection.send((str(self._out), key, audited))
             while True:
                 kind, content = connection.recv()
                 if kind == "record":
@@ -184,10 +190,12 @@ def _serve(
     threading.Thread(target=die_with_parent, daemon=True).start()
     campaign: Campaign | None = None
     while True:
-        out, key = connection.recv()
+        out, key, audited = connection.recv()
         try:
             campaign = campaign or _load(document, identities)
-            record = _run_one(campaign, identities, Path(out), key, connection)
+            plan = plan_study(campaign, key, identities[key.contender, key.workload])
+            plan = dataclasses.replace(plan, audited=audited)
+            record = _run_one(plan, campaign.stall_seconds, Path(out), key, connection)
         except Exception as error:
             if not isinstance(error, ValueError | OSError):  # a defect of ours: say where
                 error = RuntimeError(f"{key}: {traceback.format_exc()}")
@@ -208,18 +216,13 @@ def _load(document: dict[str, Any], identities: Identities) -> Campaign:
 
 
 def _run_one(
-    campaign: Campaign,
-    identities: Identities,
-    out: Path,
-    key: StudyKey,
-    connection: Connection,
+    plan: StudyPlan, stall_seconds: float, out: Path, key: StudyKey, connection: Connection
 ) -> StudyRecord:
-    plan = plan_study(campaign, key, identities[key.contender, key.workload])
     lock = out / LOCKS / f"{key.contender}-{key.workload}-{key.study}.lock"
     with hold(lock, f"The study {key}", wait_seconds=_LOCK_SECONDS):
         return run_study(
             plan,
             out / LOGS,
             on_progress=lambda share: connection.send(("progress", share)),
-            stall_seconds=campaign.stall_seconds,
+            stall_seconds=stall_seconds,
         )

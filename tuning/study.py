@@ -11,11 +11,15 @@ seconds that it was begun with.
 
 import contextlib
 import dataclasses
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
+from metaopt.bench.audits.record import AUDIT_FILE
+from metaopt.bench.audits.recording import Recorder
+from metaopt.bench.audits.replaying import write_audit
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.clock import SystemClock
 from metaopt.bench.identity import Identity, digest_of
@@ -32,7 +36,7 @@ from tuning.contenders import Contender
 from tuning.identities import claim_study
 from tuning.turns import Turn, Turns
 
-_FREE_TRIALS = 10  # so many trials in a row that cost nothing end a study: it would never end
+_FAILED_TRIALS = 10  # so many trials in a row that took no step end a study
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
 
 
@@ -50,6 +54,7 @@ class StudyPlan:
     test_target: Target | None
     stop_at_target: bool = True
     identity: Identity = dataclasses.field(default_factory=dict)
+    audited: bool = False  # one of its trials is
 
 
 @pinned_randomness()
@@ -102,7 +107,7 @@ class _Study:
         self.trial_options = trial_options
         self.spent = Cost()
         self.trials = 0
-        self.free_trials = 0  # in a row
+        self.failed_trials = 0  # in a row, without a step
         self.clock = trial_options.get("clock") or SystemClock()
         self.tuner_seconds = 0.0
         self.deciding = 0.0  # of them, what no turn has on the ledger yet
@@ -118,6 +123,9 @@ class _Study:
         self.trial_budget = plan.limits.trial if self.tuner else plan.limits.study
         self.budget = records.BudgetRecord(**dataclasses.asdict(plan.limits))
         self.turns = Turns(self.trial_budget)
+        wanted = plan.audited and not any(folder.glob(f"trial_*/{AUDIT_FILE}"))
+        self.recorder = Recorder() if wanted else None  # until a trial is audited
+        self.audit_position = secrets.SystemRandom().random()  # in the budget; see docs/rules.md
         self.workload = plan.workload
         if plan.workload.is_fixed_batch:
             self.fixed_batch = self._seed("fixed_batch")
@@ -125,6 +133,7 @@ class _Study:
 
     def run(self) -> StudyRecord:
         ended = self._run_trials()
+        self._audit()  # what ran last, if the study ended before the position
         self._charge_decision(self.deciding)  # on what came last, and on nothing more
         in_seconds = self.plan.limits.currency == "seconds"
         return StudyRecord(
@@ -141,6 +150,7 @@ class _Study:
         )
 
     def _run_trials(self) -> StudyEnd:
+        limits = self.plan.limits
         while self._left() > 0:
             turn = self._ask()
             if turn is None:
@@ -149,9 +159,18 @@ class _Study:
             if record is None:  # the decision took what was left
                 return "budget"
             self._take(turn, record)
-            if self.free_trials == _FREE_TRIALS:
+            if self.spent.amount(limits.currency) >= self.audit_position * limits.study:
+                self._audit()
+            if self.failed_trials == _FAILED_TRIALS:
                 return "failures"
         return "budget"
+
+    def _audit(self) -> None:
+        """Audit the trial that ran last, if this study is audited and none of its trials was."""
+        if self.recorder is None or not self.recorder.all_windows():
+            return
+        write_audit(self.recorder, self.audit_position, self.trial_options.get("stall_seconds"))
+        self.recorder = None
 
     def _left(self, deciding: float = 0.0) -> float:
         """Return what is left of the budget, also after a decision; 0 where it is rounding."""
@@ -197,8 +216,7 @@ class _Study:
             with self._deciding():
                 self._tell(self.tuner, turn, record)
         if not turn.segments:  # one that goes on may be at its next rung already
-            free = stretch.cost.amount(self.plan.limits.currency) == 0
-            self.free_trials = self.free_trials + 1 if free else 0
+            self.failed_trials = self.failed_trials + 1 if stretch.cost.steps == 0 else 0
 
     def _tell(self, tuner: Tuner, turn: Turn, record: TrialRecord) -> None:
         needs_rows = isinstance(tuner, Observer) or record.segments
@@ -262,6 +280,7 @@ class _Study:
             folder,
             on_progress=lambda cost: self._tell_progress(cost - start),
             should_stop=self._watch(trial) if isinstance(self.tuner, Stopper) else None,
+            recorder=self.recorder,
             **self.trial_options,
         )
         self._check_record(record, trial, folder)

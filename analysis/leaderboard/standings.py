@@ -23,7 +23,7 @@ from analysis.tables import Shown, Table, unit_name
 from analysis.text import plain
 from metaopt.bench.budget import CURRENCIES, Currency
 
-_UNDECLARED, _FIXED = " *", " †"
+_DECLARED, _FIXED = " *", " †"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,8 +208,8 @@ def _caption(standing: Standing, found: Inference | None) -> str:
     if len(standing.complete) < len(standing.contenders):
         parts.append("Without a score: did not run on every workload.")
     flags = "".join(_flags(standing, name) for name in standing.contenders)
-    if _UNDECLARED in flags:
-        parts.append("* Gradient evaluations not declared by the submission.")
+    if _DECLARED in flags:
+        parts.append("* Gradient evaluations as the submission declares them.")
     if any(entry.developed_here for entry in standing.entries.values()):
         parts.append(DEVELOPED_NOTE)
     if _FIXED in flags:
@@ -232,8 +232,8 @@ def _cell(cell: Cell | None, standing: Standing, pair: tuple[str, str]) -> Shown
 
 def _flags(standing: Standing, contender: str) -> str:
     entries = [e for (name, _), e in standing.entries.items() if name == contender]
-    undeclared = _UNDECLARED if not all(entry.declared for entry in entries) else ""
-    return undeclared + (_FIXED if any(entry.fixed for entry in entries) else "")
+    declared = _DECLARED if any(entry.declared for entry in entries) else ""
+    return declared + (_FIXED if any(entry.fixed for entry in entries) else "")
 
 
 def _intervals(found: Inference | None) -> dict[str, Shown]:

@@ -80,6 +80,18 @@ class Stopwatch:
         self._segment_start = None
 
     @contextmanager
+    def paused(self, results: Any = ()) -> Iterator[None]:
+        """Wait for ``results``, and do not charge the submission for the block."""
+        is_running = self._segment_start is not None
+        if is_running:
+            self.end_segment(results)
+        try:
+            yield
+        finally:
+            if is_running:
+                self.start_segment()
+
+    @contextmanager
     def measure(self, purpose: str) -> Iterator[None]:
         """Add the time of the block to ``evaluation`` or ``logging``."""
         start = self.clock.now()

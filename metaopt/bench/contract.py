@@ -12,6 +12,20 @@ class ContractError(Exception):
     """A submission returned something that the contract does not allow."""
 
 
+class WrongReturnError(ContractError):
+    """A function returned something of another form.
+
+    Attributes:
+        by: The function's name.
+        returned: What it returned.
+    """
+
+    def __init__(self, by: str, expected: str, returned: Any) -> None:
+        super().__init__(f"{by} must return {expected}, got {type(returned).__name__}.")
+        self.by = by
+        self.returned = returned
+
+
 def as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
     """Return AlgoPerf's form of a point: a ``Hyperparameters`` namedtuple, or ``None``."""
     if hyperparameters is None:
@@ -35,20 +49,22 @@ def expect_triple(returned: Any, by: str) -> tuple[Any, Any, Any]:
     try:
         optimizer_state, params, model_state = returned
     except (TypeError, ValueError):
-        raise ContractError(
-            f"{by} must return (optimizer_state, params, model_state), "
-            f"got {type(returned).__name__}."
-        ) from None
+        expected = "(optimizer_state, params, model_state)"
+        raise WrongReturnError(by, expected, returned) from None
     return optimizer_state, params, model_state
 
 
 def expect_state(optimizer_state: Any, by: str) -> None:
     """Check that an optimizer state is a pytree with a function, as AlgoPerf's checkpoints need."""
-    if not isinstance(optimizer_state, tuple | list) or len(optimizer_state) != 2:
-        raise ContractError(
-            f"{by} must return the optimizer state as (pytree, function), "
-            f"got {type(optimizer_state).__name__}."
-        )
+    if not is_pair(optimizer_state):
+        raise WrongReturnError(by, "the optimizer state as (pytree, function)", optimizer_state)
+
+
+def is_pair(state: Any) -> bool:
+    """Return whether a state is a pair of a pytree and a function."""
+    # A chain of two optax transformations has a state of two parts as well, and no function.
+    pair = isinstance(state, tuple | list) and len(state) == 2 and not hasattr(state, "_fields")
+    return pair and (state[1] is None or callable(state[1]))
 
 
 def signature_of(params: Any) -> Any:

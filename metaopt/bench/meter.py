@@ -3,9 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
-
-import jax
+from typing import Any, NamedTuple
 
 from metaopt.bench.budget import Currency
 from metaopt.bench.clock import Stopwatch
@@ -17,14 +15,22 @@ _FREE_STEPS = 1000  # so many in a row that cost nothing: the submission's count
 Report = Callable[[Any], dict[str, Any]]
 
 
+class Before(NamedTuple):
+    """What a trial had spent when a step began."""
+
+    gradients: float
+    seconds: float
+    compilation: float
+
+
 @dataclasses.dataclass
 class Meter:
     """Counts steps, examples and gradient evaluations; seconds are the stopwatch's.
 
     Attributes:
         currency: In which the trial's budgets are.
-        report: The submission's own count, if it declares one; else a step costs its examples over
-            the reference batch.
+        report: The submission's own count, if it declares one; else each step declares one pass
+            over a batch.
         has_episodes: Whether the submission tunes itself: only then do episodes restart a run.
         episode_start: The cost at the restart of the present episode.
         largest_step: The cost of the dearest step so far, in the budget's currency.
@@ -36,10 +42,11 @@ class Meter:
     currency: Currency
     report: Report | None
     has_episodes: bool
+    batch_size: int = 1
     reference_batch_size: int = 1
     steps: int = 0
-    examples: int = 0
-    gradients: float = 0.0
+    examples: int = 0  # drawn from the queue
+    declared: float = 0.0  # gradient evaluations
     episode: int = 0
     phase: str = "training"
     episode_start: Cost = dataclasses.field(default_factory=Cost)
@@ -49,6 +56,25 @@ class Meter:
     restarts: int = 0
     declared_restarts: Any = 0  # by the last step; on the device, maybe, and steps do not wait
 
+    @property
+    def gradients(self) -> float:
+        """The gradient evaluations charged: declared, or drawn where that is more."""
+        return max(self.declared, self.drawn)
+
+    @property
+    def drawn(self) -> float:
+        """The examples drawn from the queue, in gradient evaluations."""
+        return self.examples / self.reference_batch_size
+
+    @property
+    def counts_episodes(self) -> bool:
+        """Whether the submission may restart, and say so."""
+        return self.has_episodes and self.report is not None
+
+    def count_batch(self) -> None:
+        """Count a batch that the submission draws from its queue."""
+        self.examples += self.batch_size
+
     def spent(self) -> float:
         """Return the cost so far in the budget's currency, without waiting for the device."""
         if self.currency == "gradient_evaluations":
@@ -57,44 +83,46 @@ class Meter:
             return self.steps
         return self.watch.running()
 
+    def before_step(self) -> Before:
+        """Return what has been spent when a step begins, without waiting for the device."""
+        return Before(self.gradients, self.watch.running(), self.watch.compiled())
+
     def cost(self, seconds: float) -> Cost:
         """Return the cost so far in all currencies."""
         return Cost(steps=self.steps, gradient_evaluations=self.gradients, seconds=seconds)
 
-    def count_step(self, optimizer_state: Any, batch: Any, before: tuple[float, float]) -> None:
+    def count_step(self, optimizer_state: Any, before: Before) -> None:
         """Put one step on the ledger.
 
         Args:
             optimizer_state: After the step; the submission's report reads it.
-            batch: What the step was taken on.
-            before: What the clock showed before the step: seconds running, seconds compiled.
+            before: What had been spent when the step began.
 
         Raises:
             ContractError: The report is not one, or its count goes back or stands still.
         """
-        examples = _examples(batch)
-        self.examples += examples
         if self.report is None:
             self.steps += 1
-            self.gradients += examples / self.reference_batch_size
+            self.declared = self.steps * self.batch_size / self.reference_batch_size
             return
-        gradients, start = self.gradients, self.cost(before[0])
         episode = self._read(optimizer_state)
-        self.free_steps = self.free_steps + 1 if self.gradients == gradients else 0
+        stood_still = self.gradients == before.gradients
+        self.free_steps = self.free_steps + 1 if stood_still else 0
         if self.free_steps == _FREE_STEPS:
             raise ContractError(f"report() counted no gradient evaluation in {_FREE_STEPS} steps.")
         # It restarts before its step, so the new episode began where this step did.
-        if episode != self.episode and self.has_episodes:
-            self.episode, self.episode_start = episode, start
-            self.episode_start_compilation = before[1]
+        if episode != self.episode and self.counts_episodes:
+            self.episode = episode
+            self.episode_start = Cost(
+                steps=self.steps, gradient_evaluations=before.gradients, seconds=before.seconds
+            )
+            self.episode_start_compilation = before.compilation
         self.steps += 1
 
     def count_preparation(self, optimizer_state: Any) -> None:
-        """Put on the ledger what the submission spent to prepare its evaluation."""
+        """Put on the ledger what the submission declares at set-up or before an evaluation."""
         if self.report is not None:
-            before = self.spent()
             self._read(optimizer_state)
-            self.note_largest(before)
 
     def note_largest(self, before: float) -> None:
         """Remember what was spent since ``before``, if no step cost more."""
@@ -113,12 +141,12 @@ class Meter:
                 "report() must return numbers for 'gradient_evaluations' and 'episode', and a "
                 f"'phase'; got {said!r} ({error!r})."
             ) from None
-        if not self.gradients <= gradients < math.inf:  # also catches NaN
+        if not self.declared <= gradients < math.inf:  # also catches NaN
             raise ContractError(
                 f"report() must give a cumulative number of gradient evaluations, "
-                f"got {gradients} after {self.gradients}."
+                f"got {gradients} after {self.declared}."
             )
-        self.gradients = gradients
+        self.declared = gradients
         return episode
 
     def columns(self) -> dict[str, Any]:
@@ -169,12 +197,6 @@ class Meter:
 
 
 _FACTS = (
-    "steps", "examples", "gradients", "episode", "phase", "episode_start_compilation",
+    "steps", "examples", "declared", "episode", "phase", "episode_start_compilation",
     "largest_step", "free_steps", "restarts",
 )  # fmt: skip
-
-
-def _examples(batch: Any) -> int:
-    """Return how many examples a batch holds: the first axis of its targets, if it names them."""
-    named = batch.get("targets") if isinstance(batch, dict) else None
-    return jax.tree.leaves(batch if named is None else named)[0].shape[0]

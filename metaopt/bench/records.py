@@ -63,11 +63,13 @@ FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "s
 StudyEnd = Literal["budget", "grid_exhausted", "failures"]
 
 
-class _Model(pydantic.BaseModel):
+class Model(pydantic.BaseModel):
+    """Plain data that is written to disk as JSON: frozen, no unknown keys, NaN as null."""
+
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-class Cost(_Model):
+class Cost(Model):
     """A cost in all three currencies."""
 
     steps: int = 0
@@ -94,7 +96,7 @@ class Cost(_Model):
         return getattr(self, currency)
 
 
-class Ledger(_Model):
+class Ledger(Model):
     """What a trial cost, by what it went into."""
 
     cost: Cost
@@ -109,7 +111,7 @@ class Ledger(_Model):
     restarts: int = 0  # by the submission's count: steps that went back to a better point
 
 
-class Reached(_Model):
+class Reached(Model):
     """Where a trial first met its validation target."""
 
     evaluation: int  # row of eval_measurements.csv, from 0
@@ -117,7 +119,7 @@ class Reached(_Model):
     episode_cost: Cost  # "given tuned": since the episode's restart, compilation left out
 
 
-class Segment(_Model):
+class Segment(Model):
     """A stretch of a trial from its start or a pause to the next pause or its end."""
 
     rung: float | None  # cost of the trial at which it was to pause; None: at its own end
@@ -128,7 +130,7 @@ class Segment(_Model):
     tuner_seconds: float = 0.0  # deciding on this stretch
 
 
-class Seeds(_Model):
+class Seeds(Model):
     """The seeds of one trial. Equal for all contenders of a campaign: that pairs them."""
 
     campaign: int
@@ -137,7 +139,7 @@ class Seeds(_Model):
     fixed_batch: int | None  # the `_fixed` workloads' batch, one per study
 
 
-class TargetRecord(_Model):
+class TargetRecord(Model):
     """A :class:`~metaopt.bench.targets.Target` as it stood when the trial ran."""
 
     metric: str
@@ -149,7 +151,7 @@ class TargetRecord(_Model):
         return Target(self.metric, self.value, self.better)
 
 
-class BudgetRecord(_Model):
+class BudgetRecord(Model):
     """The budgets in force, all in one currency."""
 
     currency: Currency
@@ -166,7 +168,7 @@ class Stretch(NamedTuple):
     deciding: Cost  # nothing in records older than schema version 3, where it was not charged
 
 
-class TrialRecord(_Model):
+class TrialRecord(Model):
     """One trial: everything about it but its evaluation rows, which are in the CSV."""
 
     schema_version: Literal[1, 2, 3, 4] = TRIAL_SCHEMA_VERSION
@@ -235,7 +237,7 @@ class TrialRecord(_Model):
         return self.spent_before + cost
 
 
-class StudyRecord(_Model):
+class StudyRecord(Model):
     """One study: its totals and why it ended."""
 
     schema_version: Literal[1, 2] = STUDY_SCHEMA_VERSION

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metaopt.bench import records
+from metaopt.bench.audits.recording import Recorder
 from metaopt.bench.clock import Clock, SystemClock
 from metaopt.bench.contract import ContractError
 from metaopt.bench.plan import TrialPlan
@@ -33,6 +34,7 @@ def run_trial(
     on_progress: Callable[[float], None] | None = None,
     stall_seconds: float | None = None,
     should_stop: ShouldStop | None = None,
+    recorder: Recorder | None = None,
 ) -> TrialRecord:
     """Run a trial to its end or its next pause, or go on with it where a killed process left it.
 
@@ -47,6 +49,7 @@ def run_trial(
             default it is waited for.
         should_stop: Asked after every evaluation that did not end the trial, with all rows so far,
             whether to prune it.
+        recorder: Records what an audit of the trial needs.
 
     Returns:
         The record that was written to ``run.json``. Whatever the submission does wrong is in its
@@ -59,7 +62,13 @@ def run_trial(
     if found is not None:
         return found
     trial = Trial(
-        plan, directory, clock or SystemClock(), checkpoint_seconds, on_progress, should_stop
+        plan,
+        directory,
+        clock or SystemClock(),
+        checkpoint_seconds,
+        on_progress,
+        should_stop,
+        recorder,
     )
     trial.check_progress()
     with trial.watch_for_stalls(stall_seconds):

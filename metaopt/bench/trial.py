@@ -21,6 +21,8 @@ import jax
 
 from metaopt.bench import records
 from metaopt.bench.algoperf_files import write_algoperf_files
+from metaopt.bench.audits.recording import Recorder
+from metaopt.bench.bound_submission import BoundSubmission, Trees
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.checkpoints import load_checkpoint, save_checkpoint
 from metaopt.bench.clock import Clock, Stopwatch
@@ -29,11 +31,11 @@ from metaopt.bench.contract import (
     as_namedtuple,
     ask_batch_size,
     expect_state,
-    expect_triple,
     signature_of,
 )
 from metaopt.bench.environment import describe_environment, utc_now
 from metaopt.bench.evaluations import EvaluationLog
+from metaopt.bench.facade import CountedQueue, Facade
 from metaopt.bench.meter import Meter
 from metaopt.bench.plan import TrialPlan, fingerprint
 from metaopt.bench.progress import read_progress_of, write_progress
@@ -61,6 +63,7 @@ class Trial:
         checkpoint_seconds: float,
         on_progress: Callable[[float], None] | None,
         should_stop: ShouldStop | None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.plan = plan
         self.directory = directory
@@ -68,6 +71,7 @@ class Trial:
         self.checkpoint_seconds = checkpoint_seconds
         self.on_progress = on_progress
         self.should_stop = should_stop
+        self.recorder = recorder
         self.module = plan.submission.module
         self.meter = Meter(
             watch=self.watch,
@@ -85,7 +89,8 @@ class Trial:
         self.before: dict[str, Any] = {}  # what a killed process left in the progress file
         self._beat: Callable[[], None] = no_beat
         # One entry more than AlgoPerf's: what is spent of the budget, in its currency.
-        self._train_state = fresh_train_state() | {"budget_fraction": 0.0}
+        self.train_state = fresh_train_state() | {"budget_fraction": 0.0}
+        self._shown_train_state = MappingProxyType(self.train_state)
 
     @property
     def died(self) -> bool:
@@ -117,29 +122,45 @@ class Trial:
             records.write_json(self.directory / records.HPARAMS_FILE, self.plan.hyperparameters)
         self._restore()
         self._save_progress()
+        if self.recorder is not None:
+            self.recorder.attach(self, from_its_start=self.meter.steps == 0)
         self._last_checkpoint = self._last_progress = self.watch.clock.now()
 
     def _build(self) -> None:
-        """Build queue, parameters and optimizer state as they are at the start; touch no file."""
+        """Build queue, parameters and optimizer state as they are at the start; touch no file.
+
+        ``init_optimizer_state`` is on the clock, and what it declares is charged.
+        """
         plan, workload = self.plan, self.plan.workload
-        self.hyperparameters = as_namedtuple(plan.hyperparameters)
-        self.batch_size = ask_batch_size(self.module, workload)
-        self.meter.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
-        streams = trial_keys(plan.seeds.trial)
-        self.keys = step_keys(streams.steps)
+        self.batch_size = self.meter.batch_size = ask_batch_size(self.module, workload)
+        self.bound = BoundSubmission(
+            module=self.module,
+            workload=Facade(workload, self.batch_size),
+            hyperparameters=as_namedtuple(plan.hyperparameters),
+            wants_train_state=plan.submission.wants_train_state,
+        )
+        self.meter.reference_batch_size = self.bound.workload.reference_batch_size
+        self.streams = trial_keys(plan.seeds.trial)
+        self.keys = step_keys(self.streams.steps)
         self.queue: Any = workload._build_input_queue(
-            streams.data, "train", data_dir="", global_batch_size=self.batch_size
+            self.streams.data, "train", data_dir="", global_batch_size=self.batch_size
         )
-        self.params, self.model_state = workload.init_model_fn(streams.model)
-        self._signature = signature_of(self.params)
-        self.optimizer_state = self.module.init_optimizer_state(
-            workload, self.params, self.model_state, self.hyperparameters, streams.optimizer
-        )
-        expect_state(self.optimizer_state, "init_optimizer_state")
-        extra = {"train_state": MappingProxyType(self._train_state)}
-        self._extra_arguments = extra if plan.submission.wants_train_state else {}
-        self._types = workload.model_params_types
-        self._eval_results: list[tuple[int, dict[str, Any]]] = []
+        self._counted_queue = CountedQueue(self.queue, self._on_batch)
+        params, model_state = workload.init_model_fn(self.streams.model)
+        self._signature = signature_of(params)
+        self.watch.start_segment()
+        state = self.bound.init(params, model_state, self.streams.optimizer)
+        self.watch.end_segment(state[0])
+        self.trees: Trees = state, params, model_state
+        self.meter.count_preparation(state)
+        self.meter.note_largest(0.0)
+        self.set_up_charged = self.meter.gradients
+        self.eval_results: list[tuple[int, dict[str, Any]]] = []
+
+    def _on_batch(self, batch: Any) -> None:
+        self.meter.count_batch()
+        if self.recorder is not None:
+            self.recorder.on_batch(batch)
 
     def check_progress(self) -> None:
         """Read what a killed process left behind, and see that it ran the same trial."""
@@ -149,8 +170,8 @@ class Trial:
         before = self.before
         trees, facts = self._load_checkpoint()
         if facts:
-            self.params, self.model_state = trees["params"], trees["model_state"]
-            self.optimizer_state = (trees["optimizer_state"], *self.optimizer_state[1:])
+            state = trees["optimizer_state"], self.trees[0][1]
+            self.trees = state, trees["params"], trees["model_state"]
             self.queue.seek(facts.pop("queue_position"))
             for name, seconds in facts.pop("watch").items():
                 setattr(self.watch, name, seconds)
@@ -158,7 +179,7 @@ class Trial:
             self.started_at = facts.pop("started_at")
             self.preemptions = facts.pop("preemptions", 0)
             self.lost_seconds = facts.pop("lost_seconds", 0.0)
-            self._eval_results = [(row["global_step"], dict(row)) for row in self.log.rows]
+            self.eval_results = [(row["global_step"], dict(row)) for row in self.log.rows]
             for row in self.log.rows:
                 self._update_train_state(row)
         elif self.plan.segments:  # without its checkpoint it trains again to where it had paused
@@ -174,7 +195,7 @@ class Trial:
         if not path.exists():
             return {}, {}
         try:
-            trees, facts = load_checkpoint(path, self._trees())
+            trees, facts = load_checkpoint(path, self._trees_by_name())
             self.log.restore(facts.pop("rows"))
             return trees, facts
         except (ValueError, TypeError, KeyError):
@@ -186,6 +207,12 @@ class Trial:
 
     def run(self) -> Status:
         """Train and evaluate until one of the ends, or the pause."""
+        status = self._run()
+        if self.recorder is not None:
+            self.recorder.end(self.trees)
+        return status
+
+    def _run(self) -> Status:
         next_evaluation = self._next_evaluation()
         while not self._is_at_pause():
             self.watch.start_segment()
@@ -222,74 +249,52 @@ class Trial:
 
     def _train_until(self, stop: float) -> None:
         """Take steps until ``stop`` is spent (at least one), then wait for the device."""
-        plan, module, meter, extra = self.plan, self.module, self.meter, self._extra_arguments
-        workload, hyperparameters = plan.workload, self.hyperparameters
-        optimizer_state, params, model_state = self.optimizer_state, self.params, self.model_state
-        in_seconds = plan.currency == "seconds"
+        meter, bound, recorder = self.meter, self.bound, self.recorder
+        in_seconds = self.plan.currency == "seconds"
         until_sync = synced = self._until_sync(None, 0)
+        trees = self.trees
         while True:
             self._beat()
-            step, before = meter.steps, meter.spent()
-            running = self.watch.running(), self.watch.compiled()
+            if recorder is not None:
+                recorder.before_step(trees)
+            step, spent, before = meter.steps, meter.spent(), meter.before_step()
             select_key, update_key, prepare_key, eval_key = self.keys(step)
-            batch = module.data_selection(
-                workload, self.queue, optimizer_state, params, model_state, hyperparameters, step,
-                select_key,
-            )  # fmt: skip
-            if extra:
-                self._train_state["budget_fraction"] = before / plan.horizon
-                self._train_state["accumulated_submission_time"] = running[0]
-                self._train_state["last_step_end_time"] = time.time()
+            batch = bound.select(self._counted_queue, trees, step, select_key)
+            if bound.wants_train_state:
+                self.train_state["budget_fraction"] = spent / self.plan.horizon
+                self.train_state["accumulated_submission_time"] = before.seconds
+                self.train_state["last_step_end_time"] = time.time()
             try:
-                returned = module.update_params(
-                    workload=workload,
-                    current_param_container=params,
-                    current_params_types=self._types,
-                    model_state=model_state,
-                    hyperparameters=hyperparameters,
-                    batch=batch,
-                    loss_type=workload.loss_type,
-                    optimizer_state=optimizer_state,
-                    eval_results=self._eval_results,
-                    global_step=step,
-                    rng=update_key,
-                    **extra,
+                trees = bound.update(
+                    batch, trees, step, update_key, self.eval_results, self._shown_train_state
                 )
             except TrainingCompleteError:
                 self.complete = True
                 break
-            optimizer_state, params, model_state = expect_triple(returned, "update_params")
             if in_seconds:  # a clock that runs ahead of the device would end late
                 until_sync -= 1
                 if until_sync <= 0:
-                    jax.block_until_ready((params, model_state))
-                    until_sync = synced = self._until_sync(running[0], synced)
-            meter.count_step(optimizer_state, batch, running)
-            meter.note_largest(before)
+                    jax.block_until_ready(trees[1:])
+                    until_sync = synced = self._until_sync(before.seconds, synced)
+            episode = meter.episode
+            meter.count_step(trees[0], before)
+            meter.note_largest(spent)
+            if recorder is not None:
+                recorder.after_step(trees, restarted=meter.episode != episode)
             if meter.spent() >= stop:
                 break
         self._evaluation_keys = prepare_key, eval_key
-        self.optimizer_state, self.params, self.model_state = optimizer_state, params, model_state
-        if hasattr(module, "prepare_for_eval"):
-            returned = module.prepare_for_eval(
-                workload=workload,
-                current_param_container=params,
-                current_params_types=self._types,
-                model_state=model_state,
-                hyperparameters=hyperparameters,
-                loss_type=workload.loss_type,
-                optimizer_state=optimizer_state,
-                eval_results=self._eval_results,
-                global_step=meter.steps,
-                rng=prepare_key,
-            )
-            self.optimizer_state, self.params, self.model_state = expect_triple(
-                returned, "prepare_for_eval"
-            )
-            meter.count_preparation(self.optimizer_state)
-        expect_state(self.optimizer_state, "update_params")
-        self.watch.end_segment((self.params, self.model_state, self.optimizer_state[0]))
-        if signature_of(self.params) != self._signature:
+        if recorder is not None:
+            recorder.before_evaluation(trees)
+        if bound.prepares:
+            spent = meter.spent()
+            trees = bound.prepare(trees, meter.steps, prepare_key, self.eval_results)
+            meter.count_preparation(trees[0])
+            meter.note_largest(spent)
+        expect_state(trees[0], "update_params")
+        self.trees = trees
+        self.watch.end_segment((trees[0][0], *trees[1:]))
+        if signature_of(trees[1]) != self._signature:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
 
     def _until_sync(self, since: float | None, steps: int) -> int:
@@ -321,8 +326,7 @@ class Trial:
         with watch.measure("evaluation"):
             metrics = plan.workload.eval_model(
                 plan.workload.eval_batch_size,
-                self.params,
-                self.model_state,
+                *self.trees[1:],
                 self._evaluation_keys[1],
                 "",
                 "",
@@ -355,12 +359,12 @@ class Trial:
         }
         self.log.append(row)
         # The submission's copy: what it writes into it is not what was measured.
-        self._eval_results.append((self.meter.steps, dict(row)))
+        self.eval_results.append((self.meter.steps, dict(row)))
         self._update_train_state(row)
         return row
 
     def _update_train_state(self, row: dict[str, Any]) -> None:
-        plan, state = self.plan, self._train_state
+        plan, state = self.plan, self.train_state
         for name, target in (("validation", plan.target), ("test", plan.test_target)):
             if target is not None and target.is_met(row.get(target.metric, math.nan)):
                 state[f"{name}_goal_reached"] = True
@@ -392,12 +396,9 @@ class Trial:
 
     # Files.
 
-    def _trees(self) -> dict[str, Any]:
-        return {
-            "params": self.params,
-            "model_state": self.model_state,
-            "optimizer_state": self.optimizer_state[0],
-        }
+    def _trees_by_name(self) -> dict[str, Any]:
+        state, params, model_state = self.trees
+        return {"params": params, "model_state": model_state, "optimizer_state": state[0]}
 
     def _maybe_checkpoint(self) -> None:
         if self.watch.clock.now() - self._last_checkpoint >= self.checkpoint_seconds:
@@ -407,7 +408,7 @@ class Trial:
         """Keep everything that the trial goes on from."""
         with self.watch.measure("logging"):
             self.log.flush()
-            save_checkpoint(self.directory / CHECKPOINT_FILE, self._trees(), self._facts())
+            save_checkpoint(self.directory / CHECKPOINT_FILE, self._trees_by_name(), self._facts())
         self._last_checkpoint = self.watch.clock.now()
 
     def _facts(self) -> dict[str, Any]:

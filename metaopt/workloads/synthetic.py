@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metaopt.bench.spec import LossType, ParameterType, ShapeTuple
+from metaopt.bench.targets import Target, WorkloadTargets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Quadratic:
     target_metric: str = "loss"
     is_fixed_batch: bool = False
     metrics_logger = None
+
+    @property
+    def targets(self) -> WorkloadTargets:
+        """A loss that descent only approaches."""
+        validation, test = (
+            Target(f"{split}/loss", 0.0, "lower") for split in ("validation", "test")
+        )
+        return WorkloadTargets(validation, test, self.step_hint, provenance={})
 
     @property
     def model_params_types(self) -> ParameterType:

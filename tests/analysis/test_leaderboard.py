@@ -319,7 +319,6 @@ def test_a_changed_record_changes_the_pages(filled):
 DIRTY = ENVIRONMENT | {"git": {"commit": "0" * 40, "dirty": True}}
 ELSEWHERE = ENVIRONMENT | {"hardware": {"cpu": "slide rule", "cpu_count": 1}}
 OWN_TARGET = records.TargetRecord(metric="validation/loss", value=0.7, better="lower")
-UNDECLARED = records.Ledger(cost=records.Cost(steps=250, gradient_evaluations=250.0))
 
 
 @pytest.mark.parametrize(
@@ -329,10 +328,9 @@ UNDECLARED = records.Ledger(cost=records.Cost(steps=250, gradient_evaluations=25
         ({"environment": {}}, "a+random: 24 trials ran from a checkout with changes"),
         ({"data": {"whole": False, "files": {"part": "0"}}}, "on a part of the data: .*: part"),
         ({"target": OWN_TARGET}, "digits_mlp: its target, validation/loss 0.7, is not the frozen"),
-        ({"ledger": UNDECLARED}, "b.random: its submission does not declare gradient evaluations"),
         ({"skip": [("b+random", "digits_mlp", 2)]}, "missing: b.random on digits_mlp, study 2"),
     ],
-    ids=["dirty", "no commit", "partial", "own target", "undeclared", "missing"],
+    ids=["dirty", "no commit", "partial", "own target", "missing"],
 )
 def test_runs_that_may_not_be_submitted_are_refused_by_name(
     make_runs, board, capsys, arguments, message

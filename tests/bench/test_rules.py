@@ -6,14 +6,16 @@ import re
 import pytest
 
 from metaopt.bench.rules import RULES, check, check_apart, rules_left_out
-from metaopt.bench.rules.branches import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
+from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
 from metaopt.bench.rules.workloads import WORKLOAD_RULES
 from metaopt.workloads.registry import list_workloads
 from metaopt.workloads.synthetic import Quadratic
 
 SOUND = """
+import functools
 import jax
 import jax.numpy as jnp
+from metaopt.bench.spec import ForwardPassMode
 
 def get_batch_size(workload_name):
     return {"wmt": 128}.get(workload_name, 1)
@@ -25,16 +27,20 @@ def data_selection(workload, input_queue, optimizer_state, current_param_contain
                    hyperparameters, global_step, rng):
     return next(input_queue)
 
-@jax.jit
-def step(state, params, batch):
-    shrunk = jax.tree.map(lambda p: 0.9 * p + 0.0 * batch["targets"].sum(), params)
-    return {**state, "steps": state["steps"] + 1.0}, shrunk
+@functools.partial(jax.jit, static_argnums=0)
+def step(workload, state, params, batch):
+    def loss(params):
+        logits, _ = workload.model_fn(params, batch, None, ForwardPassMode.TRAIN, None, False)
+        return workload.loss_fn(batch["targets"], logits)["summed"]
+
+    params = jax.tree.map(lambda p, g: p - 1e-3 * g, params, jax.grad(loss)(params))
+    return {**state, "steps": state["steps"] + 1.0}, params
 
 def update_params(workload, current_param_container, current_params_types, model_state,
                   hyperparameters, batch, loss_type, optimizer_state, eval_results, global_step,
                   rng):
     state, step = optimizer_state
-    state, params = step(state, current_param_container, batch)
+    state, params = step(workload, state, current_param_container, batch)
     jax.block_until_ready(params)
     return (state, step), params, model_state
 """
@@ -66,7 +72,7 @@ MISTAKES = {
     "arguments": ([("model_state, hyperparameters, rng", "model_state, hyperparameters")], {}),
     "arguments-order": ([("model_params, model_state", "model_state, model_params")], {}),
     "workload-branches": (
-        [("state, step = opt", 'rate = workload.name == "wmt_x"\n    state, step = opt')],
+        [("p - 1e-3 * g", "p - (1 if 'Wmt' in type(workload).__name__ else 1e-3) * g")],
         {},
     ),
     "workload-spaces": ([], {SPACE: RATES, "spaces__wmt.json": RATES}),
@@ -92,9 +98,25 @@ MISTAKES = {
     "return": ([("return (state, step), params, model_state", "return params, model_state")], {}),
     "params": ([("(state, step), params,", "(state, step), params[:1],")], {}),
     "recompilation": (
-        [("params = step(state,", "params = jax.jit(lambda *a: step(*a))(state,")], {},
+        [("= step(workload, state,", "= jax.jit(lambda *a: step(workload, *a))(state,")],
+        {},
     ),
     "early-return": ([("    jax.block_until_ready(params)\n", "")], {}),
+    "passes": (
+        [("jax.grad(loss)(params))", "jax.grad(lambda p: loss(p) + loss(p) + loss(p))(params))")],
+        {},
+    ),
+    "set-up": (
+        [('    return {"steps"', "    mode = ForwardPassMode.EVAL\n"
+          "    workload.model_fn(model_params, {}, None, mode, None, False)\n    return {'steps'")],
+        {},
+    ),
+    "replay": (
+        [("    jax.block_until_ready(params)\n", "    step.calls = getattr(step, 'calls', 0) + 1\n"
+          "    params = params / (1 + 1e-3 * step.calls)\n    jax.block_until_ready(params)\n")],
+        {},
+    ),
+    "fresh-start": ([("p - 1e-3 * g", "0.0 * (p - g) + 1.0 - 1e-3 * state['steps']")], {}),
 }  # fmt: skip
 
 
@@ -111,7 +133,7 @@ def prepare_for_eval(workload, current_param_container, current_params_types, mo
 """
     folder = tmp_path / "external_tuning" / "sound"
     folder.mkdir(parents=True)
-    write(folder, ("@jax.jit", f"{prepare}\n@jax.jit"), **space(RATES))
+    write(folder, ("@functools", f"{prepare}\n@functools"), **space(RATES))
 
     assert check(folder, workload=Quadratic()) == []
 
@@ -192,82 +214,41 @@ def test_the_line_of_a_mistake_is_named(tmp_path):
     assert "`update_params` raises ZeroDivisionError" in found.what
 
 
-DECIDES = {
-    "compares": 'if workload.name == "x":\n    pass',
-    "compares a part": 'lr = 1 if "conformer" in workload.name else 2',
-    "compares what a variable holds": (
-        'def f(workload):\n    name = workload.name.lower()\n    return 1 if name == "x" else 2'
-    ),
-    "looks up": "lr = RATES[workload.name]",
-    "looks up a base name": 'lr = RATES[getattr(workload, "base_name", "") or workload.name]',
-    "gets": "lr = RATES.get(workload.name, 1.0)",
-    "asks for the class": "if isinstance(workload, Wmt):\n    pass",
-    "asks for the class's name": 'if workload.__class__.__name__ == "Wmt":\n    pass',
-    "asks for the type": "if type(workload) is Wmt:\n    pass",
-    "asks how it starts": 'if workload.name.startswith("imagenet"):\n    pass',
-    "matches": 'match workload.name:\n    case "x":\n        pass',
-    "has a table": 'RATES = {"ogbg": 1.0, "other": 2.0}',
-    "names a workload": 'special = "librispeech_conformer"',
-    "names a variant": 'special = "wmt_post_ln"',
-    "compares an argument": 'def f(workload_name):\n    return workload_name == "x"',
-    "reads an attribute": 'if self._workload.name != "x":\n    pass',
-}
-DECIDES_NOTHING = {
-    "a docstring": '"""Trains wmt."""\n"ogbg"',
-    "a comment": "# if workload.name == 'wmt'",
-    "a message": 'print(f"on {workload.name}")',
-    "a batch size": 'size = get_batch_size(getattr(workload, "base_name", "") or workload.name)',
-    "the batch size of one workload": 'size = get_batch_size("wmt")',
-    "a table of batch sizes": (
-        'SIZES = {"wmt": 128}\n_MORE = {"ogbg": 1}\n'
-        "def _size(name):\n    return _MORE[name]\n"
-        "def get_batch_size(workload_name):\n"
-        '    if workload_name.startswith("mnist"):\n        return 1\n'
-        "    return SIZES.get(workload_name) or _size(workload_name)"
-    ),
-    "a cache": (
-        "_STEPS = {}\ndef step_for(workload):\n    if workload.name not in _STEPS:\n"
-        "        _STEPS[workload.name] = 1\n    return _STEPS[workload.name]"
-    ),
-    "what the problem is": "if workload.step_hint > 1000 and loss_type is not None:\n    pass",
-    "another name": 'if parameter.name == "kernel" or isinstance(batch, dict):\n    pass',
-    "a static argument": "step = step_for(workload)\ndifferent = workload == other",
-    "nothing known": "if workload.name is None:\n    pass",
+BY_NAME = {
+    "the class": "1.0 if type(workload).__name__ == 'WmtWorkload' else 1e-3",
+    "a part of the class's name": "1.0 if 'conformer' in str(workload.__class__).lower() else 1e-3",
+    "the module of the class": "1.0 if 'ogbg' in type(workload).__module__ else 1e-3",
+    "the name that was asked for": "1.0 if len(_asked[-1]) == 3 else 1e-3",
+    "a table of names": "{'breast_cancer_logistic': 1.0}.get(_asked[-1], 1e-3)",
+    "an unknown name": "1e-3 if _asked[-1][-1] in 'tgcr' else 1.0",
+    "an error": "{'quadratic': 1e-3}[_asked[-1]]",
 }
 
 
-@pytest.mark.parametrize("code", DECIDES.values(), ids=DECIDES)
-def test_a_branch_on_the_workload_is_seen(code, tmp_path):
-    write(tmp_path, **{"helper.py": code})
+@pytest.mark.parametrize("rate", BY_NAME.values(), ids=BY_NAME)
+def test_a_rate_by_the_name_of_the_workload_is_found(rate, tmp_path):
+    write(
+        tmp_path,
+        ("p - 1e-3 * g", f"p - ({rate}) * g"),
+        ('    return {"wmt', '    _asked.append(workload_name)\n    return {"wmt'),
+        ("def get_batch_size", "_asked = ['']\n\ndef get_batch_size"),
+    )
 
-    (found,) = check(tmp_path, importing=False)
+    found = check(tmp_path, workload=Quadratic())
 
-    assert found.rule == "workload-branches"
-    assert found.where.startswith("helper.py:")
+    assert "workload-branches" in {finding.rule for finding in found}
 
 
-@pytest.mark.parametrize("code", DECIDES_NOTHING.values(), ids=DECIDES_NOTHING)
-def test_what_decides_nothing_is_left_alone(code, tmp_path):
-    write(tmp_path, **{"helper.py": code})
+def test_a_batch_size_by_name_decides_nothing_else(tmp_path):
+    folder = write(tmp_path, ('{"wmt": 128}', '{"wmt": 128, "ogbg": 2, "xqvtzk": 3}'))
 
-    assert check(tmp_path, importing=False) == []
+    assert check(folder, workload=Quadratic()) == []
 
 
 def test_the_names_of_workloads_are_those_of_the_registry():
     assert set(OUR_WORKLOADS) == {name.removesuffix("_fixed") for name in list_workloads()}
     assert set(list_workloads()) <= WORKLOAD_NAMES
     assert not set(list_workloads()) & set(ALGOPERF_WORKLOADS)
-
-
-def test_a_table_that_something_else_reads_too_is_no_table_of_batch_sizes(tmp_path):
-    code = (
-        'SIZES = {"wmt": 1}\ndef get_batch_size(n):\n    return SIZES[n]\nrate = 1 / SIZES["wmt"]'
-    )
-    write(tmp_path, **{"helper.py": code})
-
-    found = check(tmp_path, importing=False)
-
-    assert [finding.where for finding in found] == ["helper.py:1", "helper.py:4"]
 
 
 def test_a_submission_that_never_returns_is_ended_and_named(tmp_path):

@@ -476,6 +476,7 @@ def test_a_report_that_makes_no_sense_is_refused(
     tmp_path, make_plan, make_gradient_descent, declared, message
 ):
     submission, _ = counting_submission(make_gradient_descent, **declared)
+    submission.module.data_selection = lambda *_: {}  # a batch that is drawn is charged
 
     record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
 

@@ -5,6 +5,7 @@ it; what the submission prints is not mixed with what is found.
 """
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -17,7 +18,6 @@ from typing import Any
 from metaopt.bench.environment import CHECKOUT
 from metaopt.bench.findings import Finding, Problem, Rule
 from metaopt.bench.loading import SPACE_FILE
-from metaopt.bench.rules.branches import find_workload_branches
 from metaopt.bench.rules.calls import (
     find_failing_import,
     find_missing_functions,
@@ -45,19 +45,27 @@ _NO_POINT = (
 )  # fmt: skip
 _NEED_STEPS = (
     "batch-size", "crash", "state", "state-checkpoint", "return", "params", "recompilation",
-    "early-return",
+    "early-return", "workload-branches",
 )  # fmt: skip
+# Where one of these is broken, the runner refuses the trial that these rules audit.
+_REFUSED = ("batch-size", "state-checkpoint")
+_NEED_TRIAL = ("passes", "set-up", "replay", "fresh-start")
 
 
-def _from_steps(name: str) -> Callable[[Subject], Any]:
-    """Return a rule of ``steps``, which is imported with JAX when the first of them is applied."""
+def _running(module: str, name: str, *arguments: Any) -> Callable[[Subject], Any]:
+    """Return a rule that runs the submission; its module is imported, with JAX, when it is applied.
+
+    Args:
+        module: In this package.
+        name: A function of a subject; with ``arguments`` one that returns such a function.
+        arguments: Of the function.
+    """
 
     def find(subject: Subject) -> Any:
         if subject.module is None:
             return ()
-        from metaopt.bench.rules import steps
-
-        return getattr(steps, name)(subject)
+        found = getattr(importlib.import_module(f"metaopt.bench.rules.{module}"), name)
+        return (found(*arguments) if arguments else found)(subject)
 
     return find
 
@@ -74,8 +82,6 @@ RULES = (
     Rule("functions", "the functions of the contract are there", find_missing_functions),
     Rule("arguments", "functions take the runner's arguments", find_wrong_arguments),
     Rule("arguments-order", "arguments stand in AlgoPerf's order", find_wrong_order),
-    Rule("workload-branches", "only the batch size depends on the workload",
-         find_workload_branches),
     Rule("workload-spaces", "one search space serves all workloads", find_workload_spaces),
     Rule("optax-pin", "AlgoPerf's version of optax has all that is used", find_newer_optax),
     Rule("ruleset", "external tuning has a search space, self-tuning none", find_wrong_ruleset),
@@ -87,20 +93,30 @@ RULES = (
     Rule("space-points", "all points have the same hyperparameters", space_problems("points")),
     Rule("space-defaults", "DEFAULTS has every hyperparameter", find_unknown_hyperparameters),
     Rule("batch-size", "get_batch_size returns a number or raises ValueError",
-         _from_steps("find_wrong_batch_size")),
-    Rule("crash", "no function raises", _from_steps("find_crash")),
+         _running("steps", "find_wrong_batch_size")),
+    Rule("crash", "no function raises", _running("steps", "find_crash")),
     Rule("timeout", "every function returns", _found_outside),
     Rule("state", "the optimizer state is a pytree and a function",
-         _from_steps("find_wrong_state")),
+         _running("steps", "find_wrong_state")),
     Rule("state-checkpoint", "the state survives AlgoPerf's checkpoints",
-         _from_steps("find_state_without_checkpoint")),
+         _running("steps", "find_state_without_checkpoint")),
     Rule("return", "steps return state, parameters and model state",
-         _from_steps("find_wrong_return")),
+         _running("steps", "find_wrong_return")),
     Rule("params", "parameters keep structure, shapes and dtypes",
-         _from_steps("find_changed_params")),
-    Rule("recompilation", "a step is compiled once", _from_steps("find_recompilation")),
+         _running("steps", "find_changed_params")),
+    Rule("recompilation", "a step is compiled once", _running("steps", "find_recompilation")),
     Rule("early-return", "a step returns when the device is done",
-         _from_steps("find_early_return")),
+         _running("steps", "find_early_return")),
+    Rule("workload-branches", "only the batch size depends on the workload's name",
+         _running("names", "find_dependence_on_names")),
+    Rule("passes", "what is charged covers the passes through the model",
+         _running("audited", "audit_problems", "passes")),
+    Rule("set-up", "passes of init_optimizer_state are declared",
+         _running("audited", "audit_problems", "set-up")),
+    Rule("replay", "a step depends on its arguments alone",
+         _running("audited", "audit_problems", "replay")),
+    Rule("fresh-start", "trials and episodes start from fresh parameters",
+         _running("audited", "audit_problems", "fresh-start")),
 )  # fmt: skip
 
 
@@ -131,10 +147,11 @@ def rules_left_out(found: list[Finding]) -> list[str]:
     broken = {finding.rule for finding in errors}
     no_point = any(e.where == SPACE_FILE and e.rule in _NO_POINT for e in errors)
     if not broken & set(_FIRST) and not no_point:
-        return []
+        return [*_NEED_TRIAL] if broken & set(_REFUSED) else []
     # The batch size is asked for whatever else raises.
     asked = {"batch-size"} if broken & set(_FIRST) <= {"crash"} else set()
-    return [name for name in _NEED_STEPS if name not in broken | asked]
+    needed = [*_NEED_STEPS, *_NEED_TRIAL]
+    return [name for name in needed if name not in broken | asked]
 
 
 def check_apart(

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from metaopt.bench.findings import Problem
 from metaopt.bench.loading import SPACE_FILE
-from metaopt.bench.rules.branches import is_workload_name
 from metaopt.bench.rules.subject import Subject
+from metaopt.bench.rules.workload_names import is_workload_name
 from metaopt.bench.spaces import DuplicateNameError, find_problems, parse_space, read_space
 
 _FIXES = {

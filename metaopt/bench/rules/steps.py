@@ -7,10 +7,12 @@ import jax
 import numpy as np
 from flax import serialization
 
+from metaopt.bench.contract import is_pair
 from metaopt.bench.findings import Problem
-from metaopt.bench.rules.branches import ALGOPERF_WORKLOADS
+from metaopt.bench.records import FAILURES
 from metaopt.bench.rules.subject import Subject, describe
-from metaopt.bench.rules.walk import STEPS, is_pair, is_raw, workload_of
+from metaopt.bench.rules.walk import STEPS, is_raw, workload_of
+from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS
 
 _SETTLED = 3  # so many steps may compile; of those after them some must not
 _UNKNOWN = "nowhere"
@@ -62,6 +64,16 @@ def find_crash(subject: Subject) -> Iterator[Problem]:
         yield Problem(
             f"`{name}` raises {describe(error)}",
             subject.line_of(error),
+            "Make it pass on a small problem: `python -m tuning run FOLDER digits_mlp` prints the "
+            "whole traceback.",
+        )
+        return
+    record = subject.audited.record if subject.audited else None
+    if record is not None and record.status in FAILURES:
+        last = (record.error or f"the trial ended as {record.status}").strip().splitlines()[-1]
+        yield Problem(
+            f"a trial ends after {record.ledger.cost.steps} steps: {last}",
+            subject.where("update_params"),
             "Make it pass on a small problem: `python -m tuning run FOLDER digits_mlp` prints the "
             "whole traceback.",
         )

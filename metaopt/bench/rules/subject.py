@@ -14,6 +14,7 @@ from metaopt.bench import loading
 from metaopt.bench.spaces import find_problems, parse_space, read_space
 
 if TYPE_CHECKING:
+    from metaopt.bench.rules.audited import Audited
     from metaopt.bench.rules.walk import Walk
 
 _INFO_FILE = "submission_info.yml"
@@ -184,6 +185,13 @@ class Subject:
             if any(problem.severity == "error" for problem in find(self)):
                 return None
         return take_steps(self)
+
+    @functools.cached_property
+    def audited(self) -> "Audited | None":
+        """A short trial and its audit; ``None`` if a few steps already break a rule."""
+        from metaopt.bench.rules.audited import run_audited
+
+        return run_audited(self)
 
     def point(self) -> tuple[bool, dict[str, Any] | None]:
         """Return whether there is a point to run, and the point; ``None`` for self-tuning.

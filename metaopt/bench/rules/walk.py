@@ -8,8 +8,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +17,9 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
+from metaopt.bench.bound_submission import BoundSubmission, Trees
+from metaopt.bench.contract import WrongReturnError, as_namedtuple, is_pair
+from metaopt.bench.facade import CountedQueue, Facade
 from metaopt.bench.rng import pinned_randomness
 from metaopt.bench.rules.subject import Subject
 from metaopt.bench.spec import TrainingCompleteError
@@ -42,6 +44,7 @@ class Walk:
     wrong_params: tuple[str, str] | None = None  # by which function, and what changed
     lowered: list[int] = dataclasses.field(default_factory=list)  # functions compiled, by step
     waits: bool = True  # whether a step returns when the device is done
+    complete: bool = False  # whether it came to its end
 
 
 class _EndedError(Exception):
@@ -52,113 +55,127 @@ class _EndedError(Exception):
 def take_steps(subject: Subject) -> Walk:
     """Take a few steps with a submission that can be called; never raises for its mistakes."""
     walk = Walk()
-    has_point, point = subject.point()
-    if has_point:
+    if subject.point()[0]:
         with contextlib.suppress(_EndedError):
-            _Walker(subject, walk, point).run()
+            Walker(subject, walk=walk).run()
     return walk
 
 
-class _Walker:
-    def __init__(self, subject: Subject, walk: Walk, point: dict[str, Any] | None) -> None:
+class Walker:
+    """Takes steps with a submission as a runner does, always from the same seed.
+
+    Args:
+        subject: A submission that can be called and has a point to run.
+        facade: The class of what it sees of the workload.
+        walk: Where notes go.
+    """
+
+    def __init__(
+        self, subject: Subject, facade: type[Facade] = Facade, *, walk: Walk | None = None
+    ) -> None:
         self.subject = subject
-        self.walk = walk
-        self.point = point
-        self.module: Any = subject.module
+        self.walk = walk or Walk()
         self.workload = workload_of(subject)
+        self.batch_size = _batch_size(subject)
+        self.bound = BoundSubmission(
+            module=subject.module,
+            workload=facade(self.workload, self.batch_size),
+            hyperparameters=as_namedtuple(subject.point()[1]),
+            wants_train_state="train_state" in subject.signature("update_params").parameters,  # type: ignore[union-attr]
+        )
+
+    def take(self, steps: int) -> tuple[Any, Any]:
+        """Take steps; return the parameters before and after, on the host. Raises what it raises.
+
+        Args:
+            steps: How many.
+        """
+        self._start()
+        before = _on_host(self.trees[1])
+        for step in range(steps):
+            self._step(step)
+        return before, _on_host(self.trees[1])
 
     def run(self) -> None:
         """Do what a runner does: initialise, take steps, prepare an evaluation, go on."""
-        workload, walk = self.workload, self.walk
-        keys = iter(jax.random.split(jax.random.PRNGKey(_SEED), 4 * STEPS + 3))
-        self.hyperparameters = None
-        if self.point is not None:
-            self.hyperparameters = namedtuple("Hyperparameters", self.point)(**self.point)
-        size = _batch_size(self.subject)
-        self.queue = workload._build_input_queue(
-            next(keys), "train", data_dir="", global_batch_size=size
-        )
-        self.params, self.model_state = workload.init_model_fn(next(keys))
-        self.signature = _signature(self.params)
-        self.state = self._call(
-            "init_optimizer_state",
-            workload, self.params, self.model_state, self.hyperparameters, next(keys),
-        )  # fmt: skip
-        walk.states.append(self.state)
-        if not is_pair(self.state):
-            raise _EndedError
-        # What a checkpoint of the start would hold; a step may donate the arrays themselves.
-        walk.states[0] = _on_host(self.state)
+        walk = self.walk
+        self._start()
         for step in range(STEPS):
             with _counting_compilations() as lowered:
-                self._step(step, next(keys), next(keys))
+                self._step(step)
             walk.lowered.append(len(lowered))
-        if callable(getattr(self.module, "prepare_for_eval", None)):
-            self._prepare(STEPS, next(keys))
-            self._step(STEPS, next(keys), next(keys))
-        walk.states.append(_on_host(self.state))
-        walk.waits = self._waits(STEPS + 1, next(keys), next(keys))
+        if self.bound.prepares:
+            self._call("prepare_for_eval", STEPS, lambda: self.bound.prepare(
+                self.trees, STEPS, next(self.keys), []))  # fmt: skip
+            self._step(STEPS)
+        walk.states.append(self._state_on_host())
+        walk.waits = self._waits(STEPS + 1)
+        walk.complete = True
 
-    def _step(self, step: int, select_key: Any, update_key: Any, delay: Any = None) -> None:
-        batch = self._call(
-            "data_selection",
-            self.workload, self.queue, self.state, self.params, self.model_state,
-            self.hyperparameters, step, select_key,
-        )  # fmt: skip
+    def _start(self) -> None:
+        self.keys = iter(jax.random.split(jax.random.PRNGKey(_SEED), 4 * STEPS + 3))
+        self.queue = CountedQueue(
+            self.workload._build_input_queue(
+                next(self.keys), "train", data_dir="", global_batch_size=self.batch_size
+            ),
+            lambda batch: None,
+        )
+        params, model_state = self.workload.init_model_fn(next(self.keys))
+        self.signature = _signature(params)
+        self.trees: Trees = None, params, model_state
+
+        def init() -> Trees:
+            return self.bound.init(params, model_state, next(self.keys)), params, model_state
+
+        self._call("init_optimizer_state", None, init)
+        # What a checkpoint of the start would hold; a step may donate the arrays themselves.
+        self.walk.states.append(self._state_on_host())
+
+    def _step(self, step: int, delay: Any = None) -> None:
+        queue, keys = self.queue, self.keys
+        batch = self._guard("data_selection", step, lambda: self.bound.select(
+            queue, self.trees, step, next(keys)))  # fmt: skip
         if delay is not None:
             batch = delay(batch)
-        arguments = {**self._common(step, update_key), "batch": batch}
-        if "train_state" in self.subject.signature("update_params").parameters:  # type: ignore[union-attr]
-            arguments["train_state"] = MappingProxyType(fresh_train_state())
-        self._take("update_params", self._call("update_params", **arguments))
+        train_state = MappingProxyType(fresh_train_state())
+        self._call("update_params", step, lambda: self.bound.update(
+            batch, self.trees, step, next(keys), [], train_state))  # fmt: skip
 
-    def _prepare(self, step: int, key: Any) -> None:
-        returned = self._call("prepare_for_eval", **self._common(step, key))
-        self._take("prepare_for_eval", returned)
-
-    def _common(self, step: int, key: Any) -> dict[str, Any]:
-        return {
-            "workload": self.workload,
-            "current_param_container": self.params,
-            "current_params_types": self.workload.model_params_types,
-            "model_state": self.model_state,
-            "hyperparameters": self.hyperparameters,
-            "loss_type": self.workload.loss_type,
-            "optimizer_state": self.state,
-            "eval_results": [],
-            "global_step": step,
-            "rng": key,
-        }
-
-    def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
-        step = named.get("global_step")
+    def _guard(self, name: str, step: int | None, call: Callable[[], Any]) -> Any:
         self.subject.say(f"`{name}`" + ("" if step is None else f" at step {step}"))
         try:
-            return getattr(self.module, name)(*arguments, **named)
+            return call()
         except TrainingCompleteError:
+            raise _EndedError from None
+        except WrongReturnError as error:
+            if error.by == "init_optimizer_state":
+                self.walk.states.append(error.returned)
+            else:
+                self.walk.wrong_return = error.by, error.returned
             raise _EndedError from None
         except (Exception, SystemExit) as error:
             self.walk.crash = name, error
             raise _EndedError from None
 
-    def _take(self, name: str, returned: Any) -> None:
+    def _call(self, name: str, step: int | None, call: Callable[[], Trees]) -> None:
         """Go on with what a function returned, if it is what it must be."""
-        if not isinstance(returned, tuple | list) or len(returned) != 3:
-            self.walk.wrong_return = name, returned
-            raise _EndedError
-        self.state, params, self.model_state = returned
-        if not is_pair(self.state):
-            self.walk.states.append(self.state)
+        state, params, model_state = self._guard(name, step, call)
+        if not is_pair(state):
+            self.walk.states.append(state)
             raise _EndedError
         if changed := _difference(self.signature, _signature(params)):
             self.walk.wrong_params = name, changed
             raise _EndedError
-        self.params = params
+        self.trees = state, params, model_state
 
-    def _waits(self, step: int, select_key: Any, update_key: Any) -> bool:
+    def _state_on_host(self) -> tuple[Any, Any]:
+        """Copy the arrays of the state to the host."""
+        return _on_host(self.trees[0][0]), self.trees[0][1]
+
+    def _waits(self, step: int) -> bool:
         """Return whether a step on a batch that comes late returns late as well."""
-        self._step(step, select_key, update_key, _come_late)
-        results = jax.tree.leaves((self.params, self.model_state))
+        self._step(step, _come_late)
+        results = jax.tree.leaves(self.trees[1:])
         arrays: list[Any] = [array for array in results if isinstance(array, jax.Array)]
         return all(array.is_ready() for array in arrays)
 
@@ -212,20 +229,11 @@ def workload_of(subject: Subject) -> Any:
     return subject.workload
 
 
-def is_pair(state: Any) -> bool:
-    """Return whether a state is a pair of a pytree and a function."""
-    # A chain of two optax transformations has a state of two parts as well, and no function.
-    pair = isinstance(state, tuple | list) and len(state) == 2 and not hasattr(state, "_fields")
-    return pair and (state[1] is None or callable(state[1]))
-
-
-def _on_host(state: Any) -> Any:
-    """Copy the arrays of a state to the host; leave what is none."""
-    copied = jax.tree.map(
-        lambda leaf: np.array(leaf) if isinstance(leaf, jax.Array) and is_raw(leaf) else leaf,
-        state[0],
+def _on_host(tree: Any) -> Any:
+    """Copy the arrays of a pytree to the host; leave what is none."""
+    return jax.tree.map(
+        lambda leaf: np.array(leaf) if isinstance(leaf, jax.Array) and is_raw(leaf) else leaf, tree
     )
-    return copied, state[1]
 
 
 def is_raw(leaf: jax.Array) -> bool:

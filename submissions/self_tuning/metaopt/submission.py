@@ -224,8 +224,7 @@ def _recorded(workload: Any, options: Options, rng: Any, model_state: Any) -> An
     """Return what is recorded for rollouts, or its shapes: what changes from step to step."""
     if options.fixed_batch:
         return None, rng, model_state
-    size = kit.get_batch_size(getattr(workload, "algoperf_name", workload.name))
-    return workload.batch_shapes(size), rng, model_state
+    return workload.batch_shapes(), rng, model_state
 
 
 def _learner(

@@ -8,10 +8,10 @@ the first batch is compared with the next.
                        learned, annealed: ``metaopt.recipes.minibatch_optimizer``
 
 On changing batches the first episode is as long as the step hint. If the run goes on, parameters
-start afresh in a call of ``update_params`` of its own, which costs nothing, and what was learned
-stays. Each episode is as long as all before it together, and the last takes what is left of the
-budget: most of it goes into one long run. A second that is no longer than the first tries steps
-twice as long. On one batch there is nothing to anneal, and one episode without end.
+start afresh in a call of ``update_params`` of its own, which costs the batch that it draws, and
+what was learned stays. Each episode is as long as all before it together, and the last takes what
+is left of the budget: most of it goes into one long run. A second that is no longer than the first
+tries steps twice as long. On one batch there is nothing to anneal, and one episode without end.
 A run whose first loss is never finite fails after ``MOST_RESTARTS`` of the guard, which are on the
 ledger; one that starts well and loses every step ends with its budget.
 

@@ -1,0 +1,54 @@
+"""What the audits of a campaign found, in sentences."""
+
+from pathlib import Path
+
+from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
+
+
+def read_audits(logs: Path) -> list[AuditRecord]:
+    """Read every ``audit.json`` under a folder; an empty list for an archive.
+
+    Raises:
+        ValueError: A file is not an audit's record; the message names it.
+    """
+    found = []
+    for path in sorted(logs.rglob(AUDIT_FILE)) if logs.is_dir() else []:
+        try:
+            found.append(AuditRecord.model_validate_json(path.read_bytes()))
+        except ValueError as error:
+            raise ValueError(f"{path} is not the record of an audit: {error}") from None
+    return found
+
+
+def findings_of(audits: list[AuditRecord], *, failed: bool) -> list[str]:
+    """Return what audits found, a sentence for each: failures, or numbers that are only noted."""
+    return [
+        f"{audit.contender} on {audit.workload}: {finding.what.rstrip('.')}"
+        for audit in audits
+        for finding in audit.findings
+        if finding.failed == failed
+    ]
+
+
+def audit_summary(audits: list[AuditRecord]) -> str:
+    """Return one sentence on how many were audited and what was measured.
+
+    Examples:
+        >>> audit_summary([])
+        'No trial was audited.'
+    """
+    if not audits:
+        return "No trial was audited."
+    pairs = {(audit.contender, audit.workload): audit for audit in audits}
+    failed = {pair for pair, audit in pairs.items() if audit.failed}
+    count = f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} of contender and workload"
+    text = f"Audited: {count}, {len(failed) or 'none'} failed."
+    factors = [audit.time_factor for audit in audits if audit.time_factor is not None]
+    if factors:
+        text += f" Seconds per gradient evaluation: {_range(factors)} times AdamW's."
+    return text
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{min(values):.2g}", f"{max(values):.2g}"
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,38 @@
+"""The names of workloads: AlgoPerf's and this suite's."""
+
+# AlgoPerf's registry at v0.6 and the ninth workload of v1.0; with all variants.
+_VARIANTS = {
+    "cifar": "",
+    "criteo1tb": "test layernorm embed_init resnet",
+    "fastmri": "model_size tanh layernorm",
+    "finewebedu_lm": "",
+    "imagenet_resnet": "silu gelu large_bn_init",
+    "imagenet_vit": "glu post_ln map",
+    "librispeech_conformer": "attention_temperature layernorm gelu",
+    "librispeech_deepspeech": "tanh no_resnet norm_and_spec_aug",
+    "mnist": "",
+    "ogbg": "gelu silu model_size",
+    "wmt": "post_ln attention_temp glu_tanh",
+}
+ALGOPERF_WORKLOADS = tuple(_VARIANTS)
+# This suite's; ``_fixed`` may follow.
+OUR_WORKLOADS = (
+    "breast_cancer_logistic",
+    "cifar10_vgg16",
+    "cifar10_vgg16_small",
+    "digits_conv",
+    "digits_mlp",
+    "digits_transformer",
+    "ende_transformer",
+    "ende_transformer_small",
+    "mnist_mlp",
+)
+WORKLOAD_NAMES = frozenset(
+    [*ALGOPERF_WORKLOADS, *OUR_WORKLOADS, *(f"{name}_fixed" for name in OUR_WORKLOADS)]
+    + [f"{base}_{variant}" for base, names in _VARIANTS.items() for variant in names.split()]
+)
+
+
+def is_workload_name(text: object) -> bool:
+    """Return whether a string is the name of a workload, AlgoPerf's or this suite's."""
+    return isinstance(text, str) and text in WORKLOAD_NAMES
