@@ -94,6 +94,10 @@ def check_workload(workload: "SupervisedWorkload") -> None:
         value = getattr(workload, name)
         if not is_met(value):
             raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
+    for name in ("loss_fn", "metrics"):
+        if getattr(type(workload), name) is not None:  # the argument would hide it
+            kind = type(workload).__name__
+            raise ValueError(f"`{name}` must be an argument, not a method of {kind}.")
     as_linen(workload.model)
     if workload.loss_type is not None or workload.loss_fn is None:
         Loss(workload.loss_type)  # refuses an unknown type
@@ -102,8 +106,11 @@ def check_workload(workload: "SupervisedWorkload") -> None:
             "`dropout_rate` must be 0 unless `has_modes=True`, with which the model is told it; "
             f"got {workload.dropout_rate}."
         )
-    known = ["loss", *workload.metric_functions]
-    if workload.target_metric not in known and workload.more_metrics is None:
+    reported = workload.metric_names
+    if reported is not None and f"validation/{workload.target_metric}" not in reported:
+        known = sorted(
+            name.removeprefix("validation/") for name in reported if name.startswith("validation/")
+        )
         raise ValueError(
             f"`target_metric` must be a metric of the workload, one of {known}, got "
             f"{workload.target_metric!r}. Give others with `metrics` or `more_metrics`."

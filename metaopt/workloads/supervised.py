@@ -89,7 +89,7 @@ class SupervisedWorkload:
             memory; may add ``weights`` with the shape of the targets.
         max_eval_batch_size: Evaluation takes this many examples at a time; ``None``: all.
         more_metrics: ``more_metrics(workload, params, model_state)`` returns further metrics, named
-            with their split, computed on the host.
+            with their split, computed on the host. Its attribute ``names`` lists them.
         loss_fn: A loss of your own: AlgoPerf's function, ``loss_fn(label_batch, logits_batch,
             mask_batch=None, label_smoothing=0.0)``, which returns ``summed``, ``n_valid_examples``
             and ``per_example``. ``None``: that of ``loss_type``.
@@ -310,6 +310,26 @@ class SupervisedWorkload:
 
     # Evaluation.
 
+    @property
+    def metric_functions(self) -> Mapping[str, losses.Metric]:
+        """The metrics beside the loss, by name: the workload's own, or those of its loss type."""
+        if self.metrics is not None:
+            return self.metrics
+        return {} if self.loss_type is None else losses.Loss(self.loss_type).metrics
+
+    @property
+    def metric_names(self) -> frozenset[str] | None:
+        """What evaluation reports, known without data; ``None`` if that is not declared."""
+        names = {
+            f"{split}/{name}"
+            for split in SPLITS.values()
+            for name in ("loss", *self.metric_functions)
+        }
+        if self.more_metrics is None:
+            return frozenset(names)
+        more = getattr(self.more_metrics, "names", None)
+        return None if more is None else frozenset(names | {*more})
+
     def eval_model(
         self,
         global_batch_size: int,
@@ -334,23 +354,6 @@ class SupervisedWorkload:
         if self.more_metrics is not None:
             metrics |= self.more_metrics(self, params, model_state)
         return self._all_splits(metrics)
-
-    def eval_models(self, params: Any, model_state: Any, count: int) -> list[dict[str, float]]:
-        """Return what :meth:`eval_model` returns, for each of ``count`` trials.
-
-        Args:
-            params: Parameters with a first axis over the trials.
-            model_state: Likewise.
-            count: How long that axis is.
-        """
-        found = evaluation.mean_metrics_of_many(
-            self._evaluate_many, params, model_state, self._evaluation_data, count
-        )
-        if self.more_metrics is not None:
-            for index, metrics in enumerate(found):
-                one = evaluation.member((params, model_state), index)
-                metrics |= self.more_metrics(self, *one)
-        return [self._all_splits(metrics) for metrics in found]
 
     def _all_splits(self, metrics: dict[str, float]) -> dict[str, float]:
         return {
@@ -380,19 +383,6 @@ class SupervisedWorkload:
         return evaluation.compiled(
             lambda params, state, batch: self._metrics(params, state, self.complete(batch))
         )
-
-    @functools.cached_property
-    def _evaluate_many(self) -> evaluation.Evaluate:
-        return evaluation.compiled_for_many(
-            lambda params, state, batch: self._metrics(params, state, self.complete(batch))
-        )
-
-    @property
-    def metric_functions(self) -> Mapping[str, losses.Metric]:
-        """The metrics beside the loss, by name: the workload's own, or those of its loss type."""
-        if self.metrics is not None:
-            return self.metrics
-        return {} if self.loss_type is None else losses.Loss(self.loss_type).metrics
 
     def _metrics(self, params: Any, model_state: Any, batch: Batch) -> dict[str, Any]:
         """Return mean loss and metrics over one batch's valid targets, and their ``count``."""

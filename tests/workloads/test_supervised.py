@@ -293,6 +293,28 @@ def test_an_argument_that_cannot_be_used_is_refused_when_the_workload_is_made(ch
         make(**change)
 
 
+def test_a_metric_of_the_host_is_a_target_if_it_is_listed_or_nothing_is():
+    def more(workload, params, model_state):
+        return {"validation/ssim": 0.5}
+
+    assert make(more_metrics=more, target_metric="ssim").metric_names is None
+    more.names = ("validation/ssim",)
+    assert "validation/ssim" in make(more_metrics=more, target_metric="ssim").metric_names
+    with pytest.raises(
+        ValueError, match=r"one of \['loss', 'mean_absolute_error', 'ssim'\], got 'w"
+    ):
+        make(more_metrics=more, target_metric="wer")
+
+
+@pytest.mark.parametrize("name", ["loss_fn", "metrics"])
+def test_a_method_that_would_not_be_called_is_refused(name):
+    kind = type("Mine", (SupervisedWorkload,), {name: huber})
+    fields = {field.name: getattr(make(), field.name) for field in dataclasses.fields(kind)}
+
+    with pytest.raises(ValueError, match=f"`{name}` must be an argument, not a method of Mine"):
+        kind(**fields)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
