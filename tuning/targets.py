@@ -23,7 +23,7 @@ from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
-from metaopt.bench.targets import BETTER, Target, WorkloadTargets
+from metaopt.bench.targets import Target, WorkloadTargets
 from metaopt.bench.tuner import value_of
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
@@ -120,9 +120,8 @@ class _Search:
 
     def __init__(self, workload: SupervisedWorkload) -> None:
         self.workload = workload
-        better = workload.target_better or BETTER[workload.target_metric]
-        value = -_UNREACHABLE if better == "lower" else _UNREACHABLE
-        self.target = Target(f"validation/{workload.target_metric}", value, better)
+        value = -_UNREACHABLE if workload.better == "lower" else _UNREACHABLE
+        self.target = Target(f"validation/{workload.target_metric}", value, workload.better)
         self.folder = Path(tempfile.mkdtemp(prefix="metaopt-targets-"))
         self.count = 0
         self.rows: dict[int, list[dict[str, Any]]] = {}

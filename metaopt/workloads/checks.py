@@ -77,6 +77,11 @@ _RULES: dict[str, _Rule] = {
         f"None or one of {get_args(Direction)}",
         lambda value: value is None or value in get_args(Direction),
     ),
+    "target_values": (
+        "None or a pair of finite numbers, for validation and test",
+        lambda value: value is None
+        or (isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))),
+    ),
 }  # fmt: skip
 
 

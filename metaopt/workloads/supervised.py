@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from metaopt.bench.spec import ForwardPassMode, LossType, ShapeTuple
-from metaopt.bench.targets import Direction, Target, WorkloadTargets, targets_of
+from metaopt.bench.targets import BETTER, Direction, Target, WorkloadTargets, targets_of
 from metaopt.workloads import evaluation, losses
 from metaopt.workloads.checks import check_workload
 from metaopt.workloads.data import Source, digests
@@ -79,6 +79,8 @@ class SupervisedWorkload:
         target_metric: The metric of the targets, without its split.
         target_better: Whether it is better ``"lower"`` or ``"higher"``; ``None`` if its name says
             so (:data:`metaopt.bench.targets.BETTER`).
+        target_values: The validation and the test value to reach. ``None``: the frozen ones, which
+            ``python -m tuning targets`` sets.
         eval_train_size: How many training examples ``train/`` metrics are computed on.
         files: What ``load`` reads; empty where the data comes with a dependency.
         whole: Examples of each split in the whole data set, where that is known.
@@ -123,6 +125,7 @@ class SupervisedWorkload:
     loss_fn: Any = None  # a losses.LossFn as soon as the workload is made
     metrics: Mapping[str, losses.Metric] | None = None
     target_better: Direction | None = None
+    target_values: tuple[float, float] | None = None
     is_fixed_batch = False
 
     def __post_init__(self) -> None:
@@ -401,8 +404,20 @@ class SupervisedWorkload:
 
     @functools.cached_property
     def targets(self) -> WorkloadTargets:
-        """The frozen targets."""
-        return targets_of(self.name)
+        """The workload's own targets, or the frozen ones."""
+        if self.target_values is None:
+            return targets_of(self.name)
+        validation, test = (
+            Target(f"{split}/{self.target_metric}", float(value), self.better)
+            for split, value in zip(("validation", "test"), self.target_values, strict=True)
+        )
+        source = {"source": "the workload itself"}
+        return WorkloadTargets(validation, test, self.step_hint, provenance=source)
+
+    @property
+    def better(self) -> Direction:
+        """Whether the metric of the targets is better lower or higher."""
+        return self.target_better or BETTER[self.target_metric]
 
     @property
     def target_metric_name(self) -> str:
@@ -411,12 +426,12 @@ class SupervisedWorkload:
 
     @property
     def validation_target_value(self) -> float:
-        """The frozen validation target."""
+        """The validation target."""
         return self.targets.validation.value
 
     @property
     def test_target_value(self) -> float:
-        """The frozen test target."""
+        """The test target."""
         return self.targets.test.value
 
     def has_reached_validation_target(self, eval_result: dict[str, float]) -> bool:
