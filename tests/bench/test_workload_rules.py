@@ -116,6 +116,18 @@ def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule):
     assert all(finding.fix and finding.where == "line" for finding in found)
 
 
+@pytest.mark.parametrize(
+    "change", [{"step_hint": -1}, {"reference_batch_size": 0}, {"eval_period_time_sec": 0.0},
+               {"eval_batch_size": 8.0}, {"max_allowed_runtime_sec": float("nan")}], ids=str,
+)  # fmt: skip
+def test_a_number_that_is_not_positive_is_found(change):
+    ((name, value),) = change.items()
+
+    (found,) = check_workload(Line(**change))
+
+    assert (found.rule, found.what) == ("workload-interface", f"`{name}` is {value!r}")
+
+
 def test_a_mask_that_only_the_count_heeds_is_found():
     (found,) = check_workload(another(loss_fn=half_masked))
 

@@ -6,6 +6,7 @@ needs its gradient; nothing is trained.
 
 import functools
 import importlib
+import numbers
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ ATTRIBUTES = (
     "eval_period_time_sec", "max_allowed_runtime_sec", "model_params_types", "param_shapes",
     "is_fixed_batch", "metrics_logger",
 )  # fmt: skip
+COUNTS = ("step_hint", "reference_batch_size", "eval_batch_size")
+SECONDS = ("eval_period_time_sec", "max_allowed_runtime_sec")
 FUNCTIONS = ("_build_input_queue", "init_model_fn", "model_fn", "loss_fn", "eval_model")
 SPLITS = ("train", "validation", "test")
 _KEY = 0
@@ -62,11 +65,20 @@ def check_workload(workload: Any) -> list[Finding]:
 
 
 def find_missing_parts(workload: Any) -> Iterator[Problem]:
-    """Everything that runners read or call is there."""
+    """Everything that runners read or call is there, and numbers are positive."""
     missing = [name for name in (*ATTRIBUTES, *FUNCTIONS) if not hasattr(workload, name)]
     wrong = [name for name in FUNCTIONS if not callable(getattr(workload, name, print))]
     if missing or wrong:
         yield _problem(workload, f"it lacks {', '.join(missing + wrong)}", "Add them.")
+        return
+    for names, kind, rule in (
+        (COUNTS, numbers.Integral, "an integer of at least 1"),
+        (SECONDS, numbers.Real, "a positive number"),
+    ):
+        for name in names:
+            value = getattr(workload, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
+                yield _problem(workload, f"`{name}` is {value!r}", f"Make it {rule}.")
 
 
 def find_unstable_hash(workload: Any) -> Iterator[Problem]:
