@@ -11,50 +11,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from metaopt.bench.spec import ForwardPassMode, LossType, ShapeTuple
 from metaopt.bench.targets import BETTER, Direction, Target, WorkloadTargets, targets_of
 from metaopt.workloads import evaluation, losses
+from metaopt.workloads.arrays import Arrays
 from metaopt.workloads.checks import check_workload
 from metaopt.workloads.data import Source, digests
 from metaopt.workloads.network import Network, as_linen, check_structure, parameter_type
 from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, count, in_order
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Arrays:
-    """A data set: a dictionary with ``inputs`` and ``targets`` for each split.
-
-    Each is an array, or a tuple or dictionary of arrays, whose first axis is the examples.
-
-    Raises:
-        ValueError: A split lacks one of them, is empty, or has arrays of different lengths.
-    """
-
-    train: Batch
-    validation: Batch
-    test: Batch
-
-    def __post_init__(self) -> None:
-        """Check that inputs and targets belong together."""
-        for field in dataclasses.fields(self):
-            split = getattr(self, field.name)
-            if missing := {"inputs", "targets"} - set(split):
-                raise ValueError(f"`{field.name}` has no {sorted(missing)}, only {sorted(split)}.")
-            lengths = {
-                name: sorted({np.shape(leaf)[:1] for leaf in jax.tree.leaves(part)})
-                for name, part in split.items()
-            }
-            found = [length for part in lengths.values() for length in part or [()]]
-            if len(set(found)) != 1 or found[0] in ((), (0,)):
-                raise ValueError(
-                    f"`{field.name}` needs as many targets as inputs, and at least one; the "
-                    f"lengths of its arrays are {lengths}."
-                )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
