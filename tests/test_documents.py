@@ -1,15 +1,21 @@
 """What the documents show works as they show it."""
 
+import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from metaopt.bench.loading import load_submission
+from metaopt.bench.rules.workloads import check_workload
 from metaopt.bench.runner import run_trial
+from metaopt.bench.submission_kit import BATCH_SIZES
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
+from tuning.contenders import SUBMISSIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -48,6 +54,47 @@ def test_the_example_of_a_submission_is_one(tmp_path, make_plan):
     assert record.error is None
     assert record.ledger.cost.steps == 100
     assert record.ledger.declared
+
+
+@pytest.fixture
+def import_example(tmp_path, monkeypatch):
+    """Import a name from the modules that docs/extending.md shows."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for code in blocks("docs/extending.md", "python")[1:]:
+        path = tmp_path / code.partition("\n")[0].removeprefix("# ")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+    yield lambda module, name: getattr(importlib.import_module(f"lion_pkg.{module}"), name)
+    for name in [name for name in sys.modules if name.startswith("lion_pkg")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "module, name, parameters",
+    [
+        ("diabetes", "DIABETES", "385"), ("robust", "ROBUST", "385"), ("sums", "SUMS", "28,380"),
+        ("sums_linen", "SUMS_LINEN", None),
+    ],
+)  # fmt: skip
+def test_the_examples_of_workloads_reach_their_targets_and_keep_the_contract(
+    import_example, tmp_path, make_plan, monkeypatch, module, name, parameters
+):
+    workload = import_example(module, name)
+    monkeypatch.setitem(BATCH_SIZES, workload.name, workload.reference_batch_size)
+    params, _ = workload.init_model_fn(jax.random.PRNGKey(0))
+
+    plan = make_plan(
+        load_submission("adamw", SUBMISSIONS), workload, hyperparameters={"learning_rate": 0.01},
+        study_budget=1000.0, trial_budget=1000.0, allowance=float(workload.step_hint),
+        target=workload.targets.validation, test_target=workload.targets.test,
+    )  # fmt: skip
+    record = run_trial(plan, tmp_path / "trial")
+
+    assert (record.error, record.status) == (None, "target")
+    assert [f for f in check_workload(workload) if f.severity == "error"] == []
+    if parameters is not None:
+        assert f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}" == parameters
+        assert parameters in workload.summary
 
 
 def test_the_example_of_a_campaign_is_one():

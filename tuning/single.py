@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
-from metaopt.bench.identity import digest_of
 from metaopt.bench.audits.recording import Recorder
 from metaopt.bench.audits.replaying import write_audit
+from metaopt.bench.identity import digest_of
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import run_trial

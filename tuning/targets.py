@@ -23,7 +23,7 @@ from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
-from metaopt.bench.targets import Direction, Target, WorkloadTargets
+from metaopt.bench.targets import Target, WorkloadTargets
 from metaopt.bench.tuner import value_of
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
@@ -38,12 +38,7 @@ FIXED_BESIDE = (1e-2, 1e-6)
 _SEARCH_SEED = 20_240_901  # of the procedure, far from the seeds that campaigns use
 _EVALUATIONS = 16  # in a trial of the step hint, as in a campaign that does not say
 
-# By metric: what nobody meets, so that every trial of the search trains to its end.
-_UNREACHABLE: dict[str, tuple[float, Direction]] = {
-    "loss": (-1.0, "lower"),
-    "accuracy": (2.0, "higher"),
-    "bleu": (101.0, "higher"),
-}
+_UNREACHABLE = 1e30  # times -1 or 1: every trial of the search trains to its end
 
 
 def set_targets(
@@ -125,8 +120,8 @@ class _Search:
 
     def __init__(self, workload: SupervisedWorkload) -> None:
         self.workload = workload
-        value, better = _UNREACHABLE[workload.target_metric]
-        self.target = Target(f"validation/{workload.target_metric}", value, better)
+        value = -_UNREACHABLE if workload.better == "lower" else _UNREACHABLE
+        self.target = Target(f"validation/{workload.target_metric}", value, workload.better)
         self.folder = Path(tempfile.mkdtemp(prefix="metaopt-targets-"))
         self.count = 0
         self.rows: dict[int, list[dict[str, Any]]] = {}

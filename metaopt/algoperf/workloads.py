@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from metaopt.bench.records import ALGOPERF_PREFIX as PREFIX
-from metaopt.bench.targets import Target, WorkloadTargets
+from metaopt.bench.targets import BETTER, Target, WorkloadTargets
 
 DATA_VARIABLE = "METAOPT_ALGOPERF_DATA_DIR"
 
@@ -27,8 +27,6 @@ BASE_WORKLOADS = (
 )  # fmt: skip
 # The folders of the data sets that several workloads share.
 _DATA_FOLDERS = {"imagenet": "imagenet", "librispeech": "librispeech", "criteo1tb": "criteo1tb"}
-# Metrics that are better lower; AlgoPerf's scoring has the same list.
-_LOWER = ("ce_loss", "error_rate", "ctc_loss", "wer", "l1_loss", "loss", "ppl")
 
 
 class UnavailableError(ValueError):
@@ -195,9 +193,10 @@ class AlgoPerfWorkload:
         """AlgoPerf's targets."""
         theirs = self._theirs
         metric = theirs.target_metric_name
-        better = "lower" if metric in _LOWER else "higher"
+        if metric not in BETTER:
+            raise ValueError(f"{self.name}: whether {metric!r} is better lower is not known.")
         validation, test = (
-            Target(f"{split}/{metric}", float(value), better)
+            Target(f"{split}/{metric}", float(value), BETTER[metric])
             for split, value in (
                 ("validation", theirs.validation_target_value),
                 ("test", theirs.test_target_value),

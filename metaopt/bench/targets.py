@@ -17,6 +17,16 @@ Direction = Literal["lower", "higher"]
 
 SCHEMA_VERSION = 1
 
+# The direction of the metrics that our workloads and AlgoPerf's report, by name without the split.
+BETTER: dict[str, Direction] = {
+    **dict.fromkeys(
+        ("loss", "ce_loss", "ctc_loss", "l1_loss", "error_rate", "wer", "ppl",
+         "mean_absolute_error", "mean_squared_error"),
+        "lower",
+    ),
+    **dict.fromkeys(("accuracy", "bleu", "mean_average_precision", "ssim"), "higher"),
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:

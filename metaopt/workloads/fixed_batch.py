@@ -122,6 +122,8 @@ def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:
         "name": f"{workload.name}_fixed",
         "summary": f"{workload.summary}; one fixed batch of {workload.reference_batch_size}",
         "target_metric": "loss",
+        "target_better": None,
+        "target_values": None,
         "dropout_rate": 0.0,
         "more_metrics": None,
         "base": workload,

@@ -1,17 +1,47 @@
-"""A flax module as a function of parameters, model state and mode.
+"""A flax module, linen or nnx, as a function of parameters, model state and mode.
 
 The model state is what the module keeps beside its parameters, running averages of batch
 normalisation say, and ``None`` if that is nothing.
 """
 
 import dataclasses
+import re
 from typing import Any
 
 import flax.linen as nn
 import jax
+from flax import nnx
 
 from metaopt.bench.spec import ForwardPassMode, ParameterType
 from metaopt.workloads.queues import Batch
+
+
+def as_linen(model: Any) -> nn.Module:
+    """Return a model as a ``flax.linen`` module.
+
+    Args:
+        model: A ``flax.linen`` module, or a function of ``rngs`` that returns a ``flax.nnx``
+            module. Its parameters, batch statistics and so on become collections of variables.
+
+    Raises:
+        ValueError: The model is something else.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    is_linen_class = isinstance(model, type) and issubclass(model, nn.Module)
+    if isinstance(model, nnx.Module) or is_linen_class or not callable(model):
+        raise ValueError(
+            "`model` must be a flax.linen module, or a function of `rngs` that returns a flax.nnx "
+            "module, because every trial starts from fresh parameters: `model=lambda rngs: "
+            f"Net(32, rngs=rngs)`. Got {_describe(model)}."
+        )
+    return nnx.bridge.ToLinen(model)
+
+
+def _describe(model: Any) -> str:
+    if isinstance(model, type):
+        return f"the class {model.__name__}"
+    return f"an object of class {type(model).__name__}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +63,8 @@ class Network:
     def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
         """Return fresh parameters and the model state for batches like ``batch``."""
         modes = {"train": False, "dropout_rate": 0.0} if self.has_modes else {}
-        variables = dict(self.module.init(rng, *(batch[key] for key in self.inputs), **modes))
+        rngs = {"params": rng, "dropout": rng}  # nnx modules make their streams of numbers here
+        variables = dict(self.module.init(rngs, *(batch[key] for key in self.inputs), **modes))
         params = variables.pop("params")
         return params, variables or None
 
@@ -63,8 +94,13 @@ class Network:
                 ``None`` leaves it to the mode: the batch's in training.
 
         Raises:
-            ValueError: ``update_batch_norm`` is set in evaluation mode.
+            ValueError: ``mode`` is no mode, or ``update_batch_norm`` is set in evaluation mode.
         """
+        if not isinstance(mode, ForwardPassMode):  # a copy of the enum is equal to neither mode
+            raise ValueError(
+                "`mode` must be a metaopt.bench.spec.ForwardPassMode, which is AlgoPerf's where "
+                f"that is installed; got {mode!r}."
+            )
         train = mode == ForwardPassMode.TRAIN
         if update_batch_norm and not train:
             raise ValueError(
@@ -118,24 +154,32 @@ def _names(tree: Any) -> set[str]:
 
 
 def parameter_type(path: list[str]) -> ParameterType:
-    """Return what the array at ``path`` is for, which the names of its layers say.
+    """Return what the array at ``path`` is for, by the names of its layers, as AlgoPerf does.
 
-    Layers are named after their kind: ``conv``, ``bn``, ``ln``, ``embedding``, ``attention``.
+    Flax's own names say it, as do names with the words ``conv``, ``bn``, ``ln``, ``norm`` or
+    ``attention`` in them. What no name says is a bias if it is called so, and else a weight.
 
     Examples:
         >>> parameter_type(["encoder", "ln_attention", "scale"]).name
         'LAYER_NORM_SCALE'
+        >>> parameter_type(["BatchNorm_0", "bias"]).name
+        'BATCH_NORM_BIAS'
     """
-    *layers, leaf = path
-    kinds = {word for layer in layers[-1:] for word in layer.split("_")}
-    if "bn" in kinds or "ln" in kinds:
-        norm = "BATCH_NORM" if "bn" in kinds else "LAYER_NORM"
+    *layers, leaf = ["", "", *(name.lower() for name in path)]
+    words = re.findall("[a-z]+", layers[-1])
+    name = "".join(words)
+    is_batch_norm = "bn" in words or "batchnorm" in name
+    if leaf in ("scale", "bias") and (is_batch_norm or "ln" in words or "norm" in name):
+        norm = "BATCH_NORM" if is_batch_norm else "LAYER_NORM"
         return ParameterType[f"{norm}_{leaf.upper()}"]
-    if len(layers) > 1 and "attention" in layers[-2]:
+    if "attention" in layers[-2]:
         roles = {"query": "Q", "key": "K", "value": "V", "out": "OUT"}
-        return ParameterType[f"ATTENTION_{'BIAS' if leaf == 'bias' else roles[layers[-1]]}"]
+        role = "BIAS" if leaf == "bias" else roles.get(layers[-1])
+        if role is not None:
+            return ParameterType[f"ATTENTION_{role}"]
     if leaf == "embedding":
         return ParameterType.EMBEDDING
-    if leaf == "bias":
+    if "bias" in leaf:
         return ParameterType.BIAS
-    return ParameterType.CONV_WEIGHT if "conv" in kinds else ParameterType.WEIGHT
+    is_convolution = any(word.startswith("conv") for word in words)
+    return ParameterType.CONV_WEIGHT if is_convolution else ParameterType.WEIGHT

@@ -16,6 +16,11 @@ _CHUNK_BATCHES = 32
 _CHUNK_BYTES = 64 * 2**20
 
 
+def count(arrays: Batch) -> int:
+    """Return the number of examples: the length of the first axis of every array."""
+    return len(jax.tree.leaves(arrays)[0])
+
+
 def as_stored(batch: Batch) -> Batch:
     """Return the batch: it is used as it is stored."""
     return batch
@@ -28,7 +33,7 @@ class ShuffledQueue(Iterator[Batch]):
     permutation, however far it is.
 
     Args:
-        arrays: Arrays with a common first axis, on the device.
+        arrays: Arrays with a common first axis, on the device, in any structure under their names.
         key: A raw JAX key, shape (2,), uint32.
         batch_size: Examples in a batch.
         complete: Applied to every batch when it is cut out.
@@ -45,13 +50,13 @@ class ShuffledQueue(Iterator[Batch]):
         self._complete = complete
         self._entropy = [int(word) for word in np.asarray(key).ravel()]
         self._batch_size = batch_size
-        examples = len(next(iter(arrays.values())))
-        self._examples = examples
-        self._batches_per_epoch = examples // batch_size
-        if self._batches_per_epoch < 1:
+        examples = count(arrays)
+        if not 1 <= batch_size <= examples:
             raise ValueError(
                 f"A batch of {batch_size} does not fit into {examples} training examples."
             )
+        self._examples = examples
+        self._batches_per_epoch = examples // batch_size
         # Of a batch as it is used. Found out here, not when the first batch is taken on the clock.
         leaves, structure = jax.tree.flatten(arrays)
         stored = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -118,15 +123,13 @@ def in_order(arrays: Batch, batch_size: int) -> Iterator[Batch]:
 
     Each batch has weights of its examples, unless the arrays have ``weights`` of their own.
     """
-    examples = len(next(iter(arrays.values())))
-    for start in range(0, examples, batch_size):
-        batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-        size = len(next(iter(batch.values())))
+    for start in range(0, count(arrays), batch_size):
+        batch = jax.tree.map(lambda array, i=start: array[i : i + batch_size], arrays)
+        size = count(batch)
         batch.setdefault("weights", jnp.ones(size, jnp.float32))
-        if size < batch_size:
-            pad = batch_size - size
-            batch = {
-                name: jnp.pad(array, [(0, pad)] + [(0, 0)] * (array.ndim - 1))
-                for name, array in batch.items()
-            }
-        yield batch
+        pad = batch_size - size
+        yield jax.tree.map(lambda array, pad=pad: _padded(array, pad), batch) if pad else batch
+
+
+def _padded(array: jax.Array, rows: int) -> jax.Array:
+    return jnp.pad(array, [(0, rows)] + [(0, 0)] * (array.ndim - 1))

@@ -6,6 +6,7 @@ from typing import Any
 
 from metaopt.algoperf import workloads as algoperf
 from metaopt.bench.plugins import WORKLOADS, Plugin, find_plugin, list_plugins, plugin_names
+from metaopt.bench.submission_kit import BATCH_SIZES
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.digits_conv import DIGITS_CONV
 from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
@@ -94,6 +95,7 @@ def modules_of(workload: Any) -> set[str]:
 _NEEDED = (
     *("name", "summary", "step_hint", "targets", "is_fixed_batch", "check_data", "describe_data"),
     *("max_allowed_runtime_sec", "eval_batch_size", "loss_type", "model_params_types"),
+    "reference_batch_size",
     *("init_model_fn", "model_fn", "loss_fn", "eval_model", "_build_input_queue"),
 )
 
@@ -113,6 +115,8 @@ def _forms(plugin: Plugin) -> dict[str, Any]:
         raise plugin.broken(f"{type(workload).__name__} has no {', '.join(missing)}")
     if workload.name != plugin.name:
         raise plugin.broken(f"the workload's own name is {workload.name!r}; they must be the same")
+    # For the submissions that are built on the kit.
+    BATCH_SIZES.setdefault(workload.name, workload.reference_batch_size)
     forms = [workload]
     if isinstance(workload, SupervisedWorkload) and not workload.is_fixed_batch:
         forms.append(fix_batch(workload))

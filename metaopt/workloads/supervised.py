@@ -1,8 +1,6 @@
 """A workload over labelled arrays in memory, behind AlgoPerf's workload interface (v0.6).
 
-Letters: n examples, d features, c classes, t positions. Logits are (n, c) with integer targets
-(n,), or (n, t, c) with targets and weights (n, t), or (n,) with targets in {0, 1} for the logistic
-loss.
+The shapes of targets and logits are those of the loss type: see :mod:`metaopt.workloads.losses`.
 """
 
 import dataclasses
@@ -13,41 +11,23 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
+from flax import nnx
 
 from metaopt.bench.spec import ForwardPassMode, LossType, ShapeTuple
-from metaopt.bench.targets import Target, WorkloadTargets, targets_of
+from metaopt.bench.targets import BETTER, Direction, Target, WorkloadTargets, targets_of
 from metaopt.workloads import evaluation, losses
+from metaopt.workloads.arrays import Arrays
+from metaopt.workloads.checks import check_workload
 from metaopt.workloads.data import Source, digests
-from metaopt.workloads.network import Network, check_structure, parameter_type
-from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, in_order
+from metaopt.workloads.network import Network, as_linen, check_structure, parameter_type
+from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, count, in_order
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Arrays:
-    """A data set: a dictionary with ``inputs`` and ``targets`` for each split."""
-
-    train: dict[str, np.ndarray]
-    validation: dict[str, np.ndarray]
-    test: dict[str, np.ndarray]
-
-    def __post_init__(self) -> None:
-        """Check that inputs and targets belong together."""
-        for field in dataclasses.fields(self):
-            split = getattr(self, field.name)
-            inputs, targets = split["inputs"], split["targets"]
-            if len(inputs) != len(targets) or len(inputs) == 0:
-                raise ValueError(
-                    f"`{field.name}` needs as many targets as inputs, and at least one, "
-                    f"got {len(inputs)} inputs and {len(targets)} targets."
-                )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class SupervisedWorkload:
-    """Train ``model`` on ``load()``'s arrays; metrics are the mean loss and the accuracy.
+    """Train ``model`` on ``load()``'s arrays; metrics are the mean loss and those of its type.
 
     Parameters, model state and modes are those of :class:`metaopt.workloads.network.Network`.
 
@@ -58,11 +38,17 @@ class SupervisedWorkload:
         name: As ``python -m tuning list`` shows it.
         summary: One line: data, model, parameters.
         load: Returns the data; called when it is first needed.
-        model: A flax module from inputs to logits.
-        loss_type: Softmax or sigmoid cross-entropy.
+        model: From inputs to logits: a ``flax.linen`` module, or a function of ``rngs`` that
+            returns a ``flax.nnx`` module (its class, say).
+        loss_type: The type of the loss, which decides the loss and the metrics. ``None`` for a
+            ``loss_fn`` that is of no type.
         reference_batch_size: n examples cost n / this many gradient evaluations.
         step_hint: Steps of a trial at the reference batch size; what "1x" means in a budget.
         target_metric: The metric of the targets, without its split.
+        target_better: Whether it is better ``"lower"`` or ``"higher"``; ``None`` if its name says
+            so (:data:`metaopt.bench.targets.BETTER`).
+        target_values: The validation and the test value to reach. ``None``: the frozen ones, which
+            ``python -m tuning targets`` sets.
         eval_train_size: How many training examples ``train/`` metrics are computed on.
         files: What ``load`` reads; empty where the data comes with a dependency.
         whole: Examples of each split in the whole data set, where that is known.
@@ -73,14 +59,23 @@ class SupervisedWorkload:
             memory; may add ``weights`` with the shape of the targets.
         max_eval_batch_size: Evaluation takes this many examples at a time; ``None``: all.
         more_metrics: ``more_metrics(workload, params, model_state)`` returns further metrics, named
-            with their split, computed on the host.
+            with their split, computed on the host. Its attribute ``names`` lists them.
+        loss_fn: A loss of your own: AlgoPerf's function, ``loss_fn(label_batch, logits_batch,
+            mask_batch=None, label_smoothing=0.0)``, which returns ``summed``, ``n_valid_examples``
+            and ``per_example``. ``None``: that of ``loss_type``.
+        metrics: Metrics of your own instead of the type's, by name: ``metric(label_batch,
+            logits_batch, mask_batch)`` returns the mean over the valid targets of a batch. The
+            loss is always there.
+
+    Raises:
+        ValueError: An argument cannot be used; the message names it, the rule and the value.
     """
 
     name: str
     summary: str
     load: Callable[[], Arrays]
-    model: nn.Module
-    loss_type: LossType
+    model: nn.Module | Callable[..., nnx.Module]
+    loss_type: LossType | None
     reference_batch_size: int
     step_hint: int
     target_metric: str = "loss"
@@ -95,7 +90,19 @@ class SupervisedWorkload:
     complete: Callable[[Batch], Batch] = as_stored
     max_eval_batch_size: int | None = None
     more_metrics: Callable[["SupervisedWorkload", Any, Any], dict[str, float]] | None = None
+    loss_fn: Any = None  # a losses.LossFn as soon as the workload is made
+    metrics: Mapping[str, losses.Metric] | None = None
+    target_better: Direction | None = None
+    target_values: tuple[float, float] | None = None
     is_fixed_batch = False
+
+    def __post_init__(self) -> None:
+        """Check the arguments and find the loss of the type."""
+        if isinstance(self.loss_fn, losses.Loss):  # of a copy, which may be of another type
+            object.__setattr__(self, "loss_fn", None)
+        check_workload(self)
+        if self.loss_fn is None:
+            object.__setattr__(self, "loss_fn", losses.Loss(self.loss_type))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SupervisedWorkload) and self.name == other.name
@@ -124,7 +131,7 @@ class SupervisedWorkload:
         Raises:
             FileNotFoundError: A file of the data is missing.
         """
-        examples = {split: len(arrays["targets"]) for split, arrays in self.arrays.items()}
+        examples = {split: count(arrays) for split, arrays in self.arrays.items()}
         differs = any(examples[split] != count for split, count in self.whole.items())
         known = set(self.whole) == set(examples)
         whole = False if differs else True if known else None
@@ -139,7 +146,7 @@ class SupervisedWorkload:
     @property
     def num_train_examples(self) -> int:
         """Examples in the training split."""
-        return len(self.arrays["train"]["targets"])
+        return count(self.arrays["train"])
 
     @property
     def num_eval_train_examples(self) -> int:
@@ -149,12 +156,12 @@ class SupervisedWorkload:
     @property
     def num_validation_examples(self) -> int:
         """Examples in the validation split."""
-        return len(self.arrays["validation"]["targets"])
+        return count(self.arrays["validation"])
 
     @property
     def num_test_examples(self) -> int:
         """Examples in the test split."""
-        return len(self.arrays["test"]["targets"])
+        return count(self.arrays["test"])
 
     @property
     def eval_batch_size(self) -> int:
@@ -178,32 +185,34 @@ class SupervisedWorkload:
     ) -> Iterator[Batch]:
         """Return AlgoPerf's iterator over a split; endless and shuffled for ``train``."""
         del data_dir, cache, repeat_final_dataset, num_batches
-        size = global_batch_size or self.reference_batch_size
+        size = self.reference_batch_size if global_batch_size is None else global_batch_size
         if split == "train":
             return ShuffledQueue(self.arrays["train"], data_rng, size, self.complete)
         if split not in SPLITS:
             raise ValueError(f"`split` must be one of {['train', *SPLITS]}, got {split!r}.")
+        if size < 1:
+            raise ValueError(f"`global_batch_size` must be at least 1, got {size}.")
         return map(self.complete, in_order(self._evaluation_arrays(split), size))
 
     def batch_shapes(self, batch_size: int) -> Any:
         """Return the shapes and dtypes of a training batch."""
 
         def cut(arrays: Batch) -> Batch:
-            return self.complete({name: array[:batch_size] for name, array in arrays.items()})
+            return self.complete(jax.tree.map(lambda array: array[:batch_size], arrays))
 
         return jax.eval_shape(cut, self.arrays["train"])
 
     def _evaluation_arrays(self, split: str) -> Batch:
         arrays = self.arrays[SPLITS[split]]
         limit = self.num_eval_train_examples if split == "eval_train" else None
-        return {name: array[:limit] for name, array in arrays.items()}
+        return jax.tree.map(lambda array: array[:limit], arrays)
 
     # Model and loss.
 
     @functools.cached_property
     def network(self) -> Network:
         """The model and how it is called."""
-        return Network(self.model, self.model_inputs, self.has_modes, self.dropout_rate)
+        return Network(as_linen(self.model), self.model_inputs, self.has_modes, self.dropout_rate)
 
     @functools.cached_property
     def _init(self) -> Callable[[jax.Array], Any]:
@@ -227,7 +236,10 @@ class SupervisedWorkload:
     def model_params_types(self) -> Any:
         """What each array of parameters is for."""
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: parameter_type([str(entry.key) for entry in path]), self._shapes[0]
+            lambda path, _: parameter_type(
+                [jax.tree_util.keystr((entry,), simple=True) for entry in path]
+            ),
+            self._shapes[0],
         )
 
     def is_output_params(self, param_key: str) -> bool:
@@ -261,24 +273,33 @@ class SupervisedWorkload:
             use_running_average_bn,
         )
 
-    def loss_fn(
-        self,
-        label_batch: jax.Array,
-        logits_batch: jax.Array,
-        mask_batch: jax.Array | None = None,
-        label_smoothing: float = 0.0,
-    ) -> dict[str, jax.Array]:
-        """Return the loss ``summed`` over valid targets, their number, and ``per_example``."""
-        return losses.cross_entropy(
-            self.loss_type, label_batch, logits_batch, mask_batch, label_smoothing
-        )
-
     def output_activation_fn(self, logits_batch: jax.Array, framework: str = "jax") -> jax.Array:
-        """Turn logits into probabilities."""
-        del framework
-        return losses.probabilities(self.loss_type, logits_batch)
+        """Turn logits into probabilities, or numbers into themselves, as the loss type says."""
+        if framework != "jax":
+            raise ValueError(f"`framework` must be 'jax', got {framework!r}.")
+        return losses.Loss(self.loss_type).activation(logits_batch)
 
     # Evaluation.
+
+    @property
+    def metric_functions(self) -> Mapping[str, losses.Metric]:
+        """The metrics beside the loss, by name: the workload's own, or those of its loss type."""
+        if self.metrics is not None:
+            return self.metrics
+        return {} if self.loss_type is None else losses.Loss(self.loss_type).metrics
+
+    @property
+    def metric_names(self) -> frozenset[str] | None:
+        """What evaluation reports, known without data; ``None`` if that is not declared."""
+        names = {
+            f"{split}/{name}"
+            for split in SPLITS.values()
+            for name in ("loss", *self.metric_functions)
+        }
+        if self.more_metrics is None:
+            return frozenset(names)
+        more = getattr(self.more_metrics, "names", None)
+        return None if more is None else frozenset(names | {*more})
 
     def eval_model(
         self,
@@ -331,11 +352,11 @@ class SupervisedWorkload:
     @functools.cached_property
     def _evaluate(self) -> evaluation.Evaluate:
         return evaluation.compiled(
-            lambda params, state, batch: self.metrics(params, state, self.complete(batch))
+            lambda params, state, batch: self._metrics(params, state, self.complete(batch))
         )
 
-    def metrics(self, params: Any, model_state: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Return mean loss and accuracy over one batch's valid targets, and their ``count``."""
+    def _metrics(self, params: Any, model_state: Any, batch: Batch) -> dict[str, Any]:
+        """Return mean loss and metrics over one batch's valid targets, and their ``count``."""
         mode = ForwardPassMode.TRAIN if self.is_fixed_batch else ForwardPassMode.EVAL
         rng = jax.random.PRNGKey(0)  # nothing is random without dropout
         logits, _ = self.model_fn(params, batch, model_state, mode, rng, False, 0.0)
@@ -343,7 +364,7 @@ class SupervisedWorkload:
         loss = self.loss_fn(labels, logits, weights)
         return {
             "loss": loss["summed"] / loss["n_valid_examples"],
-            "accuracy": losses.accuracy(self.loss_type, labels, logits, weights),
+            **{name: f(labels, logits, weights) for name, f in self.metric_functions.items()},
             "count": loss["n_valid_examples"],
         }
 
@@ -351,8 +372,20 @@ class SupervisedWorkload:
 
     @functools.cached_property
     def targets(self) -> WorkloadTargets:
-        """The frozen targets."""
-        return targets_of(self.name)
+        """The workload's own targets, or the frozen ones."""
+        if self.target_values is None:
+            return targets_of(self.name)
+        validation, test = (
+            Target(f"{split}/{self.target_metric}", float(value), self.better)
+            for split, value in zip(("validation", "test"), self.target_values, strict=True)
+        )
+        source = {"source": "the workload itself"}
+        return WorkloadTargets(validation, test, self.step_hint, provenance=source)
+
+    @property
+    def better(self) -> Direction:
+        """Whether the metric of the targets is better lower or higher."""
+        return self.target_better or BETTER[self.target_metric]
 
     @property
     def target_metric_name(self) -> str:
@@ -361,12 +394,12 @@ class SupervisedWorkload:
 
     @property
     def validation_target_value(self) -> float:
-        """The frozen validation target."""
+        """The validation target."""
         return self.targets.validation.value
 
     @property
     def test_target_value(self) -> float:
-        """The frozen test target."""
+        """The test target."""
         return self.targets.test.value
 
     def has_reached_validation_target(self, eval_result: dict[str, float]) -> bool:

@@ -26,7 +26,7 @@ class Quadratic:
     eval_period_time_sec: float = 1.0
     reference_batch_size: int = 1
     eval_batch_size: int = 1
-    loss_type: LossType = LossType.MEAN_SQUARED_ERROR
+    loss_type: LossType | None = None  # half a sum of squares, without targets
     target_metric: str = "loss"
     is_fixed_batch: bool = False
     metrics_logger = None

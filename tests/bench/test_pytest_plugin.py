@@ -52,7 +52,7 @@ def test_a_workload_is_tested_by_its_contract_beside_what_the_command_line_names
     ran = run("--workload", "mine:MINE", "test_other.py", "-q", path=["."])
 
     assert ran.returncode == 0, ran.stdout
-    assert "10 passed" in ran.stdout
+    assert "11 passed" in ran.stdout
 
 
 def test_rules_are_chosen_by_name(run):

@@ -20,9 +20,8 @@ studies = 1
 budget = "10steps"
 trial_budget = "10steps"
 eval_period = "10steps"
-workloads = ["two_blobs"]
+workloads = ["diabetes"]
 contenders = ["lion+sobol"]
-targets.two_blobs = {metric = "validation/loss", value = 0.01, better = "lower"}
 """
 
 RUN = """
@@ -104,8 +103,9 @@ def test_the_package_in_the_documents_runs_in_a_campaigns_processes(python, tmp_
     assert found
     for record in found:
         assert record.error is None
-        assert (record.submission, record.workload) == ("lion", "two_blobs")
-        assert record.batch_size == 20
+        assert (record.submission, record.workload) == ("lion", "diabetes")
+        assert record.batch_size == 32
+        assert (record.target.metric, record.target.value) == ("validation/loss", 0.56)
         assert record.tuner is not None and record.tuner["name"] == "sobol"
         assert record.environment["software"]["lion-pkg"] == "1.2"
 
@@ -131,7 +131,7 @@ def test_a_broken_entry_is_listed_with_its_reason_and_breaks_nothing(python, sit
     run = python("-c", LIST)
 
     added, listed = map(json.loads, run.stdout.splitlines())
-    assert {"two_blobs", "two_blobs_fixed", "digits_mlp_fixed"} <= set(listed["workloads"])
+    assert {"diabetes", "diabetes_fixed", "sums", "digits_mlp_fixed"} <= set(listed["workloads"])
     assert "adamw" in listed["submissions"] and "lion" not in listed["submissions"]
     assert {"sobol", "grid"} <= set(listed["tuners"])
     reasons = {

@@ -1,10 +1,11 @@
 """The procedure that sets targets, with few trials."""
 
+import dataclasses
+
 import pytest
 
 import tuning.targets
-from metaopt.bench.targets import Target
-from metaopt.workloads.registry import list_workloads
+from metaopt.workloads.registry import get_workload
 from tuning.targets import set_targets
 
 
@@ -49,8 +50,23 @@ def test_a_search_in_which_everything_fails_is_refused(monkeypatch):
         set_targets("breast_cancer_logistic", trials=1)
 
 
-def test_targets_can_be_set_for_every_workload_and_are_out_of_reach_until_then():
-    for name, workload in list_workloads().items():
-        value, better = tuning.targets._UNREACHABLE[workload.target_metric]
-        extreme = {"loss": 0.0, "accuracy": 1.0, "bleu": 100.0}[workload.target_metric]
-        assert not Target(workload.target_metric, value, better).is_met(extreme), name
+@pytest.mark.parametrize(
+    "metric, better, extreme",
+    [
+        ("loss", None, -1e9), ("accuracy", None, 1.0), ("bleu", None, 100.0), ("gain", "higher", 9),
+        ("bleu", "lower", 0.0),
+    ],
+)  # fmt: skip
+def test_nothing_meets_the_targets_of_the_search_whatever_the_metric(metric, better, extreme):
+    workload = dataclasses.replace(
+        get_workload("digits_mlp"), target_metric=metric, target_better=better,
+        more_metrics=lambda *_: {},
+    )  # fmt: skip
+
+    search = tuning.targets._Search(workload)
+    search.close()
+
+    assert not search.target.is_met(extreme)
+    better_value = -2e30 if search.target.better == "lower" else 2e30
+    assert search.target.is_met(better_value)
+    assert search.target.better == (better or ("lower" if metric == "loss" else "higher"))

@@ -134,17 +134,6 @@ def test_the_loss_is_scikit_learns(workload, some_logits):
     assert loss["per_example"].sum() == pytest.approx(float(loss["summed"]), rel=1e-5)
 
 
-def test_a_mask_leaves_examples_out(workload, some_logits):
-    batch, logits = some_logits
-    mask = jnp.zeros(batch["targets"].shape, jnp.float32).at[:5].set(1.0)
-
-    masked = workload.loss_fn(batch["targets"], logits, mask)
-    fewer = workload.loss_fn(batch["targets"][:5], logits[:5])
-
-    np.testing.assert_allclose(masked["summed"], fewer["summed"], rtol=1e-5)
-    assert masked["n_valid_examples"] == fewer["n_valid_examples"] == batch["targets"][:5].size
-
-
 def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees, monkeypatch):
     monkeypatch.setitem(vars(workload), "more_metrics", None)  # BLEU has its own tests
     params, model_state = jax.tree.map(lambda p: p + 0.01, trees[0]), trees[1]

@@ -1,11 +1,12 @@
 """The contract of a workload, as rules: what runners and submissions rely on.
 
 Every rule takes the workload itself. The data is loaded, and the model is compiled where a rule
-needs its loss; nothing is trained.
+needs its gradient; nothing is trained.
 """
 
 import functools
 import importlib
+import numbers
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,20 +17,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaopt.bench.findings import Finding, Problem, Rule
+from metaopt.bench.records import ALGOPERF_PREFIX
 from metaopt.bench.rng import pinned_randomness
 from metaopt.bench.rules.subject import describe
-from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.spec import ForwardPassMode, LossType
+from metaopt.workloads.losses import Loss
+from metaopt.workloads.queues import count
 
 ATTRIBUTES = (
     "name", "step_hint", "loss_type", "reference_batch_size", "eval_batch_size",
     "eval_period_time_sec", "max_allowed_runtime_sec", "model_params_types", "param_shapes",
     "is_fixed_batch", "metrics_logger",
 )  # fmt: skip
+COUNTS = ("step_hint", "reference_batch_size", "eval_batch_size")
+SECONDS = ("eval_period_time_sec", "max_allowed_runtime_sec")
 FUNCTIONS = ("_build_input_queue", "init_model_fn", "model_fn", "loss_fn", "eval_model")
 SPLITS = ("train", "validation", "test")
 _KEY = 0
 _BATCHES = 3
+_EXAMPLES = 4
 _TOLERANCE = 1e-4
+# Exceptions, by AlgoPerf's name: what declares one loss and computes another, and what stops at a
+# mask with a weight for each example.
+_ALGOPERFS_LOSSES = {"ogbg": LossType.SIGMOID_CROSS_ENTROPY}
+_ALGOPERFS_WITHOUT_MASK = ("librispeech_conformer", "librispeech_deepspeech")
 
 
 def load_workload(name: str) -> Any:
@@ -55,11 +66,20 @@ def check_workload(workload: Any) -> list[Finding]:
 
 
 def find_missing_parts(workload: Any) -> Iterator[Problem]:
-    """Everything that runners read or call is there."""
+    """Everything that runners read or call is there, and numbers are positive."""
     missing = [name for name in (*ATTRIBUTES, *FUNCTIONS) if not hasattr(workload, name)]
     wrong = [name for name in FUNCTIONS if not callable(getattr(workload, name, print))]
     if missing or wrong:
         yield _problem(workload, f"it lacks {', '.join(missing + wrong)}", "Add them.")
+        return
+    for names, kind, rule in (
+        (COUNTS, numbers.Integral, "an integer of at least 1"),
+        (SECONDS, numbers.Real, "a positive number"),
+    ):
+        for name in names:
+            value = getattr(workload, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
+                yield _problem(workload, f"`{name}` is {value!r}", f"Make it {rule}.")
 
 
 def find_unstable_hash(workload: Any) -> Iterator[Problem]:
@@ -153,30 +173,58 @@ def find_wrong_loss(workload: Any) -> Iterator[Problem]:
         yield _problem(workload, "loss or gradient are not finite at the start", fix)
 
 
+def find_undeclared_loss(workload: Any) -> Iterator[Problem]:
+    """``loss_fn`` computes the loss that ``loss_type`` declares, with and without a mask."""
+    declared = workload.loss_type
+    if declared is None:
+        fix = "Nothing is wrong: submissions are told no type."
+        what = "loss_type is None, so loss_fn is compared with nothing"
+        yield _problem(workload, what, fix)._replace(severity="note")
+        return
+    if not isinstance(declared, LossType):
+        fix = "Use a member of metaopt.bench.spec.LossType, or None for a loss of no type."
+        yield _problem(workload, f"loss_type is {declared!r}, which is no LossType", fix)
+        return
+    computed = _ALGOPERFS_LOSSES.get(_name_in_algoperf(workload), declared)
+    if computed is not declared:
+        what = f"it declares {declared.name} and computes {computed.name}, which is known"
+        yield _problem(workload, what, "Nothing to do.")._replace(severity="note")
+    targets, logits, weights = _a_few(workload)
+    masks = {"": weights}
+    if _name_in_algoperf(workload) not in _ALGOPERFS_WITHOUT_MASK:
+        masks[" with a mask of ones"] = _whole_mask(workload, targets, logits, weights)
+    for how, mask in masks.items():
+        found, expected = (
+            float(loss["summed"] / loss["n_valid_examples"])
+            for loss_fn in (workload.loss_fn, Loss(computed))
+            for loss in [jax.jit(loss_fn)(targets, logits, mask)]
+        )
+        if not np.isclose(found, expected, rtol=_TOLERANCE, atol=1e-6):
+            yield _problem(
+                workload,
+                f"{computed.name}, which loss_type says, is {expected:.6g} on a few numbers{how}; "
+                f"loss_fn gives {found:.6g}",
+                "Compute the declared loss, as metaopt.workloads.losses.Loss does, or declare the "
+                "type that is computed; None if it is of no type.",
+            )
+            return
+
+
 def find_ignored_mask(workload: Any) -> Iterator[Problem]:
     """Examples with weight 0 do not count."""
-    batch, params, state = _start(workload)
-    targets = batch["targets"]
-    if not isinstance(targets, jax.Array | np.ndarray) or targets.shape[0] < 2:
+    if _name_in_algoperf(workload) in _ALGOPERFS_WITHOUT_MASK:
         return
-
-    def loss_of(kept: Any) -> Any:
-        logits, _ = workload.model_fn(
-            params, batch, state, mode=ForwardPassMode.TRAIN, rng=jax.random.PRNGKey(_KEY),
-            update_batch_norm=True,
-        )  # fmt: skip
-        return workload.loss_fn(targets, logits, mask_batch=kept)
-
-    weights = batch.get("weights", jnp.ones(targets.shape, jnp.float32))
-    kept = jnp.asarray(weights).at[-1].set(0.0)
-    loss = jax.jit(loss_of)
-    whole, masked = loss(jnp.asarray(weights)), loss(kept)
-    last = float(weights[-1].sum())
-    if not np.isclose(masked["n_valid_examples"], whole["n_valid_examples"] - last):
+    targets, logits, weights = _a_few(workload)
+    if count(targets) < 2:
+        return
+    kept = _whole_mask(workload, targets, logits, weights).at[-1].set(0)
+    loss_fn = jax.jit(workload.loss_fn)
+    masked = loss_fn(targets, logits, kept)
+    fewer = loss_fn(*jax.tree.map(lambda leaf: leaf[:-1], (targets, logits, kept)))
+    if not np.isclose(masked["n_valid_examples"], fewer["n_valid_examples"]):
         fix = "Let `n_valid_examples` be the sum of `mask_batch`, where there is one."
         yield _problem(workload, "`n_valid_examples` counts masked examples", fix)
-    expected = whole["summed"] - whole["per_example"][-1].sum()
-    if not np.isclose(masked["summed"], expected, rtol=_TOLERANCE):
+    if not np.isclose(masked["summed"], fewer["summed"], rtol=_TOLERANCE):
         fix = "Multiply the losses by `mask_batch` before they are summed."
         yield _problem(workload, "`summed` counts masked examples", fix)
 
@@ -226,6 +274,7 @@ WORKLOAD_RULES = (
             ("workload-shapes", "every array of parameters has a shape_tuple", find_wrong_shapes),
             ("workload-queue", "batches follow from the key, and again", find_wrong_queue),
             ("workload-loss", "the loss is a finite sum over examples", find_wrong_loss),
+            ("workload-loss-type", "the loss is of the declared type", find_undeclared_loss),
             ("workload-mask", "masked examples do not count", find_ignored_mask),
             ("workload-evaluation", "evaluation has the targets' metric", find_wrong_evaluation),
         )
@@ -243,6 +292,37 @@ def _training_queue(workload: Any) -> Any:
 def _start(workload: Any) -> tuple[Any, Any, Any]:
     """Return a training batch, parameters and model state."""
     return next(_training_queue(workload)), *workload.init_model_fn(jax.random.PRNGKey(_KEY))
+
+
+def _a_few(workload: Any) -> tuple[Any, Any, Any]:
+    """Return the targets of a few examples, random logits for them, and weights or ``None``."""
+    batch, params, state = _start(workload)
+    shapes, _ = jax.eval_shape(
+        lambda params, state: workload.model_fn(
+            params, batch, state, mode=ForwardPassMode.TRAIN, rng=jax.random.PRNGKey(_KEY),
+            update_batch_norm=True,
+        ),
+        params, state,
+    )  # fmt: skip
+    random = np.random.default_rng(_KEY)
+    logits = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+    if workload.loss_type is LossType.CTC_LOSS and isinstance(logits, tuple):
+        logits = logits[0], np.zeros_like(logits[1])  # paddings: every frame is there
+    whole = batch["targets"], logits, batch.get("weights")
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[:_EXAMPLES]), whole)
+
+
+def _whole_mask(workload: Any, targets: Any, logits: Any, weights: Any) -> jax.Array:
+    """Return the weights, or ones in the shape of the workload's own losses."""
+    if weights is not None:
+        return weights
+    loss = jax.eval_shape(workload.loss_fn, targets, logits)
+    return jnp.ones(loss["per_example"].shape, jnp.float32)
+
+
+def _name_in_algoperf(workload: Any) -> str:
+    """Return the base name of a workload of AlgoPerf's own; of others, nothing."""
+    return workload.base_name if workload.name.startswith(ALGOPERF_PREFIX) else ""
 
 
 def _equal(one: Any, other: Any) -> bool:
