@@ -28,6 +28,7 @@ from metaopt.bench.contract import (
     ContractError,
     as_namedtuple,
     ask_batch_size,
+    expect_savable,
     expect_state,
     expect_triple,
     signature_of,
@@ -144,6 +145,7 @@ class Trial:
             workload, self.params, self.model_state, self.hyperparameters, streams.optimizer
         )
         expect_state(self.optimizer_state, "init_optimizer_state")
+        expect_savable(self.optimizer_state, "init_optimizer_state")
         extra = {"train_state": MappingProxyType(self._train_state)}
         self._extra_arguments = extra if plan.submission.wants_train_state else {}
         self._types = workload.model_params_types
@@ -297,6 +299,8 @@ class Trial:
             )
             meter.count_preparation(self.optimizer_state)
         expect_state(self.optimizer_state, "update_params")
+        if not self.log.rows:  # whether or not the trial is long enough for a checkpoint
+            expect_savable(self.optimizer_state, "update_params")
         self.watch.end_segment((self.params, self.model_state, self.optimizer_state[0]))
         if signature_of(self.params) != self._signature:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
@@ -414,6 +418,7 @@ class Trial:
 
     def write_checkpoint(self) -> None:
         """Keep everything that the trial goes on from."""
+        expect_savable(self.optimizer_state, "update_params")
         with self.watch.measure("logging"):
             self.log.flush()
             save_checkpoint(self.directory / CHECKPOINT_FILE, self._trees(), self._facts())

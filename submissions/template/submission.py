@@ -77,8 +77,9 @@ def init_optimizer_state(
     """Return the optimizer state: the pair (pytree of arrays and numbers, function).
 
     AlgoPerf's checkpoints save the first part with flax and msgpack, so it holds arrays and numbers
-    in dictionaries, lists and (named) tuples: no text, no functions, no typed random keys. The
-    second part is never saved; after an interruption the runner takes the one of a new call.
+    in dictionaries, lists and (named) tuples: no text, no functions, no typed random keys, no empty
+    arrays. The second part is never saved; after an interruption the runner takes the one of a new
+    call.
 
     ``hyperparameters`` is a namedtuple with the names of the search space, or ``None`` for a
     self-tuning submission. ``model_state`` holds batch-normalisation statistics, or is ``None``.
