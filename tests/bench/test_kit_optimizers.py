@@ -10,9 +10,14 @@ import optax
 import pytest
 
 import metaopt
+from metaopt.bench import records
 from metaopt.bench import submission_kit as kit
 from metaopt.bench.checkpoints import find_unsavable
 from metaopt.bench.contract import as_namedtuple
+from metaopt.bench.loading import load_submission
+from metaopt.bench.runner import run_trial
+from metaopt.bench.spaces import parse_space
+from metaopt.workloads.registry import get_workload
 
 SIZE = 8
 
@@ -233,3 +238,34 @@ def test_strings_and_booleans_are_compiled_once_per_value_and_numbers_are_not():
 def test_a_value_of_another_kind_than_its_default_is_refused(point, rule):
     with pytest.raises(ValueError, match=rule):
         Driven(styled, STYLE, point)
+
+
+def test_strings_and_booleans_come_back_from_a_record_as_they_were(tmp_path, make_plan):
+    (tmp_path / "submission.py").write_text(SUBMISSION)
+    submission = load_submission(tmp_path, tmp_path)
+    space = parse_space({"rate": {"feasible_points": [0.1]}, "style": {"feasible_points": ["up"]},
+                         "fast": {"feasible_points": [True]}}, "space")  # fmt: skip
+    (point,) = space.grid()
+    plan = make_plan(submission, get_workload("breast_cancer_logistic"), hyperparameters=point)
+
+    record = run_trial(plan, tmp_path / "trial", checkpoint_seconds=0.0)
+
+    assert record.error is None
+    read = records.read_trial(tmp_path / "trial" / records.RUN_FILE).hyperparameters
+    assert read == point
+    assert {name: type(value) for name, value in read.items()} == {
+        "rate": float, "style": str, "fast": bool
+    }  # fmt: skip
+
+
+SUBMISSION = """
+import optax
+from metaopt.bench import submission_kit as kit
+
+def optimizer(step_hint, *, rate, style, fast):
+    return optax.sgd(rate, momentum=0.9 if fast else None, nesterov=style == "up")
+
+_baseline = kit.Baseline(optimizer, {"rate": 0.1, "style": "down", "fast": False})
+get_batch_size, data_selection = kit.get_batch_size, kit.data_selection
+init_optimizer_state, update_params = _baseline.init_optimizer_state, _baseline.update_params
+"""
