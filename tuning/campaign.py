@@ -91,7 +91,6 @@ class Campaign(pydantic.BaseModel):
     contenders: _Names
     variants: dict[str, Variant] = {}
     stop_at_target: bool = True
-    together: bool = False
     targets: dict[str, OwnTarget] = {}
     # Without a step a trial counts as stalled after so long: longer than any compilation.
     stall_seconds: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1800.0

@@ -131,6 +131,7 @@ def claim_folder(campaign: Campaign, out: Path) -> None:
     content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.parsed())}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
+        before.pop("together", None)  # a former option
         changed = describe_changes(before, content)
         if not changed:
             return

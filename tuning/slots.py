@@ -152,7 +152,6 @@ def plan_study(campaign: Campaign, key: StudyKey) -> StudyPlan:
         target=target,
         test_target=test_target,
         stop_at_target=campaign.stop_at_target,
-        together=campaign.together,
     )
 
 

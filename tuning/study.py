@@ -11,10 +11,9 @@ seconds that it was begun with.
 
 import contextlib
 import dataclasses
-import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from metaopt.bench import records
 from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
@@ -25,8 +24,7 @@ from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
 from metaopt.bench.runner import find_finished, run_trial
 from metaopt.bench.seeds import derive_seed
 from metaopt.bench.targets import Target
-from metaopt.bench.together import run_together
-from metaopt.bench.tuner import Ahead, Observer, Reading, Stopper, Tuner, outcome_at, read_curve
+from metaopt.bench.tuner import Observer, Reading, Stopper, Tuner, outcome_at, read_curve
 from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.turns import Turn, Turns
@@ -48,14 +46,6 @@ class StudyPlan:
     target: Target
     test_target: Target | None
     stop_at_target: bool = True
-    together: bool = False  # trials that wait for no result train in one compiled step
-
-
-class Asked(NamedTuple):
-    """A turn that the tuner asks for, and the seconds that it has taken since the one before."""
-
-    turn: Turn
-    seconds: float
 
 
 def run_study(
@@ -71,8 +61,7 @@ def run_study(
         plan: What to run.
         logs: Folder of the campaign's logs.
         on_progress: Told the share of the budget that is spent.
-        trial_options: Passed to :func:`~metaopt.bench.runner.run_trial` (clock, checkpoints) and
-            :func:`~metaopt.bench.together.run_together`.
+        trial_options: Passed to :func:`~metaopt.bench.runner.run_trial` (clock, checkpoints).
 
     Returns:
         The record that was written to ``study.json``.
@@ -145,17 +134,15 @@ class _Study:
 
     def _run_trials(self) -> StudyEnd:
         while self._left() > 0:
-            asked = self._ask()
-            if not asked:
+            turn = self._ask()
+            if turn is None:
                 return "grid_exhausted"
-            took_any = False
-            for turn, record in self._run(asked):
-                self._take(turn, record)
-                took_any = True
-                if self.free_trials == _FREE_TRIALS:
-                    return "failures"
-            if not took_any:  # the decision took what was left
+            record = self._run_turn(turn)
+            if record is None:  # the decision took what was left
                 return "budget"
+            self._take(turn, record)
+            if self.free_trials == _FREE_TRIALS:
+                return "failures"
         return "budget"
 
     def _left(self, deciding: float = 0.0) -> float:
@@ -165,29 +152,17 @@ class _Study:
         left = limits.study - spent.amount(limits.currency)
         return 0.0 if left <= _ROUNDING * limits.study else left
 
-    def _ask(self) -> list[Asked]:
-        """Ask for one turn, or for as many as can train together; none if there are no more.
-
-        Those are turns that wait for no result and that the budget pays for whatever comes out.
-        """
-        asked = self._ask_once()
-        while asked and len(asked) + 1 <= self._certain(asked[0].turn) and self._is_ready():
-            more = self._ask_once()
-            if not more:
-                break
-            asked += more
-        return asked
-
-    def _ask_once(self) -> list[Asked]:
+    def _ask(self) -> Turn | None:
+        """Ask for a turn; ``None`` if there are no more."""
         with self._deciding():
             answer = self.tuner.ask() if self.tuner else None
         if self.tuner and answer is None:
-            return []
+            return None
         turn = self.turns.next(answer)
         begun = find_tuner_seconds(self._folder(turn), len(turn.segments))
-        seconds = self.deciding if begun is None else begun
-        self.deciding = 0.0
-        return [Asked(turn, seconds)]
+        if begun is not None:
+            self.deciding = begun
+        return turn
 
     @contextlib.contextmanager
     def _deciding(self) -> Iterator[None]:
@@ -202,31 +177,6 @@ class _Study:
         self.tuner_seconds += seconds
         self.largest_decision = max(self.largest_decision, seconds)
         self.spent += Cost(seconds=seconds)
-
-    def _certain(self, turn: Turn) -> float:
-        """Return how many turns like this one the budget is enough for."""
-        end = self.trial_budget if turn.pause_at is None else turn.pause_at
-        cost = end - turn.start.amount(self.plan.limits.currency)
-        return self._left() * (1 + _ROUNDING) / cost
-
-    def _is_ready(self) -> bool:
-        return (
-            self.plan.together
-            and self.plan.limits.currency != "seconds"
-            and self.plan.contender.submission.trains_together
-            and isinstance(self.tuner, Ahead)
-            and self.tuner.ready() >= 1
-        )
-
-    def _run(self, asked: list[Asked]) -> Iterator[tuple[Turn, TrialRecord]]:
-        """Run what was asked for, as far as the budget goes, in its order."""
-        with contextlib.closing(self._run_together(asked)) as together:
-            for index, (turn, seconds) in enumerate(asked):
-                record = next(together, None) or self._run_turn(turn, seconds)
-                if record is None:
-                    self.deciding += sum(later.seconds for later in asked[index:])
-                    return
-                yield turn, record
 
     def _take(self, turn: Turn, record: TrialRecord) -> None:
         """Put a turn on the study's ledger and tell the tuner how it went."""
@@ -256,7 +206,7 @@ class _Study:
     def _folder(self, turn: Turn) -> Path:
         return self.folder / f"trial_{turn.trial}"
 
-    def _plan_of(self, turn: Turn, left: float, tuner_seconds: float) -> TrialPlan:
+    def _plan_of(self, turn: Turn, left: float) -> TrialPlan:
         plan, limits = self.plan, self.plan.limits
         start = turn.start.amount(limits.currency)
         seeds = records.Seeds(
@@ -283,19 +233,20 @@ class _Study:
             eval_period=limits.eval_period,
             target=plan.target,
             test_target=plan.test_target,
-            spent_before=self.spent + Cost(seconds=tuner_seconds),
-            tuner_seconds=tuner_seconds,
+            spent_before=self.spent + Cost(seconds=self.deciding),
+            tuner_seconds=self.deciding,
             stop_at_target=plan.stop_at_target,
             pause_at=turn.pause_at,
             segments=turn.segments,
         )
 
-    def _run_turn(self, turn: Turn, tuner_seconds: float) -> TrialRecord | None:
+    def _run_turn(self, turn: Turn) -> TrialRecord | None:
         """Run one turn; ``None`` if nothing is left for it."""
-        left = self._left(tuner_seconds)
-        trial, folder = self._plan_of(turn, left, tuner_seconds), self._folder(turn)
+        left = self._left(self.deciding)
+        trial, folder = self._plan_of(turn, left), self._folder(turn)
         if not left and not find_finished(trial, folder):
             return None
+        self.deciding = 0.0  # it is on the trial's record now
         start = turn.start.amount(trial.currency)
         record = run_trial(
             trial,
@@ -307,24 +258,6 @@ class _Study:
         self._check_record(record, trial, folder)
         self._tell_progress(record.ledger.cost.amount(trial.currency) - start)
         return record
-
-    def _run_together(self, asked: list[Asked]) -> Generator[TrialRecord]:
-        if len(asked) == 1:
-            return
-        # The budget is enough for all of them, so each may spend a whole trial's.
-        trials = [self._plan_of(turn, math.inf, seconds) for turn, seconds in asked]
-        folders = [self._folder(turn) for turn, _ in asked]
-        found = run_together(
-            trials,
-            folders,
-            spent=lambda: self.spent,
-            on_progress=self._tell_progress,
-            **self.trial_options,
-        )
-        with contextlib.closing(found):
-            for record, trial, folder in zip(found, trials, folders, strict=False):
-                self._check_record(record, trial, folder)
-                yield record
 
     def _watch(self, trial: TrialPlan) -> Callable[[Sequence[Mapping[str, Any]]], bool]:
         """Return what asks the tuner, after each evaluation of a trial, whether to stop it."""

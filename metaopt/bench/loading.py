@@ -66,11 +66,6 @@ class Submission:
         """Whether ``update_params`` names ``train_state`` (AlgoPerf passes it only then)."""
         return "train_state" in inspect.signature(self.module.update_params).parameters
 
-    @property
-    def trains_together(self) -> bool:
-        """Whether it promises that several of its trials can train in one compiled step."""
-        return getattr(self.module, "VMAP_TRIALS", False) is True
-
     def describe(self) -> str:
         """Return one line: what it is, its ruleset and its further spaces."""
         spaces = "".join(f", {self.name}@{space}" for space in self.spaces())

@@ -66,12 +66,9 @@ def find_tuner_seconds(directory: Path, segments: int) -> float | None:
 def mark_died(directory: Path) -> None:
     """Leave word that the unfinished trial in ``directory`` killed its process.
 
-    When it is run again, it fails at the cost of its last checkpoint instead of going on. One that
-    trained together with others may not be to blame: it is run alone.
+    When it is run again, it fails at the cost of its last checkpoint instead of going on.
     """
-    before = read_progress(directory)
-    word = "apart" if before.get("together", 1) > 1 else "died"
-    write_progress(directory, {**before, word: True})
+    write_progress(directory, {**read_progress(directory), "died": True})
 
 
 def _segments(progress: dict[str, Any]) -> int:

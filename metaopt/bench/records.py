@@ -200,8 +200,15 @@ class TrialRecord(_Model):
     stop_at_target: bool = True  # False: it trained on where it had met its target
     data_restored: Literal["exact", "replayed"] = "exact"  # how a killed trial finds its place
     segments: tuple[Segment, ...] = ()  # of a trial that its tuner ran from rung to rung
-    trained_together: int = 1  # trials in one compiled step, whose seconds they share
     developed_here: bool = False  # the submission says that it was designed with this workload
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _drop_removed_keys(cls, content: Any) -> Any:
+        # Earlier versions also recorded how many trials shared one compiled step.
+        if isinstance(content, dict):
+            return {key: content[key] for key in content if key != "trained_together"}
+        return content
 
     @property
     def stretches(self) -> list[Stretch]:

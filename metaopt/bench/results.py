@@ -76,7 +76,6 @@ def make_record(
         data=_describe_data(plan.workload),
         data_restored=getattr(getattr(trial, "queue", None), "restores", "exact"),
         segments=segments,
-        trained_together=trial.most_together,
         developed_here=plan.workload.name in plan.submission.developed_on,
     )
 

@@ -45,7 +45,7 @@ from metaopt.bench.spec import TrainingCompleteError
 from metaopt.bench.stalls import StallWatch, no_beat
 from metaopt.bench.train_state import fresh_train_state
 
-PROGRESS_SECONDS = 0.5  # between two words on how far it is
+_PROGRESS_SECONDS = 0.5  # between two words on how far it is
 _SYNCS = 10  # in an evaluation period of a budget in seconds, at least
 
 ShouldStop = Callable[[Sequence[Mapping[str, Any]]], bool]
@@ -83,8 +83,6 @@ class Trial:
         self.preemptions = 0
         self.lost_seconds = 0.0
         self.complete = False
-        self.together = 1  # how many trials train in one compiled step
-        self._together_before = 1  # in earlier segments
         self.before: dict[str, Any] = {}  # what a killed process left in the progress file
         self._beat: Callable[[], None] = no_beat
         # One entry more than AlgoPerf's: what is spent of the budget, in its currency.
@@ -111,30 +109,24 @@ class Trial:
         self._beat = stalls.beat
         return stalls
 
-    @property
-    def most_together(self) -> int:
-        """How many trials trained in one compiled step with this one, itself included, at most."""
-        return max(self.together, self._together_before)
-
     # Set-up, free of charge.
 
     def set_up(self) -> None:
         """Build queue, parameters and optimizer state; restore a checkpoint if there is one."""
-        self.build()
+        self._build()
         if self.plan.hyperparameters is not None:
             records.write_json(self.directory / records.HPARAMS_FILE, self.plan.hyperparameters)
         self._restore()
-        self.save_progress()
+        self._save_progress()
         self._last_checkpoint = self._last_progress = self.watch.clock.now()
 
-    def build(self) -> None:
+    def _build(self) -> None:
         """Build queue, parameters and optimizer state as they are at the start; touch no file."""
         plan, workload = self.plan, self.plan.workload
         self.hyperparameters = as_namedtuple(plan.hyperparameters)
         self.batch_size = ask_batch_size(self.module, workload)
         self.meter.reference_batch_size = getattr(workload, "reference_batch_size", self.batch_size)
         streams = trial_keys(plan.seeds.trial)
-        self.steps_key = streams.steps
         self.keys = step_keys(streams.steps)
         self.queue: Any = workload._build_input_queue(
             streams.data, "train", data_dir="", global_batch_size=self.batch_size
@@ -168,7 +160,6 @@ class Trial:
             self.started_at = facts.pop("started_at")
             self.preemptions = facts.pop("preemptions", 0)
             self.lost_seconds = facts.pop("lost_seconds", 0.0)
-            self._together_before = facts.pop("together", 1)
             self._eval_results = [(row["global_step"], dict(row)) for row in self.log.rows]
             for row in self.log.rows:
                 self._update_train_state(row)
@@ -197,8 +188,8 @@ class Trial:
 
     def run(self) -> Status:
         """Train and evaluate until one of the ends, or the pause."""
-        next_evaluation = self.next_evaluation()
-        while not self.is_at_pause():
+        next_evaluation = self._next_evaluation()
+        while not self._is_at_pause():
             self.watch.start_segment()
             self._train_until(min(next_evaluation, self.plan.allowance))
             over_time = (
@@ -206,28 +197,28 @@ class Trial:
             )
             if not over_time:  # with a budget in seconds there is no evaluation beyond it
                 row = self._evaluate()
-                status = self.verdict(row)
+                status = self._verdict(row)
                 if status is not None:
                     return status
             if self.complete:
                 return "completed"
-            if (status := self.end_of_budget()) is not None:
+            if (status := self._end_of_budget()) is not None:
                 return status
-            if not self.is_at_pause():
+            if not self._is_at_pause():
                 if self.should_stop is not None and self.should_stop(self.log.rows):
                     return "pruned"
                 self._maybe_checkpoint()
-                next_evaluation = self.next_evaluation()
-        self.write_checkpoint()
+                next_evaluation = self._next_evaluation()
+        self._write_checkpoint()
         return "paused"
 
-    def end_of_budget(self) -> Status | None:
+    def _end_of_budget(self) -> Status | None:
         """Return which budget the trial has spent, if it has."""
         if self.meter.spent() < self.plan.allowance:
             return None
         return "trial_budget" if self.plan.allowance >= self.plan.trial_budget else "study_budget"
 
-    def is_at_pause(self) -> bool:
+    def _is_at_pause(self) -> bool:
         """Return whether the trial has come to its next rung."""
         return self.plan.pause_at is not None and self.meter.spent() >= self.plan.pause_at
 
@@ -317,7 +308,7 @@ class Trial:
         last = max(self.watch.running() - since, 1e-9)  # of the last step and what was queued
         return max(1, min(2 * steps, int(self.plan.eval_period / _SYNCS / last)))
 
-    def next_evaluation(self) -> float:
+    def _next_evaluation(self) -> float:
         """Return the cost at which the next evaluation is due: a multiple of the period, a rung."""
         if self.plan.currency == "seconds" and not self.log.rows:
             return 0.0  # AlgoPerf evaluates after the first step
@@ -341,17 +332,17 @@ class Trial:
                 "",
                 self.meter.steps,
             )
-        row = self.note(metrics)
+        row = self._note(metrics)
         now = watch.clock.now()
-        if now - self._last_progress >= PROGRESS_SECONDS:
+        if now - self._last_progress >= _PROGRESS_SECONDS:
             with watch.measure("logging"):
-                self.save_progress()
+                self._save_progress()
             self._last_progress = now
             if self.on_progress is not None:
                 self.on_progress(self.meter.cost(watch.training).amount(plan.currency))
         return row
 
-    def note(self, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _note(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Add an evaluation row: the metrics, and what was spent so far."""
         watch = self.watch
         self.meter.read_restarts()
@@ -387,7 +378,7 @@ class Trial:
             "accumulated_logging_time": row["accumulated_logging_time"],
         }
 
-    def verdict(self, row: dict[str, Any]) -> Status | None:
+    def _verdict(self, row: dict[str, Any]) -> Status | None:
         """Return how an evaluation ends the trial, if it does."""
         value = row.get(self.plan.target.metric)
         if value is None:
@@ -414,9 +405,9 @@ class Trial:
 
     def _maybe_checkpoint(self) -> None:
         if self.watch.clock.now() - self._last_checkpoint >= self.checkpoint_seconds:
-            self.write_checkpoint()
+            self._write_checkpoint()
 
-    def write_checkpoint(self) -> None:
+    def _write_checkpoint(self) -> None:
         """Keep everything that the trial goes on from."""
         expect_savable(self.optimizer_state, "update_params")
         with self.watch.measure("logging"):
@@ -431,19 +422,17 @@ class Trial:
             "started_at": self.started_at,
             "preemptions": self.preemptions,
             "lost_seconds": self.lost_seconds,
-            "together": self.most_together,
             "meter": self.meter.facts(),
             "watch": {name: getattr(self.watch, name) for name in seconds},
             "queue_position": self.queue.position,
         }
 
-    def save_progress(self) -> None:
+    def _save_progress(self) -> None:
         """Leave behind what a killed process would otherwise take with it."""
         progress = {
             "training_seconds": self.watch.training,
             "lost_seconds": self.lost_seconds,
             "preemptions": self.preemptions,
-            "together": self.together,
             "tuner_seconds": self.plan.tuner_seconds,
             "plan": fingerprint(self.plan),
         }

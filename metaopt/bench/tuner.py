@@ -126,19 +126,6 @@ Tuner = Teller | Observer
 
 
 @runtime_checkable
-class Ahead(Protocol):
-    """A tuner that may be asked several times before it is told, for trials that train together.
-
-    It is told in the order in which it was asked, and proposes what it would have proposed if it
-    had been told after every answer.
-    """
-
-    def ready(self) -> float:
-        """Return how many answers it has that wait for nothing that it was not told yet."""
-        ...
-
-
-@runtime_checkable
 class Stopper(Protocol):
     """A tuner that may end trials while they run."""
 

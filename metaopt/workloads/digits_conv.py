@@ -2,7 +2,7 @@
 
 Its convolutions are products of matrices: of the windows of the image, one a row, and the kernel.
 On images this small that takes half the time of XLA's own convolution on CPUs (whose gradient by
-the kernel is slow there), and it stays fast where trials train together and in loops.
+the kernel is slow there), and it stays fast in loops.
 """
 
 from collections.abc import Sequence

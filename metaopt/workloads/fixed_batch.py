@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ class FixedBatchWorkload(SupervisedWorkload):
     def with_batch_seed(self, seed: int) -> "FixedBatchWorkload":
         """Return the same workload on another batch; data and compiled functions are shared."""
         other = dataclasses.replace(self, batch_seed=seed)
-        for shared in ("_shapes", "_evaluate", "_evaluate_many"):
+        for shared in ("_shapes", "_evaluate"):
             other.__dict__[shared] = getattr(self, shared)
         return other
 
@@ -98,8 +98,6 @@ class FixedBatchWorkload(SupervisedWorkload):
 class RepeatedBatch(Iterator[Batch]):
     """The same batch for ever."""
 
-    is_shared = True  # by all trials of a study
-
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self.position = 0
@@ -107,19 +105,6 @@ class RepeatedBatch(Iterator[Batch]):
     def seek(self, position: int) -> None:
         """Go to where ``position`` batches have been taken."""
         self.position = position
-
-    @staticmethod
-    def side_by_side(queues: Sequence["RepeatedBatch"]) -> "RepeatedBatch":
-        """Return what several queues over the same batch yield: that batch, and not a stack.
-
-        Raises:
-            ValueError: Their batches differ.
-        """
-        first = queues[0]
-        for queue in queues:
-            if any(queue._batch[name] is not array for name, array in first._batch.items()):
-                raise ValueError("Queues side by side must have the same fixed batch.")
-        return RepeatedBatch(first._batch)
 
     def __next__(self) -> Batch:
         """Return the batch, in a dictionary that its taker may change."""

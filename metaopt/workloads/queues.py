@@ -1,7 +1,7 @@
 """Input queues over arrays in memory: shuffled, endless, and restorable at any position."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -74,17 +74,12 @@ class ShuffledQueue(Iterator[Batch]):
         """Return the next batch."""
         if not self._chunk:
             count = _batches_in_chunk(self.batch_bytes)
-            rows = [self.rows(self._position + i) for i in range(count)]
+            rows = [self._rows(self._position + i) for i in range(count)]
             self._chunk = _cut(self._complete, self._arrays, np.stack(rows))[::-1]
         self._position += 1
         return self._chunk.pop()
 
-    @staticmethod
-    def side_by_side(queues: Sequence["ShuffledQueue"]) -> "SideBySide":
-        """Return what several queues over the same arrays yield, stacked along a new first axis."""
-        return SideBySide(queues)
-
-    def rows(self, position: int) -> np.ndarray:
+    def _rows(self, position: int) -> np.ndarray:
         """Return which examples make up the batch at a position, (batch size,)."""
         epoch, batch = divmod(position, self._batches_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
@@ -104,41 +99,8 @@ def _bytes_of_batch(
     return sum(shape.size * shape.dtype.itemsize for shape in jax.tree.leaves(shapes))
 
 
-class SideBySide(Iterator[Batch]):
-    """The batches of several queues over the same arrays, (queues, batch size, ...) each.
-
-    Member i of a batch is, to the last bit, what queue i yields from where it is. The queues stay
-    where they are.
-
-    Args:
-        queues: That differ in their order of the examples alone.
-    """
-
-    is_shared = False  # every queue has batches of its own
-
-    def __init__(self, queues: Sequence[ShuffledQueue]) -> None:
-        self._queues = queues
-        self._positions = [queue.position for queue in queues]
-
-    def __next__(self) -> Batch:
-        """Return the next batch."""
-        places = zip(self._queues, self._positions, strict=True)
-        rows = np.stack([queue.rows(position) for queue, position in places])
-        self._positions = [position + 1 for position in self._positions]
-        # One at a time: a call for all queues costs little beside their step, and several batches
-        # in one call take seconds to compile.
-        first = self._queues[0]
-        return _cut_beside(first._complete, first._arrays, rows)
-
-
 def _batches_in_chunk(batch_bytes: int) -> int:
     return max(1, min(_CHUNK_BATCHES, _CHUNK_BYTES // max(1, batch_bytes)))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _cut_beside(complete: Callable[[Batch], Batch], arrays: Batch, indices: jax.Array) -> Batch:
-    """Return the batches of ``indices`` (queues, batch size), stacked."""
-    return jax.vmap(_cut_one(complete), in_axes=(None, 0))(arrays, indices)
 
 
 @functools.partial(jax.jit, static_argnums=0)

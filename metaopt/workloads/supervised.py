@@ -305,23 +305,6 @@ class SupervisedWorkload:
             metrics |= self.more_metrics(self, params, model_state)
         return self._all_splits(metrics)
 
-    def eval_models(self, params: Any, model_state: Any, count: int) -> list[dict[str, float]]:
-        """Return what :meth:`eval_model` returns, for each of ``count`` trials.
-
-        Args:
-            params: Parameters with a first axis over the trials.
-            model_state: Likewise.
-            count: How long that axis is.
-        """
-        found = evaluation.mean_metrics_of_many(
-            self._evaluate_many, params, model_state, self._evaluation_data, count
-        )
-        if self.more_metrics is not None:
-            for index, metrics in enumerate(found):
-                one = evaluation.member((params, model_state), index)
-                metrics |= self.more_metrics(self, *one)
-        return [self._all_splits(metrics) for metrics in found]
-
     def _all_splits(self, metrics: dict[str, float]) -> dict[str, float]:
         return {
             **metrics,
@@ -348,12 +331,6 @@ class SupervisedWorkload:
     @functools.cached_property
     def _evaluate(self) -> evaluation.Evaluate:
         return evaluation.compiled(
-            lambda params, state, batch: self.metrics(params, state, self.complete(batch))
-        )
-
-    @functools.cached_property
-    def _evaluate_many(self) -> evaluation.Evaluate:
-        return evaluation.compiled_for_many(
             lambda params, state, batch: self.metrics(params, state, self.complete(batch))
         )
 

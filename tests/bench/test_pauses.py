@@ -250,6 +250,20 @@ def test_a_trial_is_pruned_where_its_tuner_says_so(tmp_path, make_plan, make_gra
     assert record.best < 0.1
 
 
+def test_a_record_with_the_former_count_of_trials_trained_together_is_read(
+    tmp_path, make_plan, make_gradient_descent
+):
+    record = run_trial(make_plan(make_gradient_descent(), WORKLOAD), tmp_path)
+    path = tmp_path / records.RUN_FILE
+    text = path.read_text().replace("{", '{\n "trained_together": 1,', 1)
+    path.write_text(text)
+
+    assert records.read_trial(path) == record
+    path.write_text(text.replace("trained_together", "trained_apart"))
+    with pytest.raises(ValueError, match="trained_apart: Extra inputs"):
+        records.read_trial(path)
+
+
 def test_a_record_of_the_first_schema_is_read_as_it_was(tmp_path, make_plan, make_gradient_descent):
     run_trial(make_plan(make_gradient_descent(), WORKLOAD), tmp_path)
     path = tmp_path / records.RUN_FILE

@@ -1,15 +1,14 @@
-"""The paper's grid of AdamW, 72 points on digits_mlp (batch 64), three ways, to the same losses.
+"""The paper's grid of AdamW, 72 points on digits_mlp (batch 64), two ways, to the same losses.
 
     python tests/performance/bench_trials.py
 
     one jit per trial   AlgoPerf's pattern: every trial makes its step anew, its hyperparameters in
                         it as constants, and compiles it; nothing is recorded
     one by one          ``run_trial`` for each point: compiled once, records on disk
-    together            ``run_together``: compiled once, all points in one step, records on disk
 
-All start from the same parameters, see the same batches and are evaluated at the same steps. What
+Both start from the same parameters, see the same batches and are evaluated at the same steps. What
 is compiled is part of the time, in every round: compiled steps are forgotten before it. Data and
-JAX's own small operations are warm in all. Rounds alternate in one process; ratios are those of
+JAX's own small operations are warm in both. Rounds alternate in one process; ratios are those of
 medians, by the clock and in seconds of the processor, which other work on the machine disturbs
 less.
 """
@@ -29,14 +28,12 @@ import optax
 from metaopt.bench import records
 from metaopt.bench.loading import load_submission
 from metaopt.bench.plan import TrialPlan
-from metaopt.bench.records import Cost, Seeds, TrialRecord
+from metaopt.bench.records import Seeds
 from metaopt.bench.rng import trial_keys
 from metaopt.bench.runner import run_trial
 from metaopt.bench.spaces import parse_space
 from metaopt.bench.spec import ForwardPassMode
-from metaopt.bench.stacked import programs_for
 from metaopt.bench.targets import Target
-from metaopt.bench.together import run_together
 from metaopt.workloads.registry import get_workload
 
 SUBMISSIONS = Path(__file__).resolve().parents[2] / "submissions"
@@ -119,32 +116,16 @@ def one_by_one(plans: list[TrialPlan], folder: Path) -> Losses:
     return [_read_losses(folder / str(plan.trial)) for plan in plans]
 
 
-def together(plans: list[TrialPlan], folder: Path) -> Losses:
-    """Train all points in one step."""
-    found: list[TrialRecord] = []
-    folders = [folder / str(plan.trial) for plan in plans]
-    for record in run_together(
-        plans, folders, spent=lambda: sum((r.ledger.cost for r in found), Cost())
-    ):
-        assert record.trained_together > 1, "they were run one by one"
-        found.append(record)
-    return [_read_losses(folder / str(plan.trial)) for plan in plans]
-
-
 def _read_losses(folder: Path) -> list[float]:
     rows = records.read_evaluations(folder / records.EVAL_FILE)
     return [row[f"{split}/loss"] for row in rows for split in SPLITS]
 
 
-WAYS: dict[str, Way] = {
-    "one jit per trial": one_jit_per_trial,
-    "one by one": one_by_one,
-    "together": together,
-}
+WAYS: dict[str, Way] = {"one jit per trial": one_jit_per_trial, "one by one": one_by_one}
 
 
 def main() -> None:
-    """Print times, ratios, and how far the losses are apart."""
+    """Print times, their ratio, and how far the losses are apart."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
@@ -161,7 +142,6 @@ def main() -> None:
             for name, way in WAYS.items():
                 folder = Path(root) / "trials"
                 shutil.rmtree(folder, ignore_errors=True)
-                programs_for.cache_clear()
                 ADAMW.module._baseline.step_for.cache_clear()
                 start = time.perf_counter(), time.process_time()
                 found = way(plans if round_ else warm, folder)
@@ -173,13 +153,13 @@ def main() -> None:
     medians = {name: np.median(np.array(values), axis=0) for name, values in seconds.items()}
     for name, (wall, processor) in medians.items():
         print(f"{name:18s} {wall:8.2f} s {processor:8.2f} s of the processor")
-    for name in ("one jit per trial", "one by one"):
-        wall, processor = medians[name] / medians["together"]
-        apart = np.abs(losses[name] - losses["together"]) / np.maximum(1.0, np.abs(losses[name]))
-        print(
-            f"{name} over together: {wall:.1f} by the clock, {processor:.1f} of the processor; "
-            f"losses at most {apart.max():.1e} apart"
-        )
+    each, once = WAYS
+    wall, processor = medians[each] / medians[once]
+    apart = np.abs(losses[each] - losses[once]) / np.maximum(1.0, np.abs(losses[each]))
+    print(
+        f"{each} over {once}: {wall:.1f} by the clock, {processor:.1f} of the processor; "
+        f"losses at most {apart.max():.1e} apart"
+    )
 
 
 if __name__ == "__main__":

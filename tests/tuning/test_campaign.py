@@ -1,5 +1,6 @@
 """Campaign files: what they mean, and what is wrong with them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -142,13 +143,21 @@ def test_a_campaign_that_only_gains_goes_on_in_its_folder(tmp_path):
         claim_folder(Campaign(**GOOD), tmp_path)
 
 
+def test_a_campaign_from_before_an_option_was_removed_goes_on_in_its_folder(tmp_path):
+    campaign = Campaign(**GOOD)
+    claim_folder(campaign, tmp_path)
+    path = tmp_path / "campaign.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "together": False}))
+
+    claim_folder(campaign, tmp_path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"budget": "7x"},
         {"contenders": ["momentum+random"]},
         {"targets": {"digits_mlp": {"metric": "validation/loss", "value": 1.0, "better": "lower"}}},
-        {"together": True},
     ],
     ids=str,
 )

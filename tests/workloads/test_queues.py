@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.workloads.fixed_batch import RepeatedBatch
 from metaopt.workloads.queues import ShuffledQueue, in_order
 
 KEY = np.asarray(jax.random.PRNGKey(3))
@@ -64,34 +63,3 @@ def test_in_order_pads_the_last_batch_and_masks_the_padding():
     assert [batch["weights"].tolist() for batch in batches] == [[1, 1], [1, 1], [1, 0]]
     seen = [t for b in batches for t, w in zip(b["targets"], b["weights"], strict=True) if w]
     assert seen == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("starts", [(0, 0, 0), (0, 5, 40)], ids=str)
-def test_queues_side_by_side_yield_what_each_yields_and_stay_where_they_are(starts):
-    def complete(batch):
-        return {**batch, "inputs": batch["inputs"] + 1}
-
-    arrays = {"inputs": jnp.arange(50) * 10, "targets": jnp.arange(50)}
-    queues = [ShuffledQueue(arrays, KEY + i, 8, complete) for i in range(3)]
-    for queue, start in zip(queues, starts, strict=True):
-        queue.seek(start)
-
-    beside = ShuffledQueue.side_by_side(queues)
-    stacks = [next(beside) for _ in range(70)]  # over chunks and epochs
-
-    assert tuple(queue.position for queue in queues) == starts
-    for stack in stacks:
-        batches = [next(queue) for queue in queues]
-        for name in arrays:
-            expected = np.stack([batch[name] for batch in batches])
-            np.testing.assert_array_equal(stack[name], expected)
-
-
-def test_one_fixed_batch_is_shared_and_two_are_refused():
-    batch, other = {"targets": jnp.arange(3)}, {"targets": jnp.arange(3)}
-
-    shared = RepeatedBatch.side_by_side([RepeatedBatch(batch), RepeatedBatch(batch)])
-
-    assert next(shared)["targets"] is batch["targets"]
-    with pytest.raises(ValueError, match="must have the same fixed batch"):
-        RepeatedBatch.side_by_side([RepeatedBatch(batch), RepeatedBatch(other)])

@@ -117,10 +117,6 @@ class HyperbandTuner(_Bandit):
         """Put the trial on the rung at work."""
         self._outcomes.append(outcome)
 
-    def ready(self) -> float:
-        """Return how many runs are left of the rung at work."""
-        return len(self._queue)
-
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""
         table = [[rung.trials for rung in bracket] for bracket in hyperband_brackets(RUNGS - 1)]

@@ -1,6 +1,5 @@
 """Tuners that run through a list: the grid, the grid in two stages, the defaults repeated."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,6 @@ class GridTuner:
 
     def tell(self, value: float) -> None:
         """Learn nothing."""
-
-    def ready(self) -> float:
-        """Return how many points are left."""
-        return len(self._points) - self._asked
 
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""
@@ -71,13 +66,8 @@ class StagewiseTuner:
         return dict(self._queue[self._asked - 1])
 
     def tell(self, value: float) -> None:
-        """Take the value of the first point that has none yet."""
-        self._values_of.append((value, self._queue[len(self._values_of)]))
-
-    def ready(self) -> float:
-        """Return how many points of the stage at work are left."""
-        in_first = self._asked < self._first_stage
-        return (self._first_stage if in_first else len(self._queue)) - self._asked
+        """Take the value of the point that was asked for last."""
+        self._values_of.append((value, self._queue[self._asked - 1]))
 
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""
@@ -100,10 +90,6 @@ class DefaultsTuner:
 
     def tell(self, value: float) -> None:
         """Learn nothing."""
-
-    def ready(self) -> float:
-        """Return that there is no end of them."""
-        return math.inf
 
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""

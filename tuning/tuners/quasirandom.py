@@ -55,10 +55,6 @@ class HaltonTuner:
     def tell(self, value: float) -> None:
         """Learn nothing."""
 
-    def ready(self) -> float:
-        """Return that there is no end of points."""
-        return math.inf
-
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""
         return {"name": "halton", "block": BLOCK, "skipped": SKIPPED, "seed": self._seed}
@@ -88,10 +84,6 @@ class SobolTuner:
 
     def tell(self, value: float) -> None:
         """Learn nothing."""
-
-    def ready(self) -> float:
-        """Return that there is no end of points."""
-        return math.inf
 
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""

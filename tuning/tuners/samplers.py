@@ -5,9 +5,7 @@ for those that it deprecates. A study keeps its sampler's state in memory; a res
 sampler everything again.
 """
 
-import math
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -21,7 +19,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class OptunaTuner:
-    """Any Optuna sampler, told in the order in which it is asked.
+    """Any Optuna sampler, asked and told one trial at a time.
 
     Args:
         name: Of the tuner.
@@ -47,23 +45,17 @@ class OptunaTuner:
         with warnings.catch_warnings():  # some arguments are experimental in Optuna
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study = optuna.create_study(sampler=sampler(**arguments), direction="minimize")
-        self._learns = sampler is not optuna.samplers.RandomSampler
-        self._trials: deque[optuna.Trial] = deque()  # that it was not told of yet
+        self._trial: optuna.Trial | None = None
 
     def ask(self) -> Point:
         """Return the sampler's next proposal."""
-        trial = self._study.ask()
-        self._trials.append(trial)
-        return self._space.suggest(trial, ordered=self._ordered)
+        self._trial = self._study.ask()
+        return self._space.suggest(self._trial, ordered=self._ordered)
 
     def tell(self, value: float) -> None:
-        """Tell the sampler what its oldest proposal was worth that it does not know of yet."""
-        assert self._trials, "tell() before ask()"
-        self._study.tell(self._trials.popleft(), value)
-
-    def ready(self) -> float:
-        """Return how many proposals wait for nothing: of a sampler that learns, none."""
-        return 0 if self._learns else math.inf
+        """Tell the sampler what its proposal was worth."""
+        assert self._trial is not None, "tell() before ask()"
+        self._study.tell(self._trial, value)
 
     def describe(self) -> dict[str, Any]:
         """Return the record of this tuner."""

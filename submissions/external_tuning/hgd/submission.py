@@ -13,7 +13,6 @@ import optax
 from metaopt import hypergradient_descent
 from metaopt.bench import submission_kit as kit
 
-VMAP_TRIALS = True
 DEFAULTS = {"learning_rate": 0.1, "hyper_rate": 1e-3, "weight_decay": 0.0}
 
 

@@ -11,7 +11,6 @@ import optax
 
 from metaopt.bench import submission_kit as kit
 
-VMAP_TRIALS = True
 DEFAULTS = {
     "learning_rate": 1.0,  # what Mechanic multiplies
     "one_minus_beta1": 0.1,

@@ -6,7 +6,6 @@ import optax
 
 from metaopt.bench import submission_kit as kit
 
-VMAP_TRIALS = True
 DEFAULTS = {
     "learning_rate": 0.1,
     "one_minus_momentum": 0.1,

@@ -13,7 +13,6 @@ import optax
 
 from metaopt.bench import submission_kit as kit
 
-VMAP_TRIALS = True
 DEFAULTS = {
     "learning_rate": 2e-3,
     "one_minus_momentum": 0.05,

@@ -14,7 +14,6 @@ import optax
 
 from metaopt.bench import submission_kit as kit
 
-VMAP_TRIALS = True
 DEFAULTS = {
     "learning_rate": 2.5e-3,
     "one_minus_beta1": 0.1,

@@ -6,7 +6,6 @@ import optax
 
 from metaopt.bench import submission_kit as kit
 
-VMAP_TRIALS = True
 DEFAULTS = {
     "learning_rate": 0.1,
     "weight_decay": 0.0,
