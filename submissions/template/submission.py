@@ -156,9 +156,9 @@ def _transformation(
 
 
 # Compiled once, at the top level: a `jax.jit` in `update_params` would compile at every step. The
-# workload is hashable, so it can be static. State, parameters and model state are donated: their
-# memory is used again, and nobody reads them any more.
-@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
+# workload is hashable, so it can be static. State and parameters are donated: their memory is used
+# again, and nobody reads them any more. The model state is small, and some change its shapes.
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def _step(
     workload: Any, state: Any, params: Any, model_state: Any, batch: dict[str, Any], rng: jax.Array
 ) -> tuple[Any, Any, Any]:

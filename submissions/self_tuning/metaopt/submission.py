@@ -73,8 +73,8 @@ def init_optimizer_state(
     workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
 ) -> tuple[State, Callable]:
     """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
-    options = _options(hyperparameters)
     del model_state
+    options = _options(hyperparameters)
     learner = _learner(None, options, _recorded(workload, options, rng))
     state = State(
         optimizer=learner.init(model_params),
