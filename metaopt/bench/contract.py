@@ -6,6 +6,13 @@ from typing import Any
 import jax
 
 from metaopt.bench import records
+from metaopt.bench.checkpoints import find_unsavable
+
+SAVABLE = (
+    "Keep arrays and numbers in dictionaries, lists, (named) tuples or flax dataclasses; `None` "
+    "for an empty array; a raw key (jax.random.key_data) for a typed one; text and functions "
+    "outside of the state."
+)
 
 
 class ContractError(Exception):
@@ -65,6 +72,13 @@ def is_pair(state: Any) -> bool:
     # A chain of two optax transformations has a state of two parts as well, and no function.
     pair = isinstance(state, tuple | list) and len(state) == 2 and not hasattr(state, "_fields")
     return pair and (state[1] is None or callable(state[1]))
+
+
+def expect_savable(optimizer_state: Any, by: str) -> None:
+    """Check that checkpoints, ours and AlgoPerf's, can hold the pytree of an optimizer state."""
+    why = find_unsavable(optimizer_state[0], "optimizer_state")
+    if why is not None:
+        raise ContractError(f"{by} returned a state that cannot be saved: {why}. {SAVABLE}")
 
 
 def signature_of(params: Any) -> Any:

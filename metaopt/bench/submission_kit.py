@@ -1,8 +1,9 @@
 """What our submissions have in common: batch sizes, data selection, the loss, one compiled step.
 
 A submission built on :class:`Baseline` is one function from hyperparameters to an optax
-transformation. Its step is compiled once per workload: hyperparameters are arrays in the optimizer
-state, so another point of the search space is another argument, not another function.
+transformation. Its step is compiled once per workload: numeric hyperparameters are arrays in the
+optimizer state, so another point of the search space is another argument, not another function.
+Each value of a string or boolean has a compiled step of its own.
 """
 
 import functools
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metaopt.bench.call_counter import CallCounter
 from metaopt.bench.sharding import replicate, shard_batch
 from metaopt.bench.spec import ForwardPassMode
 
@@ -46,6 +48,10 @@ BATCH_SIZES = {
 # What a search space may also name, whatever the optimizer: the arguments of the workload's
 # ``model_fn`` and ``loss_fn``, under the names that AlgoPerf's submissions use.
 REGULARISATION = ("dropout_rate", "label_smoothing")
+
+Hyperparameter = float | str | bool
+Static = tuple[tuple[str, str | bool], ...]  # hyperparameters by name, in the defaults' order
+_STATIC = {bool: "a boolean", str: "a string"}
 
 
 def get_batch_size(workload_name: str) -> int:
@@ -153,23 +159,30 @@ def warmup_cosine(
 
 
 class BaselineState(NamedTuple):
-    """State of a :class:`Baseline`; the counts stay on the host, where reading them is free."""
+    """State of a :class:`Baseline`; the cost stays on the host, where reading it is free."""
 
-    hyperparameters: dict[str, jax.Array]  # 0-d arrays
+    hyperparameters: dict[str, jax.Array]  # the numeric ones, 0-d arrays
     optimizer: optax.OptState
     gradient_evaluations: float  # so far
-    training_params: Any = None  # while the caller holds evaluation parameters: where to go on from
+    training_params: Any = None  # those of the last step, if evaluation has parameters of its own
 
 
 class Baseline:
     """AlgoPerf's functions around an optax transformation.
 
+    The transformation's ``update`` gets the loss as ``value``, the gradient as ``grad``, and as
+    ``value_fn`` the function from parameters to the loss of this step: the same batch, random key
+    and model state. A transformation that calls ``value_fn``, a line search, spends more than one
+    pass per step: such a submission exports ``report``, which counts the calls.
+
     Args:
-        optimizer: ``optimizer(step_hint, **hyperparameters)`` returns the transformation. The
-            hyperparameters are traced 0-d arrays: no Python branches on them.
-        defaults: Every hyperparameter with the value of an untuned run; a search space may leave
-            any of them out. It may also name those of ``REGULARISATION``, which the optimizer does
-            not see; every value of theirs is compiled.
+        optimizer: ``optimizer(step_hint, **hyperparameters)`` returns the transformation. Numeric
+            hyperparameters are traced 0-d arrays: no Python branches on them. Strings and booleans
+            are themselves.
+        defaults: Every hyperparameter with the value of an untuned run, which also says whether it
+            is a number, a string or a boolean; a search space may leave any of them out. It may
+            also name those of ``REGULARISATION``, which the optimizer does not see; each of their
+            values is compiled.
         eval_params: ``eval_params(optimizer_state, params)`` returns the parameters to evaluate,
             for optimizers that train at another point (an average, say). A submission with it also
             exports ``prepare_for_eval``.
@@ -178,7 +191,7 @@ class Baseline:
     def __init__(
         self,
         optimizer: Callable[..., optax.GradientTransformation],
-        defaults: dict[str, float],
+        defaults: Mapping[str, Hyperparameter],
         *,
         eval_params: Callable[[Any, Any], Any] | None = None,
     ) -> None:
@@ -197,9 +210,17 @@ class Baseline:
         if unknown:
             known = sorted({*self.defaults, *REGULARISATION})
             raise ValueError(f"Unknown hyperparameters {unknown}, known are {known}.")
-        values = {name: np.float32(value) for name, value in {**self.defaults, **given}.items()}
-        values, inner = self.init_for(workload)(values, model_params)
-        return BaselineState(values, inner, 0.0), self.step_for(workload, **regularisation)
+        values = {
+            name: _like(default, given.get(name, default), name)
+            for name, default in self.defaults.items()
+        }
+        static = tuple((name, v) for name, v in values.items() if isinstance(v, str | bool))
+        traced = {name: v for name, v in values.items() if not isinstance(v, str | bool)}
+        traced, inner = self.init_for(workload, static)(traced, model_params)
+        state = BaselineState(traced, inner, 0.0)
+        if self._eval_params is not None:  # from the start, for checkpoints cannot add it later
+            state = state._replace(training_params=model_params)
+        return state, self.step_for(workload, static, **regularisation)
 
     def update_params(
         self,
@@ -218,12 +239,17 @@ class Baseline:
         """Take one optimizer step."""
         del current_params_types, hyperparameters, loss_type, eval_results, global_step
         state, step = optimizer_state
-        params = _training_params(state, current_param_container)
-        inner, params, model_state = step(
+        params = self._training_params(state, current_param_container)
+        inner, params, model_state, calls = step(
             state.hyperparameters, state.optimizer, params, model_state, batch, rng
         )
-        spent = state.gradient_evaluations + gradient_evaluations(workload, batch)
-        return (BaselineState(state.hyperparameters, inner, spent), step), params, model_state
+        spent = (1 + calls) * gradient_evaluations(workload, batch)
+        state = state._replace(
+            optimizer=inner,
+            gradient_evaluations=state.gradient_evaluations + spent,
+            training_params=None if self._eval_params is None else params,
+        )
+        return (state, step), params, model_state
 
     def prepare_for_eval(
         self,
@@ -238,28 +264,34 @@ class Baseline:
         global_step: int,
         rng: Any,
     ) -> tuple[tuple[BaselineState, Callable], Any, Any]:
-        """Hand out the evaluation parameters and keep those that training goes on from.
+        """Return the evaluation parameters; the state keeps those that training goes on from.
 
         Training does not notice: the next step starts, to the last bit, where the last one ended.
         Batch-normalisation statistics stay those of the training parameters.
         """
         del workload, current_params_types, hyperparameters, loss_type, eval_results
         del global_step, rng
-        state, step = optimizer_state
         if self._eval_params is None:
             return optimizer_state, current_param_container, model_state
-        params = _training_params(state, current_param_container)
-        state = state._replace(training_params=params)
-        return (state, step), self._eval_params(state.optimizer, params), model_state
+        state = optimizer_state[0]
+        params = self._eval_params(state.optimizer, state.training_params)
+        return optimizer_state, params, model_state
 
     @staticmethod
     def report(optimizer_state: tuple[BaselineState, Callable]) -> dict[str, Any]:
-        """Declare the cost: a step is one forward and backward pass over its batch."""
-        spent = optimizer_state[0].gradient_evaluations
+        """Declare the cost: a pass over the batch per step, and one for each ``value_fn`` call.
+
+        A call is a forward pass, and counts as a whole gradient evaluation. A submission whose
+        transformation never calls ``value_fn`` need not export this: the runner counts its passes.
+        """
+        spent = float(optimizer_state[0].gradient_evaluations)
         return {"gradient_evaluations": spent, "episode": 0, "phase": "training"}
 
+    def _training_params(self, state: BaselineState, current: Any) -> Any:
+        return current if self._eval_params is None else state.training_params
+
     @functools.cache  # noqa: B019 (baselines live as long as the process)
-    def init_for(self, workload: Any) -> Callable:
+    def init_for(self, workload: Any, static: Static = ()) -> Callable:
         """Return the jitted ``(hyperparameters, params) -> (hyperparameters, optimizer state)``.
 
         One program, where the transformation alone would be a call for every array of its state.
@@ -267,7 +299,7 @@ class Baseline:
 
         @jax.jit
         def init(hyperparameters: dict[str, jax.Array], params: Any) -> tuple[Any, optax.OptState]:
-            transformation = self.optimizer(workload.step_hint, **hyperparameters)
+            transformation = self.optimizer(workload.step_hint, **hyperparameters, **dict(static))
             # Some keep the starting point: as a copy, for the step donates the parameters.
             return hyperparameters, jax.tree.map(jnp.copy, transformation.init(params))
 
@@ -277,12 +309,20 @@ class Baseline:
     def step_for(
         self,
         workload: Any,
+        static: Static = (),
         dropout_rate: float | None = None,
         label_smoothing: float | None = None,
     ) -> Callable:
-        """Return the jitted step for a workload, the same function at every call."""
+        """Return the compiled step for a workload, the same function at every call.
 
-        def step(
+        It returns the optimizer's state, parameters, model state and the number of calls of
+        ``value_fn``, for which it waits if there can be any.
+        """
+        counter = CallCounter()
+
+        # The model state is not donated: it is small, and some workloads change its shapes.
+        @functools.partial(jax.jit, donate_argnums=(1, 2))
+        def compiled(
             hyperparameters: dict[str, jax.Array],
             inner: optax.OptState,
             params: Any,
@@ -295,16 +335,34 @@ class Baseline:
                     workload, params, model_state, batch, rng, dropout_rate, label_smoothing
                 )
 
-            grads, new_model_state = jax.grad(loss, has_aux=True)(params)
-            transformation = self.optimizer(workload.step_hint, **hyperparameters)
-            updates, inner = transformation.update(grads, inner, params)
+            (value, new_model_state), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            value_fn = counter.counting(lambda params: loss(params)[0])
+            transformation = optax.with_extra_args_support(
+                self.optimizer(workload.step_hint, **hyperparameters, **dict(static))
+            )
+            updates, inner = transformation.update(
+                grads, inner, params, value=value, grad=grads, value_fn=value_fn
+            )
             return inner, *replicate((optax.apply_updates(params, updates), new_model_state))
 
-        return jax.jit(step, donate_argnums=(1, 2, 3))
+        def step(*arguments: Any) -> tuple[optax.OptState, Any, Any, int]:
+            counter.take()  # drops what a step that failed left behind
+            return *compiled(*arguments), counter.take()
+
+        return step
 
 
-def _training_params(state: BaselineState, current: Any) -> Any:
-    return current if state.training_params is None else state.training_params
+def _like(default: Hyperparameter, value: Any, name: str) -> str | bool | np.float32:
+    """Return a hyperparameter, which must be of its default's kind; numbers in 32 bits."""
+    kind = next((kind for kind in _STATIC if isinstance(default, kind)), None)
+    if kind is None and not isinstance(value, str | bool):
+        return np.float32(value)
+    if kind is None or not isinstance(value, kind):
+        raise ValueError(
+            f"`{name}` must be {_STATIC.get(kind, 'a number')}, as its default {default!r} is, "
+            f"got {value!r}."
+        )
+    return value
 
 
 def gradient_evaluations(workload: Any, batch: dict[str, Any]) -> float:

@@ -30,6 +30,7 @@ from metaopt.bench.contract import (
     ContractError,
     as_namedtuple,
     ask_batch_size,
+    expect_savable,
     expect_state,
     signature_of,
 )
@@ -151,6 +152,7 @@ class Trial:
         self.watch.start_segment()
         state = self.bound.init(params, model_state, self.streams.optimizer)
         self.watch.end_segment(state[0])
+        expect_savable(state, "init_optimizer_state")
         self.trees: Trees = state, params, model_state
         self.meter.count_preparation(state)
         self.meter.note_largest(0.0)
@@ -292,6 +294,8 @@ class Trial:
             meter.count_preparation(trees[0])
             meter.note_largest(spent)
         expect_state(trees[0], "update_params")
+        if not self.log.rows:  # whether or not the trial is long enough for a checkpoint
+            expect_savable(trees[0], "update_params")
         self.trees = trees
         self.watch.end_segment((trees[0][0], *trees[1:]))
         if signature_of(trees[1]) != self._signature:
@@ -406,6 +410,7 @@ class Trial:
 
     def _write_checkpoint(self) -> None:
         """Keep everything that the trial goes on from."""
+        expect_savable(self.trees[0], "update_params")
         with self.watch.measure("logging"):
             self.log.flush()
             save_checkpoint(self.directory / CHECKPOINT_FILE, self._trees_by_name(), self._facts())

@@ -77,8 +77,9 @@ def init_optimizer_state(
     """Return the optimizer state: the pair (pytree of arrays and numbers, function).
 
     AlgoPerf's checkpoints save the first part with flax and msgpack, so it holds arrays and numbers
-    in dictionaries, lists and (named) tuples: no text, no functions, no typed random keys. The
-    second part is never saved; after an interruption the runner takes the one of a new call.
+    in dictionaries, lists and (named) tuples: no text, no functions, no typed random keys, no empty
+    arrays. The second part is never saved; after an interruption the runner takes the one of a new
+    call.
 
     ``hyperparameters`` is a namedtuple with the names of the search space, or ``None`` for a
     self-tuning submission. ``model_state`` holds batch-normalisation statistics, or is ``None``.
@@ -155,9 +156,9 @@ def _transformation(
 
 
 # Compiled once, at the top level: a `jax.jit` in `update_params` would compile at every step. The
-# workload is hashable, so it can be static. State, parameters and model state are donated: their
-# memory is used again, and nobody reads them any more.
-@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
+# workload is hashable, so it can be static. State and parameters are donated: their memory is used
+# again, and nobody reads them any more. The model state is small, and some change its shapes.
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def _step(
     workload: Any, state: Any, params: Any, model_state: Any, batch: dict[str, Any], rng: jax.Array
 ) -> tuple[Any, Any, Any]:

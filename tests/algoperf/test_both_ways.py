@@ -89,45 +89,6 @@ def test_both_runners_give_the_same_losses(run_official, tmp_path, make_plan):
             assert row[metric] == pytest.approx(ours[row["global_step"]][metric], rel=1e-5)
 
 
-def test_every_submission_runs_unchanged_under_their_runner(root, tmp_path):
-    # In one process: importing AlgoPerf takes longer than the steps.
-    names = {
-        name: str(folder.relative_to(root))
-        for name, folder in find_submissions(SUBMISSIONS).items()
-    }
-    code = f"""
-import json, sys
-from absl import flags
-import submission_runner
-from algoperf.profiler import PassThroughProfiler
-from metaopt.algoperf.registration import register
-from metaopt.workloads.registry import get_workload
-register()
-names = {names!r}
-flags.FLAGS(["x", "--framework=jax", "--workload=digits_mlp", "--submission_path=x.py",
-             "--experiment_dir=/x", "--experiment_name=x", "--tuning_ruleset=self"])
-for name, folder in names.items():
-    space = folder + "/tuning_search_space.json" if "external" in folder else None
-    submission_runner.score_submission_on_workload(
-        workload=get_workload("digits_mlp"), workload_name="digits_mlp",
-        submission_path=folder + "/submission.py", data_dir="", profiler=PassThroughProfiler(),
-        tuning_ruleset="self" if space is None else "external", tuning_search_space=space,
-        num_tuning_trials=1, max_global_steps=100, rng_seed=2,
-        log_dir={str(tmp_path)!r} + "/" + name)
-"""
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=550
-    )
-
-    assert done.returncode == 0, done.stderr[-3000:]
-    for name in names:
-        rows = read_rows(tmp_path / name / "trial_1")
-        assert rows[-1]["global_step"] == 100
-        assert rows[-1]["train/loss"] < rows[0]["train/loss"], name
-        assert (tmp_path / name / "trial_1" / "checkpoint_100").exists(), name
-
-
 def test_their_workload_runs_under_our_runner_and_resumes(
     mnist_dir, tmp_path, make_plan, monkeypatch, killed
 ):

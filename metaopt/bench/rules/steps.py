@@ -7,11 +7,12 @@ import jax
 import numpy as np
 from flax import serialization
 
-from metaopt.bench.contract import is_pair
+from metaopt.bench.checkpoints import find_unsavable
+from metaopt.bench.contract import SAVABLE, is_pair
 from metaopt.bench.findings import Problem
 from metaopt.bench.records import FAILURES
 from metaopt.bench.rules.subject import Subject, describe
-from metaopt.bench.rules.walk import STEPS, is_raw, workload_of
+from metaopt.bench.rules.walk import STEPS, workload_of
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS
 
 _SETTLED = 3  # so many steps may compile; of those after them some must not
@@ -102,9 +103,7 @@ def find_state_without_checkpoint(subject: Subject) -> Iterator[Problem]:
             yield Problem(
                 why,
                 subject.where("init_optimizer_state"),
-                "Keep arrays and numbers in dictionaries, lists, (named) tuples or flax "
-                "dataclasses; a raw key (jax.random.key_data) for a typed one; text and functions "
-                "outside of the state.",
+                SAVABLE,
             )
             return
 
@@ -162,12 +161,9 @@ def find_early_return(subject: Subject) -> Iterator[Problem]:
 
 def _checkpoint_problem(template: Any, state: Any) -> str | None:
     """Return why ``state`` does not survive a checkpoint that is read into ``template``."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        where = f"the optimizer state's leaf {jax.tree_util.keystr(path)}"
-        if isinstance(leaf, jax.Array) and not is_raw(leaf):
-            return f"{where} is a typed random key, which msgpack cannot hold"
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
-            return f"{where} is neither an array nor a number but {_shown(leaf)}"
+    why = find_unsavable(state, "optimizer_state")
+    if why is not None:
+        return why
     try:
         restored = serialization.from_bytes(template, serialization.to_bytes(state))
     except Exception as error:  # whatever flax, msgpack or a registered type says

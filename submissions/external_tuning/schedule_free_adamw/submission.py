@@ -58,5 +58,4 @@ get_batch_size = kit.get_batch_size
 data_selection = kit.data_selection
 init_optimizer_state = _baseline.init_optimizer_state
 update_params = _baseline.update_params
-report = _baseline.report
 prepare_for_eval = _baseline.prepare_for_eval

@@ -19,4 +19,3 @@ get_batch_size = kit.get_batch_size
 data_selection = kit.data_selection
 init_optimizer_state = _baseline.init_optimizer_state
 update_params = _baseline.update_params
-report = _baseline.report

@@ -59,7 +59,7 @@ class State(NamedTuple):
     """Everything that lasts; the numbers below the line stay on the host."""
 
     optimizer: Any  # MetaOptimizerState
-    batch: Any  # the fixed batch; None before the first step
+    batch: Any  # the fixed batch, from the first step on; None where nothing learns on one
     loss: Any  # of the last step's batch, 0-d
     # ---
     learning: bool
@@ -73,11 +73,12 @@ def init_optimizer_state(
     workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
 ) -> tuple[State, Callable]:
     """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
+    del model_state
     options = _options(hyperparameters)
-    learner = _learner(None, options, _recorded(workload, options, rng, model_state))
+    learner = _learner(None, options, _recorded(workload, options, rng))
     state = State(
         optimizer=learner.init(model_params),
-        batch=None,
+        batch=_placeholder(workload) if options.fixed_batch else None,
         loss=jnp.zeros(()),
         learning=True,
         episode=0,
@@ -101,7 +102,7 @@ def data_selection(
     """Take the next batch, or the fixed one while learning."""
     del workload, current_param_container, model_state, hyperparameters, global_step, rng
     state = optimizer_state[0]
-    if state.learning and state.batch is not None:
+    if state.learning and state.batch is not None and (state.steps or state.episode):
         return state.batch
     return shard_batch(next(input_queue))
 
@@ -128,7 +129,7 @@ def update_params(
         state, params, model_state = _restart(state, workload, options, train_state, rng)
         return (state, step), params, model_state
     optimizer, params, model_state, loss = step(
-        state.learning, state.optimizer, current_param_container, model_state, batch, rng
+        bool(state.learning), state.optimizer, current_param_container, model_state, batch, rng
     )
     cost = kit.gradient_evaluations(workload, batch)
     if state.learning and _rolls_out(state.steps, options):
@@ -204,7 +205,7 @@ def _restart(
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
     before = state.optimizer
     if learning:
-        recorded = _recorded(workload, options, rng, model_state)
+        recorded = _recorded(workload, options, rng)
         fresh: Any = _learner(None, options, recorded).init(params)
         optimizer = fresh._replace(weights=before.weights, meta_state=before.meta_state)
     else:
@@ -220,11 +221,25 @@ def _restart(
     return state, params, model_state
 
 
-def _recorded(workload: Any, options: Options, rng: Any, model_state: Any) -> Any:
-    """Return what is recorded for rollouts, or its shapes: what changes from step to step."""
+def _recorded(workload: Any, options: Options, rng: Any) -> Any:
+    """Return what is recorded for rollouts, or its shapes: what changes from step to step.
+
+    The model state is not recorded. Workloads may change its shapes in the first step, and in
+    training mode the loss does not depend on it: batch normalisation uses the batch's statistics.
+    """
     if options.fixed_batch:
-        return None, rng, model_state
-    return workload.batch_shapes(), rng, model_state
+        return None, rng
+    return workload.batch_shapes(), rng
+
+
+def _placeholder(workload: Any) -> Any:
+    """Return zeros in place of the first batch, so that a checkpoint is read in its structure.
+
+    AlgoPerf's workloads do not tell the shapes of their batches: there it is ``None``.
+    """
+    if not hasattr(workload, "batch_shapes"):
+        return None
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), workload.batch_shapes())
 
 
 def _learner(
@@ -267,13 +282,13 @@ def _step_for(workload: Any, options: Options) -> Callable:
     def step(
         learning: bool, optimizer: Any, params: Any, model_state: Any, batch: Any, rng: Any
     ) -> tuple[Any, Any, Any, jax.Array]:
-        # A fixed batch is not recorded; the dropout key and the model state change.
-        datum = None if options.fixed_batch else batch, rng, model_state
+        # A fixed batch is not recorded; the dropout key changes.
+        datum = None if options.fixed_batch else batch, rng
 
         def loss_of(params: Any, datum: Any) -> tuple[jax.Array, Any]:
-            recorded, key, state_before = datum
+            recorded, key = datum
             used = batch if recorded is None else recorded
-            return kit.training_loss(workload, params, state_before, used, key)
+            return kit.training_loss(workload, params, model_state, used, key)
 
         (loss, new_model_state), grads = jax.value_and_grad(loss_of, has_aux=True)(params, datum)
         if learning:

@@ -1,7 +1,7 @@
 """Meta-optimization beyond the paper: averages, recorded rollouts, scale-free disturbances.
 
 Nothing is tuned and nothing is told: whether the batch changes is seen at the second step, where
-the first batch is compared with the next.
+the first batch's fingerprint is compared with the next one's.
 
     one batch          learns at every step, by ``metaopt.recipes.fixed_batch_optimizer``
     changing batches   learns in the first steps of the first episode, then trains with what it
@@ -19,6 +19,7 @@ ledger; one that starts well and loses every step ends with its budget.
 """
 
 import functools
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -74,9 +75,9 @@ data_selection = kit.data_selection
 class State(NamedTuple):
     """Everything that lasts; the values below the line stay on the host."""
 
-    one: Any  # state of the recipe for one batch; of empty arrays on changing batches
-    many: Any  # that of the recipe for changing batches; of empty arrays on one batch
-    batch: Any  # the first, until it is compared with the second
+    one: Any  # state of the recipe for one batch; placeholders on changing batches
+    many: Any  # that of the recipe for changing batches; placeholders on one batch
+    first: jax.Array  # the first batch's fingerprint, once there is one
     # ---
     changing: bool
     learning: bool
@@ -98,7 +99,7 @@ def init_optimizer_state(
     state = State(
         one=one,
         many=many,
-        batch=None,
+        first=jnp.zeros(2, jnp.uint32),
         changing=changing,
         learning=True,
         episode=0,
@@ -133,16 +134,19 @@ def update_params(
         state, params, model_state = _restart(state, workload, options, spent, rng)
         return (state, step), params, model_state
     params = current_param_container
-    if state.batch is not None and _differ(state.batch, batch):
-        one, many = _init(workload, options, changing=True)(params)
-        state = state._replace(one=one, many=many, changing=True)
-    unseen = options.setting == "measured" and state.episode == state.steps == 0
+    if options.setting == "measured" and state.episode == 0 and state.steps < 2:
+        found = _fingerprint(batch)
+        if state.steps == 0:
+            state = state._replace(first=found)
+        elif not np.array_equal(state.first, found):
+            one, many = _init(workload, options, changing=True)(params)
+            state = state._replace(one=one, many=many, changing=True)
     optimizer, params, model_state = step(
-        state.changing, _used(state), params, model_state, batch, rng, np.float32(state.length)
-    )
+        bool(state.changing), _used(state), params, model_state, batch, rng,
+        np.float32(state.length),
+    )  # fmt: skip
     cost = kit.gradient_evaluations(workload, batch) * _nominal(options, state)
     state = _with(state, optimizer)._replace(
-        batch=batch if unseen else None,
         learning=_learns_on(state, options),
         steps=state.steps + 1,
         gradient_evaluations=state.gradient_evaluations + cost,
@@ -233,10 +237,25 @@ def _past(options: Options) -> int:
     return kind.default_history + options.rollout - 1
 
 
-def _differ(first: Any, second: Any) -> bool:
-    """Return whether two batches are different."""
-    same = jax.tree.map(jnp.array_equal, first, second)
-    return not all(map(bool, jax.tree.leaves(same)))
+@jax.jit
+def _fingerprint(batch: Any) -> jax.Array:
+    """Return 64 bits that depend on every bit of a batch and on its structure."""
+    total = jnp.zeros(2, jnp.uint32)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        name = zlib.crc32(f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}".encode())
+        content = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        parts = content.ravel().view(jnp.uint8).astype(jnp.uint32)
+        places = _mixed(jnp.arange(parts.size, dtype=jnp.uint32) ^ jnp.uint32(name))
+        lanes = jnp.arange(2, dtype=jnp.uint32)[:, None]
+        total += _mixed(parts ^ _mixed(places ^ lanes)).sum(axis=1, dtype=jnp.uint32)
+    return total
+
+
+def _mixed(bits: jax.Array) -> jax.Array:
+    """Return MurmurHash3's mixture of each 32 bits."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    return bits ^ (bits >> 16)
 
 
 def _has_failed(optimizer: Any) -> bool:
@@ -261,7 +280,7 @@ def _restart(
     else:
         one = _carry_over(state.one, one)
     state = state._replace(
-        one=one, many=many, batch=None, episode=episode, steps=0, length=length, before=taken
+        one=one, many=many, episode=episode, steps=0, length=length, before=taken
     )
     return state, params, model_state
 
@@ -306,13 +325,15 @@ def _init(workload: Any, options: Options, changing: bool) -> Callable[[Any], tu
     """Return the jitted ``params -> (one, many)``: a program, not a call for every array.
 
     Both are always there, so that a checkpoint can be read before it is known how batches come.
+    The one that is not used is that of arrays of one number: AlgoPerf's checkpoints refuse empty
+    ones.
     """
 
     @jax.jit
     def init(params: Any) -> tuple[Any, Any]:
-        empty = jax.tree.map(lambda leaf: jnp.zeros(0, leaf.dtype), params)
+        unused = jax.tree.map(lambda leaf: jnp.zeros(1, leaf.dtype), params)
         states = (
-            _recipe(options, which, 1, _no_loss).init(params if which == changing else empty)
+            _recipe(options, which, 1, _no_loss).init(params if which == changing else unused)
             for which in (False, True)
         )
         # As copies: the guard keeps the starting point, and the step donates the parameters.
