@@ -1,11 +1,13 @@
-r"""A guard around any optimizer: a run that leaves the road goes back to its best point.
+r"""A guard around any optimizer: a run that diverges goes back to its best point.
 
 Letters:
 
     f_t     loss at step t, handed to ``update`` as ``value``
     x_t     the parameters at which it was measured
-    f_1     the first loss
-    x_best  the parameters with the lowest loss so far
+    b       a lower bound of the loss, where one is known
+    h       where the loss began: the highest of the first P losses
+    l_t     level: the highest of the last P losses, P = ``patience``
+    x_best  the parameters where the level was lowest, and that level
 """
 
 from collections.abc import Callable
@@ -20,50 +22,82 @@ from metaopt.precision import cast
 
 Restart = Callable[[Any, Any, Any], Any]
 
+_RECOVERY = 100  # steps without a restart after which the scale grows again, at first
+_MOST_DOUBLINGS = 20  # of that number
+_CLEAR = 0.5  # of the noise at a point: by so much its losses must be too high
+_ROUNDING = 8  # units in the last place of a loss that are no rise
+
 
 class GuardState(NamedTuple):
     """State of :func:`guard`."""
 
     inner: Any  # of the guarded optimizer
     best: PyTree  # x_best
-    best_loss: Float[Array, ""]
-    first_loss: Float[Array, ""]  # infinite before the first step
+    best_loss: Float[Array, ""]  # its level; infinite in the first P steps
+    high: Float[Array, ""]  # h; infinite before the first step
+    recent: Float[Array, " patience"]  # the last P losses, newest first; infinite before
+    odd: Int[Array, ""]  # calls in a row that were held
+    odd_low: Float[Array, ""]  # their lowest loss
+    odd_high: Float[Array, ""]  # and their highest
+    quiet: Int[Array, ""]  # steps since the last restart
     scale: Float[Array, ""]  # what updates are multiplied by
-    restarts: Int[Array, ""]  # how many there were
+    held: Int[Array, ""]  # how many calls were held in all
+    restarts: Int[Array, ""]  # how many restarts there were
 
 
 def guard(
     inner: optax.GradientTransformation,
     *,
+    lower_bound: float | None = None,
     limit: float = 1.5,
+    patience: int = 4,
     shrink: float = 0.5,
     restart: Restart | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Go back to the best point, with smaller steps, where an optimizer diverges.
 
-    Where :math:`f_t` is not finite or above :math:`f_1 + (\text{limit} - 1) |f_1|`, or the step
-    would lead to parameters that are not finite, the update is :math:`x_{best} - x_t` instead, and
-    the optimizer starts again with smaller steps. The state counts these restarts; each costs a
-    step. Parameters that are finite stay finite.
+    A loss is *odd* if it is not finite or above
 
-    The loss goes to ``update`` as ``value``, with the parameters, and on to ``inner``. Costs one
-    extra copy of the parameters, and a pass over them. After a step so long that :math:`x_{best}`
-    is lost in the rounding of :math:`x_t`, a second restart follows.
+    .. math:: h + (\text{limit} - 1) (h - \min(b, l_{best})),
+
+    or if the gradient is not finite. Then the parameters are **held**: the update is zero, and the
+    next loss is measured at the same point. If one of the next P - 1 losses there is not odd, it
+    was noise: h rises to the limit above and training goes on. If all are odd, or two are equal
+    (there is no noise), the run has diverged: the update is :math:`x_{best} - x_t`, and the
+    optimizer **restarts** with smaller steps. So does a step that would lead to parameters that are
+    not finite. Parameters that are finite stay finite. If nothing was stepped since the last
+    restart, the losses have risen and not the parameters moved: h rises to the loss, and there is
+    no restart.
+
+    Adding a constant to the loss, and to the bound where one is given, changes nothing but
+    rounding. One odd batch costs one step, wherever it comes. After 100 steps without a restart,
+    twice as many for each restart before, the steps grow again by ``1 / shrink``, up to their own
+    size. ``held`` and ``restarts`` in the state count what the guard did.
+
+    The loss goes to ``update`` as ``value``, with the parameters, and on to ``inner``, which gets a
+    gradient of zero where it is odd. Costs one extra copy of the parameters, and a pass over them.
+    After a step so long that :math:`x_{best}` is lost in the rounding of :math:`x_t`, a second
+    restart follows.
 
     Args:
         inner: Any optax optimizer.
-        limit: How far the loss may rise over the first, relatively; above 1.
+        lower_bound: b; no loss is lower. Without it the first P losses are never odd, because
+            there is nothing yet to measure a rise by.
+        limit: How far the loss may rise over h, in units of the range that it has or may have,
+            plus 1; above 1.
+        patience: P, at least 2.
         shrink: Factor of the steps at each restart, in (0, 1].
-        restart: ``restart(inner_state, x_best, shrink)`` returns the state to go on from, with the
-            smaller steps in it. By default it is a new one, and the updates are multiplied.
-            :func:`~metaopt.mixtures.restart_learning` keeps what a meta-optimizer has learned.
+        restart: ``restart(inner_state, params, factor)`` returns the state to go on from, with
+            steps ``factor`` as large in it. By default it is a new one, and the updates are
+            multiplied. :func:`~metaopt.mixtures.restart_learning` keeps what a meta-optimizer has
+            learned.
 
     Raises:
         ValueError: An argument breaks its rule; or, from ``update``, the parameters or the loss are
             missing.
 
     Examples:
-        >>> tx = guard(optax.sgd(3.0))
+        >>> tx = guard(optax.sgd(3.0), lower_bound=0.0)
         >>> x, state = jnp.ones(()), tx.init(jnp.ones(()))
         >>> for _ in range(40):  # f = x^2 / 2; 2 would be the largest rate
         ...     updates, state = tx.update(x, state, x, value=x**2 / 2)
@@ -75,17 +109,32 @@ def guard(
         raise ValueError(f"`limit` must be above 1, got {limit!r}.")
     if not 0 < shrink <= 1:
         raise ValueError(f"`shrink` must lie in (0, 1], got {shrink!r}.")
+    if not patience >= 2:
+        raise ValueError(f"`patience` must be at least 2, got {patience!r}.")
     guarded = optax.with_extra_args_support(inner)
+    bound = jnp.inf if lower_bound is None else lower_bound
 
     def init(params: optax.Params) -> GuardState:
+        # One array each, or the state could not be donated.
+        def number(value: float) -> Array:
+            return jnp.full((), value, jnp.float32)
+
+        def count() -> Array:
+            return jnp.zeros((), jnp.int32)
+
         return GuardState(
             inner=guarded.init(params),
             best=jax.tree.map(jnp.copy, params),
-            # One array each, or the state could not be donated.
-            best_loss=jnp.full((), jnp.inf, jnp.float32),
-            first_loss=jnp.full((), jnp.inf, jnp.float32),
-            scale=jnp.ones(()),
-            restarts=jnp.zeros((), jnp.int32),
+            best_loss=number(jnp.inf),
+            high=number(jnp.inf),
+            recent=jnp.full(patience, jnp.inf, jnp.float32),
+            odd=count(),
+            odd_low=number(jnp.inf),
+            odd_high=number(-jnp.inf),
+            quiet=count(),
+            scale=number(1.0),
+            held=count(),
+            restarts=count(),
         )
 
     def update(
@@ -99,28 +148,82 @@ def guard(
         if params is None or value is None:
             raise ValueError("`params` and `value`, the loss, must be passed to update().")
         loss = jnp.asarray(value, jnp.float32)
-        first = jnp.where(jnp.isfinite(state.first_loss), state.first_loss, loss)
-        better = jnp.isfinite(loss) & (loss < state.best_loss)
-        best = _where(better, params, state.best)
-        steps, inner_state = guarded.update(updates, state.inner, params, value=value, **extra_args)
+        loss = jnp.where(jnp.isfinite(loss) & _is_finite(updates), loss, jnp.inf)
+        finite = jnp.isfinite(loss)
+        seen = jnp.isfinite(state.recent)
+        room = jnp.maximum(state.high - jnp.minimum(state.best_loss, bound), 0.0)
+        room = jnp.where(jnp.isfinite(room), room, 0.0)
+        top = state.high + (limit - 1) * room
+        top += _ROUNDING * jnp.finfo(jnp.float32).eps * jnp.abs(top)
+        odd = ~finite | (seen[0] & (loss > top))
+
+        # At a point that is held, losses differ by noise alone.
+        odd_low, odd_high = jnp.minimum(state.odd_low, loss), jnp.maximum(state.odd_high, loss)
+        same = (state.odd > 0) & (odd_low == odd_high)
+        enough = odd & (state.odd + 1 >= patience)
+        settled = odd & (same | (enough & (odd_low - top >= _CLEAR * (odd_high - odd_low))))
+        noise = (enough & ~settled) | (~odd & (state.odd > 0))
+
+        # An odd batch does not reach the optimizer.
+        usual = jnp.where(seen[0], state.recent[0], 0.0)
+        calm = jax.tree.map(lambda u: jnp.where(odd, jnp.zeros_like(u), u), updates)
+        shown = jnp.where(odd, usual, loss).astype(jnp.asarray(value).dtype)
+        steps, inner_state = guarded.update(calm, state.inner, params, value=shown, **extra_args)
         steps = jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), steps)
-        lost = ~jnp.isfinite(loss) | (loss > first + (limit - 1) * jnp.abs(first))
-        lost |= ~_is_finite(jax.tree.map(jnp.add, params, steps))
+
+        overflows = ~odd & ~_is_finite(jax.tree.map(jnp.add, params, steps))
+        risen = settled & finite & (state.quiet == 0)
+        lost = (settled & ~risen) | overflows
+        hold = odd & ~lost
+        held_on = hold & ~risen & ~noise
+        good = ~odd & ~overflows
+
+        newest = jnp.roll(state.recent, 1).at[0].set(loss)
+        recent = jnp.where(good, newest, state.recent)
+        level = recent.max()
+        better = good & (level < state.best_loss)
+        best = _where(better, params, state.best)
+        # Where noise is not known yet, all of it counts; later it may be divergence in disguise.
+        begins = ~seen.all() | (room == 0)
+        widened = jnp.where(begins & jnp.isfinite(state.odd_high), state.odd_high, top)
+        high = jnp.where(noise, jnp.maximum(state.high, widened), state.high)
+        high = jnp.where(
+            good & ~seen.all(), jnp.where(seen[0], jnp.maximum(high, loss), loss), high
+        )
+        high = jnp.where(risen, odd_high, high)
+
+        quiet = jnp.where(lost, 0, state.quiet + good)
+        wait = _RECOVERY * 2 ** jnp.minimum(state.restarts, _MOST_DOUBLINGS)
         scale = state.scale
         if restart is None:
-            scale = jnp.where(lost, shrink * scale, scale)
+            grown = jnp.where(good & (quiet % wait == 0), scale / shrink, scale)
+            scale = jnp.minimum(jnp.where(lost, shrink * scale, grown), 1.0)
+
+        # What is not finite may have reached a learner that takes losses of its own.
+        renew = lost | (odd & ~finite) if restart is not None else lost
 
         def begin_again() -> Any:
-            again = guarded.init(best) if restart is None else restart(state.inner, best, shrink)
+            if restart is None:
+                again = guarded.init(best)
+            else:
+                factor = jnp.where(lost, shrink, 1.0)
+                again = restart(state.inner, _where(lost, best, params), factor)
             return jax.tree.map(lambda new, old: cast(new, old.dtype), again, inner_state)
 
         back = jax.tree.map(lambda b, x, u: (b - x).astype(u.dtype), best, params, steps)
-        return _where(lost, back, steps), GuardState(
-            inner=_branch(lost, begin_again, inner_state),
+        still = jax.tree.map(lambda u: jnp.where(hold, jnp.zeros_like(u), u), steps)
+        return _where(lost, back, still), GuardState(
+            inner=_branch(renew, begin_again, inner_state),
             best=best,
-            best_loss=jnp.where(better, loss, state.best_loss),
-            first_loss=first,
+            best_loss=jnp.where(better, level, state.best_loss),
+            high=high,
+            recent=recent,
+            odd=jnp.where(held_on, state.odd + 1, 0),
+            odd_low=jnp.where(held_on, odd_low, jnp.inf),
+            odd_high=jnp.where(held_on, odd_high, -jnp.inf),
+            quiet=quiet,
             scale=scale,
+            held=state.held + hold,
             restarts=state.restarts + lost,
         )
 

@@ -161,7 +161,9 @@ def fixed_batch_optimizer(
             )
         )
     whole = mixture(*learners)
-    return guard(whole, restart=restart_learning(*controllers)) if guarded else whole
+    if not guarded:
+        return whole
+    return guard(whole, lower_bound=lower_bound, restart=restart_learning(*controllers))
 
 
 def _check_scale(scale: float) -> None:
@@ -231,4 +233,6 @@ def minibatch_optimizer(
         ),
     )
     annealed = optax.chain(learner, optax.scale_by_schedule(factor))
-    return guard(annealed, restart=restart_learning(bank)) if guarded else annealed
+    if not guarded:
+        return annealed
+    return guard(annealed, lower_bound=lower_bound, restart=restart_learning(bank))

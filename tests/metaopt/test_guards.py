@@ -41,34 +41,156 @@ def test_a_run_that_stays_on_the_road_is_that_of_the_optimizer(mlp):
 
 
 def test_gradient_descent_that_is_too_fast_by_hand():
-    # f = x^2 / 2 from 1: a rate of 3 doubles x and flips it; f goes from 0.5 to 2, above 0.75, and
-    # x goes back. Then at 1.5 it is halved and flipped.
-    points, state = run(guard(optax.sgd(3.0)), lambda x: 0.5 * x**2, jnp.ones(()), 5)
+    # f = x^2 / 2 from 1: a rate of 3 doubles x and flips it, f goes from 0.5 to 2. The second look
+    # at x = -2 gives the same loss, so x goes back. Then at 1.5 it is halved and flipped.
+    points, state = run(guard(optax.sgd(3.0)), lambda x: 0.5 * x**2, jnp.ones(()), 6)
 
-    np.testing.assert_array_equal(points, [-2.0, 1.0, -0.5, 0.25, -0.125])
-    assert (int(state.restarts), float(state.scale)) == (1, 0.5)
+    np.testing.assert_array_equal(points, [-2.0, -2.0, 1.0, -0.5, 0.25, -0.125])
+    assert (int(state.restarts), int(state.held), float(state.scale)) == (1, 1, 0.5)
 
 
-@pytest.mark.parametrize("first", [-1.0, -4.0])
-def test_the_limit_of_a_negative_loss_is_above_it(first):
-    tx, x = guard(optax.sgd(0.0)), jnp.ones(2)
+@pytest.mark.parametrize("bound", [None, -1.0])
+@pytest.mark.parametrize("constant", [-8.0, -0.5, 64.0])
+def test_a_constant_added_to_the_loss_changes_nothing(bound, constant):
+    # A loss that starts at 0 and falls to -1 with noise, and steps that are too long at first.
+    def points_of(c):
+        tx = guard(optax.sgd(2.5), lower_bound=None if bound is None else bound + c)
+
+        def step(carry, noise):
+            x, state = carry
+            loss, grad = 0.5 * (x - 1) @ (x - 1) - 1.0 + noise, x - 1
+            updates, state = tx.update(grad, state, x, value=loss + c)
+            return (x + updates, state), x + updates
+
+        noise = jnp.round(8 * jax.random.normal(jax.random.PRNGKey(0), (60,))) / 64
+        x = jnp.array([0.0, 2.0])
+        (_, state), points = jax.lax.scan(step, (x, tx.init(x)), noise)
+        return points, int(state.restarts), int(state.held)
+
+    plain, shifted = points_of(0.0), points_of(constant)
+
+    np.testing.assert_allclose(shifted[0], plain[0], rtol=1e-4, atol=1e-4)
+    assert shifted[1:] == plain[1:]
+    assert plain[1] >= 1
+
+
+W = np.arange(1.0, 5.0) / 4
+
+
+def regression(tx, seed, batch, spoil=lambda step, value, grads: (value, grads), steps=400):
+    """Fit fresh samples of a linear model; return the error, and the guard's state."""
+
+    def loss(x, key):
+        key_x, key_y = jax.random.split(key)
+        inputs = jax.random.normal(key_x, (batch, W.size))
+        targets = inputs @ jnp.asarray(W) + 0.3 * jax.random.normal(key_y, (batch,))
+        return jnp.mean((inputs @ x - targets) ** 2)
+
+    def step(carry, given):
+        x, state = carry
+        index, key = given
+        value, grads = spoil(index, *jax.value_and_grad(loss)(x, key))
+        updates, state = tx.update(grads, state, x, value=value)
+        return (x + updates, state), None
+
+    keys = jax.random.split(jax.random.PRNGKey(seed), steps)
+    x = jnp.zeros(W.size)
+    (x, state), _ = jax.lax.scan(step, (x, tx.init(x)), (jnp.arange(steps), keys))
+    return jnp.sum((x - jnp.asarray(W)) ** 2), state
+
+
+@pytest.mark.parametrize("bound", [None, 0.0])
+@pytest.mark.parametrize("batch", [1, 16])
+def test_noise_is_no_divergence(batch, bound):
+    tx = guard(optax.sgd(0.02), lower_bound=bound)
+    plain = optax.with_extra_args_support(optax.sgd(0.02))
+
+    errors, states = jax.jit(jax.vmap(lambda seed: regression(tx, seed, batch)))(jnp.arange(20))
+    unguarded, _ = jax.jit(jax.vmap(lambda seed: regression(plain, seed, batch)))(jnp.arange(20))
+
+    assert float(jnp.median(errors)) < 1.2 * float(jnp.median(unguarded)) < 0.05
+    assert float(errors.max()) < 1.5 * float(unguarded.max())
+    assert float((states.scale < 1).mean()) <= 0.1
+    assert float(states.held.mean()) < 30
+
+
+SPOILT = {
+    "high": lambda value, grads: (1e6 * value, 1e3 * grads),
+    "low": lambda value, grads: (value - 1e6, grads),
+    "not a number": lambda value, grads: (jnp.nan * value, jnp.nan * grads),
+    "infinite": lambda value, grads: (jnp.inf + value, grads),
+    "a gradient that is not finite": lambda value, grads: (value, jnp.inf * grads),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_one_odd_batch_does_not_change_where_a_run_ends(kind):
+    tx = guard(optax.sgd(0.02))
+
+    def end(at, seed):
+        def spoil(index, value, grads):
+            return jax.tree.map(
+                lambda odd, usual: jnp.where(index == at, odd, usual),
+                SPOILT[kind](value, grads), (value, grads),
+            )  # fmt: skip
+
+        return regression(tx, seed, 16, spoil)
+
+    places = jnp.array([-1, 0, 1, 30, 300])  # the first is none
+    errors, states = jax.jit(jax.vmap(jax.vmap(end, in_axes=(None, 0)), in_axes=(0, None)))(
+        places, jnp.arange(8)
+    )
+
+    # A first batch that is high but finite moves the parameters before anything is known.
+    clean, *spoilt = jnp.median(errors, axis=1)
+    assert all(float(error) < 1.5 * float(clean) + 1e-4 for error in spoilt)
+    assert int(states.held[1:].min()) >= (kind not in ("low", "high"))
+
+
+def test_too_fast_on_changing_batches_is_slowed_down_and_recovers_from_a_false_alarm():
+    tx = guard(optax.sgd(5.0))
+
+    errors, states = jax.jit(jax.vmap(lambda seed: regression(tx, seed, 16)))(jnp.arange(8))
+
+    assert float(jnp.median(errors)) < 0.1
+    assert int(states.restarts.min()) >= 1
+    assert float(states.scale.max()) <= 0.25
+
+    # Four high losses of nothing: one restart, and after 200 quiet steps the steps are their own.
+    tx, x = guard(optax.sgd(0.1), lower_bound=0.0), jnp.ones(())
+    state = tx.init(x)
+    update = jax.jit(lambda x, state, value: tx.update(x, state, x, value=value))
+    scales = []
+    for step in range(220):
+        value = 100.0 + step if 5 <= step < 9 else x**2 / 2
+        updates, state = update(x, state, value)
+        x = x + updates
+        scales.append(float(state.scale))
+
+    assert int(state.restarts) == 1
+    assert scales[8] == 0.5 and scales[207] == 0.5 and scales[-1] == 1.0
+
+
+def test_a_level_that_rises_without_a_step_is_taken_as_it_is():
+    tx, x = guard(optax.sgd(0.0), lower_bound=0.0), jnp.ones(())
     state = tx.init(x)
 
-    for above, restarts in ((0.0, 0), (0.49, 0), (0.51, 1)):
-        value = jnp.float32(first + above * abs(first))
-        _, state = tx.update(x, state, x, value=value)
-        assert int(state.restarts) == restarts
+    for value in (1.0, 5.0, 5.0, 5.0, 5.0, 5.0):
+        _, state = tx.update(x, state, x, value=jnp.float32(value))
+
+    assert int(state.restarts) == 1  # a step was taken after the first loss, though of length 0
+    assert (float(state.high), int(state.odd)) == (5.0, 0)
 
 
 @pytest.mark.parametrize(
-    "updates, value",
+    "updates, value, calls",
     [
-        ([jnp.nan, 1.0], 1.0),
-        ([1.0, 1.0], jnp.nan),
-        ([1.0, 1.0], jnp.inf),
-        ([1.0, 1.0], -jnp.inf),
-        ([1.0, 1.0], 10.0),
-        ([-3e38, 1.0], 1.0),
+        ([jnp.nan, 1.0], 1.0, 2),
+        ([1.0, 1.0], jnp.nan, 2),
+        ([1.0, 1.0], jnp.inf, 2),
+        ([1.0, 1.0], -jnp.inf, 2),
+        ([1.0, 1.0], 10.0, 2),
+        ([-3e38, 1.0], 1.0, 1),
     ],
     ids=[
         "NaN in the gradient",
@@ -79,15 +201,20 @@ def test_the_limit_of_a_negative_loss_is_above_it(first):
         "step overflows",
     ],
 )
-def test_what_is_not_finite_or_too_high_sends_back_to_the_best_point(updates, value):
+def test_what_is_not_finite_or_too_high_sends_back_to_the_best_point(updates, value, calls):
     tx = guard(optax.sgd(2.0, momentum=0.9))
     best, away = jnp.array([1.0, 2.0]), jnp.array([3.0, 0.5])
-    _, state = tx.update(jnp.ones(2), tx.init(best), best, value=jnp.float32(1.0))
+    state = tx.init(best)
+    for _ in range(4):
+        _, state = tx.update(jnp.ones(2), state, best, value=jnp.float32(1.0))
 
-    step, state = tx.update(jnp.array(updates), state, away, value=jnp.float32(value))
+    for call in range(calls):
+        step, state = tx.update(jnp.array(updates), state, away, value=jnp.float32(value))
+        if call < calls - 1:
+            np.testing.assert_array_equal(step, 0)
 
     np.testing.assert_allclose(away + step, best, rtol=1e-6)
-    assert int(state.restarts) == 1
+    assert (int(state.restarts), int(state.held)) == (1, calls - 1)
     assert float(state.best_loss) == 1.0
     np.testing.assert_array_equal(jax.tree.leaves(state.inner)[0], 0)  # momentum is gone
 
@@ -106,10 +233,10 @@ def test_a_loss_that_is_never_finite_moves_nothing_and_is_counted():
     tx, x = guard(optax.sgd(0.1)), jnp.ones(2)
     state = tx.init(x)
 
-    for count in range(1, 4):
+    for call in range(1, 7):
         updates, state = tx.update(jnp.full(2, jnp.nan), state, x, value=jnp.float32(jnp.nan))
         np.testing.assert_array_equal(updates, 0)
-        assert int(state.restarts) == count
+        assert (int(state.restarts), int(state.held)) == (call // 2, (call + 1) // 2)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 1e2])
@@ -143,9 +270,11 @@ def test_a_restart_of_learning_halves_the_controls_and_keeps_what_was_learned(ml
     _, state = run(tx, value_fn, mlp.params, 10)
     grads = jax.grad(value_fn)(mlp.params)
 
-    _, after = tx.update(grads, state, mlp.params, value=jnp.float32(jnp.inf))
+    _, held = tx.update(grads, state, mlp.params, value=jnp.float32(jnp.inf))
+    _, after = tx.update(grads, held, mlp.params, value=jnp.float32(jnp.inf))
 
     before, inner = state.inner, after.inner
+    np.testing.assert_array_equal(held.inner.weights, before.weights)
     np.testing.assert_allclose(jnp.exp(inner.weights), 0.5 * jnp.exp(before.weights), rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, inner.meta_state, before.meta_state)
     assert all(not leaf.any() for leaf in jax.tree.leaves(inner.memory))
@@ -157,6 +286,7 @@ def test_a_restart_of_learning_halves_the_controls_and_keeps_what_was_learned(ml
     [
         ({"limit": 1.0}, "`limit` must be above 1, got 1.0"),
         ({"limit": float("nan")}, "`limit` must be above 1, got nan"),
+        ({"patience": 1}, "`patience` must be at least 2, got 1"),
         ({"shrink": 0.0}, r"`shrink` must lie in \(0, 1\], got 0.0"),
         ({"shrink": 2.0}, r"`shrink` must lie in \(0, 1\], got 2.0"),
     ],
