@@ -60,7 +60,7 @@ class OwnTarget(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     metric: str
-    value: Annotated[float, pydantic.Field(allow_inf_nan=False)]
+    value: Annotated[float, pydantic.Field(allow_inf_nan=False, strict=True)]
     better: Direction
 
     @pydantic.field_validator("metric")
@@ -109,6 +109,12 @@ class Campaign(pydantic.BaseModel):
             raise ValueError(f"contenders: {error}") from None
         if stray := sorted(set(self.targets) - set(self.workloads)):
             raise ValueError(f"targets: {stray} are no workloads of this campaign")
+        for name, target in self.targets.items():
+            reported = getattr(get_workload(name), "metric_names", None)
+            if reported is not None and target.metric not in reported:
+                raise ValueError(
+                    f"targets: {name} reports no metric {target.metric!r}, only {sorted(reported)}"
+                )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -115,6 +115,7 @@ class _Study:
         self.tuner_seed = self._seed("tuner")
         self.tuner: Tuner | None = plan.contender.make_tuner(self.tuner_seed)
         self.description = self.tuner.describe() if self.tuner else None
+        self.search_space = plan.contender.search_space()
         self.fixed_batch: int | None = None
         # A self-tuning run is bounded by the study's budget alone. One that ends before it is
         # followed by another from new seeds, as a tuner's trials are: all spend the same.
@@ -288,6 +289,7 @@ class _Study:
             stop_at_target=plan.stop_at_target,
             pause_at=turn.pause_at,
             segments=turn.segments,
+            search_space=self.search_space,
         )
 
     def _run_turn(self, turn: Turn, tuner_seconds: float) -> TrialRecord | None:

@@ -25,6 +25,7 @@ class TrialPlan:
             same.
         pause_at: The trial's cost at which it is to pause, with a checkpoint to go on from.
         segments: What ran of it before: it goes on behind them.
+        search_space: What its tuner searches, in AlgoPerf's form, for the record.
     """
 
     campaign: str
@@ -49,6 +50,7 @@ class TrialPlan:
     stop_at_target: bool = True
     pause_at: float | None = None
     segments: tuple[Segment, ...] = ()
+    search_space: Any = None
 
     @property
     def rungs(self) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from metaopt.bench import records
 from metaopt.bench.clock import Clock, SystemClock
 from metaopt.bench.contract import ContractError
+from metaopt.bench.failures import describe_with_place
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Status, TrialRecord
 from metaopt.bench.trial import ShouldStop, Trial
@@ -64,12 +65,13 @@ def run_trial(
         try:
             trial.set_up()
             if trial.died:
-                raise _DiedError(_DIED)
-            status, error = trial.run(), None
+                raise ProcessDiedError(_DIED)
+            status, error, cause = trial.run(), None, None
         except (Exception, SystemExit) as exception:
             trial.watch.abandon_segment()
             status, error = _failure(exception), traceback.format_exc()
-    return trial.finish(status, error)
+            cause = describe_with_place(exception, plan.submission.folder)
+    return trial.finish(status, error, cause)
 
 
 def find_finished(plan: TrialPlan, directory: Path) -> TrialRecord | None:
@@ -81,8 +83,8 @@ def find_finished(plan: TrialPlan, directory: Path) -> TrialRecord | None:
     return record if max(1, len(record.segments)) > len(plan.segments) else None
 
 
-class _DiedError(Exception):
-    pass
+class ProcessDiedError(Exception):
+    """The process that ran a trial died twice."""
 
 
 def _failure(exception: BaseException) -> Status:

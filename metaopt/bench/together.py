@@ -15,6 +15,7 @@ import dataclasses
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -272,13 +273,13 @@ class _Chunk:
         if seconds is None:
             return nullcontext()
 
-        def end_process(trace: str) -> None:
+        def end_process(stack: traceback.StackSummary) -> None:
             folders = [trial.directory for trial in self._present().values()]
             for folder in folders:
                 mark_died(folder)
             print(
-                f"{trace}{folders[0].parent}: {len(folders)} trials that trained together took no "
-                f"step within {seconds:g} s. They will run one after another.",
+                f"{''.join(stack.format())}{folders[0].parent}: {len(folders)} trials that trained "
+                f"together took no step within {seconds:g} s. They will run one after another.",
                 file=sys.stderr,
                 flush=True,
             )

@@ -23,6 +23,7 @@ from metaopt.workloads.network import Network, check_structure, parameter_type
 from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, in_order
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
+METRICS = ("loss", "accuracy")  # of each split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class SupervisedWorkload:
             memory; may add ``weights`` with the shape of the targets.
         max_eval_batch_size: Evaluation takes this many examples at a time; ``None``: all.
         more_metrics: ``more_metrics(workload, params, model_state)`` returns further metrics, named
-            with their split, computed on the host.
+            with their split, computed on the host. Its attribute ``names`` lists them.
     """
 
     name: str
@@ -279,6 +280,18 @@ class SupervisedWorkload:
         return losses.probabilities(self.loss_type, logits_batch)
 
     # Evaluation.
+
+    @property
+    def metric_names(self) -> frozenset[str] | None:
+        """What evaluation reports, known without data; ``None`` if that is not declared."""
+        ours = SupervisedWorkload
+        if type(self).metrics is not ours.metrics or type(self).eval_model is not ours.eval_model:
+            return None
+        names = {f"{split}/{name}" for split in SPLITS.values() for name in METRICS}
+        if self.more_metrics is None:
+            return frozenset(names)
+        more = getattr(self.more_metrics, "names", None)
+        return None if more is None else frozenset(names | {*more})
 
     def eval_model(
         self,

@@ -83,6 +83,8 @@ class GreedyBleu:
     sentences: int | None
     batch_size: int
 
+    names = ("validation/bleu", "test/bleu")
+
     def __call__(
         self, workload: SupervisedWorkload, params: Any, model_state: Any
     ) -> dict[str, float]:

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from flax import serialization
 
+from metaopt.bench.failures import describe
 from metaopt.bench.findings import Problem
 from metaopt.bench.rules.branches import ALGOPERF_WORKLOADS
-from metaopt.bench.rules.subject import Subject, describe
+from metaopt.bench.rules.subject import Subject
 from metaopt.bench.rules.walk import STEPS, is_pair, is_raw, workload_of
 
 _SETTLED = 3  # so many steps may compile; of those after them some must not

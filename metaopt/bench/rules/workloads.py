@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metaopt.bench.failures import describe
 from metaopt.bench.findings import Finding, Problem, Rule
-from metaopt.bench.rules.subject import describe
 from metaopt.bench.spec import ForwardPassMode
 
 ATTRIBUTES = (
