@@ -112,8 +112,9 @@ class Campaign(pydantic.BaseModel):
         for name, target in self.targets.items():
             reported = getattr(get_workload(name), "metric_names", None)
             if reported is not None and target.metric not in reported:
+                known = sorted(metric for metric in reported if metric.startswith("validation/"))
                 raise ValueError(
-                    f"targets: {name} reports no metric {target.metric!r}, only {sorted(reported)}"
+                    f"targets: {name} reports no metric {target.metric!r}, only {known}"
                 )
         return self
 

@@ -6,6 +6,7 @@ Studies are independent, so a table does not depend on how many processes ran it
 import collections
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,24 @@ from tuning.campaign import Campaign, describe_changes, only_adds
 from tuning.cores import available_cores, share_cores
 from tuning.locks import hold
 from tuning.progress import Tell, show_progress
-from tuning.slots import LOCKS, LOGS, Slot, StudyKey, campaign_currency
+from tuning.slots import LOCKS, LOGS, Slot, StudyError, StudyKey, campaign_currency
+
+_LISTED = 5
+
+
+class UnfinishedError(ValueError):
+    """Some studies of a campaign could not go on; the others have come to their end.
+
+    Attributes:
+        finished: How many have.
+    """
+
+    def __init__(self, errors: Mapping[StudyKey, StudyError], finished: int) -> None:
+        listed = "; ".join(f"{key}: {error}" for key, error in [*errors.items()][:_LISTED])
+        more = f"; and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
+        total = len(errors) + finished
+        super().__init__(f"{len(errors)} of {total} studies could not go on: {listed}{more}")
+        self.finished = finished
 
 
 class Queue(Protocol):
@@ -31,6 +49,10 @@ class Queue(Protocol):
 
     def done(self, key: StudyKey, record: StudyRecord) -> None:
         """Take the record of a study that has come to its end."""
+        ...
+
+    def failed(self, key: StudyKey, error: StudyError) -> None:
+        """Take the error of a study that cannot go on."""
         ...
 
     def check(self) -> None:
@@ -48,6 +70,7 @@ class LocalQueue:
     def __init__(self, studies: list[StudyKey]) -> None:
         self._left = collections.deque(studies)
         self.finished: dict[StudyKey, StudyRecord] = {}
+        self.errors: dict[StudyKey, StudyError] = {}
 
     def take(self) -> StudyKey | None:
         """Return the next study; ``None`` when there is none left."""
@@ -59,6 +82,10 @@ class LocalQueue:
     def done(self, key: StudyKey, record: StudyRecord) -> None:
         """Keep the record."""
         self.finished[key] = record
+
+    def failed(self, key: StudyKey, error: StudyError) -> None:
+        """Keep the error; the other studies go on."""
+        self.errors[key] = error
 
     def check(self) -> None:
         """Raise nothing: whoever holds the folder's lock is alone."""
@@ -86,6 +113,7 @@ def run_campaign(
         FileNotFoundError: The campaign needs data that is not there.
         ValueError: ``out`` holds something else or is in use; budgets in seconds with several
             workers.
+        UnfinishedError: Some studies could not go on; raised when the others have ended.
     """
     studies = list_studies(campaign)
     workers = count_workers(campaign, workers, len(studies))
@@ -95,6 +123,8 @@ def run_campaign(
         queue = LocalQueue(studies)
         with show_progress(len(studies), console) as tell:
             run_queue(queue, campaign, out, workers, tell)
+    if queue.errors:
+        raise UnfinishedError(queue.errors, len(queue.finished))
     return [queue.finished[key] for key in studies]
 
 
@@ -187,8 +217,9 @@ def count_workers(campaign: Campaign, workers: int | None, studies: int) -> int:
 def run_queue(queue: Queue, campaign: Campaign, out: Path, workers: int, tell: Tell) -> None:
     """Run the queue's studies, ``workers`` at a time, until there is none left.
 
-    Each worker keeps to its share of the cores. The first error ends all processes: what they were
-    at work on goes on from its checkpoint when the campaign is run again.
+    Each worker keeps to its share of the cores. A study that cannot go on ends alone. Any other
+    error ends all processes: their studies continue from their checkpoints when the campaign is run
+    again.
     """
     slots = [Slot(campaign, out, cores) for cores in share_cores(available_cores(), workers)]
 
@@ -199,7 +230,12 @@ def run_queue(queue: Queue, campaign: Campaign, out: Path, workers: int, tell: T
                 queue.check()
                 tell(key, share)
 
-            queue.done(key, slot.run(key, on_progress))
+            try:
+                record = slot.run(key, on_progress)
+            except StudyError as error:
+                queue.failed(key, error)
+            else:
+                queue.done(key, record)
             tell(key, 1.0)
 
     with ThreadPoolExecutor(workers) as pool:

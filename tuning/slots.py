@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.bench import records
+from metaopt.bench.failures import describe
 from metaopt.bench.progress import FILE as PROGRESS_FILE
 from metaopt.bench.progress import mark_died
 from metaopt.bench.records import StudyRecord
@@ -27,6 +28,10 @@ from tuning.study import StudyPlan, run_study
 LOGS = "logs"
 LOCKS = ".locks"
 _LOCK_SECONDS = 10.0  # for the processes of a killed campaign to be gone
+
+
+class StudyError(ValueError):
+    """A study cannot go on; what it has finished is kept."""
 
 
 class StudyKey(NamedTuple):
@@ -71,19 +76,19 @@ class Slot:
             on_progress: Told the share of the budget that is spent.
 
         Raises:
-            ValueError: The study cannot be run, or its process died twice outside of any trial.
+            StudyError: The study cannot go on, or its process died twice outside of any trial.
             RuntimeError: Its process was killed by :meth:`kill`.
         """
         before: Any = None
-        while True:
-            try:
-                record = self._run(key, on_progress)
-            except EOFError:
-                before = self._after_death(key, before)
-                continue
+        try:
+            while True:
+                try:
+                    return self._run(key, on_progress)
+                except EOFError:
+                    before = self._after_death(key, before)
+        finally:
             if not self._reused:
                 self.kill()
-            return record
 
     def kill(self) -> None:
         """End the process at once; what it was at work on goes on from its checkpoint later."""
@@ -108,7 +113,7 @@ class Slot:
                 if kind == "record":
                     return content
                 if kind == "error":
-                    raise content
+                    raise StudyError(content)
                 on_progress(content)
         except (BrokenPipeError, ConnectionResetError):
             raise EOFError from None
@@ -124,9 +129,9 @@ class Slot:
         if stands != before:
             return stands
         if not at_work:
-            raise ValueError(
-                f"The process of {key} died twice outside of any trial (out of memory?). What is "
-                "finished is kept: run the same command again to go on."
+            raise StudyError(
+                "The process died twice outside of any trial (out of memory?). What is finished "
+                "is kept: run the same command again to go on."
             )
         for path in at_work:
             mark_died(path.parent)
@@ -174,10 +179,11 @@ def _serve(connection: Connection, cores: Sequence[int]) -> None:
         document, out, key = connection.recv()
         try:
             record = _run_one(document, Path(out), key, connection)
-        except Exception as error:
-            if not isinstance(error, ValueError | OSError):  # a defect of ours: say where
-                error = RuntimeError(f"{key}: {traceback.format_exc()}")
-            connection.send(("error", error))
+        except (ValueError, OSError) as error:
+            connection.send(("error", str(error)))
+        except Exception as error:  # a defect, of ours or of a tuner: show where
+            traceback.print_exc()
+            connection.send(("error", describe(error)))
         else:
             connection.send(("record", record))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from metaopt.bench import records
 from metaopt.bench.clock import Clock, SystemClock
 from metaopt.bench.contract import ContractError
-from metaopt.bench.failures import describe_with_place
+from metaopt.bench.failures import describe, describe_with_place
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Status, TrialRecord
 from metaopt.bench.trial import ShouldStop, Trial
@@ -70,7 +70,7 @@ def run_trial(
         except (Exception, SystemExit) as exception:
             trial.watch.abandon_segment()
             status, error = _failure(exception), traceback.format_exc()
-            cause = describe_with_place(exception, plan.submission.folder)
+            cause = _cause(exception, plan.submission.folder)
     return trial.finish(status, error, cause)
 
 
@@ -85,6 +85,14 @@ def find_finished(plan: TrialPlan, directory: Path) -> TrialRecord | None:
 
 class ProcessDiedError(Exception):
     """The process that ran a trial died twice."""
+
+
+def _cause(exception: BaseException, folder: Path) -> str:
+    if isinstance(
+        exception, ContractError | ProcessDiedError
+    ):  # raised here: says what it is about
+        return describe(exception)
+    return describe_with_place(exception, folder)
 
 
 def _failure(exception: BaseException) -> Status:
