@@ -1,15 +1,64 @@
-"""Is the comparison complete and fair: missing studies, unequal budgets, differing targets."""
+"""Is the comparison complete and fair: failures, missing studies, unequal budgets, targets."""
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from analysis.reading import Logs
-from metaopt.bench.records import FAILURES, StudyRecord
+from metaopt.bench.records import ERRORS, FAILURES, StudyRecord, TrialRecord
 
 _EARLY = {
     "grid_exhausted": "its grid was exhausted",
     "failures": "its trials cost nothing",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Failures:
+    """The failures of a contender on a workload."""
+
+    contender: str
+    workload: str
+    trials: int  # of all its studies
+    statuses: Counter[str]  # of the trials that failed
+    steps: int  # of all its trials
+    cause: str | None  # of the first error, or else of the first divergence
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it never took a step, or every trial ended with an error."""
+        return not self.steps or sum(self.statuses[error] for error in ERRORS) == self.trials
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in self.statuses.items())
+        plural = "s" if self.trials > 1 else ""
+        what = f"{listed or 'none failed'} of {self.trials} trial{plural}"
+        if not self.steps:
+            what += ", without a step"
+        cause = f": {self.cause}" if self.cause else ""
+        return f"{self.contender} on {self.workload}: {what}{cause}"
+
+
+def find_failures(logs: Logs) -> list[Failures]:
+    """Return the failures of each contender on each workload where some trial failed."""
+    groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    for trial in logs.trials:
+        groups[trial.record.contender, trial.record.workload].append(trial.record)
+    found = []
+    for (contender, workload), records in sorted(groups.items()):
+        failed = [record for record in records if record.status in FAILURES]
+        steps = sum(record.ledger.cost.steps for record in records)
+        if failed or not steps:
+            failed.sort(key=lambda record: record.status not in ERRORS)
+            cause = next((r.cause or _last_line(r.error) for r in failed), None)
+            statuses = Counter(record.status for record in failed)
+            found.append(Failures(contender, workload, len(records), statuses, steps, cause))
+    return found
+
+
+def _last_line(error: str | None) -> str | None:
+    """Return what records without a cause say of their failure."""
+    return error.strip().split("\n")[-1] if error and error.strip() else None
 
 
 def missing_studies(logs: Logs) -> list[str]:
@@ -94,11 +143,14 @@ def only_random(logs: Logs) -> list[str]:
 
 
 def equality_of_budgets(logs: Logs) -> str:
-    """Say how equal the spent budgets are, where :func:`unequal_budgets` finds nothing."""
-    beyond = max(
-        (_gap(s) for s in logs.studies if s.ended == "budget" and _gap(s) > s.budget.eval_period),
-        default=0.0,
-    )
+    """Say how equal the spent budgets are, where :func:`unequal_budgets` finds nothing.
+
+    This is about the studies that spent their budget. Those of :func:`early_ends` are left out.
+    """
+    spent = [study for study in logs.studies if study.ended == "budget" or _spent_all(study)]
+    if not spent:
+        return "No study spent its budget"
+    beyond = max((gap for s in spent if (gap := _gap(s)) > s.budget.eval_period), default=0.0)
     if not beyond:
         return "Spent budgets are equal to within one evaluation period"
     return (

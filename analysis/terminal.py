@@ -15,6 +15,7 @@ from analysis.fairness import (
     differing_targets,
     early_ends,
     equality_of_budgets,
+    find_failures,
     missing_studies,
     never_evaluated,
     only_random,
@@ -38,7 +39,7 @@ def print_scores(
     console: Console | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
 ) -> None:
-    """Print a campaign's score table, what is missing above it and its budgets below.
+    """Print a campaign's score table, what failed and is missing above it, its budgets below.
 
     Args:
         logs: The campaign's output folder, or its logs.
@@ -53,6 +54,7 @@ def print_scores(
     """
     read, scores = score_path(logs, cost, hardware, within)
     console = console or Console()
+    print_broken(read, console)
     _print_warning("INCOMPLETE, counted as misses", missing_studies(read), console)
     _print_warning("NEVER EVALUATED, the budget is too small", never_evaluated(read), console)
     audits = read_audits(logs)
@@ -65,10 +67,20 @@ def print_scores(
     if flags_of(read):
         _say("* gradient evaluations as the submission declares them, at least those of the "
              "batches that it drew", console)  # fmt: skip
+    failures = [str(failures) for failures in find_failures(read) if not failures.is_broken]
+    _print_warning("FAILED trials, which count as misses", failures, console)
     _print_warning("Audits noted", findings_of(audits, failed=False), console)
     if audits:
         _say(audit_summary(audits), console)
     print_notes(read.notes, console)
+
+
+def print_broken(logs: Logs, console: Console) -> None:
+    """Print which contenders never took a step on a workload, or failed in every trial there."""
+    for failures in find_failures(logs):
+        if failures.is_broken:
+            title = "EVERY TRIAL FAILED" if failures.steps else "NEVER TOOK A STEP"
+            console.print(escape(plain(f"{title}: {failures}")), style="bold red", highlight=False)
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -105,8 +117,8 @@ def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:
     unequal, early = unequal_budgets(logs), early_ends(logs)
     _print_warning("Spent budgets are NOT EQUAL", unequal, console)
     if not unequal:
-        but = f", but for studies that ended early: {'; '.join(early)}." if early else "."
-        _say(f"{equality_of_budgets(logs)}{but}", console)
+        but = f" Ended early, and left out of this: {'; '.join(early)}." if early else ""
+        _say(f"{equality_of_budgets(logs)}.{but}", console)
     elif early:
         _say(f"Ended early: {'; '.join(early)}.", console)
 

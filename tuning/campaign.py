@@ -66,7 +66,7 @@ class OwnTarget(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     metric: str
-    value: Annotated[float, pydantic.Field(allow_inf_nan=False)]
+    value: Annotated[float, pydantic.Field(allow_inf_nan=False, strict=True)]
     better: Direction
 
     @pydantic.field_validator("metric")
@@ -141,6 +141,13 @@ class Campaign(pydantic.BaseModel):
             raise ValueError(f"contenders: {error}") from None
         if stray := sorted(set(self.targets) - set(self.workloads)):
             raise ValueError(f"targets: {stray} are no workloads of this campaign")
+        for name, target in self.targets.items():
+            reported = getattr(get_workload(name), "metric_names", None)
+            if reported is not None and target.metric not in reported:
+                known = sorted(metric for metric in reported if metric.startswith("validation/"))
+                raise ValueError(
+                    f"targets: {name} reports no metric {target.metric!r}, only {known}"
+                )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import signal
@@ -25,6 +26,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _finite(value: float) -> float:
+    """Refuse NaN and infinity, which a lower bound lets pass."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"must be a finite number, got {value}.")
+    return value
 
 
 class Format(StrEnum):
@@ -89,7 +97,10 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the run")] = 1,
     stall_seconds: Annotated[
-        float, typer.Option(min=1.0, help="without a step, after which it counts as stalled")
+        float,
+        typer.Option(
+            min=1.0, callback=_finite, help="without a step, after which it counts as stalled"
+        ),
     ] = 1800.0,
     out: Annotated[Path, typer.Option(help="output folder")] = Path("runs/run"),
 ) -> None:
@@ -103,9 +114,10 @@ def run(
             out=out, stall_seconds=stall_seconds,
         )  # fmt: skip
     cost = record.ledger.cost
+    head = f"{record.status}: " if record.cause is None else f"{record.status}: {record.cause}\n"
     best = "none" if record.best is None else f"{record.best:.6g}"
     typer.echo(
-        f"{record.status}: best {record.target.metric} {best} (target {record.target.value:.6g}), "
+        f"{head}best {record.target.metric} {best} (target {record.target.value:.6g}), "
         f"{cost.steps} steps, {cost.gradient_evaluations:g} gradient evaluations, "
         f"{cost.seconds:.2f} s of which {record.ledger.compilation_seconds:.2f} s compilation"
     )
@@ -118,6 +130,7 @@ def run(
     typer.echo(folder)
     if record.error is not None:
         typer.echo(record.error, err=True)
+    if record.cause is not None or not cost.steps:
         raise typer.Exit(1)
 
 
@@ -140,7 +153,7 @@ def compare(
 ) -> None:
     """Run a campaign, or go on with it, and write its report."""
     from tuning.campaign import read_campaign, read_document
-    from tuning.executor import run_campaign
+    from tuning.executor import UnfinishedError, run_campaign
 
     changes = {
         "workloads": _split(workloads),
@@ -159,8 +172,18 @@ def compare(
             _print_estimates(plan, workers)
             return
         folder = out or Path("runs") / plan.name
-        run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
+        unfinished = None
+        try:
+            run_campaign(plan, folder, workers=workers, console=Console(stderr=True))
+        except UnfinishedError as error:
+            if not error.finished:
+                raise
+            unfinished = error
         _finish_campaign(plan, folder)
+        if unfinished is not None:
+            typer.echo(f"tuning: {unfinished}", err=True)
+            raise typer.Exit(1)
+        _exit_if_broken(folder)
 
 
 def _print_estimates(campaign: Any, workers: int | None) -> None:
@@ -169,7 +192,7 @@ def _print_estimates(campaign: Any, workers: int | None) -> None:
 
     from analysis.terminal import print_table
     from tuning.cores import available_cores, kept_to, share_cores
-    from tuning.estimate import estimate_table, list_probes, probe
+    from tuning.estimate import estimate_table, list_probes, probe_all
     from tuning.executor import check_data, count_workers, list_studies
 
     processes = count_workers(campaign, workers, len(list_studies(campaign)))
@@ -180,8 +203,12 @@ def _print_estimates(campaign: Any, workers: int | None) -> None:
         disable=not console.is_terminal,
     )  # fmt: skip
     with kept_to(share_cores(available_cores(), processes)[0]):  # as the campaign's processes are
-        estimates = [probe(campaign, key) for key in probes]
+        estimates = probe_all(campaign, probes)
     print_table(estimate_table(estimates, processes), Console())
+    for estimate in estimates:
+        if estimate.failures is not None:
+            typer.echo(f"warning: {estimate.key.contender} on {estimate.key.workload}: "
+                       f"{estimate.failures}", err=True)  # fmt: skip
 
 
 def _finish_campaign(campaign: Any, folder: Path) -> None:
@@ -194,7 +221,29 @@ def _finish_campaign(campaign: Any, folder: Path) -> None:
     report = write_report(folder, folder / "report", command=shown_command("tuning"))
     print_scores(folder)
     typer.echo(f"report: {report}")
-    check_budgets([read_study(key.folder(folder) / STUDY_FILE) for key in list_studies(campaign)])
+    paths = [key.folder(folder) / STUDY_FILE for key in list_studies(campaign)]
+    check_budgets([read_study(path) for path in paths if path.exists()])
+
+
+def _exit_if_broken(folder: Path, *, say: bool = False) -> None:
+    """Exit with 1 if, in the studies in ``folder``, a contender failed throughout on a workload.
+
+    Args:
+        folder: The output folder.
+        say: Print which.
+    """
+    from analysis.fairness import find_failures
+    from analysis.reading import read_logs
+    from analysis.terminal import print_broken
+    from metaopt.bench.records import RUN_FILE
+
+    if next(folder.rglob(RUN_FILE), None) is None:  # all trials are in other workers' folders
+        return
+    logs = read_logs(folder)
+    if say:
+        print_broken(logs, Console())
+    if any(failures.is_broken for failures in find_failures(logs)):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -211,7 +260,10 @@ def worker(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default: one per core")] = None,
     lease_seconds: Annotated[
-        float, typer.Option(min=1.0, help="without a sign of life, after which a study is free")
+        float,
+        typer.Option(
+            min=1.0, callback=_finite, help="without a sign of life, after which a study is free"
+        ),
     ] = 60.0,
     slurm: Annotated[
         int, typer.Option(min=0, help="submit so many workers as a SLURM array job instead")
@@ -246,6 +298,7 @@ def worker(
             plan, folder, storage, workers=workers, lease_seconds=lease_seconds,
             console=Console(stderr=True),
         )  # fmt: skip
+        said = False
         if elsewhere := missing_studies(plan, folder):
             count = len(list_studies(plan)) - len(elsewhere)
             typer.echo(
@@ -253,10 +306,13 @@ def worker(
                 f"{len(elsewhere)} in other workers' folders: put all into one, then python -m "
                 "analysis report"
             )
-            return
-        with hold(folder / LOCKS / "report.lock", f"The report of {folder}", wait_seconds=600.0):
-            if not (folder / "report" / "report.html").exists():
-                _finish_campaign(plan, folder)
+        else:
+            lock = folder / LOCKS / "report.lock"
+            with hold(lock, f"The report of {folder}", wait_seconds=600.0):
+                if not (folder / "report" / "report.html").exists():
+                    _finish_campaign(plan, folder)
+                    said = True
+        _exit_if_broken(folder, say=not said)
 
 
 def _worker_command(
@@ -322,7 +378,9 @@ def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) ->
 @app.command()
 def check(
     submission: Annotated[str, typer.Argument(help="name or folder of a submission")],
-    timeout: Annotated[float, typer.Option(min=1.0, help="seconds for all of it")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(min=1.0, callback=_finite, help="seconds for all of it")
+    ] = 120.0,
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
     """Report what would disqualify or break a submission; exit code 1 if anything would."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench.loading import Submission, load_submission
-from metaopt.bench.spaces import parse_space
+from metaopt.bench.spaces import Point, check_point, parse_space
 from metaopt.bench.tuner import Tuner
 from tuning.tuners import TUNERS, DefaultsTuner, get_tuner
 
@@ -17,7 +17,6 @@ Hyperparameter = float | int | str | bool
 
 SUBMISSIONS = Path(__file__).resolve().parents[1] / "submissions"
 
-_LARGEST = 3.4028235e38  # of 32 bits
 _VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PATTERN = re.compile(r"(?P<submission>[^@+]+)(?:@(?P<space>[^@+]+))?(?:\+(?P<tuner>[^@+]+))?")
 
@@ -36,11 +35,29 @@ class Contender:
     tuner: str | None
     fixed: dict[str, Hyperparameter] | None = None  # what a variant decides over its tuner
 
-    def point(self, proposed: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return a trial's hyperparameters: what the tuner proposes, if any, and what is fixed."""
+    def point(self, proposed: Point | None) -> Point | None:
+        """Return a trial's hyperparameters: what the tuner proposes, if any, and what is fixed.
+
+        Raises:
+            ValueError: A value is not a finite number, a string or a boolean.
+        """
         if self.fixed is None:
-            return proposed if self.submission.ruleset == "external" else None
-        return {**(self.submission.defaults if proposed is None else proposed), **self.fixed}
+            point = proposed if self.submission.ruleset == "external" else None
+        else:
+            point = {**(self.submission.defaults if proposed is None else proposed), **self.fixed}
+        return None if point is None else check_point(point, self.name)
+
+    def search_space(self) -> Any:
+        """Return what the tuner searches, in AlgoPerf's form; ``None`` if it searches nothing.
+
+        A hyperparameter that a variant fixes has that one value.
+        """
+        if self.submission.ruleset == "self-tuning" or self.tuner == "none":
+            return None
+        document, fixed = self.submission.read_space(self.space), self.fixed or {}
+        if isinstance(document, list):
+            return [{**point, **fixed} for point in document]
+        return document | {name: {"feasible_points": [value]} for name, value in fixed.items()}
 
     def make_tuner(self, seed: int) -> Tuner | None:
         """Return a new tuner, ``None`` for a self-tuning submission's single run."""
@@ -64,6 +81,7 @@ def parse_contender(text: str, root: Path = SUBMISSIONS) -> Contender:
     if match is None:
         raise ValueError(f"A contender is submission[@space][+tuner], got {text!r}.")
     submission = load_submission(match["submission"], root)
+    check_point(submission.defaults, f"{submission.name}, DEFAULTS")
     tuner = match["tuner"]
     if tuner is not None:
         try:
@@ -101,7 +119,5 @@ def make_variant(
             f"Variant {name!r} must fix hyperparameters of {base.submission.name}, which are "
             f"{sorted(known)}; got {sorted(fixed)}."
         )
-    for parameter, value in fixed.items():
-        if isinstance(value, int | float) and not abs(value) <= _LARGEST:  # also catches NaN
-            raise ValueError(f"Variant {name!r}: {parameter} = {value:g} is no 32-bit number.")
+    check_point(fixed, f"Variant {name!r}")
     return dataclasses.replace(base, name=name, fixed=fixed)

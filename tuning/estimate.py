@@ -10,6 +10,7 @@ time is left out; and processes side by side share the machine's memory.
 import dataclasses
 import math
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from analysis.tables import Table, plain, unit_name
 from metaopt.bench import records
 from metaopt.bench.budget import Currency
-from metaopt.bench.records import Cost
+from metaopt.bench.records import ERRORS, FAILURES, Cost, TrialRecord
 from tuning.campaign import Campaign
 from tuning.slots import StudyKey, plan_study
 from tuning.study import StudyPlan, run_study
@@ -39,6 +40,7 @@ class Estimate:
     compilation_seconds: float  # tracing included
     evaluations: int  # in a study
     evaluation_seconds: float  # of one
+    failures: str | None = None  # of some trials: how many, and the cause of the first
 
     @property
     def study_seconds(self) -> float:
@@ -58,11 +60,28 @@ def list_probes(campaign: Campaign) -> list[StudyKey]:
     ]
 
 
+def probe_all(campaign: Campaign, keys: Iterable[StudyKey]) -> list[Estimate]:
+    """Measure a few steps of each study, see :func:`probe`.
+
+    Raises:
+        ValueError: Some cannot run; says how each of them failed.
+    """
+    estimates, problems = [], []
+    for key in keys:
+        try:
+            estimates.append(probe(campaign, key))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return estimates
+
+
 def probe(campaign: Campaign, key: StudyKey) -> Estimate:
     """Measure a few steps of one study, in a folder that is deleted again.
 
     Raises:
-        ValueError: None of them came to its end; says how it failed.
+        ValueError: Every trial ended with an error, or none took a step; says how it failed.
     """
     plan = plan_study(campaign, key)
     limits, in_seconds = plan.limits, plan.limits.currency == "seconds"
@@ -78,19 +97,17 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
     )
     small = dataclasses.replace(plan, limits=few, stop_at_target=False)
     with tempfile.TemporaryDirectory() as folder:
-        run_study(small, Path(folder))
+        run_study(small, Path(folder), stall_seconds=campaign.stall_seconds)
         found = [(records.read_trial(p), p.parent) for p in Path(folder).rglob(records.RUN_FILE)]
         trials, folders = zip(*sorted(found, key=lambda pair: pair[0].trial), strict=True)
-        if not trials[0].ledger.cost.steps:
-            why = (trials[0].error or trials[0].status).strip().splitlines()[-1]
-            raise ValueError(f"{key}: no step came to its end: {why}")
+        failures = _check_trials(key, trials)
         evaluated = [seconds for trial in folders for seconds in _evaluation_seconds(trial)]
         units = [seconds for trial in folders for seconds in _unit_seconds(trial, few.currency)]
     cost = sum((trial.ledger.cost for trial in trials), Cost())
     # The first steps trace and compile: not what a unit of the budget takes.
     unit = float(np.median(units[1:] or units))
     compiling = max(0.0, cost.seconds - unit * cost.amount(few.currency))
-    largest_step = 0.0 if in_seconds else trials[0].ledger.largest_step
+    largest_step = 0.0 if in_seconds else max(trial.ledger.largest_step for trial in trials)
     trials_in_all, budget = _trials_of(plan)
     return Estimate(
         key=key,
@@ -102,7 +119,25 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
         compilation_seconds=compiling,
         evaluations=math.ceil(budget / max(limits.eval_period, largest_step)),
         evaluation_seconds=float(np.median(evaluated[1:] or evaluated)),  # the first compiles
+        failures=failures,
     )
+
+
+def _check_trials(key: StudyKey, trials: Sequence[TrialRecord]) -> str | None:
+    """Return how some trials of a probe failed; ``None`` if none did.
+
+    Raises:
+        ValueError: Every trial ended with an error, or none took a step.
+    """
+    errors = [trial for trial in trials if trial.status in ERRORS]
+    if len(errors) == len(trials):
+        raise ValueError(f"{key}: every trial fails: {errors[0].status}: {errors[0].cause}")
+    if not any(trial.ledger.cost.steps for trial in trials):
+        raise ValueError(f"{key}: no trial takes a step: {trials[0].status}")
+    failed = errors or [trial for trial in trials if trial.status in FAILURES]
+    if not failed:
+        return None
+    return f"{len(failed)} of {len(trials)} trials failed: {failed[0].status}: {failed[0].cause}"
 
 
 def _trials_of(plan: StudyPlan) -> tuple[str, float]:

@@ -7,6 +7,7 @@ import collections
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,24 @@ from tuning.cores import available_cores, share_cores
 from tuning.identities import Identities, check_folder, identify_campaign
 from tuning.locks import hold
 from tuning.progress import Tell, show_progress
-from tuning.slots import LOCKS, LOGS, Slot, StudyKey, campaign_currency
+from tuning.slots import LOCKS, LOGS, Slot, StudyError, StudyKey, campaign_currency
+
+_LISTED = 5
+
+
+class UnfinishedError(ValueError):
+    """Some studies of a campaign could not go on; the others have come to their end.
+
+    Attributes:
+        finished: How many have.
+    """
+
+    def __init__(self, errors: Mapping[StudyKey, StudyError], finished: int) -> None:
+        listed = "; ".join(f"{key}: {error}" for key, error in [*errors.items()][:_LISTED])
+        more = f"; and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
+        total = len(errors) + finished
+        super().__init__(f"{len(errors)} of {total} studies could not go on: {listed}{more}")
+        self.finished = finished
 
 
 class Queue(Protocol):
@@ -34,6 +52,10 @@ class Queue(Protocol):
 
     def done(self, key: StudyKey, record: StudyRecord) -> None:
         """Take the record of a study that has come to its end."""
+        ...
+
+    def failed(self, key: StudyKey, error: StudyError) -> None:
+        """Take the error of a study that cannot go on."""
         ...
 
     def check(self) -> None:
@@ -51,6 +73,7 @@ class LocalQueue:
     def __init__(self, studies: list[StudyKey]) -> None:
         self._left = collections.deque(studies)
         self.finished: dict[StudyKey, StudyRecord] = {}
+        self.errors: dict[StudyKey, StudyError] = {}
 
     def take(self) -> StudyKey | None:
         """Return the next study; ``None`` when there is none left."""
@@ -62,6 +85,10 @@ class LocalQueue:
     def done(self, key: StudyKey, record: StudyRecord) -> None:
         """Keep the record."""
         self.finished[key] = record
+
+    def failed(self, key: StudyKey, error: StudyError) -> None:
+        """Keep the error; the other studies go on."""
+        self.errors[key] = error
 
     def check(self) -> None:
         """Raise nothing: whoever holds the folder's lock is alone."""
@@ -89,6 +116,7 @@ def run_campaign(
         FileNotFoundError: The campaign needs data that is not there.
         ValueError: ``out`` holds something else, or runs of another version, or is in use; budgets
             in seconds with several workers.
+        UnfinishedError: Some studies could not go on; raised when the others have ended.
     """
     studies = list_studies(campaign)
     workers = count_workers(campaign, workers, len(studies))
@@ -99,6 +127,8 @@ def run_campaign(
         with show_progress(len(studies), console) as tell:
             audited = choose_audited(studies, out)
             run_queue(queue, campaign, out, identities, workers, tell, audited)
+    if queue.errors:
+        raise UnfinishedError(queue.errors, len(queue.finished))
     return [queue.finished[key] for key in studies]
 
 
@@ -229,11 +259,9 @@ def run_queue(
 ) -> None:
     """Run the queue's studies, ``workers`` at a time, until there is none left.
 
-    One trial of each study in ``audited`` is audited; without it, of every study.
-
-
-    Each worker keeps to its share of the cores. The first error ends all processes: what they were
-    at work on goes on from its checkpoint when the campaign is run again.
+    Each worker keeps to its share of the cores. A study that cannot go on ends alone. Any other
+    error ends all processes: their studies continue from their checkpoints when the campaign is run
+    again. One trial of each study in ``audited`` is audited; without it, of every study.
     """
     shares = share_cores(available_cores(), workers)
     slots = [Slot(campaign, out, identities, cores) for cores in shares]
@@ -245,7 +273,12 @@ def run_queue(
                 queue.check()
                 tell(key, share)
 
-            queue.done(key, slot.run(key, on_progress, audited is None or key in audited))
+            try:
+                record = slot.run(key, on_progress, audited is None or key in audited)
+            except StudyError as error:
+                queue.failed(key, error)
+            else:
+                queue.done(key, record)
             tell(key, 1.0)
 
     with ThreadPoolExecutor(workers) as pool:

@@ -11,6 +11,7 @@ from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.runner import run_trial
 from metaopt.bench.seeds import derive_seed
+from metaopt.bench.spaces import check_point
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
 from tuning.contenders import SUBMISSIONS, Contender, load_submission
@@ -114,7 +115,7 @@ def _parse_hyperparameters(pairs: list[str], defaults: dict[str, Any]) -> dict[s
         if not separator or name not in defaults:
             raise ValueError(f"--hparams takes name=value with a name of {[*defaults]}: {pair!r}.")
         point[name] = _as_type_of(defaults[name], name, text)
-    return point
+    return check_point(point, "--hparams")
 
 
 def _as_type_of(default: Any, name: str, text: str) -> Any:

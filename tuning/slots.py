@@ -8,6 +8,7 @@ that does not return is recorded by its process, which then ends: see metaopt.be
 import dataclasses
 import multiprocessing
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.bench import records
+from metaopt.bench.failures import describe
 from metaopt.bench.identity import Identity, listed
 from metaopt.bench.progress import FILE as PROGRESS_FILE
 from metaopt.bench.progress import mark_died
 from metaopt.bench.records import StudyRecord
+from metaopt.bench.redaction import redact
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, make_campaign
 from tuning.cores import keep_to
@@ -30,6 +33,10 @@ from tuning.study import StudyPlan, run_study
 LOGS = "logs"
 LOCKS = ".locks"
 _LOCK_SECONDS = 10.0  # for the processes of a killed campaign to be gone
+
+
+class StudyError(ValueError):
+    """A study cannot go on; what it has finished is kept."""
 
 
 class StudyKey(NamedTuple):
@@ -81,19 +88,19 @@ class Slot:
             audited: Whether one of its trials is audited.
 
         Raises:
-            ValueError: The study cannot be run, or its process died twice outside of any trial.
+            StudyError: The study cannot go on, or its process died twice outside of any trial.
             RuntimeError: Its process was killed by :meth:`kill`.
         """
         before: Any = None
-        while True:
-            try:
-                record = self._run(key, on_progress, audited)
-            except EOFError:
-                before = self._after_death(key, before)
-                continue
+        try:
+            while True:
+                try:
+                    return self._run(key, on_progress, audited)
+                except EOFError:
+                    before = self._after_death(key, before)
+        finally:
             if not self._reused:
                 self.kill()
-            return record
 
     def kill(self) -> None:
         """End the process at once; what it was at work on goes on from its checkpoint later."""
@@ -121,7 +128,7 @@ class Slot:
                 if kind == "record":
                     return content
                 if kind == "error":
-                    raise content
+                    raise StudyError(content)
                 on_progress(content)
         except (BrokenPipeError, ConnectionResetError):
             raise EOFError from None
@@ -137,9 +144,9 @@ class Slot:
         if stands != before:
             return stands
         if not at_work:
-            raise ValueError(
-                f"The process of {key} died twice outside of any trial (out of memory?). What is "
-                "finished is kept: run the same command again to go on."
+            raise StudyError(
+                "The process died twice outside of any trial (out of memory?). What is finished "
+                "is kept: run the same command again to go on."
             )
         for path in at_work:
             mark_died(path.parent)
@@ -196,10 +203,11 @@ def _serve(
             plan = plan_study(campaign, key, identities[key.contender, key.workload])
             plan = dataclasses.replace(plan, audited=audited)
             record = _run_one(plan, campaign.stall_seconds, Path(out), key, connection)
-        except Exception as error:
-            if not isinstance(error, ValueError | OSError):  # a defect of ours: say where
-                error = RuntimeError(f"{key}: {traceback.format_exc()}")
-            connection.send(("error", error))
+        except (ValueError, OSError) as error:
+            connection.send(("error", str(error)))
+        except Exception as error:  # a defect, of ours or of a tuner: show where
+            print(redact(traceback.format_exc()), file=sys.stderr, flush=True)
+            connection.send(("error", describe(error)))
         else:
             connection.send(("record", record))
 

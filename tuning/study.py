@@ -117,6 +117,7 @@ class _Study:
         self.tuner: Tuner | None = plan.contender.make_tuner(self.tuner_seed)
         self.description = self.tuner.describe() if self.tuner else None
         self.digest = digest_of(plan.identity)
+        self.search_space = plan.contender.search_space()
         self.fixed_batch: int | None = None
         # A self-tuning run is bounded by the study's budget alone. One that ends before it is
         # followed by another from new seeds, as a tuner's trials are: all spend the same.
@@ -265,6 +266,7 @@ class _Study:
             pause_at=turn.pause_at,
             segments=turn.segments,
             digest=self.digest,
+            search_space=self.search_space,
         )
 
     def _run_turn(self, turn: Turn) -> TrialRecord | None:

@@ -18,7 +18,7 @@ from tuning.identities import all_names
 from tuning.leases import Lease, LeaseLostError, LeaseQueue
 from tuning.locks import hold
 from tuning.progress import show_progress
-from tuning.slots import LOCKS, StudyKey
+from tuning.slots import LOCKS, StudyError, StudyKey
 from tuning.storages import PatientStorage, StorageError
 
 _BEATS = 4  # in a lease
@@ -123,6 +123,10 @@ class SharedQueue:
             else:
                 del self._held[key]
         self.check()
+
+    def failed(self, key: StudyKey, error: StudyError) -> None:
+        """Raise the error: this worker stops, and gives its studies back."""
+        raise StudyError(f"{key}: {error}") from None
 
     def check(self) -> None:
         """Raise if a lease was lost, or the storage is."""

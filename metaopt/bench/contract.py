@@ -1,6 +1,7 @@
 """What the runner asks a submission for, and what it must give back."""
 
 import collections
+import operator
 from typing import Any
 
 import jax
@@ -41,14 +42,25 @@ def as_namedtuple(hyperparameters: dict[str, Any] | None) -> Any:
 
 
 def ask_batch_size(module: Any, workload: Any) -> int:
-    """Ask the submission; on ``ValueError`` ask again for the base workload, as AlgoPerf does."""
+    """Ask the submission; on ``ValueError`` ask again for the base workload, as AlgoPerf does.
+
+    Raises:
+        ContractError: The answer is not a positive integer.
+    """
     try:
-        return module.get_batch_size(records.algoperf_name(workload.name))
+        size = module.get_batch_size(records.algoperf_name(workload.name))
     except ValueError:
         base = getattr(workload, "base_name", "")
         if not base:
             raise
-        return module.get_batch_size(base)
+        size = module.get_batch_size(base)
+    try:
+        number = operator.index(size)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ContractError(f"get_batch_size must return a positive integer, got {size!r}.")
+    return number
 
 
 def expect_triple(returned: Any, by: str) -> tuple[Any, Any, Any]:

@@ -7,10 +7,32 @@ cost more and more as it goes on.
 import csv
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
+from metaopt.bench.contract import ContractError
+
+
+def as_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return a workload's metrics as Python's numbers, whatever kind of number they are.
+
+    Raises:
+        ContractError: A metric is not a number; names it.
+    """
+    return {name: _as_number(name, value) for name, value in metrics.items()}
+
+
+def _as_number(name: str, value: Any) -> float:
+    if type(value) in (int, float):
+        return value
+    try:
+        if isinstance(value, str | bytes):  # float() would read them
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise ContractError(f"The metric {name!r} must be a number, got {value!r}.") from None
 
 
 class EvaluationLog:

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from metaopt.bench import spec
+from metaopt.bench.failures import describe_with_place
 from metaopt.bench.plugins import SUBMISSIONS, Plugin, find_plugin, list_plugins, plugin_names
 from metaopt.bench.spaces import DuplicateNameError, read_space
 
@@ -104,8 +105,8 @@ def load_submission(name_or_path: str | Path, root: Path) -> Submission:
     """Load a submission by its name under ``root`` or in a package, or by its folder's path.
 
     Raises:
-        ValueError: There is no such submission, it lacks functions of the contract, or the package
-            that adds it is broken.
+        ValueError: There is no such submission, it cannot be imported, it lacks functions of the
+            contract, or the package that adds it is broken.
     """
     known = find_submissions(root)
     name = str(name_or_path)
@@ -134,7 +135,11 @@ def _load_plugin(plugin: Plugin) -> Submission:
 
 def _load(name: str, folder: Path) -> Submission:
     folder = folder.resolve()
-    module = import_submission(folder)
+    try:
+        module = import_submission(folder)
+    except (Exception, SystemExit) as error:  # whatever its code raises
+        why = describe_with_place(error, folder)
+        raise ValueError(f"{folder / SUBMISSION_FILE} cannot be imported: {why}.") from error
     missing = [function for function in REQUIRED if not callable(getattr(module, function, None))]
     if missing:
         raise ValueError(f"{folder / SUBMISSION_FILE} does not define {', '.join(missing)}.")

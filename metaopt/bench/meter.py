@@ -136,7 +136,7 @@ class Meter:
             gradients, episode = float(said["gradient_evaluations"]), int(said["episode"])
             self.phase = str(said["phase"])
             self.declared_restarts = said.get("restarts", 0)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ContractError(
                 "report() must return numbers for 'gradient_evaluations' and 'episode', and a "
                 f"'phase'; got {said!r} ({error!r})."
@@ -171,7 +171,7 @@ class Meter:
         """
         try:
             count = int(self.declared_restarts)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             said = self.declared_restarts
             raise ContractError(
                 f"report() must give 'restarts' as a number, got {said!r} ({error!r})."

@@ -26,6 +26,7 @@ class TrialPlan:
         pause_at: The trial's cost at which it is to pause, with a checkpoint to go on from.
         segments: What ran of it before: it goes on behind them.
         digest: Of what else decides its numbers, see :mod:`metaopt.bench.identity`.
+        search_space: What its tuner searches, in AlgoPerf's form, for the record.
     """
 
     campaign: str
@@ -51,6 +52,7 @@ class TrialPlan:
     pause_at: float | None = None
     segments: tuple[Segment, ...] = ()
     digest: str = ""
+    search_space: Any = None
 
     @property
     def rungs(self) -> tuple[float, ...]:

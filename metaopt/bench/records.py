@@ -51,22 +51,24 @@ Status = Literal[
     "completed",  # the submission said that it is done
     "pruned",  # stopped by its tuner
     "paused",  # at a rung of its tuner, which never called it back
-    "diverged",  # a NaN or infinite loss
+    "diverged",  # a metric that is NaN or infinite
     "crashed",  # raised; the traceback is kept
     "out_of_memory",
     "stalled",  # took no step for too long: it did not return
     "invalid",  # broke the contract: wrong structure, shape or dtype
 ]
 FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "stalled", "invalid"})
+# Failures of code or memory. Training itself can diverge, at a large learning rate.
+ERRORS = FAILURES - {"diverged"}
 
 # Why a study ended.
 StudyEnd = Literal["budget", "grid_exhausted", "failures"]
 
 
 class Model(pydantic.BaseModel):
-    """Plain data that is written to disk as JSON: frozen, no unknown keys, NaN as null."""
+    """Plain data that is written to disk as JSON: frozen, no unknown keys, finite numbers only."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Cost(Model):
@@ -178,7 +180,10 @@ class TrialRecord(Model):
     # SHA-256 of what decides its result: of identity.json. In records of studies that have none, of
     # the submission's Python files.
     digest: str
-    space: str | None
+    space: str | None  # the name of the search space; None: the submission's own, or none
+    # The search space as it was, in AlgoPerf's form, with the values that a variant fixes; None
+    # where nothing is searched, and in older records.
+    search_space: dict[str, Any] | list[dict[str, Any]] | None = None
     tuner: dict[str, Any] | None  # its name, version and every argument
     ruleset: Literal["external", "self-tuning"]
     workload: str
@@ -193,7 +198,8 @@ class TrialRecord(Model):
     target: TargetRecord  # validation
     test_target: TargetRecord | None
     status: Status
-    error: str | None = None
+    cause: str | None = None  # of a failure, on one line: type, message, line of the submission
+    error: str | None = None  # its traceback, if something was raised
     ledger: Ledger
     spent_before: Cost  # of the study, when this trial began: it was decided on
     reached: Reached | None
@@ -350,8 +356,7 @@ def find_reached(rows: Iterable[Mapping[str, Any]], target: Target) -> Reached |
     without compilation.
     """
     for index, row in enumerate(rows):
-        value = row.get(target.metric, math.nan)
-        if isinstance(value, int | float) and target.is_met(value):
+        if target.is_met(metric_of(row, target.metric)):
             cost = row_cost(row)
             start = Cost(
                 steps=int(row.get("episode_start_steps", 0)),
@@ -366,13 +371,20 @@ def find_reached(rows: Iterable[Mapping[str, Any]], target: Target) -> Reached |
 
 
 def best_value(rows: Iterable[Mapping[str, Any]], target: Target) -> float | None:
-    """Return the best value of the target's metric in evaluation rows; ``None`` without any."""
+    """Return the best finite value of the target's metric; ``None`` without any."""
     best: float | None = None
     for row in rows:
-        value = row.get(target.metric, math.nan)
+        value = metric_of(row, target.metric)
         if target.is_improvement(value, best):
             best = value
-    return best if best is None or math.isfinite(best) else None
+    return best
+
+
+def metric_of(row: Mapping[str, Any], name: str) -> float:
+    """Return a metric of an evaluation row; NaN if it is missing or not a number."""
+    value = row.get(name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number else math.nan
 
 
 def row_cost(row: Mapping[str, Any]) -> Cost:

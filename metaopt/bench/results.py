@@ -12,14 +12,20 @@ if TYPE_CHECKING:
 
 
 def make_record(
-    trial: "Trial", status: Status, error: str | None, cost: Cost, environment: dict[str, Any]
+    trial: "Trial",
+    status: Status,
+    error: str | None,
+    cause: str | None,
+    cost: Cost,
+    environment: dict[str, Any],
 ) -> TrialRecord:
     """Return the record of a trial that has come to its end, or to a pause.
 
     Args:
         trial: What ran.
         status: How it ended.
-        error: Its traceback, where it failed.
+        error: Its traceback, if something was raised.
+        cause: Why it failed, on one line.
         cost: What it is charged.
         environment: Where it ran.
     """
@@ -34,6 +40,7 @@ def make_record(
         submission=plan.submission.name,
         digest=plan.digest,
         space=plan.space,
+        search_space=plan.search_space,
         tuner=plan.tuner,
         ruleset=plan.submission.ruleset,
         workload=plan.workload.name,
@@ -54,6 +61,7 @@ def make_record(
         test_target=plan.test_target
         and records.TargetRecord(**dataclasses.asdict(plan.test_target)),
         status=status,
+        cause=cause and redact(cause),
         error=error and redact(error),
         ledger=Ledger(
             cost=cost,

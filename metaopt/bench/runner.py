@@ -12,6 +12,7 @@ from metaopt.bench import records
 from metaopt.bench.audits.recording import Recorder
 from metaopt.bench.clock import Clock, SystemClock
 from metaopt.bench.contract import ContractError
+from metaopt.bench.failures import describe, describe_with_place
 from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Status, TrialRecord
 from metaopt.bench.rng import pinned_randomness
@@ -75,12 +76,13 @@ def run_trial(
         try:
             trial.set_up()
             if trial.died:
-                raise _DiedError(_DIED)
-            status, error = trial.run(), None
+                raise ProcessDiedError(_DIED)
+            status, error, cause = trial.run(), None, None
         except (Exception, SystemExit) as exception:
             trial.watch.abandon_segment()
             status, error = _failure(exception), traceback.format_exc()
-    return trial.finish(status, error)
+            cause = _cause(exception, plan.submission.folder)
+    return trial.finish(status, error, cause)
 
 
 def find_finished(plan: TrialPlan, directory: Path) -> TrialRecord | None:
@@ -92,8 +94,16 @@ def find_finished(plan: TrialPlan, directory: Path) -> TrialRecord | None:
     return record if max(1, len(record.segments)) > len(plan.segments) else None
 
 
-class _DiedError(Exception):
-    pass
+class ProcessDiedError(Exception):
+    """The process that ran a trial died twice."""
+
+
+def _cause(exception: BaseException, folder: Path) -> str:
+    if isinstance(
+        exception, ContractError | ProcessDiedError
+    ):  # raised here: says what it is about
+        return describe(exception)
+    return describe_with_place(exception, folder)
 
 
 def _failure(exception: BaseException) -> Status:

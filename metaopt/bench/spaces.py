@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Point = dict[str, Any]
 
+LARGEST = 3.4028235e38  # the largest 32-bit float: JAX turns larger numbers into infinity
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:
@@ -251,10 +253,8 @@ def _problems_of_name(name: Any) -> Iterator[SpaceProblem]:
 
 def _problems_of_values(name: str, values: list[Any]) -> Iterator[SpaceProblem]:
     for value in values:
-        if not _is_number(value) and not isinstance(value, str | bool):
-            yield SpaceProblem(
-                "form", f"{name!r}: values are numbers, strings or booleans, got {value!r}."
-            )
+        if not _is_value(value):
+            yield SpaceProblem("form", f"{name!r}: {_VALUES}, got {value!r}.")
 
 
 def _parse_entry(entry: dict[str, Any]) -> Range | Choices:
@@ -263,9 +263,32 @@ def _parse_entry(entry: dict[str, Any]) -> Range | Choices:
     return Range(float(entry["min"]), float(entry["max"]), entry["scaling"] == "log")
 
 
+_VALUES = "values are finite 32-bit numbers, strings or booleans"
+
+
+def check_point(point: Point, source: str) -> Point:
+    """Return a point whose values can be a trial's hyperparameters.
+
+    Args:
+        point: The values by name.
+        source: Where they come from, for messages.
+
+    Raises:
+        ValueError: A value is not a finite 32-bit number, a string or a boolean; names it.
+    """
+    for name, value in point.items():
+        if not _is_value(value):
+            raise ValueError(f"{source}: {name!r}: {_VALUES}, got {value!r}.")
+    return point
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, str | bool) or _is_number(value)
+
+
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return number and abs(value) <= LARGEST  # NaN is not
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A trial that does not come back: somebody else has to notice, and to end its process."""
 
+import math
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ class StallWatch:
 
     As a context manager around the work: the work calls :meth:`beat` now and then. After
     ``seconds`` without a beat ``on_stall`` is called, in a thread of its own and once, with the
-    watched thread's traceback. It must end the process: a beat that comes after all waits for ever,
+    watched thread's stack. It must end the process: a beat that comes after all waits for ever,
     so that nothing changes while ``on_stall`` writes down what it finds.
 
     What holds Python's global lock for ever (compiled code that does not let go of it, as JAX does)
@@ -21,12 +22,12 @@ class StallWatch:
 
     Args:
         seconds: Of silence, on the machine's own clock; at least the longest compilation.
-        on_stall: Told the traceback; does not return.
+        on_stall: Told the stack; does not return.
     """
 
-    def __init__(self, seconds: float, on_stall: Callable[[str], None]) -> None:
-        if not seconds > 0:  # also catches NaN
-            raise ValueError(f"`stall_seconds` must be positive, got {seconds}.")
+    def __init__(self, seconds: float, on_stall: Callable[[traceback.StackSummary], None]) -> None:
+        if not 0 < seconds < math.inf:  # also catches NaN
+            raise ValueError(f"`stall_seconds` must be positive and finite, got {seconds}.")
         self._seconds = seconds
         self._on_stall = on_stall
         self._watched = threading.get_ident()
@@ -59,7 +60,7 @@ class StallWatch:
                 if self._left() > 0 or self._done.is_set():
                     continue
                 frame = sys._current_frames()[self._watched]
-                self._on_stall("".join(traceback.format_stack(frame)))
+                self._on_stall(traceback.extract_stack(frame))
                 return
 
     def _left(self) -> float:

@@ -11,7 +11,7 @@ import json
 import math
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Direction = Literal["lower", "higher"]
 
@@ -30,11 +30,14 @@ BETTER: dict[str, Direction] = {
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A value that one metric has to reach; meeting it exactly counts, NaN never does.
+    """A value that one metric has to reach; only finite numbers meet it, and equality counts.
+
+    Raises:
+        ValueError: ``value`` is not a finite number, or ``better`` is not a direction.
 
     Examples:
         >>> target = Target("validation/loss", 0.1, "lower")
-        >>> target.is_met(0.1), target.is_met(0.2), target.is_met(float("nan"))
+        >>> target.is_met(0.1), target.is_met(0.2), target.is_met(float("-inf"))
         (True, False, False)
     """
 
@@ -42,13 +45,24 @@ class Target:
     value: float
     better: Direction
 
+    def __post_init__(self) -> None:
+        """Check the value and the direction."""
+        if not math.isfinite(self.value):
+            raise ValueError(
+                f"A target must be a finite number, got {self.value} for {self.metric!r}."
+            )
+        if self.better not in get_args(Direction):
+            raise ValueError(f"`better` must be 'lower' or 'higher', got {self.better!r}.")
+
     def is_met(self, value: float) -> bool:
-        """Return whether ``value`` reaches the target."""
-        return value <= self.value if self.better == "lower" else value >= self.value
+        """Return whether ``value`` is finite and reaches the target; arrays work as well."""
+        if self.better == "lower":
+            return (value > -math.inf) & (value <= self.value)
+        return (value < math.inf) & (value >= self.value)
 
     def is_improvement(self, value: float, best: float | None) -> bool:
-        """Return whether ``value`` is better than ``best`` (``None``: nothing seen yet)."""
-        if math.isnan(value):
+        """Return whether ``value`` is finite and better than ``best`` (``None``: none so far)."""
+        if not math.isfinite(value):
             return False
         if best is None:
             return True
@@ -58,9 +72,9 @@ class Target:
         r"""Map a missed value to a bounded distance in [0, 1); monotone, 0 at the target.
 
         With the gap :math:`g = |v - v^*|` the distance is :math:`g / (g + |v^*| + 10^{-12})`, so it
-        has no unit. No value at all, or NaN, is as far as it gets: 1.
+        has no unit. No value, or one that is not finite, is at the largest distance: 1.
         """
-        if value is None or math.isnan(value):
+        if value is None or not math.isfinite(value):
             return 1.0
         if self.is_met(value):
             return 0.0

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -35,8 +36,9 @@ from metaopt.bench.contract import (
     signature_of,
 )
 from metaopt.bench.environment import describe_environment, utc_now
-from metaopt.bench.evaluations import EvaluationLog
+from metaopt.bench.evaluations import EvaluationLog, as_numbers
 from metaopt.bench.facade import CountedQueue, Facade
+from metaopt.bench.failures import describe_divergence, describe_stall, not_finite
 from metaopt.bench.meter import Meter
 from metaopt.bench.plan import TrialPlan, fingerprint
 from metaopt.bench.progress import read_progress_of, write_progress
@@ -103,11 +105,11 @@ class Trial:
         if seconds is None:
             return nullcontext()
 
-        def end_process(trace: str) -> None:
+        def end_process(stack: traceback.StackSummary) -> None:
             self.watch.abandon_segment()
-            what = f"No step and no evaluation came to its end within {seconds:g} s."
-            record = self.finish("stalled", f"{trace}{what}")
-            print(f"{self.directory}: {record.status}. {what}", file=sys.stderr, flush=True)
+            cause = describe_stall(seconds, stack, self.plan.submission.folder)
+            record = self.finish("stalled", f"{''.join(stack.format())}{cause}", cause)
+            print(f"{self.directory}: {record.status}. {cause}", file=sys.stderr, flush=True)
             os._exit(1)
 
         stalls = StallWatch(seconds, end_process)
@@ -351,7 +353,7 @@ class Trial:
         watch = self.watch
         self.meter.read_restarts()
         row = {
-            **metrics,
+            **as_numbers(metrics),
             **self.meter.columns(),
             "accumulated_submission_time": watch.training,
             "accumulated_eval_time": watch.evaluation,
@@ -370,7 +372,7 @@ class Trial:
     def _update_train_state(self, row: dict[str, Any]) -> None:
         plan, state = self.plan, self.train_state
         for name, target in (("validation", plan.target), ("test", plan.test_target)):
-            if target is not None and target.is_met(row.get(target.metric, math.nan)):
+            if target is not None and target.is_met(records.metric_of(row, target.metric)):
                 state[f"{name}_goal_reached"] = True
         spent = records.row_cost(row).amount(plan.currency)
         state |= {
@@ -387,14 +389,14 @@ class Trial:
         value = row.get(self.plan.target.metric)
         if value is None:
             raise ContractError(
-                f"The workload reports no {self.plan.target.metric!r}, only {sorted(row)}."
+                f"The workload reports no {self.plan.target.metric!r}, only "
+                f"{sorted(name for name in row if '/' in name)}."
             )
         within = records.row_cost(row).amount(self.plan.currency) <= self.plan.allowance
         if self.plan.stop_at_target and within and self.plan.target.is_met(value):
             return "target"
         # What learns over episodes may recover from a bad one: only a deployed run has diverged.
-        losses = [row[name] for name in row if name.endswith("/loss")]
-        if self.meter.phase != "learning" and not all(map(math.isfinite, [value, *losses])):
+        if self.meter.phase != "learning" and not_finite(row):
             return "diverged"
         return None
 
@@ -439,9 +441,17 @@ class Trial:
         }
         write_progress(self.directory, progress)
 
-    def finish(self, status: Status, error: str | None) -> TrialRecord:
-        """Write the trial's files, ``run.json`` last, and return its record."""
+    def finish(self, status: Status, error: str | None, cause: str | None = None) -> TrialRecord:
+        """Write the trial's files, ``run.json`` last, and return its record.
+
+        Args:
+            status: How the trial ended.
+            error: The traceback, if something was raised.
+            cause: Why it failed, on one line; found here if it diverged.
+        """
         plan, watch = self.plan, self.watch
+        if status == "diverged":
+            cause = describe_divergence(self.log.rows[-1])
         cost = self._cost_so_far()
         with watch.measure("logging"):
             self.log.flush()
@@ -455,7 +465,7 @@ class Trial:
                 batch_size=self.batch_size,
                 environment=environment,
             )
-        record = make_record(self, status, error, cost, environment)
+        record = make_record(self, status, error, cause, cost, environment)
         records.write_json(self.directory / records.RUN_FILE, record)
         if status != "paused":
             (self.directory / CHECKPOINT_FILE).unlink(missing_ok=True)

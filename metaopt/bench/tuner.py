@@ -21,6 +21,7 @@ from metaopt.bench.records import (
     Status,
     TrialRecord,
     best_value,
+    metric_of,
     row_cost,
 )
 from metaopt.bench.targets import Target
@@ -183,6 +184,6 @@ def read_curve(
     """Yield what a tuner sees of evaluation rows."""
     sign = 1.0 if target.better == "lower" else -1.0
     for row in rows:
-        loss = sign * float(row.get(target.metric, math.nan))
+        loss = sign * metric_of(row, target.metric)
         bounded = max(-WORST_LOSS, min(loss, WORST_LOSS)) if math.isfinite(loss) else WORST_LOSS
         yield Reading(row_cost(row).amount(budget.currency) / budget.trial, bounded)

@@ -23,6 +23,7 @@ from metaopt.workloads.network import Network, as_linen, check_structure, parame
 from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, count, in_order
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
+METRICS = ("loss", "accuracy")  # of each split
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

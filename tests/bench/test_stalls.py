@@ -18,7 +18,7 @@ def test_silence_is_reported_with_the_place_where_the_work_stands():
     with StallWatch(0.05, on_stall):
         assert heard.wait(30)  # the line that does not come back
 
-    assert "assert heard.wait(30)" in said[0]
+    assert "assert heard.wait(30)" in [frame.line.split("  ")[0] for frame in said[0]]
     assert len(said) == 1
 
 
@@ -62,7 +62,7 @@ def test_a_beat_that_comes_after_all_waits_for_ever():
     assert not passed.wait(0.2)
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_limit_that_is_none_is_refused(seconds):
-    with pytest.raises(ValueError, match=f"`stall_seconds` must be positive, got {seconds}"):
+    with pytest.raises(ValueError, match=f"must be positive and finite, got {seconds}"):
         StallWatch(seconds, print)

@@ -45,6 +45,7 @@ class FakeTuned:
     digest: str = "0"
     wants_train_state: bool = False
     developed_on: tuple[str, ...] = ()
+    folder: Path = Path(__file__).parent
     defaults: dict = dataclasses.field(
         default_factory=lambda: {"rate": 0.1, "decay": 0.0, "kind": "plain"}
     )

@@ -48,7 +48,7 @@ def campaign(tmp_path):
             "trial_budget": "40grads",
             "eval_period": "10grads",
             "studies": 1,
-            "stall_seconds": 60,
+            "stall_seconds": 30,
             "workloads": ["breast_cancer_logistic"],
             "contenders": [f"{folder}+grid", "sgd+random"],
         },
@@ -69,6 +69,7 @@ def test_trials_that_kill_their_process_or_never_return_fail_and_the_campaign_go
     assert "died twice" in (deadly.error or "")
     assert hanging.status == "stalled"
     assert "time.sleep(0.1)" in (hanging.error or "")  # where it was
+    assert (hanging.cause or "").endswith("(submission.py:21)")
     assert hanging.ledger.cost.steps == 25
     assert [t.status for t in trials if t not in (deadly, hanging)] == ["trial_budget"] * 4
     assert {s.contender: s.ended for s in studies} == {
@@ -81,7 +82,7 @@ def test_trials_that_kill_their_process_or_never_return_fail_and_the_campaign_go
 def test_a_single_run_that_never_returns_is_recorded_and_ends_with_exit_code_1(
     campaign, tmp_path, root
 ):
-    command = ["run", str(tmp_path / "deadly"), "breast_cancer_logistic", "--stall-seconds", "60"]
+    command = ["run", str(tmp_path / "deadly"), "breast_cancer_logistic", "--stall-seconds", "30"]
     command += ["--hparams", "deadly=2.0", "--budget", "40grads", "--out", str(tmp_path / "out")]
 
     done = subprocess.run(
@@ -89,6 +90,9 @@ def test_a_single_run_that_never_returns_is_recorded_and_ends_with_exit_code_1(
     )
 
     assert done.returncode == 1
-    assert "stalled. No step and no evaluation came to its end within 60 s." in done.stderr
+    assert (
+        "stalled. No step and no evaluation came to its end within 30 s. (submission.py:21)"
+        in done.stderr
+    )
     (path,) = (tmp_path / "out").rglob("run.json")
     assert records.read_trial(path).status == "stalled"

@@ -154,25 +154,6 @@ def test_a_dry_run_measures_every_contender_and_leaves_nothing_behind(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_contender_that_cannot_take_a_step_is_said_before_anything_is_spent(tmp_path):
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "submission.py").write_text(
-        "from metaopt.bench.submission_kit import data_selection, get_batch_size\n"
-        "def init_optimizer_state(*arguments): raise RuntimeError('no state')\n"
-        "def update_params(**arguments): ...\n"
-    )
-    campaign = make_campaign(
-        {
-            "name": "dry", "budget": "4steps", "trial_budget": "4steps", "studies": 1,
-            "workloads": ["breast_cancer_logistic"], "contenders": [str(tmp_path / "broken")],
-        },
-        "test",
-    )  # fmt: skip
-
-    with pytest.raises(ValueError, match=r"broken on breast_cancer_logistic.* no state"):
-        probe(campaign, list_probes(campaign)[0])
-
-
 def test_durations_read_as_people_say_them():
     assert format_duration(59.4) == "59 s"
     assert format_duration(3600) == "1 h 0 min"

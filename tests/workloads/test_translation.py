@@ -321,6 +321,7 @@ def test_evaluation_reports_bleu_of_the_greedy_translations(copying, params):
     expected = sacrebleu.corpus_bleu(translations, [corpus.texts["test"][1]]).score
     assert metrics["test/bleu"] == pytest.approx(expected)
     assert 0 <= metrics["validation/bleu"] < 100
+    assert {name for name in metrics if "/num_" not in name} == copying.metric_names
     assert bleu(corpus.subwords.decode(perfect), corpus.texts["test"][1]) == pytest.approx(100.0)
     assert fix_batch(copying).more_metrics is None
 

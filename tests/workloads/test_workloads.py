@@ -140,6 +140,7 @@ def test_evaluation_agrees_with_a_loop_over_the_split(workload, trees, monkeypat
     metrics = workload.eval_model(
         workload.eval_batch_size, params, model_state, jax.random.PRNGKey(0), "", "", 0
     )
+    assert {name for name in metrics if "/num_" not in name} == workload.metric_names
 
     mode = ForwardPassMode.EVAL
     if workload.is_fixed_batch:

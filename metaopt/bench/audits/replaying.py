@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -55,10 +56,11 @@ def write_audit(recorder: Recorder, position: float, stall_seconds: float | None
     died = AuditFinding(audit="replay", failed=False, what=_DIED)
     write_json(path, _record(trial, position, findings=(died,)))
 
-    def give_up(trace: str) -> None:
+    def give_up(stack: traceback.StackSummary) -> None:
         what = f"The audit did not come to its end within {stall_seconds:g} s."
         finding = AuditFinding(audit="replay", failed=True, what=what)
         write_json(path, _record(trial, position, findings=(finding,)))
+        trace = "".join(stack.format())
         print(f"{trial.directory}: {what}\n{trace}", file=sys.stderr, flush=True)
         os._exit(1)
 
@@ -198,7 +200,7 @@ class _Replayer:
                 counted_in_evaluation_mode=counted[ForwardPassMode.EVAL],
                 moved=_distance(arrays_of(window.before[1]), end) if finite else 0.0,
                 norm=norm(end) if finite else 0.0,
-                deviation=_finite(_distance(params, end), math.inf) if finite else None,
+                deviation=_finite(_distance(params, end), sys.float_info.max) if finite else None,
             )
         )
 

@@ -14,8 +14,9 @@ import jax
 from metaopt.bench.audits.counting import norm
 from metaopt.bench.audits.record import DEVIATION, ROUNDING
 from metaopt.bench.facade import Facade
+from metaopt.bench.failures import describe
 from metaopt.bench.findings import Problem
-from metaopt.bench.rules.subject import Subject, describe
+from metaopt.bench.rules.subject import Subject
 from metaopt.bench.rules.walk import Walker, workload_of
 
 _STEPS = 2

@@ -9,9 +9,10 @@ from flax import serialization
 
 from metaopt.bench.checkpoints import find_unsavable
 from metaopt.bench.contract import SAVABLE, is_pair
+from metaopt.bench.failures import describe
 from metaopt.bench.findings import Problem
 from metaopt.bench.records import FAILURES
-from metaopt.bench.rules.subject import Subject, describe
+from metaopt.bench.rules.subject import Subject
 from metaopt.bench.rules.walk import STEPS, workload_of
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS
 

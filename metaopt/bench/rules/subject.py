@@ -4,13 +4,13 @@ import ast
 import functools
 import inspect
 import re
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaopt.bench import loading
+from metaopt.bench.failures import describe, line_of
 from metaopt.bench.spaces import find_problems, parse_space, read_space
 
 if TYPE_CHECKING:
@@ -163,12 +163,8 @@ class Subject:
         return _signature(statement.args) if isinstance(statement, ast.FunctionDef) else None
 
     def line_of(self, error: BaseException) -> str:
-        """Return the last line of the submission in a traceback, as ``file:line``."""
-        for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            path = Path(frame.filename)
-            if path.is_relative_to(self.folder):
-                return f"{path.relative_to(self.folder).as_posix()}:{frame.lineno}"
-        return loading.SUBMISSION_FILE
+        """Return the last line of the submission that an error passed through, ``file:line``."""
+        return line_of(error, self.folder) or loading.SUBMISSION_FILE
 
     # A few steps.
 
@@ -204,11 +200,6 @@ class Subject:
         if document is None or any(find_problems(document)):
             return False, None
         return True, parse_space(document, loading.SPACE_FILE).middle()
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception as one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metaopt.bench.failures import describe
 from metaopt.bench.findings import Finding, Problem, Rule
 from metaopt.bench.records import ALGOPERF_PREFIX
 from metaopt.bench.rng import pinned_randomness
-from metaopt.bench.rules.subject import describe
 from metaopt.bench.spec import ForwardPassMode, LossType
 from metaopt.workloads.losses import Loss
 from metaopt.workloads.queues import count

@@ -1,0 +1,391 @@
+"""Failures never look like results: they are found before the campaign, or said first after it."""
+
+import io
+import math
+import os
+
+import pytest
+import typer
+from rich.console import Console
+
+from analysis.command_line import run_app
+from analysis.fairness import equality_of_budgets, find_failures
+from analysis.reading import read_logs
+from analysis.terminal import print_scores
+from metaopt.bench.loading import find_submissions
+from metaopt.bench.spaces import check_point
+from metaopt.bench.targets import Target
+from tuning.campaign import make_campaign
+from tuning.cli import _exit_if_broken, app
+from tuning.contenders import SUBMISSIONS, load_submission, make_variant, parse_contender
+from tuning.estimate import probe_all
+from tuning.executor import LocalQueue, UnfinishedError, claim_folder, run_queue
+from tuning.slots import Slot, StudyError, StudyKey
+from tuning.study import run_study
+
+SUBMISSION = '''
+"""Gradient descent, with a mistake in it."""
+import optax
+from metaopt.bench import submission_kit as kit
+
+DEFAULTS = {"learning_rate": 0.1}
+
+def optimizer(step_hint, *, learning_rate):
+    return optax.sgd(LEARNING_RATE)
+
+_baseline = kit.Baseline(optimizer, DEFAULTS)
+get_batch_size, data_selection = kit.get_batch_size, kit.data_selection
+init_optimizer_state, report = _baseline.init_optimizer_state, _baseline.report
+update_params = _baseline.update_params
+'''
+SPACE = '{"learning_rate": {"min": 0.001, "max": 1.0, "scaling": "log"}}'
+TYPO = SUBMISSION.replace("LEARNING_RATE", "learning_rat")
+CAUSE = "NameError: name 'learning_rat' is not defined (submission.py:9)"
+PICKY = (
+    SUBMISSION.replace("LEARNING_RATE", "learning_rate")
+    + """
+def get_batch_size(workload_name):
+    return {"breast_cancer_logistic": 32}[workload_name]
+"""
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a submission into a folder, and return it."""
+
+    def write(name, text):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "submission.py").write_text(text)
+        (folder / "tuning_search_space.json").write_text(SPACE)
+        return folder
+
+    return write
+
+
+def document(*contenders, **changes):
+    base = {
+        "name": "failing", "studies": 1, "budget": "20steps", "trial_budget": "10steps",
+        "eval_period": "5steps", "workloads": ["breast_cancer_logistic"],
+        "contenders": list(map(str, contenders)),
+    }  # fmt: skip
+    return {**base, **changes}
+
+
+def write_campaign(path, *contenders, workloads=("breast_cancer_logistic",)):
+    said = document(*contenders, workloads=list(workloads))
+    path.write_text("".join(f"{key} = {value!r}\n" for key, value in said.items()))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch):
+    """What is not on the disk yet matters to a power cut only, and waiting for it takes long."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+# Before anything is spent.
+
+
+def test_a_dry_run_shows_the_error_and_its_line_of_every_contender_that_cannot_run(write):
+    workloads = ["breast_cancer_logistic", "breast_cancer_logistic_fixed"]
+    contenders = f"{write('typo', TYPO)}+random", f"{write('picky', PICKY)}+random"
+    campaign = make_campaign(document(*contenders, workloads=workloads), "test")
+    keys = [
+        StudyKey("typo+random", workloads[0], 1),
+        StudyKey("picky+random", workloads[0], 1),
+        StudyKey("picky+random", workloads[1], 1),
+    ]
+
+    with pytest.raises(ValueError, match="every trial fails") as refused:
+        probe_all(campaign, keys)
+
+    assert str(refused.value).split("; ") == [
+        f"typo+random on breast_cancer_logistic, study 1: every trial fails: crashed: {CAUSE}",
+        "picky+random on breast_cancer_logistic_fixed, study 1: every trial fails: crashed: "
+        "KeyError: 'breast_cancer_logistic_fixed' (submission.py:17)",
+    ]
+
+
+def test_a_dry_run_says_which_trials_failed_where_others_did_not(write, monkeypatch):
+    text = SUBMISSION.replace("optax.sgd(LEARNING_RATE)", "optax.sgd(learning_rate)")
+    text += """
+def update_params(*, hyperparameters, **arguments):
+    if hyperparameters.learning_rate == 0.5:
+        raise ValueError("too large")
+    return _baseline.update_params(hyperparameters=hyperparameters, **arguments)
+"""
+    folder = write("half", text)
+    points = '{"learning_rate": {"feasible_points": [0.5, 0.25]}}'
+    (folder / "tuning_search_space.json").write_text(points)
+    campaign = make_campaign(document(f"{folder}+grid"), "test")
+
+    (estimate,) = probe_all(campaign, [StudyKey("half+grid", "breast_cancer_logistic", 1)])
+
+    assert estimate.failures == (
+        "1 of 2 trials failed: crashed: ValueError: too large (submission.py:18)"
+    )
+
+
+def test_a_dry_run_ends_with_exit_code_2(write, tmp_path, capsys):
+    file = write_campaign(tmp_path / "c.toml", f"{write('typo', TYPO)}+random")
+
+    assert run_app(app, "tuning", ["compare", str(file), "--dry-run"]) == 2
+
+    said = capsys.readouterr().err
+    assert CAUSE in said
+    assert said.count("\n") == 1
+
+
+def target(**changes):
+    return {"breast_cancer_logistic": {"metric": "validation/loss", "value": 0.2,
+                                       "better": "lower"} | changes}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"metric": "validation/f1"},
+         r"reports no metric 'validation/f1', only \['validation/accuracy', 'validation/loss'\]"),
+        ({"value": math.nan}, "targets.breast_cancer_logistic.value: .*finite"),
+        ({"value": math.inf}, "finite"),
+        ({"value": "nan"}, "valid number"),
+        ({"value": "0.2"}, "valid number"),
+        ({"value": True}, "valid number"),
+    ],
+    ids=["metric", "nan", "infinite", "text", "number as text", "boolean"],
+)  # fmt: skip
+def test_a_target_that_no_trial_can_meet_is_refused_before_anything_runs(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_campaign(document("sgd+random", targets=target(**changes)), "test")
+
+
+@pytest.mark.parametrize("key", ["budget", "trial_budget", "eval_period"])
+@pytest.mark.parametrize("amount", ["nan", "inf", "1e400"])
+@pytest.mark.parametrize("unit", ["steps", "x"])
+def test_a_budget_is_a_finite_number(key, amount, unit):
+    with pytest.raises(ValueError, match=key):
+        make_campaign(document("sgd+random", **{key: f"{amount}{unit}"}), "test")
+
+
+def test_a_submission_that_cannot_be_imported_is_one_line(write, tmp_path, capsys):
+    folder = write("gone", "import optx\n")
+    file = write_campaign(tmp_path / "c.toml", f"{folder}+random")
+
+    assert run_app(app, "tuning", ["compare", str(file), "--out", str(tmp_path / "out")]) == 2
+
+    said = capsys.readouterr().err
+    assert "ModuleNotFoundError: No module named 'optx' (submission.py:1)" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+# Hyperparameters are finite numbers, wherever they come from.
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e39"])
+def test_a_hyperparameter_of_the_command_line_is_a_finite_number(value, tmp_path, capsys):
+    command = ["run", "sgd", "breast_cancer_logistic", "--hparams", f"learning_rate={value}"]
+
+    assert run_app(app, "tuning", [*command, "--out", str(tmp_path / "out")]) == 2
+
+    assert "--hparams: 'learning_rate': values are finite" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_default_is_a_finite_number(write):
+    folder = write("endless", SUBMISSION.replace("0.1}", "float('inf')}"))
+
+    with pytest.raises(ValueError, match="endless, DEFAULTS: 'learning_rate': values are finite"):
+        parse_contender(f"{folder}+random")
+
+
+def test_the_defaults_of_every_submission_are_finite_numbers():
+    for name in find_submissions(SUBMISSIONS):
+        check_point(load_submission(name, SUBMISSIONS).defaults, name)
+
+
+def test_a_proposal_that_is_no_number_ends_its_study(tmp_path, clock, make_fake_study):
+    plan = make_fake_study("random", clock, space={"rate": {"feasible_points": [0.5]}})
+    plan.contender.submission.space["rate"]["feasible_points"][0] = 0.5
+
+    assert plan.contender.point({"rate": 0.5}) == {"rate": 0.5}
+    with pytest.raises(ValueError, match=r"fake\+random: 'rate': values are finite"):
+        plan.contender.point({"rate": math.nan})
+
+
+@pytest.mark.parametrize("option", ["--stall-seconds", "--timeout", "--lease-seconds"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_seconds_on_the_command_line_are_finite(option, value, capsys):
+    commands = {
+        "--stall-seconds": ["run", "sgd", "breast_cancer_logistic"],
+        "--timeout": ["check", "sgd"],
+        "--lease-seconds": ["worker", "demo", "--storage", "journal:gone/log"],
+    }
+
+    assert run_app(app, "tuning", [*commands[option], option, value]) == 2
+    assert option in capsys.readouterr().err
+
+
+# After a campaign.
+
+
+def shown(folder):
+    text = io.StringIO()
+    print_scores(folder, console=Console(file=text, width=500))
+    return text.getvalue()
+
+
+def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_could_not_go_on(
+    write, tmp_path, capsys
+):
+    contenders = f"{write('typo', TYPO)}+random", "sgd+random", "momentum+random"
+    out = tmp_path / "out"
+    claim_folder(make_campaign(document(*contenders), "test"), out)
+    key = StudyKey("sgd+random", "breast_cancer_logistic", 1)
+    (key.folder(out) / "trial_1").mkdir(parents=True)
+    (key.folder(out) / "trial_1" / "run.json").write_text("{}")
+    file = write_campaign(tmp_path / "c.toml", *contenders)
+
+    code = run_app(app, "tuning", ["compare", str(file), "--out", str(out), "--workers", "1"])
+
+    said = capsys.readouterr()
+    assert code == 1
+    assert said.out.startswith("NEVER TOOK A STEP: typo+random on breast_cancer_logistic:")
+    assert said.out.endswith("report.html\n")
+    assert said.err.startswith("tuning: 1 of 3 studies could not go on: sgd+random on breast_")
+    assert "run.json: campaign: Field required" in said.err
+    assert not (key.folder(out) / "study.json").exists()
+    lines = shown(out).splitlines()
+    assert lines[0].endswith(f": 10 crashed of 10 trials, without a step: {CAUSE}")
+    (equal,) = [line for line in lines if line.startswith("Spent budgets are equal")]
+    assert "left out of this: typo+random: its trials cost nothing in 1 of 1 studies" in equal
+
+
+def test_a_single_run_that_fails_says_so_first_and_ends_with_exit_code_1(write, tmp_path, capsys):
+    command = ["run", str(write("typo", TYPO)), "breast_cancer_logistic"]
+
+    assert run_app(app, "tuning", [*command, "--out", str(tmp_path / "out")]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"crashed: {CAUSE}"
+    assert "0 steps" in lines[1]
+    assert (tmp_path / "out").as_posix() in lines[2]
+
+
+def test_trials_that_all_fail_after_some_steps_are_said_first(tmp_path, clock, make_fake_study):
+    plan = make_fake_study("random", clock, target=Target("validation/f1", 0.2, "lower"))
+
+    study = run_study(plan, tmp_path / "logs", clock=clock)
+
+    assert (study.ended, study.spent.steps) == ("budget", 81)
+    (failures,) = find_failures(read_logs(tmp_path))
+    assert failures.is_broken
+    assert failures.statuses == {"invalid": failures.trials}
+    (line,) = [line for line in shown(tmp_path).splitlines() if "FAILED" in line]
+    assert shown(tmp_path).startswith("EVERY TRIAL FAILED: fake+random on quadratic: 17 invalid of")
+    assert "no 'validation/f1', only ['test/loss', 'train/loss', 'validation/loss']." in line
+    with pytest.raises(typer.Exit) as ended:
+        _exit_if_broken(tmp_path)
+    assert ended.value.exit_code == 1
+
+
+def test_a_contender_of_which_some_trials_fail_is_no_broken_one(tmp_path, clock, make_fake_study):
+    calls = iter(range(1000))
+
+    def before_step(step):
+        if next(calls) == 30:
+            raise ValueError("bad luck")
+
+    plan = make_fake_study("random", clock, before_step=before_step)
+
+    run_study(plan, tmp_path / "logs", clock=clock)
+
+    (failures,) = find_failures(read_logs(tmp_path))
+    assert not failures.is_broken
+    _exit_if_broken(tmp_path)
+    assert str(failures).startswith("fake+random on quadratic: 1 crashed of 4 trials: ValueError: ")
+    assert not shown(tmp_path).startswith("EVERY")
+    assert "FAILED trials, which count as misses: fake+random on quadratic" in shown(tmp_path)
+
+
+def test_divergence_alone_breaks_no_contender(tmp_path, clock, make_fake_study):
+    space = {"rate": {"feasible_points": [1e30]}, "decay": {"feasible_points": [0.0]}}
+    plan = make_fake_study("random", clock, space=space)
+
+    run_study(plan, tmp_path / "logs", clock=clock)
+
+    (failures,) = find_failures(read_logs(tmp_path))
+    assert failures.statuses == {"diverged": failures.trials}
+    assert not failures.is_broken
+    assert failures.cause.startswith("After step 5: test/loss is nan")
+
+
+def test_equal_budgets_are_not_claimed_of_studies_that_all_ended_early(
+    tmp_path, clock, make_fake_study
+):
+    def before_step(step):
+        raise ValueError("no step")
+
+    run_study(make_fake_study("random", clock, before_step=before_step), tmp_path / "logs",
+              clock=clock)  # fmt: skip
+
+    assert equality_of_budgets(read_logs(tmp_path)) == "No study spent its budget"
+    assert "are equal" not in shown(tmp_path)
+
+
+# A study that cannot go on.
+
+
+class FakeSlot:
+    """Runs studies of which one cannot go on."""
+
+    def run(self, key, on_progress):
+        on_progress(0.5)
+        if key.study == 2:
+            raise StudyError("its tuner is lost")
+        return key
+
+    def kill(self):
+        pass
+
+
+def test_a_study_that_cannot_go_on_ends_alone_and_is_listed_at_the_end(monkeypatch, tmp_path):
+    monkeypatch.setattr("tuning.executor.Slot", lambda *_: FakeSlot())
+    keys = [StudyKey("a", "w", study) for study in (1, 2, 3, 4)]
+    queue = LocalQueue(keys)
+
+    run_queue(queue, None, tmp_path, 2, lambda key, share: None)
+
+    assert sorted(queue.finished) == [keys[0], keys[2], keys[3]]
+    error = UnfinishedError(queue.errors, len(queue.finished))
+    assert str(error) == "1 of 4 studies could not go on: a on w, study 2: its tuner is lost"
+
+
+def test_an_error_of_a_studys_process_is_the_studys(tmp_path):
+    campaign = make_campaign(document("sgd+random"), "test")
+    slot = Slot(campaign, tmp_path)
+    slot._connection, slot._process = FakeConnection([("error", "no tuner")]), object()
+
+    with pytest.raises(StudyError, match="no tuner"):
+        slot.run(StudyKey("sgd+random", "breast_cancer_logistic", 1), lambda share: None)
+
+
+class FakeConnection:
+    """Says what a process would say."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def send(self, message):
+        pass
+
+    def recv(self):
+        return self.said.pop(0)
+
+
+@pytest.mark.parametrize("value", [1e39, math.nan])
+def test_a_variant_fixes_finite_numbers(value):
+    with pytest.raises(ValueError, match="Variant 'mine': 'learning_rate': values are finite"):
+        make_variant("mine", "sgd+random", {"learning_rate": value})
