@@ -98,6 +98,12 @@ def test_a_result_says_which_data_it_is_on(workload):
     }
 
 
+# The fixed forms of the slowest two have nothing that those of the others lack.
+@pytest.mark.parametrize(
+    "workload",
+    [n for n in NAMES if n not in ("cifar10_vgg16_small_fixed", "ende_transformer_small_fixed")],
+    indirect=True,
+)
 def test_no_rule_is_broken(workload, monkeypatch):
     monkeypatch.setitem(vars(workload), "more_metrics", None)  # BLEU has its own tests
 
