@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from metaopt.arguments import as_loss, as_parameters
+from metaopt.meshes import reshard
 from metaopt.precision import cast
 
 Restart = Callable[[Any, Any, Any], Any]
@@ -78,6 +80,7 @@ def guard(
     guarded = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> GuardState:
+        params = as_parameters(params)
         return GuardState(
             inner=guarded.init(params),
             best=jax.tree.map(jnp.copy, params),
@@ -96,14 +99,16 @@ def guard(
         value: Any = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, GuardState]:
-        if params is None or value is None:
-            raise ValueError("`params` and `value`, the loss, must be passed to update().")
-        loss = jnp.asarray(value, jnp.float32)
+        if params is None:
+            raise ValueError("`params` must be passed to update(): guard needs them.")
+        loss = as_loss(value, "guard").astype(jnp.float32)
         first = jnp.where(jnp.isfinite(state.first_loss), state.first_loss, loss)
         better = jnp.isfinite(loss) & (loss < state.best_loss)
         best = _where(better, params, state.best)
         steps, inner_state = guarded.update(updates, state.inner, params, value=value, **extra_args)
-        steps = jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), steps)
+        steps = jax.tree.map(
+            lambda u, p: reshard((state.scale * u).astype(u.dtype), p), steps, params
+        )
         lost = ~jnp.isfinite(loss) | (loss > first + (limit - 1) * jnp.abs(first))
         lost |= ~_is_finite(jax.tree.map(jnp.add, params, steps))
         scale = state.scale
