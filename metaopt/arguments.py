@@ -84,9 +84,7 @@ def check_flags(**flags: Any) -> None:
     """
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_):
-            raise ValueError(
-                f"`{name}` must be True or False, got {flag!r}.{_static(name, flag)}"
-            )
+            raise ValueError(f"`{name}` must be True or False, got {flag!r}.{_static(name, flag)}")
 
 
 def is_known(number: Any) -> bool:

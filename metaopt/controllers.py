@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Inexact, Int
 
 from metaopt.meshes import everywhere, reshard
 from metaopt.precision import real_dtype, wide_dtype
@@ -212,8 +212,8 @@ def _in_slots(
 
 
 def _spelled_out(
-    in_slots: Float[Array, "1 slots"], ring: Float[Array, "slots *row"]
-) -> Float[Array, "1 *row"]:
+    in_slots: Float[Array, "1 slots"], ring: Inexact[Array, "slots *row"]
+) -> Inexact[Array, "1 *row"]:
     """Return the weighted sum of the rows, term by term."""
     terms = (m * row for m, row in zip(in_slots[0], ring, strict=True))
     return functools.reduce(jnp.add, terms)[None]

@@ -46,7 +46,9 @@ def mixture(*optimizers: optax.GradientTransformation) -> optax.GradientTransfor
     def init(params: optax.Params) -> tuple[Any, ...]:
         params = as_parameters(params)
         states = tuple(part.init(params) for part in parts)
-        learners = [part for part in jax.tree.leaves(states, is_leaf=is_learner) if is_learner(part)]
+        learners = [
+            part for part in jax.tree.leaves(states, is_leaf=is_learner) if is_learner(part)
+        ]
         if len(parts) > 1 and any(part.bases is not None for part in learners):
             raise ValueError(
                 "`optimizers` must not hold a learner with exact rollouts beside others: it would "

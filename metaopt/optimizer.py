@@ -302,7 +302,8 @@ class _Rule(NamedTuple):
         if self.replays and datum is None:
             raise ValueError(
                 "`datum` must be passed to update() while learning, the one whose gradient it is: "
-                "update(grads, state, params, datum=datum)."
+                "update(grads, state, params, datum=datum). flax's TrainState.apply_gradients "
+                "leaves it out."
             )
         if self.example is None:
             return

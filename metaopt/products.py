@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from metaopt.meshes import replicated
 from metaopt.precision import wide_dtype
@@ -16,8 +16,8 @@ from metaopt.rings import as_row
 
 
 def weighted_sums(
-    weights: Float[Array, "count rows"], rows: Float[Array, "rows *row"]
-) -> Float[Array, "count *row"]:
+    weights: Float[Array, "count rows"], rows: Inexact[Array, "rows *row"]
+) -> Inexact[Array, "count *row"]:
     """Return weighted sums of rows, in the wider of the two dtypes."""
     return jax.lax.dot_general(
         weights,
@@ -28,7 +28,7 @@ def weighted_sums(
     )
 
 
-def inner_products(rows: Float[Array, "rows *row"], leaf: Any) -> Float[Array, " rows"]:
+def inner_products(rows: Inexact[Array, "rows *row"], leaf: Any) -> Float[Array, " rows"]:
     """Return the inner product of ``leaf`` with every row, float32 at least."""
     row = jnp.conj(as_row(leaf, rows))
     axes = tuple(range(row.ndim))

@@ -190,9 +190,7 @@ class RmsState(NamedTuple):
     mean_squares: Any  # of each coordinate, biased towards 0
 
 
-def scale_by_rms(
-    decay: float = 0.99, eps: float = 1e-8
-) -> optax.GradientTransformationExtraArgs:
+def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransformationExtraArgs:
     r"""Divide a gradient by its root mean square, coordinate by coordinate.
 
     .. math:: w_t = \frac{g_t}{\sqrt{v_t / (1 - \beta^t)} + \epsilon}, \qquad
@@ -215,9 +213,7 @@ def scale_by_rms(
         zeros = jax.tree.map(lambda p: jnp.zeros_like(p, real_dtype(p)), as_parameters(params))
         return RmsState(jnp.zeros((), jnp.int32), zeros)
 
-    def update(
-        updates: Any, state: Any, params: Any = None, **_: Any
-    ) -> tuple[Any, RmsState]:
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, RmsState]:
         del params
         count = state.count + 1
         bias = 1.0 - decay ** count.astype(real_dtype(state.mean_squares))
