@@ -3,6 +3,7 @@
 Run as a program, with several devices, it prints how far each lies from one device: JSON.
 """
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -135,7 +136,12 @@ ROWS = {
 
 def train(make, start, data, bound=0.0):
     """Scan over the data with a donated state; return all parameters and losses, and the state."""
+    (_, state), (path, losses) = _compiled(make)(start, data, make().init(start), bound)
+    return path, losses, state
 
+
+@functools.cache  # a row's bound is an argument, so that another needs no other program
+def _compiled(make):
     def run(params, data, state, bound):
         tx = optax.with_extra_args_support(make(bound))
 
@@ -147,9 +153,7 @@ def train(make, start, data, bound=0.0):
 
         return jax.lax.scan(step, (params, state), data)
 
-    state = make().init(start)
-    (_, state), (path, losses) = jax.jit(run, donate_argnums=2)(start, data, state, bound)
-    return path, losses, state
+    return jax.jit(run, donate_argnums=2)
 
 
 def _slope(params, datum):

@@ -18,16 +18,18 @@ from flax.training.train_state import TrainState
 
 import metaopt
 
-# Not yet: a constant added to the loss, a noisy first batch, and injected numbers of the guard.
+# Not yet: a constant added to the loss, and a noisy first batch.
 GUARDED = {"guard", "fixed_batch_optimizer", "minibatch_optimizer"}
 FREE = sorted(set(ROWS) - GUARDED)
+
+NOT_INJECTED = {"mixture", "guard"}  # one has no numbers; not yet: the other looks at its limit
 
 each_row = pytest.mark.parametrize("name", list(ROWS))
 
 
 @functools.cache
 def usual(name):
-    """The run that all others are compared with, one compilation for a bound and for data."""
+    """The run that all others are compared with."""
     return train(ROWS[name].make, *problem())[:2]
 
 
@@ -35,7 +37,6 @@ def call(row, **given):
     """Return the updates that a row gives, as shapes: nothing is compiled."""
     start, data = problem()
     extra = {"value": jnp.ones(()), "datum": jax.tree.map(lambda leaf: leaf[0], data), **given}
-    extra = {key: value for key, value in extra.items() if value is not None}
 
     def one(params):
         tx = optax.with_extra_args_support(row.make())
@@ -158,7 +159,7 @@ def test_as_often_again_accumulated_is_the_same(name):
     assert distance(jax.tree.map(lambda leaf: leaf[1::2], path), usual(name)[0]) < 2e-3
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in ("mixture", "guard")])
+@pytest.mark.parametrize("name", sorted(set(ROWS) - NOT_INJECTED))
 def test_injected_numbers_are_those_given(name):
     path, _, _ = train(lambda bound=0.0: ROWS[name].injected(), *problem())
 
