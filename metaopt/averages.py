@@ -22,16 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from metaopt.controllers import _inner_products
-from metaopt.precision import wide_dtype
-from metaopt.rings import make_rings, write_rings
+from metaopt.controllers import initial_weights
+from metaopt.precision import real_dtype, wide_dtype
+from metaopt.products import inner_products, weighted_sums
+from metaopt.rings import as_row, make_rings, write_rings
 
 
 class AveragesMemory(NamedTuple):
     """The averages of L steps ago, and the disturbances since; L is 0 where nothing is replayed."""
 
-    averages: Any  # every leaf is (K, leaf.size): E(t - L)
-    recent: Any  # rings, every leaf is (L, leaf.size); None for L = 0
+    averages: Any  # as in rings of K: E(t - L)
+    recent: Any  # rings of L; None for L = 0
     newest: Int[Array, ""] | None  # slot of the newest disturbance; None for L = 0
 
 
@@ -87,10 +88,8 @@ class Averages:
 
     def init_weights(self, params: Any, history: int) -> Float[Array, " averages"]:
         """Return W."""
-        del params, history
-        if self.weights is None:
-            return jnp.zeros(len(self.decays), jnp.float32)
-        return jnp.array(self.weights, jnp.float32)  # a copy: states are donated
+        del history
+        return initial_weights(self.weights, (len(self.decays),), real_dtype(params))
 
     def init_memory(
         self, params: Any, history: int, rollout: int, dtype: DTypeLike | None
@@ -123,12 +122,11 @@ class Averages:
         )
 
     def _average(self, averages: Any, disturbance: Any) -> Any:
-        decays = jnp.asarray(self.decays, jnp.float32)[:, None]
-
         def one(rows: Array, new: Array) -> Array:
             wide = wide_dtype(rows)
-            sums = decays.astype(wide) * rows.astype(wide) + new.ravel().astype(wide)[None]
-            return sums.astype(rows.dtype)
+            row = as_row(new, rows).astype(wide)
+            decays = jnp.asarray(self.decays, wide).reshape(-1, *[1] * row.ndim)
+            return (decays * rows.astype(wide) + row[None]).astype(rows.dtype)
 
         return jax.tree.map(one, averages, disturbance)
 
@@ -136,10 +134,10 @@ class Averages:
         self, weights: Float[Array, " averages"], memory: AveragesMemory, count: int, like: Any
     ) -> list[Any]:
         """Return weighted sums of the averages and of the disturbances since."""
-        scales = self._multipliers(weights) * self._rest
+        scales = self._multipliers(weights) * self._rest(weights)
         found = []
         for ago in range(count):
-            of_averages, of_recent = self._parts(memory, ago)
+            of_averages, of_recent = self._parts(memory, ago, weights.dtype)
             total = _combine(scales * of_averages, memory.averages)
             if of_recent is not None:
                 since = _combine(scales @ of_recent, memory.recent)
@@ -155,13 +153,13 @@ class Averages:
         ago: int = 1,
     ) -> Float[Array, " averages"]:
         r"""Return :math:`-\sum_i (1 - b_k) \langle \lambda_i, E_k(t - ago - i) \rangle`, by W."""
-        slope = jnp.zeros(len(self.decays), jnp.float32)
+        slope = jnp.zeros_like(weights)
         for steps, adjoint in enumerate(adjoints, start=ago):
-            of_averages, of_recent = self._parts(memory, steps)
+            of_averages, of_recent = self._parts(memory, steps, weights.dtype)
             slope -= of_averages * _products(memory.averages, adjoint)
             if of_recent is not None:
                 slope -= of_recent @ _products(memory.recent, adjoint)
-        slope = slope * self._rest
+        slope = slope * self._rest(weights)
         if self.space == "log":
             slope = slope * self._multipliers(weights)
         return slope.astype(weights.dtype)
@@ -174,13 +172,12 @@ class Averages:
         """Return M."""
         return jnp.exp(weights) if self.space == "log" else weights
 
-    @property
-    def _rest(self) -> Float[Array, " averages"]:
-        """1 - b, without the rounding of b."""
-        return jnp.asarray([1.0 - decay for decay in self.decays], jnp.float32)
+    def _rest(self, weights: Float[Array, " averages"]) -> Float[Array, " averages"]:
+        """Return 1 - b, without the rounding of b."""
+        return jnp.asarray([1.0 - decay for decay in self.decays], weights.dtype)
 
     def _parts(
-        self, memory: AveragesMemory, ago: int
+        self, memory: AveragesMemory, ago: int, dtype: DTypeLike
     ) -> tuple[Float[Array, " averages"], Float[Array, "averages slots"] | None]:
         """Return what E of ``ago`` steps ago is made of: factors of the averages, of the slots.
 
@@ -188,7 +185,7 @@ class Averages:
         """
         length = 0 if memory.recent is None else _length(memory)
         assert ago <= length
-        of_averages = jnp.asarray([decay ** (length - ago) for decay in self.decays], jnp.float32)
+        of_averages = jnp.asarray([decay ** (length - ago) for decay in self.decays], dtype)
         if memory.recent is None:
             return of_averages, None
         by_age = jnp.asarray(
@@ -196,7 +193,7 @@ class Averages:
                 [decay ** (age - ago) if age >= ago else 0.0 for age in range(length)]
                 for decay in self.decays
             ],
-            jnp.float32,
+            dtype,
         )
         assert memory.newest is not None
         ages = jnp.remainder(memory.newest - jnp.arange(length, dtype=jnp.int32), length)
@@ -216,7 +213,7 @@ def _combine(factors: Float[Array, " rows"], trees: Any) -> Any:
     def one(rows: Array) -> Array:
         wide = wide_dtype(rows)
         if on_cpu and rows.dtype == wide:
-            return jax.lax.dot(factors.astype(wide)[None], rows, precision="highest")[0]
+            return weighted_sums(factors.astype(wide)[None], rows)[0]
         terms = (f.astype(wide) * row.astype(wide) for f, row in zip(factors, rows, strict=True))
         return functools.reduce(jnp.add, terms)
 
@@ -225,5 +222,5 @@ def _combine(factors: Float[Array, " rows"], trees: Any) -> Any:
 
 def _products(trees: Any, adjoint: Any) -> Float[Array, " rows"]:
     """Return the inner product of a tree with every row, over all leaves."""
-    by_leaf = jax.tree.map(_inner_products, trees, adjoint)
+    by_leaf = jax.tree.map(inner_products, trees, adjoint)
     return functools.reduce(jnp.add, jax.tree.leaves(by_leaf))

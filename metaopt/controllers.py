@@ -23,10 +23,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Inexact, Int
 
-from metaopt.precision import wide_dtype
-from metaopt.rings import make_rings, read_rings, write_rings
+from metaopt.meshes import everywhere, reshard
+from metaopt.precision import real_dtype, wide_dtype
+from metaopt.products import inner_products, weighted_sums
+from metaopt.rings import make_rings, read_rings, write_rings, zero_rows
 
 # A control of one row is a sum over the history that XLA writes as one loop if it is spelled out:
 # on its CPU backend a third faster than a dot. It costs compilation, so not beyond so many terms.
@@ -110,7 +112,7 @@ class Controller(Protocol):
 class LagMemory(NamedTuple):
     """The last disturbances."""
 
-    rows: Any  # rings, every leaf is (slots, leaf.size)
+    rows: Any  # rings, see metaopt.rings
     newest: Int[Array, ""]  # slot of the newest row
 
 
@@ -168,8 +170,7 @@ class ScalarLags(_Lags):
 
     def init_weights(self, params: Any, history: int) -> Float[Array, " history"]:
         """Return M."""
-        del params
-        return _initial(self.weights, (history,))
+        return initial_weights(self.weights, (history,), real_dtype(params))
 
     def controls(
         self, weights: Float[Array, " history"], memory: LagMemory, count: int, like: Any
@@ -177,7 +178,7 @@ class ScalarLags(_Lags):
         """Multiply the ring by M, brought into the order of its slots instead of the reverse."""
         in_slots = _in_slots(weights, memory, count)
         spelled_out = count == 1 and in_slots.size * len(jax.tree.leaves(like)) <= _SPELLED_OUT
-        contract = _spelled_out if spelled_out else _contract
+        contract = _spelled_out if spelled_out else weighted_sums
         sums = jax.tree.map(lambda ring: contract(in_slots, ring), memory.rows)
         return [
             jax.tree.map(lambda s, x, i=i: s[i].reshape(x.shape), sums, like) for i in range(count)
@@ -194,7 +195,7 @@ class ScalarLags(_Lags):
         history, ages = weights.shape[0], _ages(memory)
         parts = []
         for i, adjoint in enumerate(adjoints, start=ago):
-            by_leaf = jax.tree.map(_inner_products, memory.rows, adjoint)
+            by_leaf = jax.tree.map(inner_products, memory.rows, adjoint)
             products = functools.reduce(jnp.add, jax.tree.leaves(by_leaf))
             parts.append(products[ages][i : i + history])
         return -functools.reduce(jnp.add, parts).astype(weights.dtype)
@@ -211,25 +212,11 @@ def _in_slots(
 
 
 def _spelled_out(
-    in_slots: Float[Array, "1 slots"], ring: Float[Array, "slots size"]
-) -> Float[Array, "1 size"]:
+    in_slots: Float[Array, "1 slots"], ring: Inexact[Array, "slots *row"]
+) -> Inexact[Array, "1 *row"]:
     """Return the weighted sum of the rows, term by term."""
     terms = (m * row for m, row in zip(in_slots[0], ring, strict=True))
     return functools.reduce(jnp.add, terms)[None]
-
-
-def _contract(
-    in_slots: Float[Array, "count slots"], ring: Float[Array, "slots size"]
-) -> Float[Array, "count size"]:
-    """Return the weighted sums of the rows."""
-    dtype = jnp.promote_types(in_slots.dtype, ring.dtype)
-    return jax.lax.dot(in_slots, ring, precision="highest", preferred_element_type=dtype)
-
-
-def _inner_products(ring: Float[Array, "slots size"], leaf: Array) -> Float[Array, " slots"]:
-    """Return the inner product of a leaf with every row."""
-    # (slots, size) @ (size,): with the leaf in front XLA's CPU backend takes four times as long.
-    return jax.lax.dot(ring, leaf.ravel(), precision="highest", preferred_element_type=leaf.dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -248,23 +235,31 @@ class DiagonalLags(_Lags):
     family = "diagonal_lags"
 
     def init_weights(self, params: Any, history: int) -> Any:
-        """Return M, a tree of leaves (H, *leaf.shape)."""
-        shapes = [(history, *leaf.shape) for leaf in jax.tree.leaves(params)]
+        """Return M, a tree of leaves (H, *leaf.shape).
+
+        Raises:
+            ValueError: There are complex parameters, or weights of another shape.
+        """
+        _check_real(params, "DiagonalLags")
+        zeros = jax.tree.map(lambda leaf: zero_rows(leaf, history, wide_dtype(leaf)), params)
+        given = self.weights
+        if given is None:
+            return zeros
         sizes = [leaf.size for leaf in jax.tree.leaves(params)]
         structure = jax.tree.structure(params)
-        given = self.weights
         whole = isinstance(given, jax.Array) and jnp.size(given) == history * sum(sizes)
         if whole and len(given) == history:  # as files have it, or a bare array's
             given = given.reshape(history, -1)
-        if given is not None and (whole or jax.tree.structure(given) != structure):
-            given = _initial(given, (history, sum(sizes)))
-            ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+        if whole or jax.tree.structure(given) != structure:
+            given = initial_weights(given, (history, sum(sizes)), real_dtype(params))
+            ends = list(itertools.accumulate(sizes))
             parts = [given[:, end - size : end] for end, size in zip(ends, sizes, strict=True)]
-            return jax.tree.unflatten(
-                structure, [part.reshape(s) for part, s in zip(parts, shapes, strict=True)]
-            )
-        leaves = [None] * len(shapes) if given is None else jax.tree.leaves(given)
-        return jax.tree.unflatten(structure, list(map(_initial, leaves, shapes)))
+            shapes = [leaf.shape for leaf in jax.tree.leaves(zeros)]
+            parts = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+            given = jax.tree.unflatten(structure, parts)
+        return jax.tree.map(
+            lambda m, like: reshard(initial_weights(m, like.shape, like.dtype), like), given, zeros
+        )
 
     def controls(self, weights: Any, memory: LagMemory, count: int, like: Any) -> list[Any]:
         """Add up products lag by lag: one pass over M and the ring, whatever the count."""
@@ -278,7 +273,7 @@ class DiagonalLags(_Lags):
             ]
 
         zero = jax.tree.map(
-            lambda m, ring: jnp.zeros(m.shape[1:], jnp.promote_types(m.dtype, wide_dtype(ring))),
+            lambda m, ring: jnp.zeros_like(m[0], jnp.promote_types(m.dtype, wide_dtype(ring))),
             weights,
             memory.rows,
         )
@@ -346,17 +341,18 @@ class FullLags(_Lags):
         """Return M.
 
         Raises:
-            ValueError: M would be larger than the limit; says how large.
+            ValueError: There are complex parameters, or M would be larger than the limit.
         """
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        needed = 4 * history * size**2
+        _check_real(params, "FullLags")
+        size, dtype = sum(leaf.size for leaf in jax.tree.leaves(params)), real_dtype(params)
+        needed = dtype.itemsize * history * size**2
         if needed > self.limit_bytes:
             raise ValueError(
                 f"`controller` needs {history} matrices of {size:,} x {size:,}: "
                 f"{needed / 2**30:,.1f} GiB, above its limit of {self.limit_bytes / 2**30:g} GiB "
                 "(FullLags(limit_bytes=...)). Scalar or diagonal lags need no matrices."
             )
-        return _initial(self.weights, (history, size, size))
+        return initial_weights(self.weights, (history, size, size), dtype)
 
     def controls(
         self, weights: Float[Array, "history d d"], memory: LagMemory, count: int, like: Any
@@ -388,12 +384,12 @@ class FullLags(_Lags):
 
 def _vectors_by_age(memory: LagMemory) -> Float[Array, "slots d"]:
     """Return the rows from the newest to the oldest, leaves one after another."""
-    rings = jax.tree.leaves(memory.rows)
+    rings = [everywhere(ring).reshape(len(ring), -1) for ring in jax.tree.leaves(memory.rows)]
     return jnp.concatenate([r.astype(wide_dtype(r)) for r in rings], axis=1)[_ages(memory)]
 
 
 def _as_vector(tree: Any) -> Float[Array, " d"]:
-    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+    return jnp.concatenate([everywhere(leaf).ravel() for leaf in jax.tree.leaves(tree)])
 
 
 def _as_tree(vector: Float[Array, " d"], like: Any) -> Any:
@@ -401,18 +397,32 @@ def _as_tree(vector: Float[Array, " d"], like: Any) -> Any:
     leaves, structure = jax.tree.flatten(like)
     ends = list(itertools.accumulate(leaf.size for leaf in leaves))
     parts = [
-        vector[end - leaf.size : end].reshape(leaf.shape)
+        reshard(vector[end - leaf.size : end].reshape(leaf.shape), leaf)
         for end, leaf in zip(ends, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, parts)
 
 
-def _initial(weights: Array | None, shape: tuple[int, ...]) -> Array:
+def initial_weights(weights: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Return ``weights``, or zeros.
+
+    Raises:
+        ValueError: They have another shape.
+    """
     if weights is None:
-        return jnp.zeros(shape, jnp.float32)
+        return jnp.zeros(shape, dtype)
     if jnp.shape(weights) != shape:
         raise ValueError(
             f"`controller` has weights of shape {jnp.shape(weights)}, but history and parameters "
             f"ask for {shape}."
         )
-    return jnp.array(weights, jnp.float32)  # a copy: states are donated
+    return jnp.array(weights, dtype)  # a copy: states are donated
+
+
+def _check_real(params: Any, family: str) -> None:
+    if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(params)):
+        raise ValueError(
+            f"`controller` must be ScalarLags or Averages where parameters are complex: {family} "
+            "would need a number for each real and each imaginary part. Or keep these two apart "
+            "in the parameters."
+        )

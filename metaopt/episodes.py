@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from metaopt.optimizer import MetaOptimizerState
+from metaopt.optimizer import MetaOptimizerState, is_masked
 
 
 def start_episode(state: Any, params: Any) -> Any:
@@ -85,13 +84,9 @@ def is_learner(part: Any) -> bool:
 def _check_sizes(before: Any, params: Any) -> None:
     sizes, given = (Counter(leaf.size for leaf in jax.tree.leaves(t)) for t in (before, params))
     # optax.masked hides leaves from the state, but adds none.
-    masked = any(_is_masked(node) for node in jax.tree.leaves(before, is_leaf=_is_masked))
+    masked = any(is_masked(node) for node in jax.tree.leaves(before, is_leaf=is_masked))
     if sizes - given or (given - sizes and not masked):
         raise ValueError(
             f"`params` have {given.total()} arrays with {sum(given.elements())} numbers, the state "
             f"was made for {sizes.total()} with {sum(sizes.elements())}."
         )
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from metaopt.arguments import as_loss, as_parameters
+from metaopt.meshes import reshard
 from metaopt.precision import cast
 
 Restart = Callable[[Any, Any, Any], Any]
@@ -115,6 +117,8 @@ def guard(
     bound = jnp.inf if lower_bound is None else lower_bound
 
     def init(params: optax.Params) -> GuardState:
+        params = as_parameters(params)
+
         # One array each, or the state could not be donated.
         def number(value: float) -> Array:
             return jnp.full((), value, jnp.float32)
@@ -145,9 +149,10 @@ def guard(
         value: Any = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, GuardState]:
-        if params is None or value is None:
-            raise ValueError("`params` and `value`, the loss, must be passed to update().")
-        loss = jnp.asarray(value, jnp.float32)
+        if params is None:
+            raise ValueError("`params` must be passed to update(): guard needs them.")
+        given = as_loss(value, "guard")
+        loss = given.astype(jnp.float32)
         loss = jnp.where(jnp.isfinite(loss) & _is_finite(updates), loss, jnp.inf)
         finite = jnp.isfinite(loss)
         seen = jnp.isfinite(state.recent)
@@ -167,9 +172,11 @@ def guard(
         # An odd batch does not reach the optimizer.
         usual = jnp.where(seen[0], state.recent[0], 0.0)
         calm = jax.tree.map(lambda u: jnp.where(odd, jnp.zeros_like(u), u), updates)
-        shown = jnp.where(odd, usual, loss).astype(jnp.asarray(value).dtype)
+        shown = jnp.where(odd, usual.astype(given.dtype), given)
         steps, inner_state = guarded.update(calm, state.inner, params, value=shown, **extra_args)
-        steps = jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), steps)
+        steps = jax.tree.map(
+            lambda u, p: reshard((state.scale * u).astype(u.dtype), p), steps, params
+        )
 
         overflows = ~odd & ~_is_finite(jax.tree.map(jnp.add, params, steps))
         risen = settled & finite & (state.quiet == 0)

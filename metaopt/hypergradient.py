@@ -8,6 +8,7 @@ Notation, the same in code and tests:
     beta     learning rate of the learning rate
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from metaopt.precision import narrow
+from metaopt.arguments import as_parameters
+from metaopt.precision import cast, narrow, real_dtype
+from metaopt.products import inner_product
 
 
 class HypergradientState(NamedTuple):
@@ -38,13 +41,13 @@ def hypergradient(gradient: PyTree, previous: PyTree) -> Float[Array, ""]:
     Returns:
         A scalar, accumulated in float32 at least.
     """
-    products = jax.tree.map(_inner_product, gradient, previous)
-    return -sum(jax.tree.leaves(products), start=jnp.zeros(()))
+    products = jax.tree.leaves(jax.tree.map(inner_product, gradient, previous))
+    return -functools.reduce(jnp.add, products, jnp.zeros((), real_dtype(previous)))
 
 
 def hypergradient_descent(
     learning_rate: float | Array, hyper_rate: float | Array
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     r"""Gradient descent that also descends in its learning rate.
 
     .. math::
@@ -66,7 +69,8 @@ def hypergradient_descent(
         A transformation whose updates go straight to ``optax.apply_updates``.
 
     Raises:
-        ValueError: An argument is a schedule or no scalar.
+        ValueError: An argument is a schedule or no scalar; or, from ``init``, a parameter is no
+            floating-point number.
 
     Examples:
         >>> tx = hypergradient_descent(0.1, 0.01)
@@ -87,19 +91,18 @@ def hypergradient_descent(
             raise ValueError(f"`{name}` must be a scalar, got shape {jnp.shape(value)}.")
 
     def init_fn(params: optax.Params) -> HypergradientState:
-        alpha = jnp.asarray(learning_rate, jnp.float32)
-        return HypergradientState(alpha, jax.tree.map(jnp.zeros_like, params))
+        params = as_parameters(params)
+        alpha = jnp.array(learning_rate, real_dtype(params))  # a copy: states are donated
+        return HypergradientState(alpha, jax.tree.map(lambda p: jnp.zeros_like(p, p.dtype), params))
 
     def update_fn(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **_: Any
     ) -> tuple[optax.Updates, HypergradientState]:
         del params
         alpha = state.learning_rate - hyper_rate * hypergradient(updates, state.previous)
-        steps = jax.tree.map(lambda g: -alpha * g, updates)
-        return narrow(steps, updates), HypergradientState(alpha, updates)
+        alpha = cast(alpha, state.learning_rate.dtype)
+        steps = narrow(jax.tree.map(lambda g: -alpha * g, updates), updates)
+        return steps, HypergradientState(alpha, narrow(updates, state.previous))
 
-    return optax.GradientTransformation(init_fn, update_fn)
-
-
-def _inner_product(a: Any, b: Any) -> Float[Array, ""]:
-    return jnp.vdot(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+    # optax types a state as an array, or containers that it knows
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore

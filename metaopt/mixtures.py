@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import optax
 
+from metaopt.arguments import as_parameters
 from metaopt.controllers import Controller
 from metaopt.episodes import is_learner, start_episode
 from metaopt.guards import Restart
@@ -21,14 +22,15 @@ def mixture(*optimizers: optax.GradientTransformation) -> optax.GradientTransfor
     r"""Add up the updates of several optimizers, :math:`u_t = \sum_i u_t^{(i)}`.
 
     All see the same gradients and parameters, and what else ``update`` is given. Costs what they
-    cost, with one gradient for all. Learners with exact rollouts do not belong here: each would
-    replay its own control alone.
+    cost, with one gradient for all. Learners with exact rollouts cannot have others beside them:
+    each would replay its own control alone.
 
     Args:
         optimizers: At least one.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none; or, from ``init``, a learner with exact rollouts is one of
+            several, or a parameter is no floating-point number.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -42,7 +44,17 @@ def mixture(*optimizers: optax.GradientTransformation) -> optax.GradientTransfor
     parts = [optax.with_extra_args_support(optimizer) for optimizer in optimizers]
 
     def init(params: optax.Params) -> tuple[Any, ...]:
-        return tuple(part.init(params) for part in parts)
+        params = as_parameters(params)
+        states = tuple(part.init(params) for part in parts)
+        learners = [
+            part for part in jax.tree.leaves(states, is_leaf=is_learner) if is_learner(part)
+        ]
+        if len(parts) > 1 and any(part.bases is not None for part in learners):
+            raise ValueError(
+                "`optimizers` must not hold a learner with exact rollouts beside others: it would "
+                "replay its own updates alone. Make its rollouts recorded ones (`recorded=True`)."
+            )
+        return states
 
     def update(
         updates: optax.Updates,

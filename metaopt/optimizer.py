@@ -22,9 +22,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
+from metaopt.arguments import as_parameters, check_flags, check_number, check_whole
 from metaopt.controllers import Controller, ScalarLags
 from metaopt.convolutions import with_fast_convolutions
-from metaopt.precision import narrow, wide_dtype, widen
+from metaopt.meshes import reshard
+from metaopt.precision import narrow, real_dtype, wide_dtype, widen
 from metaopt.rings import after, make_rings, read_rings, write_rings
 from metaopt.rollout import rollout_adjoints
 
@@ -134,15 +136,14 @@ def meta_optimizer(
         Chen and Hazan, `A Nonstochastic Control Approach to Optimization
         <https://arxiv.org/abs/2301.07902>`_, 2023.
     """
+    check_flags(fixed=fixed, recorded=recorded, learn=learn)
     controller = ScalarLags() if controller is None else controller
     history = controller.default_history if history is None else history
     if recorded and rollout not in (None, 1):
         raise ValueError(f"`rollout` must be 1 where `recorded` is True, got {rollout!r}.")
     rollout = (1 if recorded else 2) if rollout is None else rollout
     replays = learn and not recorded
-    for name, number in (("history", history), ("rollout", rollout), ("meta_every", meta_every)):
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"`{name}` must be an integer of at least 1, got {number!r}.")
+    check_whole(history=history, rollout=rollout, meta_every=meta_every)
     if replays and value_fn is None:
         raise ValueError(
             "`value_fn` must be given where `learn` is True: rollouts evaluate it, but for "
@@ -198,6 +199,7 @@ class _Rule(NamedTuple):
     history_dtype: DTypeLike | None
 
     def init(self, params: optax.Params) -> MetaOptimizerState:
+        params = self._checked(params)
         weights = self.controller.init_weights(params, self.history)
         rollout = self.rollout if self.replays else 0
         memory = self.controller.init_memory(params, self.history, rollout, self.history_dtype)
@@ -221,9 +223,8 @@ class _Rule(NamedTuple):
         if self.controller.keeps_controls:
             controls = tuple(_zeros(params) for _ in range(self.rollout - 1))
             state = state._replace(start=_zeros(params), controls=controls)
-        leaves = jax.tree.leaves(params)
         return state._replace(
-            rates=jnp.zeros(self.rollout, jnp.result_type(jnp.float32, *map(wide_dtype, leaves))),
+            rates=jnp.zeros(self.rollout, real_dtype(params)),
             bases=make_rings(params, self.rollout, wide_dtype),
             data=make_rings(self.example, self.rollout),
         )
@@ -242,6 +243,8 @@ class _Rule(NamedTuple):
             return updates, state
         slope = widen(updates)
         point = None if params is None else widen(params)
+        if point is not None:
+            slope = jax.tree.map(reshard, slope, point)  # jax 0.7 splits some in other ways
         rate = self._rate(state.count)
         step = self._base_step(slope, point, rate)
         disturbance, disturbance_state = self._disturb(slope, state, point, extra_args)
@@ -267,6 +270,19 @@ class _Rule(NamedTuple):
         step = jax.tree.map(jnp.subtract, step, controls[0])
         return narrow(step, updates), state._replace(count=state.count + 1)
 
+    def _checked(self, params: optax.Params) -> optax.Params:
+        """Return the parameters as arrays, if there can be a state for them."""
+        params = as_parameters(params)
+        kept = self.history_dtype
+        if kept is not None and not jnp.issubdtype(kept, jnp.complexfloating):
+            for leaf in jax.tree.leaves(params):
+                if jnp.iscomplexobj(leaf):
+                    raise ValueError(
+                        f"`history_dtype` must be complex, or None, where parameters are, got "
+                        f"{jnp.dtype(kept)}: it would lose imaginary parts."
+                    )
+        return params
+
     @property
     def _decays(self) -> bool:
         """Whether there is weight decay, as far as a number can tell; an array may be traced."""
@@ -286,7 +302,8 @@ class _Rule(NamedTuple):
         if self.replays and datum is None:
             raise ValueError(
                 "`datum` must be passed to update() while learning, the one whose gradient it is: "
-                "update(grads, state, params, datum=datum)."
+                "update(grads, state, params, datum=datum). flax's TrainState.apply_gradients "
+                "leaves it out."
             )
         if self.example is None:
             return
@@ -371,8 +388,8 @@ class _Rule(NamedTuple):
         start, controls = past
 
         def gradient(point: Any, datum: Any) -> Any:
-            assert self.value_fn is not None
-            return widen(jax.grad(self.value_fn)(narrow(point, params), datum))
+            slope = jax.grad(self._loss)(narrow(point, params), datum)
+            return jax.tree.map(reshard, widen(jax.tree.map(jnp.conj, slope)), point)
 
         def replay() -> list[Any]:
             assert state.rates is not None
@@ -392,6 +409,22 @@ class _Rule(NamedTuple):
         # inside, XLA copies all of it.
         idle = [_zeros(params)] * self.rollout
         return jax.lax.cond(self._is_due(state), replay, lambda: idle)
+
+    def _loss(self, params: Any, datum: Any) -> Any:
+        """Return what ``value_fn`` returns, if it is a number; explain why it cannot be had."""
+        assert self.value_fn is not None
+        try:
+            loss = self.value_fn(params, datum)
+        except Exception as error:
+            if not any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked))):
+                raise
+            raise ValueError(
+                "`value_fn` must take parameters of which optax.masked or optax.partition hide "
+                f"some behind MaskedNodes, but raised {type(error).__name__}: {error} Let it fill "
+                "them in from the datum, or learn without it: `recorded=True`."
+            ) from error
+        check_number(loss, "The loss that `value_fn` returns")
+        return loss
 
     def _recorded(self, state: MetaOptimizerState, lag: int, datum: Any) -> Any:
         """Return the datum of ``lag`` steps ago."""
@@ -421,5 +454,10 @@ class _Rule(NamedTuple):
         return state._replace(start=start, controls=tuple(controls[:-1]), bases=bases)
 
 
+def is_masked(node: Any) -> bool:
+    """Return whether a node stands for parameters that optax hides from a transformation."""
+    return isinstance(node, optax.MaskedNode)
+
+
 def _zeros(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, wide_dtype(leaf)), params)
+    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, wide_dtype(leaf)), params)

@@ -1,7 +1,8 @@
 """One dtype policy for parameter-like trees.
 
-Histories, iterates and adjoints are float32 where the parameters are narrower, whatever the
-parameters' own dtypes; what goes back is cast to those.
+Histories, iterates and adjoints are float32 where the parameters are narrower. Updates are cast
+back to the dtypes of the gradients. Numbers that belong to all parameters, such as weights of a
+controller, are real, float32 where no parameter is float64.
 """
 
 from typing import Any
@@ -23,6 +24,12 @@ def narrow(tree: Any, like: Any) -> Any:
 def wide_dtype(leaf: Any) -> Any:
     """Return the dtype that :func:`widen` gives ``leaf``."""
     return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def real_dtype(tree: Any) -> Any:
+    """Return the dtype of numbers that describe ``tree``: real, and as wide as its widest leaf."""
+    leaves = map(wide_dtype, jax.tree.leaves(tree))
+    return jnp.result_type(jnp.float32, *(jnp.finfo(leaf).dtype for leaf in leaves))
 
 
 def cast(leaf: Any, dtype: Any) -> Any:

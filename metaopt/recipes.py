@@ -14,10 +14,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
+from metaopt.arguments import check_flags, is_known
 from metaopt.averages import Averages
 from metaopt.controllers import Controller, ScalarLags
 from metaopt.guards import guard
@@ -131,16 +131,15 @@ def fixed_batch_optimizer(
         )
     if controller not in CONTROLLERS:
         raise ValueError(f"`controller` must be one of {list(CONTROLLERS)}, got {controller!r}.")
-    _check_scale(scale)
+    check_flags(log_loss=log_loss, guarded=guarded)
+    _check_positive(scale=scale, meta_rate=meta_rate)
+    if is_known(halving) and not halving > 0:
+        raise ValueError(f"`halving` must be positive, got {halving!r}.")
     if value_fn is not None and len(disturbances) > 1:
         raise ValueError(
             "`value_fn` makes rollouts exact, which replay the control of one learner: "
             f"`disturbances` must then be one, got {list(disturbances)}."
         )
-    if not 0 < meta_rate < math.inf:
-        raise ValueError(f"`meta_rate` must be positive, got {meta_rate!r}.")
-    if not halving > 0:
-        raise ValueError(f"`halving` must be positive, got {halving!r}.")
     rule = optax.adam(lambda count: meta_rate / (1.0 + count / halving))
     kind: dict[str, Any] = {"recorded": True}
     if value_fn is not None:
@@ -148,8 +147,10 @@ def fixed_batch_optimizer(
     controllers, learners = [], []
     for name in disturbances:
         disturbance, start = DISTURBANCES[name]
-        from_zero = controller == "lags" and learning_rate > 0
-        controllers.append(CONTROLLERS[controller](0.0 if from_zero else scale * start))
+        first = scale * start
+        if controller == "lags":  # a base step needs no control to begin with
+            first = jnp.where(jnp.asarray(learning_rate) > 0, 0.0, first)
+        controllers.append(CONTROLLERS[controller](first))
         learners.append(
             meta_optimizer(
                 value_fn,
@@ -166,9 +167,10 @@ def fixed_batch_optimizer(
     return guard(whole, lower_bound=lower_bound, restart=restart_learning(*controllers))
 
 
-def _check_scale(scale: float) -> None:
-    if not 0 < scale < math.inf:
-        raise ValueError(f"`scale` must be positive, got {scale!r}.")
+def _check_positive(**numbers: Any) -> None:
+    for name, number in numbers.items():
+        if is_known(number) and not 0 < number < math.inf:
+            raise ValueError(f"`{name}` must be positive, got {number!r}.")
 
 
 def learning_steps(steps: Any) -> Any:
@@ -208,9 +210,10 @@ def minibatch_optimizer(
     Raises:
         ValueError: ``steps`` is less than 1, or ``scale`` not positive.
     """
-    if not isinstance(steps, jax.Array) and not steps >= 1:
+    if is_known(steps) and not steps >= 1:
         raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
-    _check_scale(scale)
+    check_flags(guarded=guarded)
+    _check_positive(scale=scale)
     learning = learning_steps(steps)
 
     def meta_rate(count: Any) -> Any:

@@ -13,6 +13,7 @@ A controller whose disturbances shrink with the gradient has to grow as training
 start at another size for every problem. These keep the step that a weight of 1 commands sensible.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from metaopt.precision import wide_dtype
+from metaopt.arguments import as_loss, as_parameters, check_whole, is_known
+from metaopt.precision import real_dtype, wide_dtype
 
 
 class PolyakState(NamedTuple):
@@ -63,10 +65,12 @@ def scale_by_polyak(
         return PolyakState(shape.init(params))
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
     ) -> tuple[Any, PolyakState]:
-        gap = _loss(value, "scale_by_polyak") - floor
-        direction, inner = shape.update(updates, state.preconditioner, params)
+        gap = as_loss(value, "scale_by_polyak") - floor
+        direction, inner = shape.update(
+            updates, state.preconditioner, params, value=value, **extra_args
+        )
         return _polyak(updates, direction, gap), PolyakState(inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -78,22 +82,24 @@ class _Preconditioner(NamedTuple):
     transformation: optax.GradientTransformation | None
 
     def init(self, params: Any) -> Any:
+        params = as_parameters(params)
         return None if self.transformation is None else self.transformation.init(params)
 
-    def update(self, gradient: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    def update(self, gradient: Any, state: Any, params: Any, **extra_args: Any) -> tuple[Any, Any]:
         if self.transformation is None:
             return gradient, None
-        return self.transformation.update(gradient, state, params)
+        extended = optax.with_extra_args_support(self.transformation)
+        return extended.update(gradient, state, params, **extra_args)
 
 
 def _polyak(gradient: Any, direction: Any, gap: Any) -> Any:
     """Return ``max(gap, 0) h / <g, h>``."""
 
     def product(g: Array, h: Array) -> Array:
-        return jnp.sum(g.astype(wide_dtype(g)) * h.astype(wide_dtype(h)))
+        return jnp.sum(jnp.real(jnp.conj(g.astype(wide_dtype(g))) * h.astype(wide_dtype(h))))
 
     products = jax.tree.leaves(jax.tree.map(product, gradient, direction))
-    slope = sum(products, start=jnp.zeros(()))
+    slope = functools.reduce(jnp.add, products, jnp.zeros((), real_dtype(gradient)))
     falls = slope > 0
     factor = jnp.where(falls, jnp.maximum(gap, 0.0) / jnp.where(falls, slope, 1.0), 0.0)
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), direction)
@@ -138,23 +144,25 @@ def scale_by_level(
         <https://doi.org/10.1007/s101070050084>`_, 1999, with steps for its path length, and with a
         gap that can grow again.
     """
-    if not isinstance(patience, int) or patience < 1:
-        raise ValueError(f"`patience` must be an integer of at least 1, got {patience!r}.")
+    check_whole(patience=patience)
     shape = _Preconditioner(preconditioner)
 
     def init(params: Any) -> LevelState:
+        params = as_parameters(params)
         # One array each, or the state could not be donated.
-        record, start, gap = (jnp.full((), jnp.inf, jnp.float32) for _ in range(3))
+        record, start, gap = (jnp.full((), jnp.inf, real_dtype(params)) for _ in range(3))
         return LevelState(record, start, gap, jnp.zeros((), jnp.int32), shape.init(params))
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
     ) -> tuple[Any, LevelState]:
-        loss = _loss(value, "scale_by_level")
-        direction, inner = shape.update(updates, state.preconditioner, params)
+        loss = as_loss(value, "scale_by_level").astype(state.record.dtype)
+        direction, inner = shape.update(
+            updates, state.preconditioner, params, value=value, **extra_args
+        )
         finite = jnp.isfinite(loss)
         record = jnp.minimum(jnp.where(finite, loss, jnp.inf), state.record)
-        most = jnp.maximum(record - lower_bound, 0.0)
+        most = jnp.maximum(record - lower_bound, 0.0).astype(record.dtype)
         first = jnp.isinf(state.gap)
         gap = jnp.minimum(state.gap, most)
         met = state.start - record >= gap / 2
@@ -182,7 +190,7 @@ class RmsState(NamedTuple):
     mean_squares: Any  # of each coordinate, biased towards 0
 
 
-def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransformation:
+def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransformationExtraArgs:
     r"""Divide a gradient by its root mean square, coordinate by coordinate.
 
     .. math:: w_t = \frac{g_t}{\sqrt{v_t / (1 - \beta^t)} + \epsilon}, \qquad
@@ -198,19 +206,21 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransf
     Raises:
         ValueError: ``decay`` does not lie in [0, 1).
     """
-    if not 0 <= decay < 1:
+    if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"`decay` must lie in [0, 1), got {decay!r}.")
 
     def init(params: Any) -> RmsState:
-        return RmsState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+        zeros = jax.tree.map(lambda p: jnp.zeros_like(p, real_dtype(p)), as_parameters(params))
+        return RmsState(jnp.zeros((), jnp.int32), zeros)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RmsState]:
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, RmsState]:
         del params
         count = state.count + 1
-        bias = 1.0 - decay ** count.astype(jnp.float32)
+        bias = 1.0 - decay ** count.astype(real_dtype(state.mean_squares))
 
         def averaged(v: Array, g: Array) -> Array:
-            return (decay * v + (1.0 - decay) * g * g).astype(v.dtype)
+            g = g.astype(wide_dtype(g))
+            return (decay * v + jnp.real((1.0 - decay) * g * jnp.conj(g))).astype(v.dtype)
 
         def scaled(g: Array, v: Array) -> Array:
             return (g / (jnp.sqrt(v / bias.astype(v.dtype)) + eps)).astype(g.dtype)
@@ -218,7 +228,7 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransf
         squares = jax.tree.map(averaged, state.mean_squares, updates)
         return jax.tree.map(scaled, updates, squares), RmsState(count, squares)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
@@ -234,19 +244,13 @@ def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
     """
 
     def init(params: Any) -> optax.EmptyState:
-        del params
+        as_parameters(params)
         return optax.EmptyState()
 
     def update(updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any) -> Any:
         del params
-        above = _loss(value, "by_log_loss") - floor
+        above = as_loss(value, "by_log_loss") - floor
         factor = jnp.where(above > 0, 1.0 / jnp.where(above > 0, above, 1.0), 0.0)
         return jax.tree.map(lambda s: (factor * s).astype(s.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _loss(value: Any, name: str) -> Any:
-    if value is None:
-        raise ValueError(f"`value`, the loss, must be passed to update(): {name} needs it.")
-    return jnp.asarray(value, jnp.float32)

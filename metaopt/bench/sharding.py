@@ -27,12 +27,17 @@ def replicate(tree: Any) -> Any:
 
 
 def shard_history(history: Any) -> Any:
-    """Inside of jit: split rings, (slots, size), along the second axis where it divides.
+    """Inside of jit: split the rows of rings along their longest axis that divides.
 
     So every device keeps its share of every past gradient, and what is computed from one
     parameter's past alone, such as a control, needs no other device.
     """
-    return _constrain(history, lambda leaf: _split(leaf, axis=1))
+
+    def longest(leaf: Any) -> int:
+        sizes = [0 if size % jax.device_count() else size for size in leaf.shape]
+        return max(range(1, leaf.ndim), key=lambda axis: sizes[axis], default=1)
+
+    return _constrain(history, lambda leaf: _split(leaf, axis=longest(leaf)))
 
 
 def _constrain(tree: Any, sharding: Any) -> Any:

@@ -199,16 +199,6 @@ def test_bfloat16_histories_stay_bfloat16_and_are_close(mlp, train):
     )
 
 
-def test_bfloat16_parameters_stay_bfloat16(mlp, learner):
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), mlp.params)
-    data = {"x": mlp.data[0]["x"].astype(jnp.bfloat16), "y": mlp.data[0]["y"]}
-    tx = meta_optimizer(mlp.loss, 0.3, example=data, history=4)
-
-    carry = step(tx, mlp.loss, (params, tx.init(params)), data)
-
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(carry[0]))
-
-
 @pytest.mark.parametrize("history, rollout", [(1, 1), (4, 1), (4, 2), (32, 3)])
 def test_the_state_holds_as_many_parameter_sized_arrays_as_it_says(history, rollout):
     loss = lambda x, datum: jnp.sum(datum * x)  # noqa: E731
@@ -417,15 +407,6 @@ def test_injected_rates_are_replayed_as_they_were(mlp):
         weights.append(getattr(state, "inner_state", state).weights)
 
     np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("learn", [True, False], ids=["learning", "frozen"])
-def test_where_there_are_no_parameters_there_is_nothing_to_do(learn):
-    tx = meta_optimizer(SUM, 0.1, fixed=True, learn=learn)
-
-    updates, _ = tx.update({}, tx.init({}), {}, datum=jnp.ones(()))
-
-    assert updates == {}
 
 
 def test_an_episode_of_a_masked_optimizer_starts(mlp):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import carry_over, fixed_batch_optimizer, guard, minibatch_optimizer
+from metaopt import carry_over, fixed_batch_optimizer, minibatch_optimizer
 from metaopt.episodes import is_learner
 from metaopt.recipes import CHANGING_META_RATE, DEPLOYED_FACTOR, learning_steps
 
@@ -134,39 +134,6 @@ def test_lags_start_from_the_scale_or_from_zero_with_a_base_step(learning_rate):
 )
 def test_memory_is_what_the_page_says(make, arrays):
     assert count_arrays(make().init(jnp.zeros(1000)), 1000) == arrays
-
-
-@pytest.mark.parametrize("make", [fixed_batch_optimizer, lambda: minibatch_optimizer(100)])
-def test_a_state_as_init_returns_it_can_be_donated(make):
-    tx, x = make(), jnp.ones(8)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(x, state):
-        updates, state = tx.update(x, state, x, value=(x @ x) / 2)
-        return optax.apply_updates(x, updates), state
-
-    moved, _ = step(x, tx.init(x))
-
-    assert np.isfinite(moved).all()
-
-
-@pytest.mark.parametrize(
-    "make",
-    [fixed_batch_optimizer, lambda: minibatch_optimizer(100), lambda: guard(optax.adam(0.1))],
-)
-def test_a_jitted_step_compiles_once(make):
-    tx, x = make(), jnp.ones(8)
-    state = tx.init(x)
-
-    @jax.jit
-    def step(x, state):
-        updates, state = tx.update(x, state, x, value=(x @ x) / 2)
-        return optax.apply_updates(x, updates), state
-
-    for _ in range(3):
-        x, state = step(x, state)
-
-    assert step._cache_size() == 1
 
 
 def test_on_changing_batches_it_learns_first_and_anneals_then():

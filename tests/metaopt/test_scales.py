@@ -120,20 +120,6 @@ def test_at_the_floor_there_is_no_logarithm_and_no_gradient_of_it(value):
     np.testing.assert_array_equal(found, 0)
 
 
-@pytest.mark.parametrize("make", [scale_by_polyak, scale_by_level, by_log_loss])
-def test_the_loss_must_be_there(make):
-    with pytest.raises(ValueError, match=f"`value`, the loss, must be passed.*{make.__name__}"):
-        make().update(X, make().init(X), X)
-
-
-@pytest.mark.parametrize("tx", [scale_by_polyak(), scale_by_level()], ids=["polyak", "level"])
-def test_bfloat16_stays_bfloat16(tx):
-    w, _ = tx.update(X.astype(jnp.bfloat16), tx.init(X), X, value=jnp.float32(12.5))
-
-    assert w.dtype == jnp.bfloat16
-    np.testing.assert_allclose(w.astype(np.float32), [1.5, -2.0], rtol=1e-2)
-
-
 @pytest.mark.parametrize("make", [scale_by_polyak, scale_by_level])
 def test_a_preconditioned_step_meets_the_floor_of_the_linear_model(make):
     gradient, value = jnp.array([0.5, -3.0, 0.01]), jnp.float32(7.0)
