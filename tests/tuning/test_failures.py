@@ -20,6 +20,7 @@ from tuning.cli import _exit_if_broken, app
 from tuning.contenders import SUBMISSIONS, load_submission, make_variant, parse_contender
 from tuning.estimate import probe_all
 from tuning.executor import LocalQueue, UnfinishedError, claim_folder, run_queue
+from tuning.identities import claim_study, identify_campaign
 from tuning.slots import Slot, StudyError, StudyKey
 from tuning.study import run_study
 
@@ -242,9 +243,10 @@ def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_coul
 ):
     contenders = f"{write('typo', TYPO)}+random", "sgd+random", "momentum+random"
     out = tmp_path / "out"
-    claim_folder(make_campaign(document(*contenders), "test"), out)
+    identities = claim_folder(make_campaign(document(*contenders), "test"), out)
     key = StudyKey("sgd+random", "breast_cancer_logistic", 1)
     (key.folder(out) / "trial_1").mkdir(parents=True)
+    claim_study(key.folder(out), identities[key.contender, key.workload])
     (key.folder(out) / "trial_1" / "run.json").write_text("{}")
     file = write_campaign(tmp_path / "c.toml", *contenders)
 
@@ -341,7 +343,7 @@ def test_equal_budgets_are_not_claimed_of_studies_that_all_ended_early(
 class FakeSlot:
     """Runs studies of which one cannot go on."""
 
-    def run(self, key, on_progress):
+    def run(self, key, on_progress, audited):
         on_progress(0.5)
         if key.study == 2:
             raise StudyError("its tuner is lost")
@@ -356,7 +358,7 @@ def test_a_study_that_cannot_go_on_ends_alone_and_is_listed_at_the_end(monkeypat
     keys = [StudyKey("a", "w", study) for study in (1, 2, 3, 4)]
     queue = LocalQueue(keys)
 
-    run_queue(queue, None, tmp_path, 2, lambda key, share: None)
+    run_queue(queue, None, tmp_path, {}, 2, lambda key, share: None)
 
     assert sorted(queue.finished) == [keys[0], keys[2], keys[3]]
     error = UnfinishedError(queue.errors, len(queue.finished))
@@ -365,7 +367,7 @@ def test_a_study_that_cannot_go_on_ends_alone_and_is_listed_at_the_end(monkeypat
 
 def test_an_error_of_a_studys_process_is_the_studys(tmp_path):
     campaign = make_campaign(document("sgd+random"), "test")
-    slot = Slot(campaign, tmp_path)
+    slot = Slot(campaign, tmp_path, identify_campaign(campaign))
     slot._connection, slot._process = FakeConnection([("error", "no tuner")]), object()
 
     with pytest.raises(StudyError, match="no tuner"):
