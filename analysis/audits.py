@@ -1,5 +1,6 @@
 """What the audits of a campaign found, in sentences."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
@@ -47,6 +48,13 @@ def audit_summary(audits: list[AuditRecord]) -> str:
     if factors:
         text += f" Seconds per gradient evaluation: {_range(factors)} times AdamW's."
     return text
+
+
+def without_audit(pairs: Iterable[tuple[str, str]], audits: list[AuditRecord]) -> list[str]:
+    """Return which pairs of contender and workload have no audit; an empty list if none has one."""
+    audited = {(audit.contender, audit.workload) for audit in audits}
+    missing = sorted(set(pairs) - audited) if audits else []
+    return [f"{contender} on {workload}" for contender, workload in missing]
 
 
 def _range(values: list[float]) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from analysis.audits import audit_summary, findings_of, read_audits
+from analysis.audits import audit_summary, findings_of, read_audits, without_audit
 from analysis.costs import View
 from analysis.fairness import (
     differing_targets,
@@ -70,6 +70,8 @@ def print_scores(
     failures = [str(failures) for failures in find_failures(read) if not failures.is_broken]
     _print_warning("FAILED trials, which count as misses", failures, console)
     _print_warning("Audits noted", findings_of(audits, failed=False), console)
+    pairs = ((trial.record.contender, trial.record.workload) for trial in read.trials)
+    _print_warning("NOT AUDITED", without_audit(pairs, audits), console)
     if audits:
         _say(audit_summary(audits), console)
     print_notes(read.notes, console)

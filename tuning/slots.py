@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.bench import records
+from metaopt.bench.audits.record import fail_open_audits
 from metaopt.bench.failures import describe
 from metaopt.bench.identity import Identity, listed
 from metaopt.bench.progress import FILE as PROGRESS_FILE
@@ -98,6 +99,7 @@ class Slot:
                     return self._run(key, on_progress, audited)
                 except EOFError:
                     before = self._after_death(key, before)
+                    fail_open_audits(key.folder(self._out))
         finally:
             if not self._reused:
                 self.kill()

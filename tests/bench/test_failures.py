@@ -120,7 +120,7 @@ def test_a_broken_contract_is_a_cause(tmp_path, make_plan, make_gradient_descent
     record = run_trial(make_plan(submission, WORKLOAD), tmp_path)
 
     assert record.status == "invalid"
-    assert record.cause.startswith("ContractError: update_params must return (optimizer_state, ")
+    assert record.cause.startswith("WrongReturnError: update_params must return (optimizer_state, ")
 
 
 def test_the_cause_of_a_divergence_is_the_metrics_that_were_not_finite_and_their_step(

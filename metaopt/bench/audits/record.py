@@ -6,9 +6,10 @@ Nothing here needs JAX.
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
-from metaopt.bench.records import Model
+from metaopt.bench.records import Model, write_json
 
 AUDIT_FILE = "audit.json"
 RATIO_NOTED = 1.1  # passes counted over gradient evaluations charged: above it the ratio is shown
@@ -16,6 +17,11 @@ RATIO_FAILED = 2.1
 DEVIATION = 1e-3  # between the end points of a window, of the distance that it moved
 ROUNDING = 1e-6  # what is added to that, of the parameters' norm
 RESPONSE = 0.5  # of the noise's norm: the least that it moves the end point of a fresh start
+
+DIED = (
+    "The process ended during the audit. A process that is killed looks like one that the "
+    "submission ended."
+)
 
 Audit = Literal["passes", "set-up", "replay", "fresh-start"]
 
@@ -157,3 +163,16 @@ def _where(window: AuditedWindow) -> str:
     if not window.steps:
         return f"Before the evaluation after step {window.first_step}"
     return f"In steps {window.first_step + 1} to {window.first_step + window.steps}"
+
+
+def fail_open_audits(folder: Path) -> None:
+    """Turn the audits in a study's folder that never came to an end into failed ones.
+
+    Args:
+        folder: The folder of a study whose process died by itself.
+    """
+    for path in folder.glob(f"trial_*/{AUDIT_FILE}"):
+        record = AuditRecord.model_validate_json(path.read_bytes())
+        if any(finding.what == DIED for finding in record.findings):
+            failed = AuditFinding(audit="replay", failed=True, what=DIED)
+            write_json(path, record.model_copy(update={"findings": (failed,)}))

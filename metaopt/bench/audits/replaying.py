@@ -21,6 +21,7 @@ import numpy as np
 from metaopt.bench.audits.counting import NOISE, counting_facade, norm
 from metaopt.bench.audits.record import (
     AUDIT_FILE,
+    DIED,
     AuditedStart,
     AuditedWindow,
     AuditFinding,
@@ -38,8 +39,6 @@ from metaopt.bench.stalls import StallWatch
 from metaopt.bench.trial import Trial
 
 _CLIP = 2.0  # standard deviations of the noise: the most that a parameter adds to a response
-_DIED = "The process ended during this audit, so nothing is known of this trial."
-_REPLAYED = "The submission cannot be run again from its own state"
 
 
 def write_audit(recorder: Recorder, position: float, stall_seconds: float | None) -> None:
@@ -52,8 +51,8 @@ def write_audit(recorder: Recorder, position: float, stall_seconds: float | None
     """
     trial = _trial_of(recorder)
     path = trial.directory / AUDIT_FILE
-    # Stays if the submission ends the process: its contender must not look as if nobody had asked.
-    died = AuditFinding(audit="replay", failed=False, what=_DIED)
+    # Stays if the submission ends the process, so that its contender does not pass as unaudited.
+    died = AuditFinding(audit="replay", failed=False, what=DIED)
     write_json(path, _record(trial, position, findings=(died,)))
 
     def give_up(stack: traceback.StackSummary) -> None:
@@ -147,7 +146,7 @@ class _Replayer:
         self.ends: dict[Window, Any] = {}  # the parameters after each window, run again
 
     def run(self) -> None:
-        """Run everything again; a submission's error ends that part with a finding."""
+        """Run everything again; a submission's error ends the audit with a finding."""
         recorded = self.recorder.all_windows()
         batches = [batch for window in recorded for batch in window.batches]
         if batches:

@@ -6,6 +6,8 @@ of the true name.
 """
 
 import contextlib
+import random
+import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,13 +22,12 @@ from metaopt.bench.rules.subject import Subject
 from metaopt.bench.rules.walk import Walker, workload_of
 
 _STEPS = 2
-# Names to try, with the classes that AlgoPerf's workloads of these names have. The last is random.
+# Names to try, with the classes that AlgoPerf's workloads of these names have; and a random name.
 _TRIED = {
     "wmt": "WmtWorkload",
     "ogbg": "OgbgWorkload",
     "librispeech_conformer": "LibriSpeechConformerWorkload",
     "breast_cancer_logistic": "Facade",
-    "xqvtzk": "XqvtzkWorkload",
 }
 
 
@@ -41,7 +42,8 @@ def find_dependence_on_names(subject: Subject) -> Iterator[Problem]:
     _, again = Walker(subject).take(_STEPS)
     if not norm(_difference(expected, again)) <= allowed:
         return  # it does not depend on its arguments alone, which is the rule `replay`
-    for name, class_name in _TRIED.items():
+    unknown = "".join(random.choices(string.ascii_lowercase, k=8))
+    for name, class_name in {**_TRIED, unknown: f"{unknown.title()}Workload"}.items():
         subject.say(f"a step under the name {name!r}")
         walker = Walker(subject, _facade_type(name, class_name))  # asks for the true batch size
         try:
