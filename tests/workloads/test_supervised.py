@@ -286,6 +286,7 @@ def test_another_framework_is_refused():
         ({"model": Net(2, rngs=nnx.Rngs(0))}, "function of `rngs` .* object of class Net"),
         ({"model": None}, "object of class NoneType"),
     ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
     ids=str,
 )  # fmt: skip
 def test_an_argument_that_cannot_be_used_is_refused_when_the_workload_is_made(change, message):

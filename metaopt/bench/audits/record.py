@@ -19,7 +19,7 @@ ROUNDING = 1e-6  # what is added to that, of the parameters' norm
 RESPONSE = 0.5  # of the noise's norm: the least that it moves the end point of a fresh start
 
 DIED = (
-    "The process ended during the audit. A process that is killed looks like one that the "
+    "The process ended during this audit. A process that is killed looks like one that the "
     "submission ended."
 )
 

@@ -40,6 +40,8 @@ from metaopt.bench.trial import Trial
 
 _CLIP = 2.0  # standard deviations of the noise: the most that a parameter adds to a response
 
+_REPLAYED = "The submission cannot be run again from its own state"
+
 
 def write_audit(recorder: Recorder, position: float, stall_seconds: float | None) -> None:
     """Audit the trial that ran last, and write ``audit.json`` into its folder.
