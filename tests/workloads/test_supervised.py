@@ -287,7 +287,6 @@ def test_another_framework_is_refused():
         ({"model": None}, "object of class NoneType"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
-    ids=str,
 )  # fmt: skip
 def test_an_argument_that_cannot_be_used_is_refused_when_the_workload_is_made(change, message):
     with pytest.raises(ValueError, match=message):
