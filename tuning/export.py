@@ -1,39 +1,53 @@
-"""Copies of finished tuning studies in an Optuna storage: for its dashboard and visualisations.
+"""Copies of tuning studies in an Optuna storage: for its dashboard and visualisations.
 
-The records on disk are what counts. Each study of a tuned contender becomes an Optuna study named
-``campaign/contender/workload/study_k`` with its trials in their order: hyperparameters, the value
-that the tuner was told, the metric at fifty evaluations at most, and the costs as attributes.
+The records on disk are the truth, and all that is read: what a submission or its search space is
+now does not matter. Each study of a tuned contender becomes an Optuna study named
+``campaign/contender/workload/study_k``, with its trials in their order.
+
+    value          the number that the tuner was told, see :func:`~metaopt.bench.tuner.value_of`
+    distributions  the search space in the records
+    intermediate   the target's metric, at fifty evaluations at most
+    start          when the trial started; its end is later by the seconds on its ledger
+    state          FAIL for a failure. PRUNED for a trial that its tuner stopped, or paused and
+                   never resumed. RUNNING for one that is paused while its study goes on.
 """
 
+import datetime
+import json
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from metaopt.bench import records
-from metaopt.bench.loading import load_submission
-from metaopt.bench.records import TrialRecord
-from metaopt.bench.spaces import Choices, Range, Space, parse_space
+from metaopt.bench.records import FAILURES, TrialRecord
+from metaopt.bench.spaces import PointList, Range, parse_space
 from metaopt.bench.tuner import value_of
-from tuning.contenders import SUBMISSIONS
 from tuning.slots import LOGS
 from tuning.storages import PatientStorage
 
 _CURVE = 50  # evaluations of a trial: each is a row that a database writes
+_COMPARED = (
+    "state", "values", "params", "distributions", "user_attrs", "intermediate_values",
+    "datetime_start", "datetime_complete",
+)  # fmt: skip
 
 
 def export_studies(runs: Path, url: str) -> Iterator[tuple[str, int]]:
-    """Copy what is finished; yields the name of each study and how many trials it has now.
+    """Copy every trial that has a record; yields the name of each study and its number of trials.
 
-    What the storage has already stays as it is, so it can be called while a campaign runs.
+    It can be called at any time and again and again. Trials that the storage already holds as they
+    are stay. A study with a trial that has changed since, because it was paused, is written again.
 
     Raises:
-        ValueError: There is no finished trial, or the storage does not answer.
+        ValueError: There is no trial to copy, the storage does not answer, or it has a study of
+            that name which was not copied from records.
     """
     groups: dict[str, list[tuple[TrialRecord, Path]]] = {}
     for path in sorted((runs / LOGS).rglob(records.RUN_FILE)):
@@ -42,17 +56,36 @@ def export_studies(runs: Path, url: str) -> Iterator[tuple[str, int]]:
             parts = record.campaign, record.contender, record.workload, f"study_{record.study}"
             groups.setdefault("/".join(parts), []).append((record, path.parent))
     if not groups:
-        raise ValueError(f"{runs}: no finished trial of a tuned contender under {LOGS}/.")
+        raise ValueError(f"{runs}: no trial of a tuned contender has a record under {LOGS}/.")
     storage = PatientStorage(url)
     for name, trials in sorted(groups.items()):
-        study = storage.call(lambda s, n=name: _open(s, n))
-        known = {trial.user_attrs.get("trial") for trial in study.get_trials(deepcopy=False)}
-        distributions = _distributions([record for record, _ in trials])
-        for record, folder in sorted(trials, key=lambda pair: pair[0].trial):
-            if record.trial not in known:
-                frozen = _freeze(record, folder, distributions)
-                storage.call(lambda _, f=frozen, s=study: s.add_trial(f))
-        yield name, len(study.get_trials(deepcopy=False))
+        trials.sort(key=lambda pair: pair[0].trial)
+        found = [record for record, _ in trials]
+        distributions = _distributions(found)
+        frozen = [_freeze(record, folder, distributions) for record, folder in trials]
+        _write(storage, name, f"tuner's value ({found[0].target.metric})", frozen)
+        yield name, len(frozen)
+
+
+def _write(storage: PatientStorage, name: str, metric: str, trials: Sequence[FrozenTrial]) -> None:
+    """Make the storage's study ``name`` hold exactly these trials."""
+    study = storage.call(lambda s: _open(s, name))
+    held = storage.call(lambda _: study.get_trials(deepcopy=False))
+    if any("trial" not in trial.user_attrs for trial in held):
+        raise ValueError(
+            f"{storage.name} has a study {name!r} that was not copied from records. Use another "
+            "storage."
+        )
+    if len(held) > len(trials) or not all(map(_are_equal, held, trials)):
+        storage.call(lambda s: _delete(s, name))
+        study, held = storage.call(lambda s: _open(s, name)), []
+    if study.metric_names != [metric]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage.call(lambda _: study.set_metric_names([metric]))
+    study_id = storage.call(lambda s: s.get_study_id_from_name(name))
+    for index in range(len(held), len(trials)):
+        storage.call(lambda s, i=index: _add(s, study_id, i, trials[i]))
 
 
 def _open(storage: BaseStorage, name: str) -> optuna.Study:
@@ -61,52 +94,85 @@ def _open(storage: BaseStorage, name: str) -> optuna.Study:
     )
 
 
-def _distributions(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:
+def _delete(storage: BaseStorage, name: str) -> None:
+    """Delete a study, unless a call whose answer was lost has done so."""
+    if name in {study.study_name for study in storage.get_all_studies()}:
+        storage.delete_study(storage.get_study_id_from_name(name))
+
+
+def _add(storage: BaseStorage, study_id: int, index: int, trial: FrozenTrial) -> None:
+    """Add a trial as number ``index``, unless a call whose answer was lost has done so."""
+    if storage.get_n_trials(study_id) == index:
+        storage.create_new_trial(study_id, trial)
+
+
+def _are_equal(held: FrozenTrial, trial: FrozenTrial) -> bool:
+    return all(getattr(held, name) == getattr(trial, name) for name in _COMPARED)
+
+
+def _distributions(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
     """Return the space that the trials' points are from, as Optuna writes it.
 
-    The submission's own; the values that were tried, where it is a list of points or a parameter
-    is fixed by a variant, or where the submission is not here.
+    A list of points becomes the values of each hyperparameter. Where a record has no search space,
+    or one that does not hold a value, it is the values that were tried.
     """
     points = [trial.hyperparameters or {} for trial in trials]
-    found: dict[str, BaseDistribution] = {
-        name: CategoricalDistribution(list(dict.fromkeys(point[name] for point in points)))
-        for name in points[0]
+    names = dict.fromkeys(name for point in points for name in point)
+    tried = {name: [point[name] for point in points if name in point] for name in names}
+    spaces = {
+        json.dumps(trial.search_space, sort_keys=True): trial.search_space for trial in trials
     }
-    try:
-        submission = load_submission(trials[0].submission, SUBMISSIONS)
-        space = parse_space(submission.read_space(trials[0].space), submission.name)
-    except (ValueError, OSError):
-        return found
-    for name, part in space.parameters.items() if isinstance(space, Space) else ():
-        if all(_holds(part, point[name]) for point in points):
-            fixed = FixedTrial({name: points[0][name]})
-            part.suggest(fixed, name)  # pyright: ignore[reportArgumentType]
-            found[name] = fixed.distributions[name]
-    return found
+    document = trials[0].search_space if len(spaces) == 1 else None
+    searched = {} if document is None else _searched(document)
+    return {
+        name: searched[name] if _holds(searched.get(name), values) else _categorical(values)
+        for name, values in tried.items()
+    }
 
 
-def _holds(part: Range | Choices, value: Any) -> bool:
-    return value in part.points if isinstance(part, Choices) else part.low <= value <= part.high
+def _searched(document: Any) -> dict[str, BaseDistribution]:
+    space = parse_space(document, "search_space")
+    if isinstance(space, PointList):
+        return {name: _categorical([p[name] for p in space.points]) for name in space.points[0]}
+    return {
+        name: FloatDistribution(part.low, part.high, log=part.log)
+        if isinstance(part, Range)
+        else _categorical(part.points)
+        for name, part in space.parameters.items()
+    }
+
+
+def _categorical(values: Sequence[Any]) -> CategoricalDistribution:
+    return CategoricalDistribution(list(dict.fromkeys(values)))
+
+
+def _holds(distribution: BaseDistribution | None, values: Sequence[Any]) -> bool:
+    """Return whether a distribution can have given all of the values."""
+    if isinstance(distribution, CategoricalDistribution):
+        return all(value in distribution.choices for value in values)
+    if isinstance(distribution, FloatDistribution):
+        return all(
+            not isinstance(value, str) and distribution.low <= value <= distribution.high
+            for value in values
+        )
+    return False
 
 
 def _freeze(
     record: TrialRecord, folder: Path, distributions: dict[str, BaseDistribution]
 ) -> FrozenTrial:
-    assert record.hyperparameters is not None
-    rows = records.read_evaluations(folder / records.EVAL_FILE) if record.best is not None else []
-    shown = [*rows[:: math.ceil(len(rows) / _CURVE) or 1], *rows[-1:]]
-    values = {int(row["global_step"]): row[record.target.metric] for row in shown}
-    cost = record.ledger.cost
-    return optuna.create_trial(
-        # As the tuner was told: a failure is a finite value there, never a missing one.
-        value=value_of(record),
-        state=TrialState.COMPLETE,
-        params=record.hyperparameters,
-        distributions=distributions,
-        intermediate_values={step: value for step, value in values.items() if value == value},
+    point, cost, state = record.hyperparameters or {}, record.ledger.cost, _state(record, folder)
+    trial = optuna.trial.create_trial(
+        value=value_of(record) if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        state=state,
+        params=point,
+        distributions={name: distributions[name] for name in point},
+        intermediate_values=_curve(record, folder),
         user_attrs={
             "trial": record.trial,
             "status": record.status,
+            "cause": record.cause,
+            "value": value_of(record),
             record.target.metric: record.best,
             "steps": cost.steps,
             "gradient_evaluations": cost.gradient_evaluations,
@@ -114,3 +180,32 @@ def _freeze(
             "spent_before": record.spent_before.model_dump(),
         },
     )
+    # Optuna's times are naive, in the local time zone.
+    start = datetime.datetime.fromisoformat(record.started_at).astimezone().replace(tzinfo=None)
+    trial.datetime_start = start
+    if state.is_finished():
+        ledger = record.ledger
+        seconds = cost.seconds + ledger.evaluation_seconds + ledger.logging_seconds
+        trial.datetime_complete = start + datetime.timedelta(seconds=seconds)
+    return trial
+
+
+def _state(record: TrialRecord, folder: Path) -> TrialState:
+    if record.status in FAILURES and record.reached is None:
+        return TrialState.FAIL
+    if record.status == "paused" and not (folder.parent / records.STUDY_FILE).exists():
+        return TrialState.RUNNING
+    if record.status in ("paused", "pruned"):
+        return TrialState.PRUNED
+    return TrialState.COMPLETE
+
+
+def _curve(record: TrialRecord, folder: Path) -> dict[int, float]:
+    """Return the finite values of the target's metric by step, up to the trial's last record."""
+    path = folder / records.EVAL_FILE
+    rows = records.read_evaluations(path) if path.exists() else []
+    if record.segments:  # the trial may be at work on its next segment
+        rows = rows[: record.segments[-1].evaluations]
+    shown = [*rows[:: math.ceil(len(rows) / _CURVE) or 1], *rows[-1:]]
+    values = {int(r["global_step"]): records.metric_of(r, record.target.metric) for r in shown}
+    return {step: value for step, value in values.items() if math.isfinite(value)}
