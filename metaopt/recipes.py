@@ -36,6 +36,7 @@ CHANGING_DECAYS = (0.0, 0.9)
 CHANGING_START = 1e-3
 CHANGING_META_RATE = 0.03
 CHANGING_RMS_DECAY = 0.999
+CHANGING_LOSS_DECAY = 0.9  # a batch of one can come arbitrarily close to the bound
 LEARNING_SHARE = 0.1  # q
 DEPLOYED_FACTOR = 1.5  # of what was learned, against the same short sight
 
@@ -202,9 +203,8 @@ def minibatch_optimizer(
         steps: T, at least 1. A traced array will do, so that another T needs no other program; what
             is in an array is not looked at.
         scale: Factor of the first M.
-        guarded: Whether a batch whose loss is half above the first one's counts as divergence, and
-            training goes back to the parameters with the lowest loss of a batch so far. Take it off
-            where parameters are trained already, and a batch can be as bad as that.
+        guarded: Whether a run that diverges goes back to its best point, with smaller steps; see
+            :func:`~metaopt.guards.guard`, which leaves single noisy batches out.
         lower_bound: No loss is lower. Batches at or below it teach nothing.
 
     Raises:
@@ -232,7 +232,9 @@ def minibatch_optimizer(
         controller=bank,
         disturbance=scale_by_rms(CHANGING_RMS_DECAY),
         meta_optimizer=optax.chain(
-            by_log_loss(lower_bound), optax.scale_by_adam(), optax.scale_by_schedule(meta_rate)
+            by_log_loss(lower_bound, decay=CHANGING_LOSS_DECAY),
+            optax.scale_by_adam(),
+            optax.scale_by_schedule(meta_rate),
         ),
     )
     annealed = optax.chain(learner, optax.scale_by_schedule(factor))

@@ -24,6 +24,8 @@ from jaxtyping import Array, Float, Int
 from metaopt.arguments import as_loss, as_parameters, check_whole, is_known
 from metaopt.precision import real_dtype, wide_dtype
 
+_LEAST_SHARE = 0.1  # of the mean gap, that a single gap counts as
+
 
 class PolyakState(NamedTuple):
     """State of :func:`scale_by_polyak`."""
@@ -231,7 +233,13 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransf
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
+class LogLossState(NamedTuple):
+    """State of :func:`by_log_loss`."""
+
+    mean_gap: Float[Array, ""]  # running mean of f_t - f*; infinite before the first finite loss
+
+
+def by_log_loss(floor: float = 0.0, *, decay: float = 0.0) -> optax.GradientTransformationExtraArgs:
     r"""Turn the gradient of a loss into that of its logarithm, :math:`s_t / (f_t - f^*)`.
 
     For a meta-optimizer, in front of it: ``optax.chain(by_log_loss(), optax.adam(0.03))``. Steps at
@@ -241,16 +249,30 @@ def by_log_loss(floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
 
     Args:
         floor: f*, or a bound below it.
+        decay: Of a running mean of :math:`f_t - f^*`, in [0, 1). The divisor is at least a tenth of
+            that mean, so that one noisy batch close to the floor cannot outweigh all others. With
+            0, for a loss without noise, it is :math:`f_t - f^*` itself.
+
+    Raises:
+        ValueError: ``decay`` does not lie in [0, 1).
     """
+    if not 0 <= decay < 1:
+        raise ValueError(f"`decay` must lie in [0, 1), got {decay!r}.")
 
-    def init(params: Any) -> optax.EmptyState:
+    def init(params: Any) -> LogLossState:
         as_parameters(params)
-        return optax.EmptyState()
+        return LogLossState(jnp.full((), jnp.inf, jnp.float32))
 
-    def update(updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any) -> Any:
+    def update(
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any
+    ) -> tuple[Any, LogLossState]:
         del params
-        above = as_loss(value, "by_log_loss") - floor
-        factor = jnp.where(above > 0, 1.0 / jnp.where(above > 0, above, 1.0), 0.0)
-        return jax.tree.map(lambda s: (factor * s).astype(s.dtype), updates), state
+        gap = as_loss(value, "by_log_loss").astype(jnp.float32) - floor
+        before = jnp.where(jnp.isinf(state.mean_gap), gap, state.mean_gap)
+        mean = jnp.where(jnp.isfinite(gap), decay * before + (1.0 - decay) * gap, state.mean_gap)
+        divisor = jnp.maximum(gap, _LEAST_SHARE * jnp.where(jnp.isfinite(mean), mean, 0.0))
+        above = gap > 0
+        factor = jnp.where(above, 1.0 / jnp.where(above, divisor, 1.0), 0.0)
+        return jax.tree.map(lambda s: (factor * s).astype(s.dtype), updates), LogLossState(mean)
 
     return optax.GradientTransformationExtraArgs(init, update)

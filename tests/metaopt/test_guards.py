@@ -11,6 +11,7 @@ import pytest
 from metaopt import Averages, meta_optimizer
 from metaopt.guards import guard
 from metaopt.mixtures import restart_learning
+from metaopt.recipes import minibatch_optimizer
 from metaopt.scales import by_log_loss, scale_by_polyak
 
 
@@ -112,6 +113,16 @@ def test_noise_is_no_divergence(batch, bound):
     assert float(errors.max()) < 1.5 * float(unguarded.max())
     assert float((states.scale < 1).mean()) <= 0.1
     assert float(states.held.mean()) < 30
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_the_recipe_for_changing_batches_learns_at_every_batch_size(batch):
+    tx = minibatch_optimizer(400)
+
+    errors, states = jax.jit(jax.vmap(lambda seed: regression(tx, seed, batch)))(jnp.arange(10))
+
+    assert float(jnp.median(errors)) < 0.02
+    assert float(states.restarts.mean()) <= 0.3
 
 
 SPOILT = {

@@ -181,3 +181,20 @@ def test_the_root_mean_square_is_adams_without_its_average():
 def test_a_decay_of_mean_squares_lies_below_one(decay):
     with pytest.raises(ValueError, match="`decay` must lie in"):
         scale_by_rms(decay)
+
+
+def test_a_batch_close_to_the_floor_cannot_outweigh_the_others():
+    tx = by_log_loss(1.0, decay=0.5)
+    state, factors = tx.init(jnp.ones(())), []
+
+    for gap in (1.0, 1.0, 1e-6, 1.0, 0.0):
+        scaled, state = tx.update(jnp.ones(()), state, value=jnp.float32(1.0 + gap))
+        factors.append(float(scaled))
+
+    # The mean is 1, 1, 0.5, 0.75, 0.375; a gap counts as a tenth of it at least.
+    np.testing.assert_allclose(factors, [1.0, 1.0, 20.0, 1.0, 0.0], rtol=1e-4)
+
+
+def test_the_decay_of_a_mean_is_a_share():
+    with pytest.raises(ValueError, match="`decay` must lie in"):
+        by_log_loss(decay=1.0)
