@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from metaopt.arguments import as_loss, as_parameters
+from metaopt.arguments import as_loss, as_parameters, is_known
 from metaopt.meshes import reshard
 from metaopt.precision import cast
 
@@ -107,9 +107,9 @@ def guard(
         >>> print(int(state.restarts), bool(abs(x) < 1e-6))
         1 True
     """
-    if not limit > 1:
+    if is_known(limit) and not limit > 1:
         raise ValueError(f"`limit` must be above 1, got {limit!r}.")
-    if not 0 < shrink <= 1:
+    if is_known(shrink) and not 0 < shrink <= 1:
         raise ValueError(f"`shrink` must lie in (0, 1], got {shrink!r}.")
     if not patience >= 2:
         raise ValueError(f"`patience` must be at least 2, got {patience!r}.")

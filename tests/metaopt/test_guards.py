@@ -115,13 +115,15 @@ def test_noise_is_no_divergence(batch, bound):
     assert float(states.held.mean()) < 30
 
 
-@pytest.mark.parametrize("batch", [1, 16])
-def test_the_recipe_for_changing_batches_learns_at_every_batch_size(batch):
-    tx = minibatch_optimizer(400)
+@pytest.mark.parametrize("batch, steps", [(1, 1500), (16, 400)])
+def test_the_recipe_for_changing_batches_learns_at_every_batch_size(batch, steps):
+    tx = minibatch_optimizer(steps)
 
-    errors, states = jax.jit(jax.vmap(lambda seed: regression(tx, seed, batch)))(jnp.arange(10))
+    errors, states = jax.jit(jax.vmap(lambda seed: regression(tx, seed, batch, steps=steps)))(
+        jnp.arange(10)
+    )
 
-    assert float(jnp.median(errors)) < 0.02
+    assert float(jnp.median(errors)) < 0.01
     assert float(states.restarts.mean()) <= 0.3
 
 
