@@ -290,11 +290,11 @@ def _factor(episode: int, is_short: bool) -> float:
 
 
 def _carry_over(before: Any, fresh: Any) -> Any:
-    """Return the new state with what was learned, and with the count of restarts."""
+    """Return the new state with what was learned, and with the guard's counts."""
     fresh = carry_over(before, fresh)
     if not isinstance(before, GuardState):
         return fresh
-    return fresh._replace(restarts=before.restarts)
+    return fresh._replace(restarts=before.restarts, held=before.held)
 
 
 def _recipe(
