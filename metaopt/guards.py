@@ -74,7 +74,8 @@ def guard(
     Adding a constant to the loss, and to the bound where one is given, changes nothing but
     rounding. One odd batch costs one step, wherever it comes. After 100 steps without a restart,
     twice as many for each restart before, the steps grow again by ``1 / shrink``, up to their own
-    size. ``held`` and ``restarts`` in the state count what the guard did.
+    size. ``held`` and ``restarts`` in the state count what the guard did;
+    ``optax.tree_utils.tree_get(state, "restarts")`` finds them inside a chain.
 
     The loss goes to ``update`` as ``value``, with the parameters, and on to ``inner``, which gets a
     gradient of zero where it is odd. Costs one extra copy of the parameters, and a pass over them.
