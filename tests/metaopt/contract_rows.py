@@ -178,17 +178,19 @@ def on_mesh(row, axis_type):
     start, data = problem()
     splits = {"w": P(None, "model"), "b": P("model")}
     batches = {"x": P(None, "data", None), "y": P(None, "data", "model"), "constant": P()}
-    with jax.set_mesh(mesh):
+    use_mesh = jax.set_mesh if hasattr(jax, "set_mesh") else jax.sharding.use_mesh
+    with use_mesh(mesh):
         put = lambda leaf, spec: jax.device_put(leaf, NamedSharding(mesh, spec))  # noqa: E731
         start, data = jax.tree.map(put, (start, data), (splits, batches))
         state = row.make().init(start)
         path, _, after = train(row.make, start, data)
         path = jax.tree.map(np.asarray, path)
-    # Histories, moments, best points; recorded data lie on each device.
+    # Histories, moments, best points; recorded data and the guard's losses lie on each device.
     kept = [
         leaf
         for where, leaf in jax.tree_util.tree_leaves_with_path((state, after))
-        if leaf.shape[-1:] == (4,) and ".data" not in jax.tree_util.keystr(where)
+        if leaf.shape[-1:] == (4,)
+        and not any(name in jax.tree_util.keystr(where) for name in (".data", ".recent"))
     ]
     shares = [leaf.addressable_shards[0].data.size / leaf.size for leaf in kept]
     return path, max(shares, default=0.0)
