@@ -256,7 +256,7 @@ def by_log_loss(floor: float = 0.0, *, decay: float = 0.0) -> optax.GradientTran
     Raises:
         ValueError: ``decay`` does not lie in [0, 1).
     """
-    if not 0 <= decay < 1:
+    if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"`decay` must lie in [0, 1), got {decay!r}.")
 
     def init(params: Any) -> LogLossState:

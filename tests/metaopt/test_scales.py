@@ -107,7 +107,8 @@ def test_the_gradient_by_the_logarithm_is_autodiffs(mlp):
         return mlp.loss(params, datum) - floor
 
     value, grads = jax.value_and_grad(mlp.loss)(mlp.params, datum)
-    found, _ = by_log_loss(floor).update(grads, optax.EmptyState(), value=value)
+    tx = by_log_loss(floor)
+    found, _ = tx.update(grads, tx.init(grads), value=value)
 
     expected = jax.grad(lambda params: jnp.log(above(params)))(mlp.params)
     np.testing.assert_allclose(mlp.ravel(found), mlp.ravel(expected), rtol=1e-4, atol=1e-6)
@@ -115,7 +116,8 @@ def test_the_gradient_by_the_logarithm_is_autodiffs(mlp):
 
 @pytest.mark.parametrize("value", [0.1, 0.05, -1.0])
 def test_at_the_floor_there_is_no_logarithm_and_no_gradient_of_it(value):
-    found, _ = by_log_loss(0.1).update(X, optax.EmptyState(), value=jnp.float32(value))
+    tx = by_log_loss(0.1)
+    found, _ = tx.update(X, tx.init(X), value=jnp.float32(value))
 
     np.testing.assert_array_equal(found, 0)
 
