@@ -162,10 +162,11 @@ class AlgoPerfWorkload:
         )
 
     @functools.cache  # noqa: B019 (there is one workload of a name in a process)
-    def batch_shapes(self, batch_size: int) -> Any:
+    def batch_shapes(self, batch_size: int | None = None) -> Any:
         """Return the shapes and dtypes of a training batch: one is taken, and thrown away."""
-        batch = next(self._build_input_queue(jax.random.PRNGKey(0), "train",
-                                             global_batch_size=batch_size))  # fmt: skip
+        size = batch_size or self.reference_batch_size
+        key = jax.random.PRNGKey(0)
+        batch = next(self._build_input_queue(key, "train", global_batch_size=size))
         return jax.eval_shape(lambda batch: batch, batch)
 
     def eval_model(

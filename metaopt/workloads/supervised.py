@@ -195,8 +195,9 @@ class SupervisedWorkload:
             raise ValueError(f"`global_batch_size` must be at least 1, got {size}.")
         return map(self.complete, in_order(self._evaluation_arrays(split), size))
 
-    def batch_shapes(self, batch_size: int) -> Any:
-        """Return the shapes and dtypes of a training batch."""
+    def batch_shapes(self, batch_size: int | None = None) -> Any:
+        """Return the shapes and dtypes of a training batch, by default of the reference size."""
+        batch_size = batch_size or self.reference_batch_size
 
         def cut(arrays: Batch) -> Batch:
             return self.complete(jax.tree.map(lambda array: array[:batch_size], arrays))

@@ -50,7 +50,7 @@ class CampaignBuilder:
                 "batch_size": 1, "reference_batch_size": 1, "step_hint": 10,
                 "target": records.TargetRecord(metric="validation/loss", value=0.5, better="lower"),
                 "test_target": None, "status": "target" if hit else "trial_budget",
-                "ledger": records.Ledger(cost=self._cost(cost), declared=True),
+                "ledger": records.Ledger(cost=self._cost(cost), declared=False),
                 "spent_before": self._cost(before), "reached": hit, "best": 0.4 if hit else 0.9,
                 "environment": ENVIRONMENT, "started_at": "2026-01-01T00:00:00+00:00",
                 **changes,

@@ -520,7 +520,7 @@ def damage(board, path, kind):
         ("unknown key", "extra: Extra inputs are not permitted"),
         ("gap", "studies must be 1, 2, ..., without a gap"),
         ("half a miss", "a study reached its target given tuned and including tuning, or not"),
-        ("not finite", "a cost must be finite and not negative"),
+        ("not finite", "Input should be a finite number"),
         ("negative", "a cost must be finite and not negative"),
     ],
 )

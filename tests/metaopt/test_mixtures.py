@@ -53,7 +53,8 @@ def test_a_guard_restarts_every_learner_of_a_mixture(mlp):
     _, state = run(tx, mlp)
 
     grads = jax.grad(mlp.loss)(mlp.params, mlp.data[0])
-    _, after = tx.update(grads, state, mlp.params, value=jnp.float32(jnp.nan))
+    _, held = tx.update(grads, state, mlp.params, value=jnp.float32(jnp.nan))
+    _, after = tx.update(grads, held, mlp.params, value=jnp.float32(jnp.nan))
 
     averages, lags = zip(state.inner, after.inner, strict=True)
     np.testing.assert_allclose(

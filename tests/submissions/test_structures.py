@@ -51,7 +51,7 @@ class Structured:
         features = np.eye(4)[labels] + 0.1 * rng.normal(size=(EXAMPLES, 4))
         return features.astype(np.float32), labels.astype(np.int32)
 
-    def batch_shapes(self, size):
+    def batch_shapes(self, size=None):
         return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, self.batch(0)))
 
     def init_model_fn(self, rng):

@@ -66,6 +66,7 @@ DEFAULTS = Options()._asdict()
 SETTINGS = ("measured", "fixed", "changing")
 AGAIN_FACTOR = 2.0  # of steps, where an episode is no longer than the first: to try another thing
 MOST_RESTARTS = 10  # of a run that has not seen a finite loss
+_ROUNDING = 1e-9
 _LOOK_EVERY = 10  # steps, at whether it has: reading it waits for the device
 
 get_batch_size = kit.get_batch_size
@@ -188,7 +189,7 @@ def _is_over(state: State, options: Options) -> bool:
     return bool(state.changing or options.episode_steps) and state.steps == state.length
 
 
-def next_length(first: int, taken: int, spent: float) -> int:
+def next_length(first: int, taken: int, restarts: int, spent: float) -> int:
     """Return how long the next episode on changing batches is, in steps.
 
     As long as all before it, if the budget has room for this one and the one after it; else what is
@@ -197,10 +198,13 @@ def next_length(first: int, taken: int, spent: float) -> int:
     Args:
         first: Steps of the first episode.
         taken: Steps of all episodes so far.
+        restarts: Calls so far that restarted, each of which cost a batch, as this one does.
         spent: Share of the budget that they took; 0 where it is not known, and never ends.
     """
-    left = taken / spent - taken if spent > 0 else float("inf")
-    return taken if left >= 3 * taken else max(first, round(left))
+    budget = (taken + restarts) / spent if spent > 0 else float("inf")
+    if budget * (1 + _ROUNDING) >= 4 * taken:
+        return taken
+    return max(first, round(budget) - taken - restarts - 1)
 
 
 def _used(state: State) -> Any:
@@ -274,7 +278,7 @@ def _restart(
     one, many = _init(workload, options, state.changing)(params)
     length, first = state.length, _first_length(workload, options)
     if state.changing:
-        length = next_length(first, taken, spent)
+        length = next_length(first, taken, state.episode, spent)
         factor = _factor(episode, length == first) / _factor(state.episode, state.length == first)
         many = scale_controls(_carry_over(state.many, many), factor, minibatch_controller())
     else:
