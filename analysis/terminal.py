@@ -128,7 +128,8 @@ def _print_budgets(logs: Logs, scores: Scores, console: Console) -> None:
 def _print_warning(title: str, entries: list[str], console: Console) -> None:
     if entries:
         more = f"; and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
-        text = f"{title}: {'; '.join(entries[:_LISTED])}{more}."
+        listed = "; ".join(entry.rstrip(".") for entry in entries[:_LISTED])
+        text = f"{title}: {listed}{more}."
         console.print(escape(plain(text)), style="yellow", highlight=False)
 
 
