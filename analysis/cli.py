@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis.command_line import one_line_errors, shown_command
-from analysis.formats import Format
+from analysis.report.formats import Format
 
 if TYPE_CHECKING:
-    from analysis.hardware import HardwareChoice
+    from analysis.logs.hardware import HardwareChoice
 
 app = typer.Typer(
     help="Turn run logs into costs to target, scores and reports.",
@@ -103,7 +103,7 @@ def score(
     mix_hardware: MixHardware = False,
 ) -> None:
     """Print the score of every contender under LOGS."""
-    from analysis.score_command import Request, print_diff, print_score
+    from analysis.commands.score import Request, print_diff, print_score
 
     with one_line_errors("analysis"):
         request = Request(
@@ -133,16 +133,16 @@ def report(
     mix_hardware: MixHardware = False,
 ) -> None:
     """Write the report of a campaign and print its path."""
-    from analysis.stability import STABILITY_FILE
+    from analysis.report.stability import STABILITY_FILE
 
     with one_line_errors("analysis"):
         folder = out or logs / "report"
         if (logs / STABILITY_FILE).is_file():
-            from analysis.stability_report import write_stability_report
+            from analysis.report.stability_report import write_stability_report
 
             typer.echo(write_stability_report(logs, folder, command=shown_command("analysis")))
             return
-        from analysis.report import write_report
+        from analysis.report.report import write_report
 
         choice = _choice(hardware, mix_hardware)
         path = write_report(
@@ -167,9 +167,9 @@ def statistics(
 ) -> None:
     """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md)."""
     with one_line_errors("analysis"):
-        from analysis.inference import infer
-        from analysis.samples import samples_of_path
-        from analysis.statistics_command import print_inference
+        from analysis.commands.statistics import print_inference
+        from analysis.statistics.inference import infer
+        from analysis.statistics.samples import samples_of_path
 
         currency = None if cost is None else cost.value
         choice = _choice(hardware, mix_hardware)
@@ -191,9 +191,13 @@ def show_hardware(
 ) -> None:
     """List the hardware of LOGS; with --reference, compare costs across it."""
     with one_line_errors("analysis"):
-        from analysis.calibration import across_hardware_table, costs_by_hardware, hardware_table
-        from analysis.reading import read_logs
-        from analysis.statistics_command import print_listed
+        from analysis.commands.statistics import print_listed
+        from analysis.logs.reading import read_logs
+        from analysis.scoring.calibration import (
+            across_hardware_table,
+            costs_by_hardware,
+            hardware_table,
+        )
 
         read = [read_logs(path) for path in logs]
         tables = [hardware_table(read)]
@@ -257,10 +261,10 @@ def verify(
     format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
 ) -> None:
     """Print whether RERUN says the same as RUNS; exit code 1 where it does not."""
-    from analysis.reading import read_logs
-    from analysis.statistics_command import print_listed
-    from analysis.verification import verdicts_table
-    from analysis.verification import verify as compare
+    from analysis.checks.verification import verdicts_table
+    from analysis.checks.verification import verify as compare
+    from analysis.commands.statistics import print_listed
+    from analysis.logs.reading import read_logs
 
     with one_line_errors("analysis"):
         claimed, again = read_logs(runs), read_logs(rerun)
@@ -293,7 +297,7 @@ def validate(
     format: Annotated[Format, typer.Option(help="table or json")] = Format.TABLE,
 ) -> None:
     """Print what is wrong with LOGS, rule by rule; exit code 1 if anything is."""
-    from analysis.validate_command import print_findings, print_rules
+    from analysis.commands.validate import print_findings, print_rules
 
     with one_line_errors("analysis"):
         if format not in (Format.TABLE, Format.JSON):
@@ -325,8 +329,8 @@ def table(
     out: Annotated[Path | None, typer.Option(help="a CSV file; default: standard output")] = None,
 ) -> None:
     """Write every metric of every evaluation under LOGS as one long table (CSV)."""
-    from analysis.evaluations import read_table
-    from analysis.pages import write_csv
+    from analysis.report.evaluations import read_table
+    from analysis.report.pages import write_csv
 
     with one_line_errors("analysis"):
         found, notes = read_table(logs, within)
@@ -337,6 +341,6 @@ def table(
 
 
 def _choice(names: list[str] | None, mix: bool) -> "HardwareChoice":
-    from analysis.hardware import HardwareChoice
+    from analysis.logs.hardware import HardwareChoice
 
     return HardwareChoice(tuple(names or ()), mix)

@@ -105,7 +105,7 @@ def run(
     out: Annotated[Path, typer.Option(help="output folder")] = Path("runs/run"),
 ) -> None:
     """Train one submission once on one workload, and print how it went."""
-    from analysis.audits import audit_summary, findings_of, read_audits
+    from analysis.logs.audits import audit_summary, findings_of, read_audits
     from tuning.single import run_single
 
     with one_line_errors("tuning"):
@@ -190,7 +190,7 @@ def _print_estimates(campaign: Any, workers: int | None) -> None:
     """Print what every contender will do and what that takes, from a few measured steps."""
     from rich.progress import track
 
-    from analysis.terminal import print_table
+    from analysis.report.terminal import print_table
     from tuning.cores import available_cores, kept_to, share_cores
     from tuning.estimate import estimate_table, list_probes, probe_all
     from tuning.executor import check_data, count_workers, list_studies
@@ -213,8 +213,8 @@ def _print_estimates(campaign: Any, workers: int | None) -> None:
 
 def _finish_campaign(campaign: Any, folder: Path) -> None:
     """Write the report, print the scores, and see that all spent the same."""
-    from analysis.report import write_report
-    from analysis.terminal import print_scores
+    from analysis.report.report import write_report
+    from analysis.report.terminal import print_scores
     from metaopt.bench.records import STUDY_FILE, read_study
     from tuning.executor import check_budgets, list_studies
 
@@ -232,9 +232,9 @@ def _exit_if_broken(folder: Path, *, say: bool = False) -> None:
         folder: The output folder.
         say: Print which.
     """
-    from analysis.fairness import find_failures
-    from analysis.reading import read_logs
-    from analysis.terminal import print_broken
+    from analysis.checks.fairness import find_failures
+    from analysis.logs.reading import read_logs
+    from analysis.report.terminal import print_broken
     from metaopt.bench.records import RUN_FILE
 
     if next(folder.rglob(RUN_FILE), None) is None:  # all trials are in other workers' folders
@@ -352,9 +352,9 @@ def _measure_stability(path: Path, changes: dict[str, Any], out: Path | None) ->
     """Run a campaign on sequential stability, or go on with it, and write its report."""
     from rich.progress import Progress
 
-    from analysis.stability import stability_summary
-    from analysis.stability_report import write_stability_report
-    from analysis.terminal import print_table
+    from analysis.report.stability import stability_summary
+    from analysis.report.stability_report import write_stability_report
+    from analysis.report.terminal import print_table
     from tuning.campaign import read_document
     from tuning.stability import make_stability_campaign, run_stability
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.tables import Table, plain, unit_name
+from analysis.report.tables import Table, plain, unit_name
 from metaopt.bench import records
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import ERRORS, FAILURES, Cost, TrialRecord

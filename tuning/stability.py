@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pydantic
 
-from analysis.stability import (
+from analysis.report.stability import (
     STABILITY_FILE,
     StabilityRecord,
     StabilityResult,
@@ -44,7 +44,7 @@ class StabilityCampaign(pydantic.BaseModel):
     """What a campaign file with ``kind = "stability"`` says.
 
     See ``tuning/campaigns/figure3_mnist.toml``. The keys of a setting are the fields of
-    :class:`~analysis.stability.StabilitySetting`.
+    :class:`~analysis.report.stability.StabilitySetting`.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import pydantic
 
-from analysis.costs import Cell
-from analysis.hardware import Fingerprint
+from analysis.logs.hardware import Fingerprint
+from analysis.scoring.costs import Cell
 from analysis.text import plain
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import BudgetRecord, Cost, StudyEnd, TargetRecord
@@ -63,7 +63,7 @@ class StudyEntry(_Model):
 
 
 class Verification(_Model):
-    """The rerun that came to the same, see :mod:`analysis.verification`."""
+    """The rerun that came to the same, see :mod:`analysis.checks.verification`."""
 
     hardware: str  # slugs
     commits: tuple[str, ...]

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from analysis.calibration import across_hardware_table
-from analysis.inference import Inference
 from analysis.leaderboard.entries import Entry, read_entries
 from analysis.leaderboard.standings import (
     Standing,
@@ -17,8 +15,10 @@ from analysis.leaderboard.standings import (
     standings,
     targets_table,
 )
-from analysis.pages import publish, render_html, render_markdown
-from analysis.tables import unit_name
+from analysis.report.pages import publish, render_html, render_markdown
+from analysis.report.tables import unit_name
+from analysis.scoring.calibration import across_hardware_table
+from analysis.statistics.inference import Inference
 from analysis.text import plain
 from metaopt.bench.targets import load_targets, to_document
 

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.calibration import FINGERPRINT_HEADER, OnHardware, fingerprint_row
-from analysis.costs import Cell, View
-from analysis.inference import Inference, infer
-from analysis.inference_tables import verdict
 from analysis.leaderboard.entries import CampaignEntry, Entry
-from analysis.profiles import profile_area, ratios
-from analysis.samples import make_samples
-from analysis.scoring import DEVELOPED_NOTE, format_cost, mark_developed
-from analysis.tables import Shown, Table, unit_name
+from analysis.report.inference_tables import verdict
+from analysis.report.tables import Shown, Table, unit_name
+from analysis.scoring.calibration import FINGERPRINT_HEADER, OnHardware, fingerprint_row
+from analysis.scoring.costs import Cell, View
+from analysis.scoring.profiles import profile_area, ratios
+from analysis.scoring.scores import DEVELOPED_NOTE, format_cost, mark_developed
+from analysis.statistics.inference import Inference, infer
+from analysis.statistics.samples import make_samples
 from analysis.text import plain
 from metaopt.bench.budget import CURRENCIES, Currency
 

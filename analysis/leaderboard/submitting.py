@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.costs import study_costs
-from analysis.fairness import differing_targets, missing_studies, partial_data, unequal_budgets
-from analysis.hardware import fingerprint_of, hardware_of
+from analysis.checks import read_subject, validate
+from analysis.checks.fairness import (
+    differing_targets,
+    missing_studies,
+    partial_data,
+    unequal_budgets,
+)
+from analysis.checks.verification import verify
 from analysis.leaderboard.entries import (
     CampaignEntry,
     Entry,
@@ -22,10 +27,10 @@ from analysis.leaderboard.entries import (
 )
 from analysis.leaderboard.pages import BOARD, write_leaderboard
 from analysis.leaderboard.standings import check_comparable
-from analysis.pages import publish
-from analysis.reading import Logs, read_logs
-from analysis.validation import read_subject, validate
-from analysis.verification import verify
+from analysis.logs.hardware import fingerprint_of, hardware_of
+from analysis.logs.reading import Logs, read_logs
+from analysis.report.pages import publish
+from analysis.scoring.costs import study_costs
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.identity import WORKLOAD_PARTS, digest_of
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord

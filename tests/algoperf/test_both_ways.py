@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from analysis.validation import read_subject, validate
+from analysis.checks import read_subject, validate
 from metaopt.bench import records
 from metaopt.bench.loading import find_submissions, load_submission
 from metaopt.bench.pins import optax_needs

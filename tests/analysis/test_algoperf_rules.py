@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.algoperf_rules import official_scores, official_times, tied_studies
-from analysis.official_targets import OfficialTargets, read_official_targets
-from analysis.outcomes import read_outcomes
-from analysis.rule_diff import compare_rules
-from analysis.strict_rules import demands_of, score_outcomes
+from analysis.logs.official_targets import OfficialTargets, read_official_targets
+from analysis.scoring.algoperf_rules import official_scores, official_times, tied_studies
+from analysis.scoring.outcomes import read_outcomes
+from analysis.scoring.rule_diff import compare_rules
+from analysis.scoring.strict_rules import demands_of, score_outcomes
 from metaopt.bench import records
 
 # Published times to target (rounded seconds) and scores of AlgoPerf v0.5, self-tuning and external.

@@ -1,7 +1,7 @@
 """Seconds by what they went into."""
 
-from analysis.breakdown import PARTS, seconds_of
-from analysis.reading import read_logs
+from analysis.logs.reading import read_logs
+from analysis.training.breakdown import PARTS, seconds_of
 from metaopt.bench import records
 
 

@@ -8,9 +8,9 @@ import shutil
 import pytest
 from filelock import FileLock
 
-from analysis.reading import read_logs
-from analysis.report import write_report
-from analysis.scoring import format_cost
+from analysis.logs.reading import read_logs
+from analysis.report.report import write_report
+from analysis.scoring.scores import format_cost
 from metaopt.bench.records import RUN_FILE, read_trial, write_json
 from tuning.campaign import make_campaign
 from tuning.executor import run_campaign

@@ -4,7 +4,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from analysis.canvas import figure_at
+from analysis.report.plots.canvas import figure_at
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.comparisons import compare_all, holm, sign_test, studies_needed
-from analysis.ranks import critical_difference, rank_contenders
-from analysis.resampling import attainable_confidence, win_matrix
-from analysis.samples import Samples
-from analysis.sensitivity import leave_one_workload_out, places
+from analysis.statistics.comparisons import compare_all, holm, sign_test, studies_needed
+from analysis.statistics.ranks import critical_difference, rank_contenders
+from analysis.statistics.resampling import attainable_confidence, win_matrix
+from analysis.statistics.samples import Samples
+from analysis.statistics.sensitivity import leave_one_workload_out, places
 
 INF = math.inf
 

@@ -5,10 +5,10 @@ import math
 import matplotlib.pyplot as plt
 import pytest
 
-from analysis.certainty import additions_of, infer_both
-from analysis.cost_plots import plot_costs
-from analysis.scoring import score_path
-from analysis.sections import Additions
+from analysis.report.certainty import additions_of, infer_both
+from analysis.report.plots.costs import plot_costs
+from analysis.report.sections import Additions
+from analysis.scoring.scores import score_path
 
 
 @pytest.fixture

@@ -7,19 +7,19 @@ import random
 
 import pytest
 
-from analysis.calibration import across_hardware_table, costs_by_hardware, reference_ratio
 from analysis.cli import app
 from analysis.command_line import run_app
-from analysis.hardware import (
+from analysis.logs.hardware import (
     Fingerprint,
     HardwareChoice,
     fingerprint_of,
     fingerprint_of_meta_data,
     hardware_of,
 )
-from analysis.reading import read_logs
-from analysis.scoring import score_strictly
-from analysis.tables import score_table
+from analysis.logs.reading import read_logs
+from analysis.report.tables import score_table
+from analysis.scoring.calibration import across_hardware_table, costs_by_hardware, reference_ratio
+from analysis.scoring.scores import score_strictly
 from metaopt.bench.environment import describe_environment
 
 INF = math.inf

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from analysis.hyperparameters import (
+from analysis.logs.reading import read_logs
+from analysis.report.plots.trials import MOST_LINES, plot_importance, plot_trials
+from analysis.training.hyperparameters import (
     Parameter,
     Points,
     all_points,
@@ -14,8 +16,6 @@ from analysis.hyperparameters import (
     points_of,
     tick_labels,
 )
-from analysis.reading import read_logs
-from analysis.trial_plots import MOST_LINES, plot_importance, plot_trials
 
 
 def uniform_points(outcome, trials=240, texts=()):

@@ -11,19 +11,19 @@ import pytest
 
 from analysis.cli import app
 from analysis.command_line import run_app
-from analysis.formats import markdown
-from analysis.inference import infer
-from analysis.inference_plots import plot_critical_differences, plot_inference
-from analysis.inference_tables import (
+from analysis.report.formats import markdown
+from analysis.report.inference_tables import (
     comparisons_table,
     inference_document,
     inference_rows,
     inference_tables,
     scores_with_intervals,
 )
-from analysis.latex import latex_table
-from analysis.samples import Samples
-from analysis.tables import Table
+from analysis.report.latex import latex_table
+from analysis.report.plots.statistics import plot_critical_differences, plot_inference
+from analysis.report.tables import Table
+from analysis.statistics.inference import infer
+from analysis.statistics.samples import Samples
 
 INF = math.inf
 EVIL = "=cmd()|<b>$x_{1}$\\%&\x1b[31m"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.latex import latex_document, latex_table, latex_text
-from analysis.tables import Shown, Table
+from analysis.report.latex import latex_document, latex_table, latex_text
+from analysis.report.tables import Shown, Table
 
 HOSTILE = (
     r"\input{/etc/passwd}", r"\write18{rm -rf}", "50 % off", "a_b^c", "$x$", "#1 & co", "{", "}",

@@ -18,11 +18,11 @@ from analysis.leaderboard.entries import Entry, entry_text, file_name, read_entr
 from analysis.leaderboard.pages import BOARD, generated_files, outdated_files
 from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
-from analysis.reading import read_logs
-from analysis.scoring import score_strictly
-from analysis.sections import Additions
-from analysis.standings import facets_of, standings_table
-from analysis.tables import score_table
+from analysis.logs.reading import read_logs
+from analysis.report.sections import Additions
+from analysis.report.standings import facets_of, standings_table
+from analysis.report.tables import score_table
+from analysis.scoring.scores import score_strictly
 from metaopt.bench import records
 from metaopt.bench.identity import digest_of
 from metaopt.bench.seeds import derive_seed

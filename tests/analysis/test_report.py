@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from analysis.checks.fairness import equality_of_budgets, unequal_budgets
 from analysis.cli import app
-from analysis.fairness import equality_of_budgets, unequal_budgets
-from analysis.reading import read_logs
-from analysis.report import write_report
-from analysis.scoring import format_cost
-from analysis.tables import Table, plain, spreadsheet_cell
-from analysis.terminal import print_scores, print_table
+from analysis.logs.reading import read_logs
+from analysis.report.report import write_report
+from analysis.report.tables import Table, plain, spreadsheet_cell
+from analysis.report.terminal import print_scores, print_table
+from analysis.scoring.scores import format_cost
 from metaopt.bench import records
 from tests.analysis.conftest import COMMAND
 
@@ -235,8 +235,8 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(command, arguments, message
 
 def test_no_command_of_analysis_imports_jax(hand_made, root):
     code = (
-        "import sys; from pathlib import Path; from analysis.report import write_report; "
-        "from analysis.terminal import print_scores; out = Path(sys.argv[1]); "
+        "import sys; from pathlib import Path; from analysis.report.report import write_report; "
+        "from analysis.report.terminal import print_scores; out = Path(sys.argv[1]); "
         "write_report(out, out / 'report'); print_scores(out); sys.exit('jax' in sys.modules)"
     )
 

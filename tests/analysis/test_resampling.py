@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.profiles import profile_area, ratios
-from analysis.reading import read_logs
-from analysis.resampling import (
+from analysis.logs.reading import read_logs
+from analysis.scoring.profiles import profile_area, ratios
+from analysis.statistics.resampling import (
     attainable_confidence,
     bootstrap,
     cost_estimates,
@@ -21,7 +21,7 @@ from analysis.resampling import (
     studies_for,
     win_estimates,
 )
-from analysis.samples import Samples, samples_of
+from analysis.statistics.samples import Samples, samples_of
 
 INF = math.inf
 

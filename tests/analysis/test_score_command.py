@@ -10,12 +10,12 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from analysis.algoperf_rules import official_scores, official_times
 from analysis.cli import app
-from analysis.official_targets import OfficialTargets, read_official_targets
-from analysis.outcomes import read_outcomes
-from analysis.rule_diff import compare_rules
-from analysis.strict_rules import Demands, demands_of, score_outcomes
+from analysis.logs.official_targets import OfficialTargets, read_official_targets
+from analysis.scoring.algoperf_rules import official_scores, official_times
+from analysis.scoring.outcomes import read_outcomes
+from analysis.scoring.rule_diff import compare_rules
+from analysis.scoring.strict_rules import Demands, demands_of, score_outcomes
 
 INF = math.inf
 THREE = Demands(studies=3, trials=2, budget_factor=1.0)

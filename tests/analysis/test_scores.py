@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.costs import cost_table
-from analysis.fairness import (
+from analysis.checks.fairness import (
     differing_targets,
     early_ends,
     missing_studies,
     only_random,
     unequal_budgets,
 )
-from analysis.profiles import profile, profile_area, ratios
-from analysis.reading import read_logs
-from analysis.scoring import score_strictly
+from analysis.logs.reading import read_logs
+from analysis.scoring.costs import cost_table
+from analysis.scoring.profiles import profile, profile_area, ratios
+from analysis.scoring.scores import score_strictly
 from metaopt.bench import records
 
 INF = math.inf

@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 
-from analysis.costs import cost_table
-from analysis.curves import anytime
-from analysis.reading import read_logs
-from analysis.report import trials_csv
+from analysis.logs.reading import read_logs
+from analysis.report.report import trials_csv
+from analysis.scoring.costs import cost_table
+from analysis.training.curves import anytime
 from metaopt.bench.records import Cost, Segment
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis import sources, trial_logs
-from analysis.reading import read_logs
-from analysis.scoring import score_strictly
-from analysis.sources import Oddities, open_source
-from analysis.trial_files import read_document, read_evaluations
-from analysis.trial_logs import read_trial_logs
+from analysis.logs import sources, trial_logs
+from analysis.logs.files import read_document, read_evaluations
+from analysis.logs.reading import read_logs
+from analysis.logs.sources import Oddities, open_source
+from analysis.logs.trial_logs import read_trial_logs
+from analysis.scoring.scores import score_strictly
 
 
 def rules_of(logs):

@@ -7,13 +7,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from analysis.stability import (
+from analysis.report.stability import (
     StabilityRecord,
     StabilityResult,
     read_stability,
     stability_table,
 )
-from analysis.stability_report import plot_stability
+from analysis.report.stability_report import plot_stability
 from metaopt.bench.records import write_json
 
 GAPS = np.arange(6)
@@ -140,6 +140,6 @@ def test_a_trial_has_a_norm_for_each_gap():
 
 
 def test_it_is_read_without_jax(root):
-    code = "import sys, analysis.stability; sys.exit('jax' in sys.modules)"
+    code = "import sys, analysis.report.stability; sys.exit('jax' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

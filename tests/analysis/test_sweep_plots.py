@@ -2,9 +2,9 @@
 
 import pytest
 
-from analysis.scoring import score_path
-from analysis.sections import Additions
-from analysis.sweep_plots import find_sweeps, plot_sweeps
+from analysis.report.plots.sweeps import find_sweeps, plot_sweeps
+from analysis.report.sections import Additions
+from analysis.scoring.scores import score_path
 from metaopt.bench import records
 
 COSTS = {"low": 200.0, "middle": 100.0, "high": None, "other": 50.0, "kind": 70.0}

@@ -7,9 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from analysis.best import LOSS, best_of_studies, read_ends, read_last
-from analysis.curves import episodes
-from analysis.ends import (
+from analysis.logs.reading import read_logs
+from analysis.report.plots.episodes import plot_training
+from analysis.report.report import write_report
+from analysis.training.best import LOSS, best_of_studies, read_ends, read_last
+from analysis.training.curves import episodes
+from analysis.training.ends import (
     EPISODE_LONG,
     end_tables,
     ends_of_episodes,
@@ -17,10 +20,7 @@ from analysis.ends import (
     episode_tables,
     summarize,
 )
-from analysis.figures import plot_training
-from analysis.reading import read_logs
-from analysis.report import write_report
-from analysis.training import (
+from analysis.training.episodes import (
     mean_over_studies,
     over_episodes,
     positive_floor,

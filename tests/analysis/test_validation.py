@@ -6,8 +6,8 @@ import tarfile
 
 import pytest
 
-from analysis.official_targets import read_official_targets
-from analysis.validation import RULES, read_subject, rule_of, validate
+from analysis.checks import RULES, read_subject, rule_of, validate
+from analysis.logs.official_targets import read_official_targets
 from metaopt.bench import identity as identities
 from metaopt.bench import records
 from metaopt.bench.findings import Finding
@@ -504,7 +504,7 @@ def test_the_competitions_logs_hold_the_oddities_that_are_known():
         pytest.skip("METAOPT_ALGOPERF_LOGS is not set")
     from pathlib import Path
 
-    from analysis.strict_rules import demands_of
+    from analysis.scoring.strict_rules import demands_of
 
     targets = read_official_targets(Path(folder) / "workload_targets_v05.json")
     found = validate(

@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 
-from analysis.inference import infer
-from analysis.profiles import profile_area, ratios
-from analysis.resampling import bootstrap, score_estimates
-from analysis.samples import Samples
+from analysis.scoring.profiles import profile_area, ratios
+from analysis.statistics.inference import infer
+from analysis.statistics.resampling import bootstrap, score_estimates
+from analysis.statistics.samples import Samples
 
 RESAMPLES, LOOPED, ROUNDS = 10_000, 200, 5
 

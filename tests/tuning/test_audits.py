@@ -6,8 +6,8 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.audits import audit_summary, read_audits
-from analysis.terminal import print_scores
+from analysis.logs.audits import audit_summary, read_audits
+from analysis.report.terminal import print_scores
 from metaopt.bench import records
 from metaopt.bench.audits.record import AUDIT_FILE, AuditFinding, AuditRecord
 from tuning.campaign import make_campaign

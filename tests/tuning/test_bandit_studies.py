@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from analysis.reading import read_logs
-from analysis.tables import ends_table
+from analysis.logs.reading import read_logs
+from analysis.report.tables import ends_table
 from metaopt.bench import records
 from metaopt.bench.targets import Target
 from metaopt.bench.tuner import FAILURE_VALUE, Proposal

@@ -8,10 +8,10 @@ import pytest
 import typer
 from rich.console import Console
 
+from analysis.checks.fairness import equality_of_budgets, find_failures
 from analysis.command_line import run_app
-from analysis.fairness import equality_of_budgets, find_failures
-from analysis.reading import read_logs
-from analysis.terminal import print_scores
+from analysis.logs.reading import read_logs
+from analysis.report.terminal import print_scores
 from metaopt.bench.loading import find_submissions
 from metaopt.bench.spaces import check_point
 from metaopt.bench.targets import Target

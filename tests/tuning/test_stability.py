@@ -5,7 +5,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from analysis.stability import STABILITY_FILE, read_stability
+from analysis.report.stability import STABILITY_FILE, read_stability
 from metaopt.bench.records import write_json
 from metaopt.theory.dynamics import fit_stability, product_norms, transition
 from metaopt.workloads.embedded import load_digits

@@ -2,8 +2,8 @@
 
 import pytest
 
-from analysis.validation.check import validate
-from analysis.validation.subject import read_subject
+from analysis.checks.check import validate
+from analysis.checks.subject import read_subject
 from metaopt.bench import records
 from metaopt.bench.records import Cost
 from metaopt.bench.tuner import Observer

@@ -1,0 +1,173 @@
+"""Does another run of a campaign say the same? If so, its contenders are verified.
+
+The rerun is of the same experiment: the same submission, search space, kit, tuner, workload, data
+and settings of JAX (see :mod:`metaopt.bench.identity`), seeds, budgets, target and number of
+studies. Where it ran does not matter, and that is the point: results that hold
+on one machine only are not results. A contender on a workload is verified if its median costs to
+target, given tuned and including tuning, are those of the rerun to within an evaluation period or
+``TOLERANCE``, whichever is more; a target that one median study missed is missed by the other.
+"""
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from analysis.logs.hardware import hardware_of
+from analysis.logs.reading import Logs
+from analysis.report.tables import Facets, Shown, Table, plain, unit_name
+from analysis.scoring.costs import Cell, cost_table
+from analysis.scoring.scores import VIEWS, format_cost
+from metaopt.bench.identity import differences, listed
+from metaopt.bench.records import TrialRecord
+
+TOLERANCE = 0.1  # of a median cost
+
+_Key = tuple[str, str]  # contender, workload
+_NO_FACETS: Mapping[_Key, Facets] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a rerun says of one contender on one workload."""
+
+    contender: str
+    workload: str
+    claimed: Cell
+    again: Cell | None  # None: it does not compare
+    problem: str  # empty: verified
+
+    @property
+    def verified(self) -> bool:
+        """Whether the rerun agrees."""
+        return not self.problem
+
+
+def verify(claimed: Logs, again: Logs) -> list[Verdict]:
+    """Compare a campaign with a rerun of it, contender by contender and workload by workload.
+
+    Args:
+        claimed: The campaign.
+        again: The rerun; contenders and workloads that only it has are left out.
+
+    Returns:
+        One verdict for each contender and workload of the campaign, in its order.
+
+    Raises:
+        ValueError: The rerun is no other run, but a copy.
+    """
+    if common := _identities(claimed) & _identities(again):
+        contender, workload, study, trial, when = min(common)
+        raise ValueError(
+            f"The rerun is a copy: trial {trial} of {plain(contender)} on {plain(workload)}, study "
+            f"{study}, began at {plain(when)} in both."
+        )
+    records, others = _records(claimed), _records(again)
+    currency = claimed.trials[0].record.budget.currency
+    cells, cells_again = cost_table(claimed, currency), cost_table(again, currency)
+    verdicts = []
+    for contender in claimed.contenders:
+        for workload in claimed.workloads:
+            key = contender, workload
+            problem = _other_terms(claimed, again, records.get(key, []), others.get(key, []))
+            cell = None if problem else cells_again[key]
+            if cell is not None:
+                problem = _disagreement(cells[key], cell, records[key][0].budget.eval_period)
+            verdicts.append(Verdict(contender, workload, cells[key], cell, problem))
+    return verdicts
+
+
+def verified_contenders(verdicts: Sequence[Verdict]) -> dict[str, bool]:
+    """Return whether each contender is verified: on all of its workloads."""
+    found: dict[str, bool] = {}
+    for verdict in verdicts:
+        found[verdict.contender] = found.get(verdict.contender, True) and verdict.verified
+    return found
+
+
+def verdicts_table(
+    verdicts: Sequence[Verdict],
+    claimed: Logs,
+    again: Logs,
+    facets: Mapping[_Key, Facets] = _NO_FACETS,
+) -> Table:
+    """Return both medians of each cost, and what keeps a contender from being verified."""
+    rows = []
+    for verdict in verdicts:
+        row = [plain(verdict.contender), plain(verdict.workload), verdict.problem or "verified"]
+        for view in reversed(VIEWS):
+            one = verdict.claimed.median(view)
+            other = None if verdict.again is None else verdict.again.median(view)
+            text = "" if other is None else f" / {format_cost(other)}"
+            row.append(Shown(format_cost(one) + text, one))
+        rows.append(tuple(row))
+    unit = unit_name(claimed.trials[0].record.budget.currency)
+    first, second = (", ".join(sorted(hardware_of(logs))) for logs in (claimed, again))
+    count = sum(verified_contenders(verdicts).values())
+    caption = (
+        f"{count} of {len(claimed.contenders)} contenders are verified. Median costs to target in "
+        f"{unit} on {plain(first)} / of the rerun on {plain(second)}: equal to within an "
+        f"evaluation period or {TOLERANCE:.0%}."
+    )
+    header = ("contender", "workload", "verdict", "given tuned", "including tuning")
+    kept = tuple(facets[v.contender, v.workload] for v in verdicts) if facets else ()
+    return Table(caption, header, tuple(rows), name="verification", facets=kept, keys=2)
+
+
+def _identities(logs: Logs) -> set[tuple[str, str, int, int, str]]:
+    records = [trial.record for trial in logs.trials]
+    return {(r.contender, r.workload, r.study, r.trial, r.started_at) for r in records}
+
+
+def _records(logs: Logs) -> dict[_Key, list[TrialRecord]]:
+    found: dict[_Key, list[TrialRecord]] = defaultdict(list)
+    for trial in logs.trials:
+        found[trial.record.contender, trial.record.workload].append(trial.record)
+    return found
+
+
+def _other_terms(
+    claimed: Logs, again: Logs, records: list[TrialRecord], others: list[TrialRecord]
+) -> str:
+    """Return why a rerun is not one of the same experiment; nothing if it is."""
+    if not records:
+        return "did not run"
+    if not others:
+        return "not run again"
+    one, other = _terms(claimed, records[0]), _terms(again, others[0])
+    differing = [name for name in one if one[name] != other[name]]
+    before, now = claimed.identity(records[0]), again.identity(others[0])
+    if differing[:1] == ["submission"] and before and now:  # then the files are known
+        differing[0] = listed(differences(before, now)) or differing[0]
+    return f"another experiment: other {', '.join(differing)}" if differing else ""
+
+
+def _terms(logs: Logs, record: TrialRecord) -> dict[str, Any]:
+    tuner = {key: value for key, value in (record.tuner or {}).items() if key != "library"}
+    variants = (logs.campaign or {}).get("variants", {})
+    return {
+        "submission": (record.submission, record.digest),
+        "search space": record.space,
+        "tuner": tuner,
+        "fixed hyperparameters": variants.get(record.contender),
+        "seed": record.seeds.campaign,
+        "budget": record.budget,
+        "target": record.target,
+        "data": record.data,
+        "number of studies": logs.study_count,
+    }
+
+
+def _disagreement(one: Cell, other: Cell, period: float) -> str:
+    for view in reversed(VIEWS):
+        a, b = one.median(view), other.median(view)
+        if math.isinf(a) or math.isinf(b):
+            agree = a == b
+        else:
+            agree = abs(a - b) <= max(period, TOLERANCE * a)
+        if not agree:
+            name = "given tuned" if view == "given" else "including tuning"
+            return f"{name}: {format_cost(a)}, and {format_cost(b)} in the rerun"
+    return ""

@@ -1,0 +1,1 @@
+"""A folder or archive of logs -> trials: ours and AlgoPerf's."""

@@ -1,0 +1,218 @@
+"""The paper's figures, drawn from a campaign: training loss over episodes, and since deployment."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.logs.reading import Logs
+from analysis.report.plots.canvas import (
+    AS_IT_IS,
+    WIDTH,
+    Plot,
+    figure_at,
+    legend,
+    legend_columns,
+    legend_lines,
+    slug,
+    style,
+)
+from analysis.report.tables import plain
+from analysis.training.best import Ended
+from analysis.training.episodes import (
+    Line,
+    OverEpisodes,
+    Panel,
+    Piece,
+    Runs,
+    SinceDeployment,
+    over_episodes,
+    since_deployment,
+)
+
+_WIDE = 2 * WIDTH
+_LEARNING = "Training loss over episodes, tuned baselines behind"
+_CHANGING = "Never deployed, where batches change: training loss over episodes"
+_SINCE = "Deployed: frozen, on new batches"
+
+
+def plot_training(logs: Logs, runs: Runs, ends: Iterable[Ended], out: Path) -> list[Plot]:
+    """Draw what the logs have of each figure into ``out``; return them in the order of the page."""
+    ends = tuple(ends)
+    styles = style(tuple(logs.contenders))
+    learning, changing, deployed = [], [], []
+    for index, workload in enumerate(logs.workloads, start=1):
+        for data in over_episodes(logs, runs, ends, workload):
+            kind = "changing" if data.changing else "learning"
+            name = f"{kind}-{index}-{slug(workload)}-{data.length}.png"
+            plot = _plot_episodes(data, styles, out / name)
+            (changing if data.changing else learning).append(plot)
+        since = since_deployment(logs, runs, ends, workload)
+        if since is not None:
+            path = out / f"deployed-{index}-{slug(workload)}.png"
+            deployed.append(_plot_deployed(since, styles, path))
+    return [*learning, *deployed, *changing]
+
+
+def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], path: Path) -> Plot:
+    names = [line.name for line in (*data.learners, *data.baselines)]
+    with figure_at(path, legend_lines(names, _WIDE), width=_WIDE) as (figure, axis):
+        axis.grid(visible=False, axis="x")
+        for start in data.starts:
+            axis.axvline(start, color="0.75", linewidth=0.6, zorder=0)
+        faint = min(0.08, 0.3 / max(1, len(data.baselines)))
+        behind = [_draw(axis, line, styles[line.name], behind=faint) for line in data.baselines]
+        several = len(data.learners) > 1
+        ahead = []
+        for line in data.learners:
+            looks = styles[line.name] if several else styles[line.name] | {"linestyle": "-"}
+            ahead.append(_draw(axis, line, looks, ends=data.changing))
+        axis.set_title(plain(data.workload), **AS_IT_IS)
+        axis.set_xlabel("optimizer steps since the start of the run")
+        axis.set_ylabel("training loss")
+        axis.set_xlim(0, data.starts[-1] + data.length)
+        if data.geometric:
+            axis.set_yscale("log")
+        legend(figure, names, [*ahead, *behind], legend_columns(names, _WIDE))
+    heading = _CHANGING if data.changing else _LEARNING
+    return Plot(
+        heading, _told(data), path, _episodes_caption(data), wide=True, workload=data.workload
+    )
+
+
+def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], path: Path) -> Plot:
+    drawn = {line.name for panel in data.panels for line in panel.lines}
+    names = sorted(drawn, key=lambda name: (name not in data.learners, name))
+    handles: dict[str, Any] = {}
+    lines = legend_lines(names, _WIDE)
+    with figure_at(path, lines, panels=len(data.panels), width=_WIDE) as (figure, axes):
+        for axis, panel in zip(np.atleast_1d(axes), data.panels, strict=True):
+            for line in sorted(panel.lines, key=lambda line: line.name in data.learners):
+                faint = min(0.08, 0.3 / len(panel.lines))
+                behind = None if line.name in data.learners else faint
+                handles[line.name] = _draw(axis, line, styles[line.name], behind=behind)
+            axis.set_title(plain(panel.metric), **AS_IT_IS)
+            axis.set_xlabel("optimizer steps, since deployment or since the start")
+            axis.set_xlim(0, data.shown or 1)
+            if panel.geometric:
+                axis.set_yscale("log")
+            _fit(axis, panel, data.shown)
+        figure.suptitle(plain(data.workload), fontsize=11, **AS_IT_IS)
+        legend(figure, names, [handles[name] for name in names], legend_columns(names, _WIDE))
+    metrics = " and ".join(panel.metric for panel in data.panels)
+    text = f"{plain(data.workload)}: {plain(metrics)} since deployment, baselines since their start"
+    told = [f"{plain(panel.metric)}: {_last_values(panel)}" for panel in data.panels]
+    text = f"{text}. Last values, {'; '.join(told)}"
+    return Plot(_SINCE, text, path, _deployed_caption(data), wide=True, workload=data.workload)
+
+
+def _fit(axis: Any, panel: Panel, shown: float) -> None:
+    """Leave what lies beyond the shown steps out of the limits of the vertical axis too."""
+    pieces = [line.pieces[0] for line in panel.lines]
+    seen = [values[piece.x <= shown] for piece in pieces for values in (piece.low, piece.high)]
+    values = np.concatenate(seen)
+    if not len(values):  # of a metric that only longer runs have
+        return
+    low, high = float(values.min()), float(values.max())
+    if panel.geometric:
+        margin = (high / low) ** 0.05 if high > low else 1.1
+        axis.set_ylim(low / margin, high * margin)
+    else:
+        margin = 0.05 * (high - low) or 0.05
+        axis.set_ylim(low - margin, high + margin)
+
+
+def _draw(
+    axis: Any, line: Line, looks: dict[str, Any], *, behind: float | None = None, ends: bool = False
+) -> Any:
+    """Draw a line with its band; return what stands for it in the legend.
+
+    Args:
+        axis: Where.
+        line: The curves.
+        looks: Colour and line style.
+        behind: Draw it thinner, with a band as faint as this.
+        ends: Put a dot at the end of each piece that was not cut.
+    """
+    # Behind, widths fall from first to last still, so that lines that coincide are all seen.
+    thin = {"alpha": 0.85, "linewidth": 0.5 * looks["linewidth"]}
+    strength = {"linewidth": 2.0} if behind is None else thin
+    handle = None
+    for piece in line.pieces:
+        (handle,) = axis.plot(piece.x, piece.middle, **looks | strength)
+        band = 0.22 if behind is None else behind
+        axis.fill_between(piece.x, piece.low, piece.high, color=looks["color"], alpha=band, lw=0)
+    if ends:
+        last = [(piece.x[-1], piece.middle[-1]) for piece in line.pieces if not piece.cut]
+        dots = {"linestyle": "", "marker": "o", "markersize": 6, "markeredgecolor": "white"}
+        axis.plot([x for x, _ in last], [y for _, y in last], color=looks["color"], **dots)
+    return handle
+
+
+def _told(data: OverEpisodes) -> str:
+    """Say what a learner's line does, and what the baselines come to, to who cannot see it."""
+    lines = []
+    for line in data.learners:
+        whole = [piece for piece in line.pieces if not piece.cut] or line.pieces
+        lines.append(
+            f"{plain(line.name)} {_last_value(whole[0])} at the end of its first episode, "
+            f"{_last_value(whole[-1])} of its last"
+        )
+    behind = [f"{plain(line.name)} {_last_value(line.pieces[0])}" for line in data.baselines]
+    tuned = f"; tuned baselines after as many steps: {', '.join(behind)}" if behind else ""
+    episodes = f"{len(data.starts)} episodes of {data.length} steps"
+    return f"{plain(data.workload)}: training loss over {episodes}: {'; '.join(lines)}{tuned}"
+
+
+def _last_values(panel: Panel) -> str:
+    return ", ".join(f"{plain(line.name)} {_last_value(line.pieces[0])}" for line in panel.lines)
+
+
+def _last_value(piece: Piece) -> str:
+    return f"{piece.middle[-1]:.3g}"
+
+
+def _episodes_caption(data: OverEpisodes) -> str:
+    mean = "geometric mean" if data.geometric else "mean"
+    parts = [
+        f"Lines: {mean} of the first run of each study; bands: lowest to highest study. "
+        f"Vertical lines: an episode of {data.length:,} steps begins."
+    ]
+    if data.window > 1:
+        parts.append(f"Smoothed inside each episode by a running mean over {data.window} steps.")
+    else:
+        parts.append("Loss on the training set at evaluations, not smoothed.")
+    if data.changing:
+        parts.append("Dots: the last of each whole episode.")
+    if data.baselines:
+        parts.append(
+            "Behind, thinner: of each study the trial with the lowest last training loss, its "
+            f"first {data.length:,} steps repeated in every episode."
+        )
+    for line in data.learners:
+        counts = [piece.studies for piece in line.pieces]
+        if len(set(counts)) > 1:
+            parts.append(
+                f"Studies behind the episodes of {plain(line.name)}: {', '.join(map(str, counts))}."
+            )
+    return " ".join(parts)
+
+
+def _deployed_caption(data: SinceDeployment) -> str:
+    metric = plain(data.panels[-1].metric)
+    geometric = [plain(panel.metric) for panel in data.panels if panel.geometric]
+    of = f" (geometric for {', '.join(geometric)})" if geometric else ""
+    parts = [
+        f"Lines: mean{of} over studies of the trial with the best last {metric}; bands: lowest to "
+        f"highest study. {', '.join(map(plain, data.learners))}, thicker: steps since deployment; "
+        "the others: since their start. Not smoothed."
+    ]
+    if data.longest > data.shown:
+        parts.append(
+            f"Shown up to the longest tuned trial; the longest line goes on to step "
+            f"{data.longest:,.0f}, see how training ended."
+        )
+    if data.left_out:
+        parts.append(f"Never deployed, left out: {', '.join(map(plain, data.left_out))}.")
+    return " ".join(parts)

@@ -1,0 +1,161 @@
+"""The decay of products of transitions, Figure 3 of the paper: its record and table.
+
+Letters as in ``metaopt.theory.dynamics``: A_t the transitions of the dynamical system that a
+network's training is, eta learning rate, delta weight decay, beta weight of the regulariser.
+Definition 3 asks of every product of n consecutive transitions that its spectral norm be at most
+kappa^2 (1 - gamma)^n. The *gap* of a product of n is n - 1, the paper's |r - s|.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from analysis.report.tables import Table, plain
+
+STABILITY_FILE = "stability.json"
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class StabilitySetting(_Model):
+    """A network, its data and the constants of its training."""
+
+    label: Annotated[str, pydantic.Field(min_length=1)]
+    workload: Literal["mnist", "digits"]
+    pool: Annotated[int, pydantic.Field(ge=1)]  # side of the squares of pixels that are averaged
+    widths: tuple[Annotated[int, pydantic.Field(ge=1)], ...]  # of the hidden layers
+    activation: Literal["tanh", "relu"] = "tanh"
+    examples: Annotated[int, pydantic.Field(ge=1)] = 512  # of the one batch of a trial
+    eta: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+    delta: Annotated[float, pydantic.Field(ge=0, lt=1)]
+    beta: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.0
+    gradient_age: Literal[0, 1] = 1  # 1: the system as printed; 0: Algorithm 7's
+
+
+class StabilityResult(_Model):
+    """What was measured in one setting, and the fit once every trial is in."""
+
+    setting: StabilitySetting
+    parameters: int  # d
+    gaps: tuple[int, ...]  # |r - s|
+    # The largest norm over all starts, for each trial and gap; None for a trial that diverged.
+    norms: tuple[tuple[float, ...] | None, ...]
+    kappa: float | None = None  # of all trials together; None: unfinished, or one diverged
+    gamma: float | None = None
+    mean_kappa: float | None = None  # of the mean over trials: what a figure that averages shows
+
+    @pydantic.model_validator(mode="after")
+    def _check_lengths(self) -> "StabilityResult":
+        if any(row is not None and len(row) != len(self.gaps) for row in self.norms):
+            raise ValueError("every trial must have one norm for each of `gaps`")
+        return self
+
+    @property
+    def measured(self) -> list[tuple[float, ...]]:
+        """The norms of the trials that did not diverge."""
+        return [row for row in self.norms if row is not None]
+
+    @property
+    def decays(self) -> bool:
+        """Whether Definition 3 holds with a decay.
+
+        It does if for some n every product of n is below 1: then products of k n are below its
+        k-th power, as long as steps stay as they were. That needs no fit.
+        """
+        rows = self.measured
+        complete = len(rows) == len(self.norms) > 0
+        return complete and min(map(max, zip(*rows, strict=True))) < 1
+
+
+class StabilityRecord(_Model):
+    """What ``stability.json`` holds."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["stability"] = "stability"
+    name: str
+    seed: int
+    trials: int
+    steps: int
+    settings: tuple[StabilityResult, ...]
+    environment: dict[str, Any]  # of the process that began
+    started_at: str  # UTC, ISO 8601
+    identity: dict[str, dict[str, str]] = {}  # what decides the norms; none in older records
+
+
+def read_stability(path: Path) -> StabilityRecord:
+    """Read a ``stability.json``, or the one in a folder.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is not such a record; names the file, the key and the rule.
+    """
+    path = path / STABILITY_FILE if path.is_dir() else path
+    try:
+        return StabilityRecord.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: {key or 'content'}: {first['msg']}") from None
+
+
+def stability_table(record: StabilityRecord) -> Table:
+    """Return one row for each setting: constants, fit, largest norms, and whether they decay."""
+    shown = _shown_gaps(record)
+    header = (
+        "setting", "data", "d", "eta", "delta", "beta", "age", "kappa", "mean's", "gamma",
+        *(f"gap {gap}" for gap in shown), "Assumption 2",
+    )  # fmt: skip
+    rows = tuple(_row(result, shown, record.trials) for result in record.settings)
+    caption = (
+        f"Products of transitions, {record.trials} trials, {record.steps} steps: d parameters; "
+        "age of the gradient, 1 as printed, 0 as in Algorithm 7; kappa and gamma of Definition 3, "
+        "fitted to all trials, and the kappa of the mean over trials; the largest norm of all "
+        "trials at each gap |r - s|. Assumption 2 holds where at some gap all norms are below 1; "
+        "elsewhere the steps show no decay."
+    )
+    return Table(caption, header, rows)
+
+
+def stability_summary(record: StabilityRecord) -> Table:
+    """Return what of :func:`stability_table` fits into a terminal."""
+    whole = stability_table(record)
+    names = ("setting", "eta", "delta", "beta", "kappa", "gamma", "Assumption 2")
+    places = [whole.header.index(name) for name in names]
+    caption = (
+        f"Products of transitions, {record.trials} trials, {record.steps} steps. kappa and gamma "
+        "of Definition 3, fitted to all trials; Assumption 2 holds where at some gap all norms are "
+        "below 1, elsewhere the steps show no decay. More in the report."
+    )
+    rows = tuple(tuple(row[place] for place in places) for row in whole.rows)
+    return Table(caption, names, rows)
+
+
+def _shown_gaps(record: StabilityRecord) -> list[int]:
+    last = record.steps - 1
+    return sorted({0, min(1, last), last // 4, last // 2, last})
+
+
+def _row(result: StabilityResult, shown: list[int], trials: int) -> tuple[str, ...]:
+    setting, rows = result.setting, result.measured
+    diverged = len(result.norms) - len(rows)
+    if len(result.norms) < trials:
+        verdict = f"unfinished ({len(result.norms)}/{trials})"
+    elif diverged:
+        verdict = f"{diverged} diverged"
+    else:
+        verdict = "yes" if result.decays else "not shown"
+    return (
+        plain(setting.label),
+        setting.workload,
+        f"{result.parameters:,}",
+        *(f"{number:g}" for number in (setting.eta, setting.delta, setting.beta)),
+        str(setting.gradient_age),
+        "-" if result.kappa is None else f"{result.kappa:.2f}",
+        "-" if result.mean_kappa is None else f"{result.mean_kappa:.2f}",
+        "-" if result.gamma is None else f"{result.gamma:.3f}",
+        *(f"{max(row[gap] for row in rows):.3f}" if rows else "-" for gap in shown),
+        verdict,
+    )

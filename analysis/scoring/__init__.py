@@ -1,0 +1,1 @@
+"""Trials -> costs to target -> scores."""

@@ -1,0 +1,1 @@
+"""How sure the scores are: intervals, comparisons, ranks."""

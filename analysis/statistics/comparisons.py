@@ -1,0 +1,150 @@
+r"""Is a comparison of two contenders decided, and if not, how many more studies does it need?
+
+The rule: in each paired study one of two contenders wins, at a lower cost, or they tie: equal
+costs, or both missed. If neither were better, each study without a tie would be a fair coin,
+whatever costs look like and however many are censored. So with n wins among N studies without a
+tie, of all workloads together, the exact two-sided sign test has
+
+.. math:: p = \min\Bigl(1,\; 2 \sum_{i \ge \max(n, N - n)} \binom{N}{i} 2^{-N}\Bigr)
+
+A comparison is decided when p, adjusted by Holm for all comparisons of the table, is at most
+1 - confidence. What more studies would do is forecast from the wins so far, see
+:func:`studies_needed`.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.statistics.resampling import CONFIDENCE, win_matrix
+from analysis.statistics.samples import Samples
+
+POWER = 0.8  # with which further studies are to decide a comparison
+MOST_STUDIES = 1000  # further ones that a forecast considers
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two contenders, study by study."""
+
+    first: str
+    second: str
+    wins: int  # of the first
+    losses: int
+    ties: int
+    p: float  # of the sign test
+    adjusted: float  # by Holm, for all comparisons of the table
+    decided: bool
+    more: int | None  # further studies on each workload: 0 if decided; None: more than a thousand
+
+    @property
+    def winner(self) -> str | None:
+        """Who is better, once that is decided."""
+        if not self.decided:
+            return None
+        return self.first if self.wins > self.losses else self.second
+
+
+def compare_all(
+    samples: Samples,
+    order: Sequence[int] | None = None,
+    *,
+    confidence: float = CONFIDENCE,
+    versus: int | None = None,
+) -> list[Comparison]:
+    """Compare every two contenders.
+
+    Args:
+        samples: What was measured.
+        order: Indices of contenders; the earlier one of two is the first. By default as they are.
+        confidence: With which a comparison is to be decided, all of the table together.
+        versus: Compare this one with each other one only; fewer comparisons need fewer studies.
+    """
+    order = list(range(len(samples.contenders)) if order is None else order)
+    pairs = [pair for pair in itertools.combinations(order, 2) if versus in (None, *pair)]
+    wins = win_matrix(samples.costs)
+    counts = [
+        (int((wins[a, b] == 1).sum()), int((wins[a, b] == 0).sum()), int((wins[a, b] == 0.5).sum()))
+        for a, b in pairs
+    ]
+    ps = [sign_test(won, lost) for won, lost, _ in counts]
+    found = []
+    for (a, b), (won, lost, tied), p, adjusted in zip(pairs, counts, ps, holm(ps), strict=True):
+        decided = adjusted <= 1 - confidence + 1e-12
+        # The strictest level that Holm may ask for: a forecast cannot know the other comparisons.
+        level = (1 - confidence) / len(pairs)
+        more = 0 if decided else studies_needed(won, lost, samples.studies, level=level)
+        names = samples.contenders[a], samples.contenders[b]
+        found.append(Comparison(*names, won, lost, tied, p, adjusted, decided, more))
+    return found
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Return the two-sided p of the exact sign test; 1 where there is nothing to count."""
+    total = wins + losses
+    tail = sum(math.comb(total, i) for i in range(max(wins, losses), total + 1))
+    return min(1.0, 2 * tail / 2**total)  # integers until here: exact however many there are
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p values adjusted by Holm's step-down method, in the order they came in.
+
+    References:
+        Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    adjusted = [0.0] * len(ps)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def studies_needed(
+    wins: int,
+    losses: int,
+    studies: int,
+    *,
+    level: float = 1 - CONFIDENCE,
+    power: float = POWER,
+    chance: float | None = None,
+    most: int = MOST_STUDIES,
+) -> int | None:
+    r"""Forecast how many further studies on each workload decide a comparison.
+
+    The least m for which a sign test over all studies, those seen and m more on each workload, has
+    p at most ``level`` with probability ``power``. Assumed: further studies are like those seen;
+    they tie as often, and the first contender wins one without a tie with
+    :math:`(n + \frac12) / (N + 1)`, independently. Half a win is added because a few studies that
+    all went one way do not prove that the next one will. Looking once, when the m are in, keeps the
+    level; looking after each study does not.
+
+    Args:
+        wins: n, of the first contender.
+        losses: N - n.
+        studies: K so far, on each workload.
+        level: Of p.
+        power: Wanted probability that the comparison is decided then.
+        chance: Of a win, where it is known.
+        most: Largest m considered.
+
+    Returns:
+        m, or ``None`` where no m up to ``most`` is enough, or every study tied.
+    """
+    from scipy.stats import binom
+
+    total = wins + losses
+    if total == 0:
+        return None
+    chance = (wins + 0.5) / (total + 1) if chance is None else chance
+    more = np.arange(1, most + 1)
+    further = more * total // studies  # without a tie
+    # The least number of wins that has a p of at most `level`; beyond all of them, where none has.
+    needed = binom.isf(level / 2, total + further, 0.5) + 1
+    decided = binom.sf(needed - wins - 1, further, chance)
+    decided += binom.cdf(further - (needed - losses), further, chance)
+    enough = np.flatnonzero(decided >= power)
+    return int(more[enough[0]]) if enough.size else None

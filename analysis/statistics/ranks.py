@@ -1,0 +1,113 @@
+r"""Ranks over workloads: Friedman's test, and the critical difference of mean ranks.
+
+On each workload contenders are ranked by median cost, 1 the least; equal ones, and all who missed,
+share the mean of their ranks. The mean rank of contender s over W workloads is :math:`\bar r_s`.
+
+Friedman's statistic, corrected for ties, asks whether ranks are more than chance:
+
+.. math:: Q = \frac{W^2 (S - 1) \sum_s (\bar r_s - \frac{S + 1}{2})^2}
+                   {\sum_{s,w} (r_{sw} - \frac{S + 1}{2})^2}
+
+Its p is that of permutations within workloads, which holds for few workloads too, where the usual
+chi-squared distribution does not. Two contenders differ by Nemenyi's test if their mean ranks do by
+
+.. math:: \mathrm{CD} = q_\alpha \sqrt{\frac{S (S + 1)}{6 W}}
+
+with q the studentized range for S means over the square root of 2.
+
+References:
+    Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from analysis.statistics.resampling import CONFIDENCE
+from analysis.statistics.samples import Floats
+
+ENOUGH_WORKLOADS = 10
+_PERMUTATIONS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Ranks of contenders, and what may be said of them."""
+
+    ranks: Floats  # (S, W)
+    statistic: float  # Friedman's; NaN where every rank ties or fewer than three take part
+    p: float
+    critical_difference: float
+    warning: str | None  # why no critical-difference diagram may be drawn
+
+    @property
+    def mean(self) -> Floats:
+        """Mean ranks, (S,)."""
+        return self.ranks.mean(axis=1)
+
+    def groups(self) -> list[tuple[int, ...]]:
+        """Return the largest sets of contenders that no critical difference separates, by rank."""
+        order = np.argsort(self.mean, kind="stable")
+        ordered = self.mean[order]
+        reach = np.searchsorted(ordered, ordered + self.critical_difference, side="left")
+        found: list[tuple[int, ...]] = []
+        last = 0
+        for start, stop in enumerate(reach):
+            if stop > last and stop - start > 1:
+                found.append(tuple(int(i) for i in order[start:stop]))
+            last = max(last, int(stop))
+        return found
+
+
+def rank_contenders(
+    medians: Floats, rng: np.random.Generator, confidence: float = CONFIDENCE
+) -> Ranking:
+    """Rank contenders on every workload.
+
+    Args:
+        medians: (contenders, workloads), inf for a miss.
+        rng: Draws the permutations of Friedman's test.
+        confidence: Of the critical difference.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(medians, axis=0)
+    contenders, workloads = ranks.shape
+    statistic = p = difference = math.nan
+    if contenders > 1:
+        difference = critical_difference(contenders, workloads, confidence)
+    if contenders > 2 and (ranks != ranks.mean()).any():
+        statistic = float(_friedman(ranks))
+        drawn = _friedman(rng.permuted(np.tile(ranks, (_PERMUTATIONS, 1, 1)), axis=1))
+        as_large = (drawn >= statistic - 1e-9).sum()
+        p = (1 + as_large) / (1 + _PERMUTATIONS)  # what was measured is one permutation of all
+    return Ranking(ranks, statistic, p, difference, _warning(contenders, workloads, difference))
+
+
+def _friedman(ranks: Floats) -> Floats:
+    """Return Q of ranks (..., S, W)."""
+    contenders, workloads = ranks.shape[-2:]
+    middle = (contenders + 1) / 2
+    between = ((ranks.mean(axis=-1) - middle) ** 2).sum(axis=-1)
+    return workloads**2 * (contenders - 1) * between / ((ranks - middle) ** 2).sum(axis=(-2, -1))
+
+
+def critical_difference(contenders: int, workloads: int, confidence: float = CONFIDENCE) -> float:
+    """Return Nemenyi's critical difference of mean ranks."""
+    from scipy.stats import studentized_range
+
+    quantile = studentized_range.ppf(confidence, contenders, np.inf) / math.sqrt(2)
+    return float(quantile * math.sqrt(contenders * (contenders + 1) / (6 * workloads)))
+
+
+def _warning(contenders: int, workloads: int, difference: float) -> str | None:
+    if contenders < 3:
+        return f"{contenders} contenders are too few to rank: Friedman's test needs 3."
+    if workloads < ENOUGH_WORKLOADS:
+        return (
+            f"{workloads} workload{'s are' if workloads != 1 else ' is'} too few for a "
+            f"critical-difference diagram, which needs {ENOUGH_WORKLOADS}: mean ranks would have "
+            f"to differ by {difference:.1f}, of the {contenders - 1} between first and last."
+        )
+    return None

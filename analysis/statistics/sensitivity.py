@@ -1,0 +1,42 @@
+"""How much scores and their order depend on each workload: leave one out."""
+
+import dataclasses
+
+import numpy as np
+
+from analysis.scoring.profiles import profile_area, ratios
+from analysis.statistics.samples import Floats
+
+
+@dataclasses.dataclass(frozen=True)
+class LeaveOneOut:
+    """Scores with each workload left out."""
+
+    scores: Floats  # (W, S): row w without workload w
+    places: Floats  # (W, S): places, 1 the best; equal scores share the better place
+
+    @property
+    def range(self) -> tuple[Floats, Floats]:
+        """The lowest and the highest score of each contender."""
+        return self.scores.min(axis=0), self.scores.max(axis=0)
+
+
+def leave_one_workload_out(medians: Floats) -> LeaveOneOut | None:
+    """Return scores without each workload; ``None`` for a single workload: nothing would be left.
+
+    Args:
+        medians: (contenders, workloads), inf for a miss.
+    """
+    workloads = medians.shape[1]
+    if workloads < 2:
+        return None
+    terms = ratios(medians)
+    scores = np.array([profile_area(np.delete(terms, w, axis=1)) for w in range(workloads)])
+    return LeaveOneOut(scores, np.array([places(row) for row in scores]))
+
+
+def places(scores: Floats) -> Floats:
+    """Return places by score, 1 the best; equal ones share the better place."""
+    # Sums of a few thirds differ in their last digit by the order of their terms.
+    better = scores[None, :] > scores[:, None] + 1e-9
+    return 1.0 + better.sum(axis=1)

@@ -1,0 +1,1 @@
+"""Curves, episodes, last values, hyperparameters."""

@@ -1,0 +1,135 @@
+"""Curves out of evaluation rows: best metric against spent budget, loss over episodes."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.logs.reading import Logs, Trial
+from analysis.scoring.costs import COLUMNS
+from analysis.training.best import DEPLOYED, LOSS
+from metaopt.bench.budget import Currency
+from metaopt.bench.records import EVAL_FILE
+
+_POINTS = 240
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """A curve over studies: the middle, the lowest and the highest at each x where all have one."""
+
+    x: NDArray[np.float64]
+    middle: NDArray[np.float64]  # median or mean
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """The training loss of one episode against what the run had spent, in one currency."""
+
+    number: int  # from 0, of those that have a row
+    phase: str
+    start: float  # spent when the episode began
+    spent: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    cut: bool = False  # the run ended before the episode did
+
+
+def read_rows(trial: Trial, columns: Iterable[str]) -> pd.DataFrame:
+    """Return the wanted columns of a trial's evaluations; those that are absent are NaN."""
+    wanted = list(columns)
+    try:
+        with (trial.folder / EVAL_FILE).open("rb") as file:
+            frame = pd.read_csv(file, usecols=lambda name: name in wanted)
+    except (OSError, ValueError):  # missing, or nothing in it: a trial that died at once
+        frame = pd.DataFrame()
+    return frame.reindex(columns=wanted)
+
+
+def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
+    """Return the best validation metric so far against the study's spent budget.
+
+    What counts as best is the target's direction. Studies that ended early keep their best.
+    ``None`` if no study has a value.
+    """
+    trials = logs.of(contender, workload)
+    if not trials:
+        return None
+    budget, target = trials[0].record.budget, trials[0].record.target
+    x = np.geomspace(min(budget.eval_period, budget.study / 2), budget.study, _POINTS)
+    studies = []
+    for study in sorted({trial.record.study for trial in trials}):
+        parts = [_progress(trial) for trial in trials if trial.record.study == study]
+        spent, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if not len(values):
+            continue
+        order = np.argsort(spent, kind="stable")  # trials that pause take turns
+        spent, values = spent[order], values[order]
+        best = (np.fmin if target.better == "lower" else np.fmax).accumulate(values)
+        # The last point stands for all that was spent: rounding must not hide its evaluation.
+        seen = np.searchsorted(spent, x * (1 + 1e-9), side="right") - 1
+        studies.append(np.where(seen >= 0, best[np.maximum(seen, 0)], np.nan))
+    if not studies:
+        return None
+    table = np.array(studies)
+    started = ~np.isnan(table).any(axis=0)
+    if not started.any():
+        return None
+    curves = [reduce(table[:, started], axis=0) for reduce in (np.median, np.min, np.max)]
+    return Band(x[started], *curves)
+
+
+def anytime_bands(logs: Logs) -> dict[tuple[str, str], Band]:
+    """Return :func:`anytime` of every contender and workload that has a value."""
+    pairs = [(name, workload) for workload in logs.workloads for name in logs.contenders]
+    found = {pair: anytime(logs, *pair) for pair in pairs}
+    return {pair: band for pair, band in found.items() if band is not None}
+
+
+def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
+    """Return the episodes of a self-tuning run in their order; none if it does not tell them.
+
+    Args:
+        trial: The run.
+        currency: Of what was spent; by default the budget's.
+    """
+    currency = currency or trial.record.budget.currency
+    spent, begin = COLUMNS[currency], f"episode_start_{currency}"
+    rows = read_rows(trial, [spent, begin, LOSS, "episode", "phase"])
+    found: list[Episode] = []
+    for index, (_, part) in enumerate(rows.groupby("episode")):
+        at, start = as_numbers(part, spent), as_numbers(part, begin)[0]
+        if np.isnan(start):  # logs that do not say: it began where the one before was last seen
+            start = found[-1].spent[-1] if found else 0.0
+        phase = str(part["phase"].iloc[-1])
+        found.append(Episode(index, phase, float(start), at, as_numbers(part, LOSS)))
+    # Of learning, and last evaluated earlier than any that another followed.
+    seen = [e.spent[-1] - e.start for e in found[:-1] if e.phase != DEPLOYED]
+    if seen and found[-1].phase != DEPLOYED and found[-1].spent[-1] - found[-1].start < min(seen):
+        found[-1] = dataclasses.replace(found[-1], cut=True)
+    return found
+
+
+def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the study's spent budget and the metric at each evaluation of a trial."""
+    record, currency = trial.record, trial.record.budget.currency
+    column = COLUMNS[currency]
+    rows = read_rows(trial, [column, record.target.metric])
+    spent, values = as_numbers(rows, column), as_numbers(rows, record.target.metric)
+    before = np.full(len(spent), record.spent_before.amount(currency))
+    row = 0
+    for segment in record.segments:
+        shift = segment.spent_before.amount(currency) - segment.start.amount(currency)
+        before[row:] = shift  # to the end; the next segment's rows are overwritten
+        row = segment.evaluations
+    known = ~np.isnan(spent)
+    return (before + spent)[known], values[known]
+
+
+def as_numbers(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Return a column's numbers, one per row; whatever is not a finite one is NaN."""
+    values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
