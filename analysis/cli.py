@@ -192,8 +192,8 @@ def show_hardware(
     """List the hardware of LOGS; with --reference, compare costs across it."""
     with one_line_errors("analysis"):
         from analysis.commands.statistics import print_listed
-        from analysis.logs.reading import read_logs
-        from analysis.scoring.calibration import (
+        from analysis.logs.reader import read_logs
+        from analysis.scoring.machines import (
             across_hardware_table,
             costs_by_hardware,
             hardware_table,
@@ -264,7 +264,7 @@ def verify(
     from analysis.checks.verification import verdicts_table
     from analysis.checks.verification import verify as compare
     from analysis.commands.statistics import print_listed
-    from analysis.logs.reading import read_logs
+    from analysis.logs.reader import read_logs
 
     with one_line_errors("analysis"):
         claimed, again = read_logs(runs), read_logs(rerun)

@@ -233,7 +233,7 @@ def _exit_if_broken(folder: Path, *, say: bool = False) -> None:
         say: Print which.
     """
     from analysis.checks.fairness import find_failures
-    from analysis.logs.reading import read_logs
+    from analysis.logs.reader import read_logs
     from analysis.report.terminal import print_broken
     from metaopt.bench.records import RUN_FILE
 

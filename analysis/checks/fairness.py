@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from metaopt.bench.records import ERRORS, FAILURES, StudyRecord, TrialRecord
 
 _EARLY = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import pydantic
 
+from analysis.logs.competition import OfficialTargets
 from analysis.logs.layout import TrialKey
-from analysis.logs.official_targets import OfficialTargets
 from analysis.logs.trial_logs import DOCUMENTS, Cell, LoggedTrial, TrialLogs, read_trial_logs
 from analysis.scoring.strict_rules import Demands
 from metaopt.bench.findings import Problem, Rule, Severity

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from analysis.logs.hardware import hardware_of
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.tables import Facets, Shown, Table, plain, unit_name
 from analysis.scoring.costs import Cell, cost_table
 from analysis.scoring.scores import VIEWS, format_cost

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import typer
 
+from analysis.logs.competition import OfficialTargets, Ruleset, read_official_targets
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice, check_log_seconds
-from analysis.logs.official_targets import OfficialTargets, Ruleset, read_official_targets
 from analysis.report.formats import Format, as_text
 from analysis.report.tables import Table, plain, unit_name
 from analysis.scoring.algoperf_rules import (
@@ -154,7 +154,7 @@ def print_diff(request: Request) -> None:
 def _targets(request: Request) -> OfficialTargets:
     if request.targets is not None:
         return read_official_targets(request.targets)
-    from analysis.logs.reading import read_logs
+    from analysis.logs.reader import read_logs
 
     return targets_of_logs(read_logs(request.logs, request.within))
 

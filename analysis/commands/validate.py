@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from analysis.checks import RULES, read_subject, rule_of, validate
-from analysis.logs.official_targets import OfficialTargets, Ruleset, read_official_targets
+from analysis.logs.competition import OfficialTargets, Ruleset, read_official_targets
 from analysis.report.tables import plain
 from analysis.scoring.strict_rules import Demands, demands_of
 from metaopt.bench.findings import Finding

@@ -17,7 +17,7 @@ from analysis.leaderboard.standings import (
 )
 from analysis.report.pages import publish, render_html, render_markdown
 from analysis.report.tables import unit_name
-from analysis.scoring.calibration import across_hardware_table
+from analysis.scoring.machines import across_hardware_table
 from analysis.statistics.inference import Inference
 from analysis.text import plain
 from metaopt.bench.targets import load_targets, to_document

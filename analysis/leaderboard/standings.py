@@ -14,8 +14,8 @@ import numpy as np
 from analysis.leaderboard.entries import CampaignEntry, Entry
 from analysis.report.inference_tables import verdict
 from analysis.report.tables import Shown, Table, unit_name
-from analysis.scoring.calibration import FINGERPRINT_HEADER, OnHardware, fingerprint_row
 from analysis.scoring.costs import Cell, View
+from analysis.scoring.machines import FINGERPRINT_HEADER, OnHardware, fingerprint_row
 from analysis.scoring.profiles import profile_area, ratios
 from analysis.scoring.scores import DEVELOPED_NOTE, format_cost, mark_developed
 from analysis.statistics.inference import Inference, infer

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.checks import read_subject, validate
+from analysis.checks.check import validate
 from analysis.checks.fairness import (
     differing_targets,
     missing_studies,
     partial_data,
     unequal_budgets,
 )
+from analysis.checks.subject import read_subject
 from analysis.checks.verification import verify
 from analysis.leaderboard.entries import (
     CampaignEntry,
@@ -28,7 +29,8 @@ from analysis.leaderboard.entries import (
 from analysis.leaderboard.pages import BOARD, write_leaderboard
 from analysis.leaderboard.standings import check_comparable
 from analysis.logs.hardware import fingerprint_of, hardware_of
-from analysis.logs.reading import Logs, read_logs
+from analysis.logs.logs import Logs
+from analysis.logs.reader import read_logs
 from analysis.report.pages import publish
 from analysis.scoring.costs import study_costs
 from metaopt.bench.budget import CURRENCIES

@@ -1,9 +1,10 @@
-"""What the files of one trial hold: evaluation rows as columns of numbers, JSON documents.
+"""The content of a trial's files: evaluation rows as columns of numbers, and JSON documents.
 
-    column   one of eval_measurements.csv, as float64, one entry per row; NaN where there is none
-    fault    what is wrong with a file, under the name of a rule; a faulty cell counts as NaN
+    column   of eval_measurements.csv, float64, one entry per row; NaN where a cell has no number
+    fault    something wrong in a file, under the name of a rule
 
-Nothing is evaluated or unpickled: cells are given to ``float``, documents to ``json``.
+A row that was cut counts for nothing: all of its entries are NaN, and a last line without a newline
+is left out. Nothing is evaluated or unpickled: cells go to ``float``, documents to ``json``.
 """
 
 import csv
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metaopt.bench.targets import Target
+
 Column = NDArray[np.float64]
 
 STEP, SECONDS, SCORE = "global_step", "accumulated_submission_time", "score"
@@ -25,6 +28,7 @@ WALL_SECONDS, PREEMPTIONS = "total_duration", "preemption_count"
 CLOCKS = (SECONDS, EVAL_SECONDS, LOGGING_SECONDS, WALL_SECONDS)
 NEEDED = (STEP, SECONDS, SCORE)
 TEXT_COLUMNS = frozenset({"phase"})
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 MAX_EVALUATION_BYTES = 64 * 2**20
 MAX_DOCUMENT_BYTES = 2**20
@@ -32,7 +36,7 @@ MAX_COLUMNS = 10_000
 
 
 class Fault(NamedTuple):
-    """Something wrong inside of a file."""
+    """Something wrong in a file."""
 
     rule: str
     what: str
@@ -45,6 +49,7 @@ class Evaluations:
     header: tuple[str, ...] = ()
     rows: int = 0
     columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)  # those asked for
+    texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
 
     @property
@@ -54,20 +59,29 @@ class Evaluations:
         return frozenset(fault.what.partition(":")[0] for fault in numbers)
 
     def column(self, name: str) -> Column:
-        """Return a column; NaN in every row where the file has none of that name."""
+        """Return a column; NaN in every row if the file has none of that name."""
         found = self.columns.get(name)
         return np.full(self.rows, np.nan) if found is None else found
+
+    def text(self, name: str) -> tuple[str, ...]:
+        """Return a column of text; empty in every row if the file has none of that name."""
+        return self.texts.get(name, ("",) * self.rows)
 
 
 def read_evaluations(
     content: bytes, wanted: Callable[[str], bool] = lambda name: True
 ) -> Evaluations:
-    """Read the columns that are wanted; of a name that comes twice, the first column.
+    """Read the wanted columns; of two columns with one name the first.
 
     Costs about 25 ns a byte for all columns, a third of that for two.
     """
-    text = content.decode("utf-8", errors="replace")
-    # Lines of bare cells need no CSV reader; one that has quotes or a bare \r does.
+    text = content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", errors="replace")
+    faults: list[Fault] = []
+    if text and not text.endswith(("\n", "\r")):
+        text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
+        what = "the last line has no newline: it was cut and does not count"
+        faults.append(Fault("types-rows", what))
+    # Lines of bare cells need no CSV reader; quotes or a bare \r do.
     try:
         if '"' in text or "\r" in text or "\0" in text:
             lines = list(csv.reader(io.StringIO(text, newline="")))
@@ -77,29 +91,28 @@ def read_evaluations(
         return Evaluations(faults=(Fault("types-csv", f"no CSV: {error}"),))
     lines = [line for line in lines if line]
     if not lines:
-        return Evaluations()
+        return Evaluations(faults=tuple(faults))
     header, rows = tuple(lines[0]), lines[1:]
     if len(header) > MAX_COLUMNS:
         what = f"{len(header):,} columns, not read: the limit is {MAX_COLUMNS:,}"
         return Evaluations(faults=(Fault("files-size", what),))
-    faults = list(_faults_of_shape(header, rows))
-    columns: dict[str, Column] = {}
-    for index, name in enumerate(header):
-        if name not in columns and name not in TEXT_COLUMNS and wanted(name):
-            columns[name] = _numbers(rows, index, name, faults)
-    return Evaluations(header, len(rows), columns, tuple(faults))
-
-
-def _faults_of_shape(header: tuple[str, ...], rows: list[list[str]]) -> list[Fault]:
-    faults = []
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         faults.append(Fault("columns-repeated", f"columns that come twice: {repeated}"))
-    width = len(header)
-    ragged = [number for number, row in enumerate(rows, 1) if len(row) != width]
-    if ragged:
-        what = f"{len(ragged)} rows have not {width} cells, the first is row {ragged[0]}"
-        faults.append(Fault("types-rows", what))
-    return faults
+    if broken := [number for number, row in enumerate(rows) if len(row) != len(header)]:
+        what = f"not {len(header)} cells, which do not count: {len(broken)} rows, first row "
+        faults.append(Fault("types-rows", f"{what}{broken[0] + 1}"))
+        for number in broken:
+            rows[number] = [""] * len(header)
+    columns: dict[str, Column] = {}
+    texts: dict[str, tuple[str, ...]] = {}
+    for index, name in enumerate(header):
+        if name in columns or name in texts or not wanted(name):
+            continue
+        if name in TEXT_COLUMNS:
+            texts[name] = tuple(row[index] for row in rows)
+        else:
+            columns[name] = _numbers(rows, index, name, faults)
+    return Evaluations(header, len(rows), columns, texts, tuple(faults))
 
 
 def _numbers(rows: list[list[str]], index: int, name: str, faults: list[Fault]) -> Column:
@@ -107,11 +120,11 @@ def _numbers(rows: list[list[str]], index: int, name: str, faults: list[Fault]) 
         cells = [row[index] for row in rows]
         if "_" not in "".join(cells):  # float() takes 1_0 for 10
             return np.array(list(map(float, cells)), np.float64)
-    except (ValueError, IndexError):
+    except ValueError:
         pass
     values, wrong = np.full(len(rows), np.nan), []
     for number, row in enumerate(rows):
-        cell = row[index].strip() if index < len(row) else ""
+        cell = row[index].strip()
         try:
             values[number] = math.nan if not cell else float("x" if "_" in cell else cell)
         except ValueError:
@@ -126,9 +139,9 @@ def _numbers(rows: list[list[str]], index: int, name: str, faults: list[Fault]) 
 
 
 def read_document(content: bytes) -> tuple[dict[str, Any] | None, str]:
-    """Return a JSON object and ``""``; or ``None`` and what is wrong."""
+    """Return a JSON object and ``""``, or ``None`` and the fault."""
     try:
-        document = json.loads(content)
+        document = json.loads(content.removeprefix(_BYTE_ORDER_MARK))
     except RecursionError:
         return None, "no JSON: nested too deep"
     except ValueError as error:
@@ -136,3 +149,9 @@ def read_document(content: bytes) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(document, dict):
         return None, f"no JSON object but {type(document).__name__}"
     return document, ""
+
+
+def first_hit(values: Column, target: Target) -> int | None:
+    """Return the row where ``target`` is first met; NaN never meets it."""
+    met = np.asarray(target.is_met(values))  # type: ignore[arg-type]  # compares an array as well
+    return int(np.argmax(met)) if met.any() else None

@@ -2,8 +2,8 @@
 
 Steps and gradient evaluations may be compared across hardware, seconds may not. A table in seconds
 over runs of more than one fingerprint is refused, unless it is asked for by name; then it says so.
-What may be compared are ratios to a reference that ran on each, see
-:mod:`analysis.scoring.calibration`.
+Hardware is compared by seconds per gradient evaluation without compilation, see
+:mod:`analysis.scoring.machines`.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from typing import Any
 
 import pydantic
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
+from analysis.logs.oddities import Oddity
 from analysis.text import plain
-from metaopt.bench.budget import Currency
 
 # Versions that decide how fast a step is. Those of the tuners and of this package do not.
 _SOFTWARE = ("python", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -27,7 +27,7 @@ _NOISE = re.compile(
 )
 _DEFAULT = ("", "default", "False")  # of precision: records that do not say it had these
 _LONGEST = 40  # characters of a slug before its id
-_MIXED = "MIXED HARDWARE: seconds of {} stand in one table, as was asked for."
+_MIXED = "MIXED HARDWARE: seconds of {} stand in one table."
 _TEXT = 300  # characters of a stranger's value that are kept
 UNKNOWN = "unknown"
 
@@ -100,22 +100,6 @@ def fingerprint_of(environment: Mapping[str, Any]) -> Fingerprint:
     )
 
 
-def fingerprint_of_meta_data(meta_data: Mapping[str, Any]) -> Fingerprint:
-    """Return the fingerprint of AlgoPerf's ``meta_data_0.json``.
-
-    It has no versions of JAX or torch, so runs with different ones are not told apart.
-    """
-    gpus = _count(meta_data.get("gpu_count")) or 0
-    python = _text(meta_data.get("python_version"))
-    return Fingerprint(
-        processor=_text(meta_data.get("cpu_model_name")) or UNKNOWN,
-        processor_count=_count(meta_data.get("cpu_count")),
-        devices=(_text(meta_data.get("gpu_model_name")) or UNKNOWN,) * min(gpus, 10_000),
-        driver=_text(meta_data.get("gpu_driver")),
-        software={"python": python} if python else {},
-    )
-
-
 def _text(value: Any) -> str:
     return "" if value is None else " ".join(plain(value).split())[:_TEXT]
 
@@ -125,12 +109,27 @@ def _count(value: Any) -> int | None:
     return value if is_count else None
 
 
+def fingerprints(logs: Logs) -> list[Fingerprint]:
+    """Return the fingerprint of each trial."""
+    # One computation for each environment: a campaign has thousands of trials and few of these.
+    known: dict[str, Fingerprint] = {}
+    found = []
+    for trial in logs.trials:
+        key = repr(trial.record.environment)
+        if key not in known:
+            known[key] = fingerprint_of(trial.record.environment)
+        found.append(known[key])
+    return found
+
+
 def hardware_of(logs: Logs) -> dict[str, Fingerprint]:
     """Return the fingerprints of all trials by slug, sorted."""
-    # One trial of each environment: a campaign has thousands of trials and few of these.
-    environments = {repr(t.record.environment): t.record.environment for t in logs.trials}
-    found = [fingerprint_of(environment) for environment in environments.values()]
-    return {f.slug: f for f in sorted(found, key=lambda f: f.slug)}
+    return {f.slug: f for f in sorted(set_of(fingerprints(logs)), key=lambda f: f.slug)}
+
+
+def set_of(found: Iterable[Fingerprint]) -> list[Fingerprint]:
+    """Return different fingerprints once."""
+    return list({one.id: one for one in found}.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,19 +137,19 @@ class HardwareChoice:
     """Which runs a table is of, and whether it may mix their seconds.
 
     Attributes:
-        names: Slugs or ids of fingerprints; none: all runs. To name several is to ask for a mix.
-        mix: Seconds of different hardware may stand in one table.
+        names: Slugs or ids of fingerprints; none: all runs. Several names ask for a mix.
+        mix: Whether seconds of different hardware may stand in one table.
     """
 
     names: tuple[str, ...] = ()
     mix: bool = False
 
     def select(self, logs: Logs) -> Logs:
-        """Return the runs on the hardware that was named.
+        """Return the runs on the named hardware.
 
-        Contenders, workloads and studies without a run on it are left out, and the studies that
-        are left are numbered anew: what nobody ran there is not missing there. A study that only
-        some ran there is missing for the others. A note says what was left out.
+        Contenders, workloads and studies without a run on it are left out, so that they are not
+        missing there, and the studies of ours that are left are numbered from 1. A study that only
+        some contenders ran there is missing for the others. An oddity says what was left out.
 
         Raises:
             ValueError: There is no such hardware in the logs.
@@ -159,101 +158,104 @@ class HardwareChoice:
             return logs
         known = hardware_of(logs)
         slugs = {_find(name, known) for name in self.names}
-        trials = [t for t in logs.trials if fingerprint_of(t.record.environment).slug in slugs]
-        keys = {(t.record.contender, t.record.workload, t.record.study) for t in trials}
-        contenders, workloads = ({key[i] for key in keys} for i in (0, 1))
-        studies = sorted({study for _, _, study in keys})
-        number = {study: place for place, study in enumerate(studies, start=1)}
-        campaign = logs.campaign
-        if campaign is not None:
-            campaign = campaign | {
-                "contenders": [name for name in campaign["contenders"] if name in contenders],
-                "workloads": [name for name in campaign["workloads"] if name in workloads],
-                "studies": len(studies),
-            }
+        pairs = zip(logs.trials, fingerprints(logs), strict=True)
+        trials = tuple(trial for trial, one in pairs if one.slug in slugs)
         note = (
             f"only runs on {', '.join(sorted(slugs))}: {len(trials)} of {len(logs.trials)} trials"
         )
-        if studies != sorted(number.values()):
-            note += f"; its studies {', '.join(map(str, studies))} are numbered from 1"
-        return dataclasses.replace(
-            logs,
-            trials=tuple(
-                dataclasses.replace(t, record=_renumbered(t.record, number)) for t in trials
-            ),
-            studies=tuple(
-                _renumbered(s, number)
-                for s in logs.studies
-                if (s.contender, s.workload, s.study) in keys
-            ),
-            campaign=campaign,
-            notes=(*logs.notes, note),
-        )
+        selected = dataclasses.replace(logs, trials=trials)
+        if logs.is_ours:
+            selected, renumbered = _without_others(selected)
+            note += renumbered
+        oddity = Oddity("environment-hardware", ".", note)
+        return dataclasses.replace(selected, oddities=(*logs.oddities, oddity))
 
-    def check(self, logs: Logs, currency: Currency) -> tuple[str, ...]:
-        """See that no seconds are mixed that may not be; return what a table has to say of them.
+    def check(self, logs: Logs, unit: str) -> tuple[str, ...]:
+        """Refuse seconds of different hardware; return the notes that a table of them needs.
+
+        Hardware of AlgoPerf's logs differs by its accelerators, or by its processors if there are
+        none, which is what the rules fix. Other differences between machines are a note.
 
         Raises:
-            ValueError: The costs are seconds of different hardware, and nobody asked for that.
+            ValueError: The costs are seconds of different hardware, and no option allows that.
         """
-        found = hardware_of(logs)
-        if currency != "seconds" or len(found) < 2:
+        if unit != "seconds":
             return ()
-        listed = ", ".join(found)
+        found = set_of(fingerprints(logs))
+        notes: tuple[str, ...] = ()
+        if logs.is_ours:
+            kinds = sorted(one.slug for one in found)
+        else:
+            silent = sum(one.name == UNKNOWN for one in fingerprints(logs))
+            known = [one for one in found if one.name != UNKNOWN]
+            if silent and known:
+                verb = "do" if silent > 1 else "does"
+                trials = f"{silent} trial{'s' if silent > 1 else ''}"
+                notes = (f"{trials} {verb} not say on which hardware.",)
+            kinds = sorted({one.name for one in known})
+            if len(kinds) == 1 and len(known) > 1:
+                notes = (_differences(kinds[0], known), *notes)
+        if len(kinds) < 2:
+            return notes
+        listed = ", ".join(kinds)
         if not self.mix and len(self.names) < 2:
             raise ValueError(
-                f"Seconds of different hardware are not comparable, and the runs are of {listed}. "
-                "Choose one with --hardware ID, count --cost steps or gradient_evaluations, "
-                "compare ratios with `python -m analysis hardware`, or mix them all the same with "
-                "--mix-hardware."
+                f"Seconds of different hardware are not comparable, and these are of {listed}. "
+                "Choose one with --hardware ID, count --cost steps, compare machines with "
+                "`python -m analysis hardware`, or mix them with --mix-hardware."
             )
-        return (_MIXED.format(listed),)
+        return (_MIXED.format(listed), *notes)
 
 
 ANY_HARDWARE = HardwareChoice()
 
 
-def check_log_seconds(
-    meta_data: Iterable[Mapping[str, Any]], *, mix: bool = False
-) -> tuple[str, ...]:
-    """See that seconds of AlgoPerf's logs are of one kind of hardware; return notes on a table.
+def _differences(name: str, found: list[Fingerprint]) -> str:
+    parts = ("processor", "processor_count", "driver", "software")
+    differing = [
+        part.replace("_", " ")
+        for part in parts
+        if len({str(getattr(fingerprint, part)) for fingerprint in found}) > 1
+    ]
+    return f"All on {name}, of machines that differ in their {', '.join(differing)}."
 
-    One kind is the same accelerators, or the same processors where there are none: that is what
-    AlgoPerf's rules fix. What else differs between machines is in a note.
 
-    Args:
-        meta_data: Of the trials, as in ``meta_data_0.json``; an empty one says nothing.
-        mix: Whether somebody asked for a mix.
-
-    Raises:
-        ValueError: They are of several kinds, and nobody asked for that.
-    """
-    fingerprints = [fingerprint_of_meta_data(meta) for meta in meta_data]
-    silent = sum(fingerprint.name == UNKNOWN for fingerprint in fingerprints)
-    fingerprints = [one for one in fingerprints if one.name != UNKNOWN]
-    unknown = f"{silent} trial{'s do' if silent > 1 else ' does'} not say on which hardware"
-    notes = (unknown,) if silent and fingerprints else ()
-    found = {fingerprint.slug: fingerprint for fingerprint in fingerprints}.values()
-    names = sorted({fingerprint.name for fingerprint in found})
-    listed = ", ".join(names)
-    if len(names) > 1:
-        if not mix:
-            raise ValueError(
-                f"Seconds of different hardware are not comparable, and the logs are of {listed}. "
-                "Choose a part of the logs with --within, count --cost steps, or mix them all the "
-                "same with --mix-hardware."
-            )
-        return (_MIXED.format(listed), *notes)
-    if len(found) > 1:
-        parts = ("processor", "processor_count", "driver", "software")
-        differing = [
-            part.replace("_", " ")
-            for part in parts
-            if len({str(getattr(fingerprint, part)) for fingerprint in found}) > 1
-        ]
-        differences = f"all on {listed}, of machines that differ in their {', '.join(differing)}"
-        return (differences, *notes)
-    return notes
+def _without_others(logs: Logs) -> tuple[Logs, str]:
+    """Return a campaign without what has no trial, studies numbered from 1, and a note on that."""
+    records = [trial.record for trial in logs.trials]
+    keys = {(r.contender, r.workload, r.study) for r in records}
+    contenders, workloads = ({key[i] for key in keys} for i in (0, 1))
+    studies = sorted({study for _, _, study in keys})
+    number = {study: place for place, study in enumerate(studies, start=1)}
+    campaign = logs.campaign
+    if campaign is not None:
+        campaign = {
+            **campaign,
+            "contenders": [name for name in campaign["contenders"] if name in contenders],
+            "workloads": [name for name in campaign["workloads"] if name in workloads],
+            "studies": len(studies),
+        }
+    note = ""
+    if studies != sorted(number.values()):
+        note = f"; its studies {', '.join(map(str, studies))} are numbered from 1"
+    kept = dataclasses.replace(
+        logs,
+        trials=tuple(
+            dataclasses.replace(t, record=_renumbered(t.record, number)) for t in logs.trials
+        ),
+        studies=tuple(
+            _renumbered(s, number)
+            for s in logs.studies
+            if (s.contender, s.workload, s.study) in keys
+        ),
+        campaign=campaign,
+        audits=tuple(
+            _renumbered(a, number)
+            for a in logs.audits
+            if (a.contender, a.workload, a.study) in keys
+        ),
+    )
+    return kept, note
 
 
 def _find(name: str, known: Mapping[str, Fingerprint]) -> str:

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from metaopt.bench import records
+from metaopt.bench.audits.record import AUDIT_FILE
 
 FRAMEWORKS = ("jax", "pytorch")
 MEASUREMENTS_FILE = "measurements.csv"
@@ -18,7 +19,7 @@ _TRIAL = re.compile(r"trial_([0-9]{1,9})")
 _TIMESTAMP = re.compile(r"-\d{4}(-\d{2}){5}$")
 _NUMBERED = re.compile(r"(flags|meta_data)_(\d{1,9})\.json")
 _IN_A_TRIAL = re.compile(
-    r"(eval_measurements\.csv|measurements\.csv|hparams\.json|run\.json|(flags|meta_data)_\d+\.json"
+    r"(eval_measurements\.csv|measurements\.csv|(hparams|run|audit)\.json|(flags|meta_data)_\d+\.json"
     r"|events\.out\.tfevents\..*|checkpoint.*|\..*)"
 )
 
@@ -94,7 +95,7 @@ def document_of(file: str) -> tuple[str, int] | None:
         >>> document_of("meta_data_2.json"), document_of("hparams.json"), document_of("a.json")
         (('meta_data', 2), ('hparams', 0), None)
     """
-    if file in (records.HPARAMS_FILE, records.RUN_FILE):
+    if file in (records.HPARAMS_FILE, records.RUN_FILE, AUDIT_FILE):
         return file.removesuffix(".json"), 0
     match = _NUMBERED.fullmatch(file)
     return (match[1], int(match[2])) if match else None

@@ -1,175 +1,93 @@
-"""The files of a folder or a tar as one stream, without extracting: logs are strangers' files.
+"""The files of a folder or a tar, one after another, without extracting anything.
 
-Nothing outside the root is opened, links and devices are not followed, and what is larger than its
-limit is not read; each is an oddity under the name of a rule of :mod:`analysis.checks`. Threads
-read the files of a folder ahead, and decompress a tar while its files are parsed.
+Logs are untrusted: links and devices are not followed, no path leads out of the root, and a file
+above its limit is not read. Each case becomes an oddity. A compressed tar is decompressed up to
+``MAX_BYTES`` and to its end, so that its checksum is verified.
 """
 
-import dataclasses
-import io
+import bz2
+import gzip
+import lzma
 import os
-import queue
 import stat
 import tarfile
-import threading
-from collections import deque
+import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
+
+from analysis.logs.oddities import Oddities
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-MAX_ENTRIES = 5_000_000  # files and folders of one LOGS
-MAX_ODDITIES = 10_000  # kept word for word; the others are counted
-_THREADS = 4  # files of a folder that are read at once; what they wait for is the disk
-_AHEAD = 16  # files in memory before they are parsed
+MAX_ENTRIES = 5_000_000  # files and folders
+MAX_BYTES = 8 * 2**30  # of a tar, decompressed
+_BLOCK = 2**18
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open, b"\xfd7zXZ": lzma.open, b"BZh": bz2.open,
+}  # fmt: skip
 
 Wanted = Callable[[str], int | None]  # path -> largest size in bytes that is read; None: not at all
 
 
-class Oddity(NamedTuple):
-    """Something that good logs do not have."""
-
-    rule: str  # of analysis.checks
-    where: str  # a path in the logs
-    what: str
-
-
-class Oddities:
-    """What was noticed, in the order in which it was, without repetition."""
-
-    def __init__(self) -> None:
-        self.seen: dict[Oddity, None] = {}
-        self.dropped = 0
-
-    def add(self, rule: str, where: str, what: str) -> None:
-        """Note something."""
-        oddity = Oddity(rule, where, what)
-        if len(self.seen) < MAX_ODDITIES:
-            self.seen[oddity] = None
-        elif oddity not in self.seen:
-            self.dropped += 1
-
-
 class Entry(NamedTuple):
-    """A file or folder; paths are relative to the root, with slashes."""
+    """A file or folder; its path is relative to the root, with slashes."""
 
     path: str
-    content: bytes | None  # None: a folder, or a file that was not wanted
+    content: bytes | None  # None: a folder, or a file that was not wanted or not read
     is_folder: bool = False
-    size: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A folder or a tar, or the part of it under ``within``."""
+def read_entries(
+    path: Path, within: str | None, wanted: Wanted, oddities: Oddities
+) -> Iterator[Entry]:
+    """Yield every file and folder, with the content of the files that are wanted.
 
-    path: Path
-    within: PurePosixPath
+    A folder comes in the order of its names, a tar in its own order.
 
-    @property
-    def is_tar(self) -> bool:
-        """Whether it is a file."""
-        return self.path.is_file()
-
-    def stream(self, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
-        """Yield every entry, with the content of those that are wanted.
-
-        A folder comes in the order of its names, a tar in its own.
-
-        Raises:
-            ValueError: The tar is none or ends early, there are more entries than
-                ``MAX_ENTRIES``, or nothing lies under ``within``.
-        """
-        entries = self._tar(wanted, oddities) if self.is_tar else self._folder(wanted, oddities)
-        count = 0
-        for count, entry in enumerate(entries, 1):
-            if count > MAX_ENTRIES:
-                raise ValueError(
-                    f"{self.path}: more than {MAX_ENTRIES:,} files and folders, which is the "
-                    "limit; choose a part with --within."
-                )
-            yield entry
-        if not count:
-            where = f"{self.path}: nothing" + (f" under {self.within}" if self.within.parts else "")
-            raise ValueError(f"{where} that could be read; --within names a folder inside.")
-
-    def _folder(self, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
-        root = self.path / self.within
-        with ThreadPoolExecutor(_THREADS) as pool:
-            ahead: deque[Callable[[], Entry | None]] = deque()
-            for entry in _walk(root, oddities):
-                limit = None if entry.is_folder else wanted(entry.path)
-                if limit is None:
-                    ahead.append(lambda entry=entry: entry)
-                else:
-                    ahead.append(pool.submit(_read, root, entry, limit, oddities).result)
-                if len(ahead) > _AHEAD and (ready := ahead.popleft()()) is not None:
-                    yield ready
-            while ahead:
-                if (ready := ahead.popleft()()) is not None:
-                    yield ready
-
-    def _tar(self, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
-        members: queue.Queue[Entry | Exception | None] = queue.Queue(_AHEAD)
-        stop = threading.Event()
-
-        def fill() -> None:
-            try:
-                for entry in _tar_entries(self.path, self.within, wanted, oddities):
-                    if not _put(members, entry, stop):
-                        return
-                _put(members, None, stop)
-            except Exception as error:
-                _put(members, error, stop)
-
-        thread = threading.Thread(target=fill, daemon=True)
-        thread.start()
-        try:
-            while (entry := members.get()) is not None:
-                if isinstance(entry, Exception):
-                    raise ValueError(f"{self.path}: not a whole tar file: {entry}") from None
-                yield entry
-        finally:
-            stop.set()
-            thread.join()
-
-
-def open_source(path: Path, within: str | None = None) -> Source:
-    """Return the folder or tar at ``path``, or the part of it under ``within``.
+    Args:
+        path: A folder or a tar.
+        within: The folder inside that is the root; ``None``: all of it.
+        wanted: The largest size of a file in bytes, by its path.
+        oddities: Where oddities are noted.
 
     Raises:
-        ValueError: It is neither, or ``within`` leads out of it or to nothing.
+        ValueError: ``path`` is neither a folder nor a whole tar, ``within`` leads out of it or to
+            nothing, or a limit is exceeded.
     """
     inner = PurePosixPath(within or ".")
     if inner.is_absolute() or ".." in inner.parts:
         raise ValueError(f"`within` must lead into {path}, got {within!r}.")
     if path.is_dir():
-        if not (path / inner).is_dir():
-            raise ValueError(f"No folder {within!r} in {path}.")
-        if not (path / inner).resolve().is_relative_to(path.resolve()):
-            raise ValueError(f"`within` must lead into {path}, got {within!r}, a link out of it.")
-        return Source(path, inner)
-    if not path.is_file():
+        entries = _folder(_inside(path, inner), wanted, oddities)
+    elif not path.is_file():
         raise ValueError(f"No folder {str(path)!r}, and no tar of that name.")
-    if not path.name.endswith(TAR_SUFFIXES):
+    elif not path.name.endswith(TAR_SUFFIXES):
         raise ValueError(f"{path}: neither a folder nor a tar; one of {list(TAR_SUFFIXES)}.")
-    return Source(path, inner)
+    else:
+        entries = _tar(path, inner, wanted, oddities)
+    count = 0
+    for count, entry in enumerate(entries, 1):
+        if count > MAX_ENTRIES:
+            raise ValueError(
+                f"{path}: more than {MAX_ENTRIES:,} files and folders, which is the limit. Choose "
+                "a part with --within."
+            )
+        yield entry
+    if not count:
+        where = f"{path}: nothing" + (f" under {within}" if inner.parts else "")
+        raise ValueError(f"{where} that could be read; --within names a folder inside.")
 
 
-def _put(members: queue.Queue, entry: Entry | Exception | None, stop: threading.Event) -> bool:
-    """Hand an entry over, unless nobody wants it any more."""
-    while not stop.is_set():
-        try:
-            members.put(entry, timeout=0.1)
-            return True
-        except queue.Full:
-            continue
-    return False
+def _inside(path: Path, inner: PurePosixPath) -> Path:
+    root = path / inner
+    if not root.is_dir():
+        raise ValueError(f"No folder {str(inner)!r} in {path}.")
+    if not root.resolve().is_relative_to(path.resolve()):
+        raise ValueError(f"`within` must lead into {path}, got {str(inner)!r}, a link out of it.")
+    return root
 
 
-def _walk(root: Path, oddities: Oddities) -> Iterator[Entry]:
-    """Yield what lies under ``root``, in the order of names, without content."""
+def _folder(root: Path, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
     todo = [""]
     while todo:
         folder = todo.pop()
@@ -188,28 +106,25 @@ def _walk(root: Path, oddities: Oddities) -> Iterator[Entry]:
                 folders.append(name)
                 yield Entry(name, None, is_folder=True)
             elif entry.is_file():
-                yield Entry(name, None)
+                limit = wanted(name)
+                yield Entry(name, None if limit is None else _read(root, name, limit, oddities))
             else:
                 oddities.add("files-links", name, "a device, pipe or socket, not opened")
         todo += reversed(folders)
 
 
-def _read(root: Path, entry: Entry, limit: int, oddities: Oddities) -> Entry | None:
-    """Return an entry with its content; without, if it is too large or not what it was."""
+def _read(root: Path, name: str, limit: int, oddities: Oddities) -> bytes | None:
     try:
         # A link or a pipe may have taken the file's place since it was listed.
-        descriptor = os.open(root / entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(0, "not a file any more")
-            if not _fits(entry.path, status.st_size, limit, oddities):
-                return entry._replace(size=status.st_size)
-            content = file.read(limit + 1)
+            return file.read(limit) if _fits(name, status.st_size, limit, oddities) else None
     except OSError as error:
-        oddities.add("files-unreadable", entry.path, f"cannot be read: {error.strerror}")
-        return entry
-    return entry._replace(content=content[:limit], size=len(content))
+        oddities.add("files-unreadable", name, f"cannot be read: {error.strerror}")
+        return None
 
 
 def _fits(path: str, size: int, limit: int, oddities: Oddities) -> bool:
@@ -223,7 +138,7 @@ class _Member(tarfile.TarInfo):
     """A member of a tar that must come to its proper end.
 
     Python takes a header that is cut, empty or damaged for the end of the tar, unless it is the
-    first: whatever came behind it would be missing without a word.
+    first one. Everything behind it would be missing without a word.
     """
 
     @classmethod
@@ -231,44 +146,78 @@ class _Member(tarfile.TarInfo):
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
-            raise  # the block of zeros that ends it
+            raise  # the block of zeros that ends a tar
         except tarfile.HeaderError as error:
             what = f"it is cut off or damaged at byte {archive.offset:,} ({error})"
             raise tarfile.ReadError(what) from None
 
 
-def _tar_entries(
-    path: Path, within: PurePosixPath, wanted: Wanted, oddities: Oddities
+class _TooLarge(Exception):
+    pass
+
+
+class _Limited:
+    """A stream that ends with an error at ``MAX_BYTES``."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.total = file, 0
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.total += len(data)
+        if self.total > MAX_BYTES:
+            raise _TooLarge
+        return data
+
+
+def _tar(path: Path, root: PurePosixPath, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
+    with path.open("rb") as file:
+        magic = file.read(5)
+    opener = next((o for start, o in _OPENERS.items() if magic.startswith(start)), None)
+    try:
+        with path.open("rb") if opener is None else opener(path) as file:
+            stream = _Limited(file)
+            options: Any = {"fileobj": stream, "mode": "r|", "bufsize": _BLOCK}
+            with tarfile.open(**options, errorlevel=1, tarinfo=_Member) as archive:
+                yield from _members(archive, root, wanted, oddities)
+            while stream.read(_BLOCK):  # to the end, where the checksum is
+                pass
+    except _TooLarge:
+        raise ValueError(
+            f"{path}: more than {MAX_BYTES:,} bytes when decompressed, which is the limit."
+        ) from None
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole tar file: {error}") from None
+
+
+def _members(
+    archive: tarfile.TarFile, root: PurePosixPath, wanted: Wanted, oddities: Oddities
 ) -> Iterator[Entry]:
-    """Yield a tar's members under ``within``, as they come: nothing is kept of those before."""
     seen: set[str] = set()
-    prefix = "" if within == PurePosixPath() else f"{within}/"
-    with tarfile.open(path, "r|*", errorlevel=1, tarinfo=_Member) as archive:
-        for member in archive:
-            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] (it keeps headers)
-            parts = [part for part in member.name.split("/") if part not in ("", ".")]
-            if member.name.startswith("/") or ".." in parts:
-                oddities.add("files-outside", member.name, "leads out of the tar, not read")
-                continue
-            name = "/".join(parts)
-            if not name.startswith(prefix) or name == prefix[:-1]:
-                continue
-            inner = name[len(prefix) :]
-            if member.isdir():
-                yield Entry(inner, None, is_folder=True)
-            elif not member.isreg():
-                is_link = member.issym() or member.islnk()
-                kind = "a link, not followed" if is_link else "a device or pipe, not opened"
-                oddities.add("files-links", inner, kind)
-            else:
-                if inner in seen:
-                    oddities.add("files-twice", inner, "twice in the tar; the first is read")
-                    continue
-                limit = wanted(inner)
-                content = None
-                if limit is not None:
-                    seen.add(inner)
-                    if _fits(inner, member.size, limit, oddities):
-                        file = archive.extractfile(member)
-                        content = (file or io.BytesIO()).read()
-                yield Entry(inner, content, size=member.size)
+    prefix = "" if root == PurePosixPath() else f"{root}/"
+    for member in archive:
+        archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] (it keeps headers)
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if member.name.startswith("/") or ".." in parts:
+            oddities.add("files-outside", member.name, "leads out of the tar, not read")
+            continue
+        name = "/".join(parts)
+        if not name.startswith(prefix) or name == prefix[:-1]:
+            continue
+        name = name[len(prefix) :]
+        if member.isdir():
+            yield Entry(name, None, is_folder=True)
+        elif not member.isreg():
+            is_link = member.issym() or member.islnk()
+            kind = "a link, not followed" if is_link else "a device or pipe, not opened"
+            oddities.add("files-links", name, kind)
+        elif name in seen:
+            oddities.add("files-twice", name, "twice in the tar; the first is read")
+        else:
+            content, limit = None, wanted(name)
+            if limit is not None:
+                seen.add(name)
+                if _fits(name, member.size, limit, oddities):
+                    file = archive.extractfile(member)
+                    content = b"" if file is None else file.read()
+            yield Entry(name, content)

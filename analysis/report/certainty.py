@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.inference_tables import (
     ROWS_HEADER,
     comparisons_table,

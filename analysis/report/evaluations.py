@@ -24,7 +24,8 @@ import pandas as pd
 
 from analysis.logs.files import SECONDS, STEP
 from analysis.logs.layout import FRAMEWORKS
-from analysis.logs.trial_logs import LoggedTrial, read_trial_logs
+from analysis.logs.logs import Trial
+from analysis.logs.reader import read_logs
 
 SPLITS = ("train/", "validation/", "test/")
 SCHEMA = {
@@ -50,12 +51,12 @@ def read_table(path: Path, within: str | None = None) -> tuple[pd.DataFrame, tup
     Raises:
         ValueError: There is no trial, or the table has more than ``MAX_ROWS`` rows.
     """
-    logs = read_trial_logs(path, within, columns=lambda key, name: _is_kept(name))
-    notes = tuple(f"{oddity.where}: {oddity.what}" for oddity in logs.oddities)
-    return make_table(logs.trials), notes
+    logs = read_logs(path, within, columns=lambda key, name: _is_kept(name), uncounted=True)
+    trials = sorted((*logs.trials, *logs.unrecorded), key=lambda trial: (trial.key, trial.where))
+    return make_table(trials), logs.notes
 
 
-def make_table(trials: Sequence[LoggedTrial]) -> pd.DataFrame:
+def make_table(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return the table of trials; what it costs is 40 bytes a row and the texts once."""
     parts = [_long(trial) for trial in trials]
     counts = np.array([len(values) for *_, values in parts], np.int64)
@@ -125,7 +126,7 @@ def _is_kept(name: str) -> bool:
     return name in (STEP, SECONDS) or (name.startswith(SPLITS) and name not in _COUNTS)
 
 
-def _long(trial: LoggedTrial) -> tuple[np.ndarray, ...]:
+def _long(trial: Trial) -> tuple[np.ndarray, ...]:
     """Return evaluation, step, seconds, metric and value, each (evaluations x metrics,)."""
     found = trial.evaluations
     names = sorted(n for n in (found.columns if found else ()) if n.startswith(SPLITS))

@@ -20,7 +20,8 @@ from analysis.checks.fairness import (
 )
 from analysis.checks.verification import verdicts_table, verified_contenders, verify
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
-from analysis.logs.reading import Logs, read_logs
+from analysis.logs.logs import Logs
+from analysis.logs.reader import read_logs
 from analysis.report.certainty import additions_of, infer_both, statistics_csv
 from analysis.report.latex import latex_document
 from analysis.report.pages import csv_text, publish, table_csv, write_pages

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.logs.hardware import fingerprint_of, hardware_of
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.sections import Additions, Interval
 from analysis.report.tables import Facets, Shown, Table, unit_name
 from analysis.scoring.costs import View

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.scoring.scores import DEVELOPED_NOTE, Scores, format_cost, mark_developed
 from analysis.text import plain
 from analysis.text import spreadsheet_cell as spreadsheet_cell  # others look for it here

@@ -21,7 +21,7 @@ from analysis.checks.fairness import (
 )
 from analysis.logs.audits import audit_summary, findings_of, read_audits, without_audit
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.tables import Table, budgets_line, flags_of, plain, score_table
 from analysis.scoring.costs import View
 from analysis.scoring.scores import Scores, score_path

@@ -1,25 +1,30 @@
-"""Costs to target: given tuned, and including tuning.
+"""Costs to target: of a trial, of a study, and of a contender on a workload.
 
-For one study of a contender on a workload, with inf where no trial met the target within budget:
+For one study of a contender on a workload, with inf if no trial met the target within budget:
 
-    given       the smallest own cost of a trial that met it; for a self-tuning run the cost since
-                the restart of the episode that met it
-    including   what the study had spent when some trial first met it, on all trials: also between
-                the pauses of the one that met it
+    given       given tuned: the smallest own cost of a trial that met it; for a self-tuning run the
+                cost since the restart of the episode that met it
+    including   including tuning: what the study had spent on all of its trials when one first met
+                it, also what was spent while that trial was paused
 
-A cell of the table is the median over studies; a missing study is a miss, and inf takes part.
+Both sets of rules choose among the same hits; see :mod:`analysis.scoring.rules`.
 """
 
 import dataclasses
 import math
 import statistics
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
+from analysis.logs.official import OfficialRecord
+from metaopt.bench.audits.record import RATIO_NOTED
 from metaopt.bench.budget import Currency
-from metaopt.bench.records import TrialRecord
 
 View = Literal["including", "given"]
+VIEWS: tuple[View, ...] = get_args(View)
+# Adjusted: gradient evaluations times the time factor.
+Unit = Literal["steps", "gradient_evaluations", "seconds", "adjusted"]
 
 # The column of evaluations that holds what a trial had spent.
 COLUMNS: dict[Currency, str] = {
@@ -29,11 +34,20 @@ COLUMNS: dict[Currency, str] = {
 }
 
 
+class Hit(NamedTuple):
+    """Where a trial first met its target, and what that cost in one unit."""
+
+    evaluation: int  # row of its evaluations, from 0
+    trial: float  # since the trial's start
+    own: float  # since the restart of the episode that met it
+    study: float  # what its study had spent by then
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One contender on one workload."""
+    """The costs of one contender on one workload, one entry per study; inf for a miss."""
 
-    given: tuple[float, ...]  # one entry per study, inf for a miss
+    given: tuple[float, ...]
     including: tuple[float, ...]
 
     def costs(self, view: View) -> tuple[float, ...]:
@@ -41,49 +55,157 @@ class Cell:
         return getattr(self, view)
 
     def median(self, view: View) -> float:
-        """Return the median over studies."""
-        return statistics.median(self.costs(view))
+        """Return the median over studies; NaN without any."""
+        costs = self.costs(view)
+        return statistics.median(costs) if costs else math.nan
 
     @property
     def reached(self) -> int:
         """How many studies met the target."""
-        return sum(map(math.isfinite, self.including))
+        return sum(map(math.isfinite, self.including or self.given))
+
+    def times(self, factor: float) -> "Cell":
+        """Return the costs multiplied by a factor."""
+        return Cell(*(tuple(factor * cost for cost in self.costs(view)) for view in VIEWS[::-1]))
 
 
-def cost_table(logs: Logs, currency: Currency) -> dict[tuple[str, str], Cell]:
-    """Return the cell of every contender on every workload, all in one currency.
+def hit_of(record: Any, currency: Currency) -> Hit | None:
+    """Return a trial's hit, whether or not it was within budget; ``None`` if it has none."""
+    if record.reached is None:
+        return None
+    reached = record.reached
+    study = record.spent_at(reached.cost).amount(currency)
+    own = reached.episode_cost.amount(currency)
+    return Hit(reached.evaluation, reached.cost.amount(currency), own, study)
 
-    A miss is a miss in every currency: whether a hit counts is decided in that of the budgets.
+
+def is_within_budget(record: Any) -> bool:
+    """Return whether a trial's hit is within its own budget and its study's.
+
+    Whether a hit counts is decided in the currency of the budgets, whatever costs are counted in. A
+    trial of AlgoPerf's beyond the number that its study may have does not count either.
     """
-    by_study: dict[tuple[str, str, int], list[TrialRecord]] = {}
-    for trial in logs.trials:
-        record = trial.record
-        by_study.setdefault((record.contender, record.workload, record.study), []).append(record)
-    cells = {}
-    for contender in logs.contenders:
-        for workload in logs.workloads:
-            pairs = [
-                study_costs(by_study.get((contender, workload, study), []), currency)
-                for study in range(1, logs.study_count + 1)
-            ]
-            cells[contender, workload] = Cell(*zip(*pairs, strict=True))
+    hit = hit_of(record, record.budget.currency)
+    if hit is None or hit.trial > record.budget.trial:
+        return False
+    if isinstance(record, OfficialRecord):
+        # AlgoPerf limits a trial's time and no study's: trials overshoot by an evaluation period.
+        return record.counts
+    return hit.study <= record.budget.study
+
+
+def study_costs(records: list[Any], currency: Currency) -> tuple[float, float]:
+    """Return ``(given, including)`` of one study's trials under the strict rules."""
+    hits = [hit for r in records if is_within_budget(r) and (hit := hit_of(r, currency))]
+    # A hit may lack a cost in this currency: then it is a miss.
+    given = min((hit.own for hit in hits if not math.isnan(hit.own)), default=math.inf)
+    including = min((hit.study for hit in hits if not math.isnan(hit.study)), default=math.inf)
+    return given, including
+
+
+def unit_of(logs: Logs, unit: Unit | None) -> Unit:
+    """Return the unit that costs are counted in: the budgets' currency by default.
+
+    Raises:
+        ValueError: The logs cannot be counted in that unit.
+    """
+    currency = logs.trials[0].record.budget.currency
+    if unit is None or unit == currency:
+        return currency
+    if unit == "seconds":
+        raise ValueError(
+            f"`--cost seconds` needs budgets in seconds, and these are in "
+            f"{currency.replace('_', ' ')}: processes are reused, so that the contender that runs "
+            "first pays the compilation of the others. Use --cost adjusted, which multiplies by "
+            "seconds per gradient evaluation without compilation."
+        )
+    if not logs.is_ours and unit != "steps":
+        raise ValueError(
+            f"AlgoPerf's logs have no costs in {unit.replace('_', ' ')}. Count --cost seconds or "
+            "--cost steps."
+        )
+    if unit == "adjusted":
+        factors = cost_factors(logs)
+        if missing := sorted(pair for pair in logs.by_pair if pair not in factors):
+            listed = "; ".join(f"{name} on {workload}" for name, workload in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise ValueError(
+                "`--cost adjusted` needs the time factor of every contender on every workload, "
+                f"which audits measure. It is not known for: {listed}{more}."
+            )
+    return unit
+
+
+def time_factors(logs: Logs) -> dict[tuple[str, str], float]:
+    """Return each contender's time factor by workload: the largest that an audit measured.
+
+    The time factor is seconds per declared gradient evaluation, without compilation, over AdamW's
+    on the same machine and workload.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for audit in logs.audits:
+        if audit.time_factor is not None:
+            pair = audit.contender, audit.workload
+            found[pair] = max(audit.time_factor, found.get(pair, 0.0))
+    return found
+
+
+def pass_ratios(logs: Logs) -> dict[tuple[str, str], float]:
+    """Return counted over charged gradient evaluations where an audit noted the ratio."""
+    found: dict[tuple[str, str], float] = {}
+    for audit in logs.audits:
+        if audit.ratio is not None and audit.ratio > RATIO_NOTED:
+            pair = audit.contender, audit.workload
+            found[pair] = max(audit.ratio, found.get(pair, 0.0))
+    return found
+
+
+def cost_factors(logs: Logs) -> dict[tuple[str, str], float]:
+    """Return the factors of adjusted costs: time factors, at least the ratio of passes."""
+    ratios = pass_ratios(logs)
+    return {pair: max(factor, ratios.get(pair, 0.0)) for pair, factor in time_factors(logs).items()}
+
+
+def cost_table(logs: Logs, unit: Unit) -> Mapping[tuple[str, str], Cell]:
+    """Return the costs of every contender on every workload under the strict rules.
+
+    A missing study is a miss. A contender of AlgoPerf's without a trial on a workload has no cell
+    there; of two frameworks the more expensive one counts.
+    """
+    currency: Currency = "gradient_evaluations" if unit == "adjusted" else unit
+    cells: dict[tuple[str, str], Cell] = {}
+    for pair in ((c, w) for c in logs.contenders for w in logs.workloads):
+        frameworks = [
+            Cell(*zip(*(study_costs(records, currency) for records in studies), strict=True))
+            for studies in studies_of(logs, *pair)
+        ]
+        if frameworks:
+            cells[pair] = max(frameworks, key=lambda c: (c.median("given"), c.median("including")))
+    if unit == "adjusted":
+        factors = cost_factors(logs)
+        # A contender that did not run has misses only.
+        return {pair: cell.times(factors.get(pair, 1.0)) for pair, cell in cells.items()}
     return cells
 
 
-def study_costs(trials: list[TrialRecord], currency: Currency) -> tuple[float, float]:
-    """Return ``(given, including)`` of one study's trials; inf where no hit counts.
+def studies_of(logs: Logs, contender: str, workload: str) -> list[list[list[Any]]]:
+    """Return the records of a contender's studies on a workload, by framework.
 
-    A hit beyond the study's budget, or beyond the trial's own, does not count.
+    Each framework has ``logs.study_count`` studies: study k of ours is number k, which pairs it
+    with study k of every contender; of AlgoPerf's it is the k-th that is there. A study without
+    trials is an empty list.
     """
-    given = including = math.inf
-    for trial in trials:
-        if trial.reached is None:
-            continue
-        budget = trial.budget
-        total = trial.spent_at(trial.reached.cost)
-        own = trial.reached.cost.amount(budget.currency)
-        if total.amount(budget.currency) > budget.study or own > budget.trial:
-            continue
-        given = min(given, trial.reached.episode_cost.amount(currency))
-        including = min(including, total.amount(currency))
-    return given, including
+    due = logs.study_count
+    if logs.is_ours:
+        studies: list[list[Any]] = [[] for _ in range(due)]
+        for trial in logs.of(contender, workload):
+            studies[trial.record.study - 1].append(trial.record)
+        return [studies]
+    frameworks: dict[str, dict[int, list[Any]]] = {}
+    for trial in logs.of(contender, workload):
+        found = frameworks.setdefault(trial.key.framework, {})
+        found.setdefault(trial.key.study, []).append(trial.record)
+    return [
+        [*(records for _, records in sorted(found.items())[:due]), *[[]] * (due - len(found))]
+        for found in frameworks.values()
+    ]

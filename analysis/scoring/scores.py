@@ -1,112 +1,226 @@
-"""The score table under the rules ``strict`` (the default).
+r"""Scores: what contenders cost on each workload, and the area under their profiles.
 
-The cheapest trial of a study counts, a missing study is a miss, budgets are enforced, and the
-integral is exact. What the official scorer computes is in :mod:`analysis.scoring.algoperf_rules`.
+Two sets of rules choose among the same hits:
+
+    ============== =============================== ==========================================
+    \              ``strict``, the default         ``algoperf``, as the official scorer
+    ============== =============================== ==========================================
+    trial          the cheapest hit within budget  the hit with the smallest evaluation index,
+                                                   ties by cost; budgets are not looked at
+    missing study  a miss                          left out of the median
+    views          given and including             given
+    integral       exact                           trapezoids between 100 points
+    ============== =============================== ==========================================
+
+Where the official scorer stops, or gives whatever the order of a file system gives, ``algoperf``
+goes on: of two frameworks the one with the larger median counts, a base workload without logs gives
+nothing to anybody, and an empty file or a missing column is a miss.
 """
 
 import dataclasses
 import math
+import statistics
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.logs.competition import Competition
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
-from analysis.logs.reading import Logs, read_logs
-from analysis.scoring.costs import Cell, View, cost_table
-from analysis.scoring.profiles import profile_area, ratios
-from metaopt.bench.budget import Currency
+from analysis.logs.logs import Logs
+from analysis.logs.reader import ANYTHING, read_logs
+from analysis.scoring.benchmark import Benchmark, Floats, benchmark_of
+from analysis.scoring.costs import VIEWS as VIEWS
+from analysis.scoring.costs import Cell, Unit, View, cost_table, hit_of, time_factors, unit_of
 
-VIEWS: tuple[View, View] = ("including", "given")
-_DEVELOPED = "‡"
-DEVELOPED_NOTE = f"{_DEVELOPED} The submission was designed with this workload."
+Rules = Literal["strict", "algoperf"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Costs to target and scores of every contender, best first."""
+    """Costs to target and scores.
 
-    currency: Currency
+    Attributes:
+        rules: The rules that gave them.
+        unit: The unit of the costs.
+        contenders: Best first; without a score (not on every workload) last.
+        benchmark: The workloads.
+        cells: By contender and workload, where there are logs; also of workloads that no score
+            is over.
+        scores: By contender and view.
+        studies: That each contender should have on each workload.
+        notes: What a table of them has to say.
+        developed: Contenders and workloads that the submission was designed with.
+        factors: Time factors by contender and workload, where they were measured.
+    """
+
+    rules: Rules
+    unit: Unit
     contenders: tuple[str, ...]
-    workloads: tuple[str, ...]
-    cells: dict[tuple[str, str], Cell]
-    scores: dict[str, dict[View, float]]  # by contender
+    benchmark: Benchmark
+    cells: Mapping[tuple[str, str], Cell]
+    scores: Mapping[str, Mapping[View, float]]
     studies: int
-    notes: tuple[str, ...] = ()  # what a table has to say of them
-    # Contenders and workloads where the workload was looked at while the submission was designed.
+    notes: tuple[str, ...] = ()
     developed: frozenset[tuple[str, str]] = frozenset()
+    factors: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
 
-    def matrix(self, view: View) -> NDArray[np.float64]:
-        """Return the medians over studies, (contenders, workloads)."""
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        """The workloads with logs: base workloads, variants, then others."""
+        found = {workload for _, workload in self.cells}
+        known = [name for name in self.benchmark.workloads if name in found]
+        return (*known, *sorted(found - set(known)))
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that the rules know."""
+        return VIEWS if self.rules == "strict" else ("given",)
+
+    def median(self, contender: str, workload: str, view: View) -> float:
+        """Return the median cost; NaN without logs."""
+        cell = self.cells.get((contender, workload))
+        return math.nan if cell is None else cell.median(view)
+
+    def matrix(self, view: View) -> Floats:
+        """Return the medians over studies, (contenders, workloads of the benchmark)."""
         return np.array(
-            [[self.cells[c, w].median(view) for w in self.workloads] for c in self.contenders]
+            [[self.median(c, w, view) for w in self.benchmark.workloads] for c in self.contenders]
         )
 
     def sorted_by(self, view: View) -> "Scores":
-        """Return the same with the contenders in order of one view, ties by the other and name."""
-        other: View = "given" if view == "including" else "including"
-        order = sorted(
-            self.contenders, key=lambda c: (-self.scores[c][view], -self.scores[c][other], c)
-        )
-        return dataclasses.replace(self, contenders=tuple(order))
+        """Return the same with the contenders in the order of one view, ties by the other."""
+        other = VIEWS[1 - VIEWS.index(view)]
+
+        def key(name: str) -> tuple[float, float, str]:
+            # Rounded: sums in another order differ in their last digit.
+            mine = self.scores.get(name, {})
+            return -round(mine.get(view, -1), 9), -round(mine.get(other, -1), 9), name
+
+        return dataclasses.replace(self, contenders=tuple(sorted(self.contenders, key=key)))
 
 
-def score_strictly(
-    logs: Logs, currency: Currency | None = None, hardware: HardwareChoice = ANY_HARDWARE
+def score_logs(
+    logs: Logs,
+    rules: Rules = "strict",
+    unit: Unit | None = None,
+    hardware: HardwareChoice = ANY_HARDWARE,
 ) -> Scores:
-    """Score a campaign under the strict rules, in both views.
+    """Score logs, ours or AlgoPerf's.
 
     Args:
         logs: What was read.
-        currency: Of the costs; by default that of the first budget.
+        rules: The set of rules.
+        unit: Of the costs; by default the budgets' currency.
         hardware: Whether seconds of different hardware may be mixed.
 
     Raises:
-        ValueError: They are and may not.
+        ValueError: The logs cannot be counted in that unit, or seconds would be mixed.
     """
-    currency = currency or logs.trials[0].record.budget.currency
-    notes = hardware.check(logs, currency)
-    cells = cost_table(logs, currency)
-    contenders, workloads = tuple(logs.contenders), tuple(logs.workloads)
-    records = (trial.record for trial in logs.trials)
-    developed = frozenset((r.contender, r.workload) for r in records if r.developed_here)
-    scores = Scores(currency, contenders, workloads, cells, {}, logs.study_count, notes, developed)
-    areas = {view: profile_area(ratios(scores.matrix(view))) for view in VIEWS}
-    by_contender: dict[str, dict[View, float]] = {
-        contender: {view: float(areas[view][index]) for view in VIEWS}
-        for index, contender in enumerate(contenders)
+    if rules == "algoperf":
+        if unit not in (None, "seconds"):
+            raise ValueError(f"The rules algoperf count seconds, got --cost {unit}.")
+        if hardware.mix:
+            raise ValueError("--mix-hardware goes with --rules strict: algoperf mixes all seconds.")
+        unit, notes, cells = "seconds", (), official_cells(logs)
+    else:
+        unit = unit_of(logs, unit)
+        notes, cells = hardware.check(logs, unit), cost_table(logs, unit)
+    benchmark = benchmark_of(logs)
+    developed = frozenset(pair for pair, trials in logs.by_pair.items()
+                          if any(trial.record.developed_here for trial in trials))  # fmt: skip
+    return scores_of(
+        rules, unit, tuple(logs.contenders), benchmark, cells, logs.study_count, notes=notes,
+        developed=developed, factors=time_factors(logs),
+    )  # fmt: skip
+
+
+def scores_of(
+    rules: Rules,
+    unit: Unit,
+    contenders: tuple[str, ...],
+    benchmark: Benchmark,
+    cells: Mapping[tuple[str, str], Cell],
+    studies: int,
+    **others: Any,
+) -> Scores:
+    """Return the scores of costs; see :class:`Scores` for the arguments."""
+    scores = Scores(rules, unit, contenders, benchmark, cells, {}, studies, **others)
+    integrate = benchmark.score if rules == "strict" else benchmark.score_on_grid
+    areas = {view: integrate(scores.matrix(view)) for view in scores.views}
+    by_contender = {
+        name: {view: float(area[index]) for view, area in areas.items()}
+        for index, name in enumerate(contenders)
     }
-    return dataclasses.replace(scores, scores=by_contender).sorted_by("including")
+    return dataclasses.replace(scores, scores=by_contender).sorted_by(scores.views[0])
+
+
+def official_cells(logs: Logs) -> dict[tuple[str, str], Cell]:
+    """Return the times to target as the official scorer has them, one per study with logs."""
+    cells = {}
+    for pair, trials in logs.by_pair.items():
+        frameworks: dict[str, dict[int, list[Any]]] = {}
+        for trial in trials:
+            if trial.evaluations is not None:
+                studies = frameworks.setdefault(trial.key.framework, {})
+                studies.setdefault(trial.key.study, []).append(trial.record)
+        times = [
+            tuple(official_time(records) for _, records in sorted(studies.items()))
+            for studies in frameworks.values()
+        ]
+        if times:
+            cells[pair] = Cell(max(times, key=statistics.median), ())
+    return cells
+
+
+def official_time(records: list[Any]) -> float:
+    """Return the time of a study: of the hit with the smallest evaluation index, ties by time."""
+    hits = [hit for record in records if (hit := hit_of(record, "seconds")) is not None]
+    first = min(hits, key=lambda hit: (hit.evaluation, hit.trial), default=None)
+    return math.inf if first is None else first.trial
+
+
+def tied_studies(logs: Logs) -> list[str]:
+    """Name the studies that a tie in the evaluation index decides under the rules algoperf."""
+    studies: dict[str, list[Any]] = {}
+    for trial in logs.trials:
+        hit = hit_of(trial.record, "seconds")
+        if hit is not None:
+            name = f"{trial.key.submission} on {trial.key.workload}, study {trial.key.study}"
+            studies.setdefault(name, []).append(hit)
+    tied = []
+    for name, hits in studies.items():
+        first = min(hit.evaluation for hit in hits)
+        if len({hit.trial for hit in hits if hit.evaluation == first}) > 1:
+            tied.append(name)
+    return tied
 
 
 def score_path(
     path: Path,
-    currency: Currency | None = None,
+    unit: Unit | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
     within: str | None = None,
+    competition: Competition = ANYTHING,
+    rules: Rules = "strict",
 ) -> tuple[Logs, Scores]:
-    """Read and score; raises ``ValueError`` where there is nothing to score, or not on this."""
-    logs = hardware.select(read_logs(path, within))
-    return logs, score_strictly(logs, currency, hardware)
+    """Read and score logs."""
+    logs = hardware.select(read_logs(path, within, competition))
+    return logs, score_logs(logs, rules, unit, hardware)
+
+
+_DEVELOPED = "\u2021"
+DEVELOPED_NOTE = f"{_DEVELOPED} The submission was designed with this workload."
 
 
 def mark_developed(text: str, developed: bool) -> str:
-    """Return a cell's text, marked where the workload took part in designing the submission.
-
-    Examples:
-        >>> mark_developed("100 / 150", True), mark_developed("100 / 150", False)
-        ('100 / 150 ‡', '100 / 150')
-    """
+    """Return a cell's text, marked where the workload took part in designing the submission."""
     return f"{text} {_DEVELOPED}" if developed else text
 
 
 def format_cost(value: float) -> str:
-    """Write a cost for a table; a target that was not reached is a dash.
-
-    Examples:
-        >>> format_cost(12345.6), format_cost(0.12345), format_cost(float("inf"))
-        ('12,346', '0.123', '-')
-    """
+    """Write a cost for a table; a target that was not reached is a dash."""
     if math.isinf(value):
         return "-"
     return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from analysis.checks.fairness import missing_studies
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
-from analysis.logs.reading import Logs, read_logs
+from analysis.logs.logs import Logs
+from analysis.logs.reader import read_logs
 from analysis.scoring.costs import Cell, View, cost_table
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import Cost
@@ -81,7 +82,7 @@ def samples_of(logs: Logs, currency: Currency, view: View) -> Samples:
             known: its bound is 0.
     """
     cells = cost_table(logs, currency)
-    spent: dict[tuple[str, str, int], Cost] = {}
+    spent: dict[tuple[str, str, int], Any] = {}
     for trial in logs.trials:
         record = trial.record
         key = record.contender, record.workload, record.study

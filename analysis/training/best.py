@@ -1,43 +1,39 @@
 """The last evaluation of every trial, and the best trial of each study by it.
 
-A self-tuning run that trains several times, from new initial parameters each time, is as many
-trials here: each of its deployed episodes has an end. A campaign has thousands of trials; the last
-line of a file is read from its end.
+A self-tuning run that trains several times, from new initial parameters each time, counts as that
+many trials here: each of its deployed episodes has an end.
 """
 
-import csv
 import dataclasses
-import io
 import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 
-from analysis.logs.reading import Logs, Trial
-from metaopt.bench.records import EVAL_FILE, FAILURES
+from analysis.logs.logs import Logs, Trial
+from metaopt.bench.records import FAILURES
 from metaopt.bench.targets import Direction
 
 LOSS = "train/loss"
 DEPLOYED = "deployed"  # the phase after learning
-_TAIL = 4096  # bytes; several lines of our own
 
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """A trial and its last evaluation, as text by column; empty if it has none.
-
-    Or that of one of its episodes.
-    """
+    """A trial, or one of its episodes, and the row of its last evaluation."""
 
     trial: Trial
-    last: Mapping[str, str]
+    row: int | None  # None: it has no evaluation
 
     def value(self, column: str) -> float:
         """Return a column's last value; NaN if it is absent, not a number or infinite."""
-        try:
-            value = float(self.last.get(column, ""))
-        except ValueError:
+        if self.row is None:
             return math.nan
+        value = float(self.trial.rows.column(column)[self.row])
         return value if math.isfinite(value) else math.nan
+
+    @property
+    def phase(self) -> str:
+        """The phase of the last evaluation; empty if the logs do not say it."""
+        return "" if self.row is None else self.trial.rows.text("phase")[self.row]
 
     @property
     def steps(self) -> float:
@@ -49,46 +45,21 @@ class Ended:
 def read_ends(logs: Logs) -> tuple[Ended, ...]:
     """Return every trial with its last evaluation, in the order of the logs.
 
-    Of a trial that ended deployed, in an episode that was not its first, every deployed episode
-    with its own.
+    A trial that ended deployed, in an episode that was not its first, comes once for every deployed
+    episode.
     """
-    return tuple(Ended(trial, last) for trial in logs.trials for last in _lasts(trial))
+    return tuple(Ended(trial, row) for trial in logs.trials for row in _lasts(trial))
 
 
-def _lasts(trial: Trial) -> list[dict[str, str]]:
-    path = trial.folder / EVAL_FILE
-    last = read_last(path)
-    if last.get("phase") != DEPLOYED or last.get("episode", "") in ("", "0"):
+def _lasts(trial: Trial) -> list[int | None]:
+    rows = trial.rows
+    if not rows.rows:
+        return [None]
+    last, phases, episodes = rows.rows - 1, rows.text("phase"), rows.column("episode")
+    if phases[last] != DEPLOYED or not episodes[last] > 0:
         return [last]
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file, restkey="", restval="")
-            return list({row["episode"]: row for row in table if row["phase"] == DEPLOYED}.values())
-    except (OSError, ValueError, csv.Error):  # damaged, but for its last row
-        return [last]
-
-
-def read_last(path: Path) -> dict[str, str]:
-    """Return the last row of a CSV file with a header; empty if there is none to be read."""
-    try:
-        with path.open("rb") as file:
-            header = file.readline()
-            begin = file.tell()
-            size = file.seek(0, io.SEEK_END)
-            file.seek(max(begin, size - _TAIL))
-            lines = file.read().rstrip(b"\r\n").split(b"\n")
-            # A quote may enclose the end of a line; and the last line may be longer than the tail.
-            if b'"' in lines[-1] or (len(lines) == 1 and size - begin > _TAIL):
-                file.seek(0)
-                return _last_of(file.read())
-        return _last_of(header + lines[-1])
-    except (OSError, ValueError, csv.Error):
-        return {}
-
-
-def _last_of(content: bytes) -> dict[str, str]:
-    rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
-    return dict(zip(rows[0], rows[-1], strict=True)) if len(rows) > 1 else {}
+    deployed = {float(episodes[i]): i for i, phase in enumerate(phases) if phase == DEPLOYED}
+    return [*deployed.values()]
 
 
 def best_of_studies(ends: Iterable[Ended], column: str, better: Direction) -> dict[int, Ended]:

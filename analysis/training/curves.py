@@ -1,17 +1,15 @@
 """Curves out of evaluation rows: best metric against spent budget, loss over episodes."""
 
 import dataclasses
-from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.logs.reading import Logs, Trial
+from analysis.logs.files import Evaluations
+from analysis.logs.logs import Logs, Trial
 from analysis.scoring.costs import COLUMNS
 from analysis.training.best import DEPLOYED, LOSS
 from metaopt.bench.budget import Currency
-from metaopt.bench.records import EVAL_FILE
 
 _POINTS = 240
 
@@ -36,17 +34,6 @@ class Episode:
     spent: NDArray[np.float64]
     loss: NDArray[np.float64]
     cut: bool = False  # the run ended before the episode did
-
-
-def read_rows(trial: Trial, columns: Iterable[str]) -> pd.DataFrame:
-    """Return the wanted columns of a trial's evaluations; those that are absent are NaN."""
-    wanted = list(columns)
-    try:
-        with (trial.folder / EVAL_FILE).open("rb") as file:
-            frame = pd.read_csv(file, usecols=lambda name: name in wanted)
-    except (OSError, ValueError):  # missing, or nothing in it: a trial that died at once
-        frame = pd.DataFrame()
-    return frame.reindex(columns=wanted)
 
 
 def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
@@ -97,15 +84,17 @@ def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
         currency: Of what was spent; by default the budget's.
     """
     currency = currency or trial.record.budget.currency
-    spent, begin = COLUMNS[currency], f"episode_start_{currency}"
-    rows = read_rows(trial, [spent, begin, LOSS, "episode", "phase"])
+    spent, loss = finite(trial.rows, COLUMNS[currency]), finite(trial.rows, LOSS)
+    starts = finite(trial.rows, f"episode_start_{currency}")
+    numbers, phases = trial.rows.column("episode"), trial.rows.text("phase")
     found: list[Episode] = []
-    for index, (_, part) in enumerate(rows.groupby("episode")):
-        at, start = as_numbers(part, spent), as_numbers(part, begin)[0]
+    for index, number in enumerate(np.unique(numbers[~np.isnan(numbers)])):
+        rows = np.flatnonzero(numbers == number)
+        start = starts[rows[0]]
         if np.isnan(start):  # logs that do not say: it began where the one before was last seen
             start = found[-1].spent[-1] if found else 0.0
-        phase = str(part["phase"].iloc[-1])
-        found.append(Episode(index, phase, float(start), at, as_numbers(part, LOSS)))
+        episode = Episode(index, phases[rows[-1]], float(start), spent[rows], loss[rows])
+        found.append(episode)
     # Of learning, and last evaluated earlier than any that another followed.
     seen = [e.spent[-1] - e.start for e in found[:-1] if e.phase != DEPLOYED]
     if seen and found[-1].phase != DEPLOYED and found[-1].spent[-1] - found[-1].start < min(seen):
@@ -116,9 +105,8 @@ def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
 def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the study's spent budget and the metric at each evaluation of a trial."""
     record, currency = trial.record, trial.record.budget.currency
-    column = COLUMNS[currency]
-    rows = read_rows(trial, [column, record.target.metric])
-    spent, values = as_numbers(rows, column), as_numbers(rows, record.target.metric)
+    spent = finite(trial.rows, COLUMNS[currency])
+    values = finite(trial.rows, record.target.metric)
     before = np.full(len(spent), record.spent_before.amount(currency))
     row = 0
     for segment in record.segments:
@@ -129,7 +117,7 @@ def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (before + spent)[known], values[known]
 
 
-def as_numbers(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """Return a column's numbers, one per row; whatever is not a finite one is NaN."""
-    values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), np.float64)
+def finite(rows: Evaluations, column: str) -> NDArray[np.float64]:
+    """Return a column's numbers, one per row; values that are not finite are NaN."""
+    values = rows.column(column)
     return np.where(np.isfinite(values), values, np.nan)

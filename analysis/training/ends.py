@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.tables import Shown, Table, plain
 from analysis.training.best import DEPLOYED, LOSS, Ended, best_of_studies
 from analysis.training.curves import Episode
@@ -125,7 +125,7 @@ def ends_of_training(logs: Logs, ends: Iterable[Ended]) -> list[End]:
         found.append(
             End(
                 workload, contender, logs.study_count, len(best),
-                " / ".join(sorted({end.last.get("phase", "") for end in best} - {""})),
+                " / ".join(sorted({end.phase for end in best} - {""})),
                 metric, test, loss, validation, tested,
                 summarize([end.steps for end in best], geometric=False),
             )

@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.training.best import DEPLOYED, LOSS, Ended, best_of_studies
-from analysis.training.curves import Band, Episode, as_numbers, episodes, read_rows
+from analysis.training.curves import Band, Episode, episodes, finite
 
 SMOOTHING = 9  # evaluations in a running mean, where every step is evaluated
 
 Runs = Mapping[tuple[str, str], Mapping[int, Sequence[Episode]]]
+Columns = Mapping[str, NDArray[np.float64]]  # (evaluations,) each
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps, values; both (evaluations,)
 
 
@@ -209,13 +210,13 @@ def since_deployment(
     if not contenders:
         return None
     target = next(iter(contenders.values()))[0].trial.record.target
-    by_name: dict[str, list[pd.DataFrame]] = {}
+    by_name: dict[str, list[Columns]] = {}
     learners, left_out, tuned = [], [], set()
     for name, mine in contenders.items():
         best = best_of_studies(mine, target.metric, target.better).values()
         tuned |= {name for end in best if end.trial.record.ruleset == "external"}
         if (name, workload) in runs:
-            best = [end for end in best if end.last.get("phase") == DEPLOYED]
+            best = [end for end in best if end.phase == DEPLOYED]
             (learners if best else left_out).append(name)
         by_name[name] = [since_restart(end, [LOSS, target.metric]) for end in best]
     panels = [_panel(by_name, metric) for metric in dict.fromkeys([LOSS, target.metric])]
@@ -228,10 +229,9 @@ def since_deployment(
     return SinceDeployment(workload, panels, tuple(learners), shown, longest, tuple(left_out))
 
 
-def _panel(by_name: Mapping[str, list[pd.DataFrame]], metric: str) -> Panel:
+def _panel(by_name: Mapping[str, list[Columns]], metric: str) -> Panel:
     curves = {
-        name: [(as_numbers(rows, "steps"), as_numbers(rows, metric)) for rows in tables]
-        for name, tables in by_name.items()
+        name: [(rows["steps"], rows[metric]) for rows in tables] for name, tables in by_name.items()
     }
     values = [values for several in curves.values() for _, values in several]
     floor = positive_floor(values) if is_loss(metric) else None
@@ -294,14 +294,15 @@ def is_loss(metric: str) -> bool:
     return "loss" in metric
 
 
-def since_restart(end: Ended, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the episode that ended so: ``steps`` since its start, and the columns."""
-    own = ["global_step", "episode_start_steps", "episode"]
-    rows = read_rows(end.trial, [*own, *columns])
+def since_restart(end: Ended, columns: Sequence[str]) -> Columns:
+    """Return the rows of the episode that ended so: ``steps`` since its start, and the columns."""
+    rows = end.trial.rows
     episode = end.value("episode")
-    rows = rows if math.isnan(episode) else rows.loc[rows["episode"] == episode]
-    start = as_numbers(rows, "episode_start_steps")
-    return rows.assign(steps=as_numbers(rows, "global_step") - np.nan_to_num(start))
+    kept = np.ones(rows.rows, bool) if math.isnan(episode) else rows.column("episode") == episode
+    start = np.nan_to_num(rows.column("episode_start_steps"))
+    found = {"steps": finite(rows, "global_step") - start}
+    found |= {name: finite(rows, name) for name in columns}
+    return {name: values[kept] for name, values in found.items()}
 
 
 def _baseline_losses(runs: Runs, ends: Sequence[Ended], workload: str) -> dict[str, list[Curve]]:
@@ -311,7 +312,7 @@ def _baseline_losses(runs: Runs, ends: Sequence[Ended], workload: str) -> dict[s
         if (name, workload) not in runs:
             best = best_of_studies(mine, LOSS, "lower").values()
             rows = [since_restart(end, [LOSS]) for end in best]
-            curves[name] = [(as_numbers(r, "steps"), as_numbers(r, LOSS)) for r in rows]
+            curves[name] = [(r["steps"], r[LOSS]) for r in rows]
     return curves
 
 

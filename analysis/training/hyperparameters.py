@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.tables import Shown, Table, plain
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.tuner import value_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.logs.official_targets import OfficialTargets, read_official_targets
+from analysis.logs.competition import OfficialTargets, read_official_targets
 from analysis.scoring.algoperf_rules import official_scores, official_times, tied_studies
 from analysis.scoring.outcomes import read_outcomes
 from analysis.scoring.rule_diff import compare_rules

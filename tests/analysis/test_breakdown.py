@@ -1,6 +1,6 @@
 """Seconds by what they went into."""
 
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.training.breakdown import PARTS, seconds_of
 from metaopt.bench import records
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from filelock import FileLock
 
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.report import write_report
 from analysis.scoring.scores import format_cost
 from metaopt.bench.records import RUN_FILE, read_trial, write_json

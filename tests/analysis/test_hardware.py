@@ -16,10 +16,10 @@ from analysis.logs.hardware import (
     fingerprint_of_meta_data,
     hardware_of,
 )
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.tables import score_table
-from analysis.scoring.calibration import across_hardware_table, costs_by_hardware, reference_ratio
-from analysis.scoring.scores import score_strictly
+from analysis.scoring.machines import across_hardware_table, costs_by_hardware, reference_ratio
+from analysis.scoring.scores import score_logs
 from metaopt.bench.environment import describe_environment
 
 INF = math.inf
@@ -155,7 +155,7 @@ def test_seconds_of_different_hardware_in_one_table_are_refused_by_name(two_mach
     logs = read_logs(two_machines)
 
     with pytest.raises(ValueError, match="not comparable") as error:
-        score_strictly(logs, "seconds")
+        score_logs(logs, unit="seconds")
 
     for word in (*slugs(two_machines), "--hardware", "--mix-hardware", "--cost", "hardware`"):
         assert word in str(error.value)
@@ -163,14 +163,14 @@ def test_seconds_of_different_hardware_in_one_table_are_refused_by_name(two_mach
 
 @pytest.mark.parametrize("currency", ["steps", "gradient_evaluations"])
 def test_steps_and_gradient_evaluations_may_be_compared_across_hardware(two_machines, currency):
-    assert score_strictly(read_logs(two_machines), currency).notes == ()
+    assert score_logs(read_logs(two_machines), currency).notes == ()
 
 
 def test_a_mix_that_is_asked_for_is_given_and_the_table_says_so(two_machines):
     logs = read_logs(two_machines)
 
     for choice in (HardwareChoice(mix=True), HardwareChoice(tuple(slugs(two_machines)))):
-        scores = score_strictly(choice.select(logs), "seconds", choice)
+        scores = score_logs(choice.select(logs), unit="seconds", choice)
 
         caption = score_table(scores, {}).caption
         assert "MIXED HARDWARE" in caption
@@ -183,14 +183,14 @@ def test_one_hardware_by_slug_or_id_has_a_table_of_its_own(two_machines):
 
     for name in (fast, fast.split("-")[-1]):
         choice = HardwareChoice((name,))
-        scores = score_strictly(choice.select(logs), "seconds", choice)
+        scores = score_logs(choice.select(logs), unit="seconds", choice)
 
         assert set(scores.contenders) == {"a", "b"} and scores.notes == ()
         assert scores.cells["b", "w"].given == (2.0, 2.0)
     there = HardwareChoice((slow,)).select(logs)
     assert set(there.contenders) == {"a", "c"}
     assert there.study_count == 2 and "its studies 3, 4 are numbered from 1" in there.notes[-1]
-    assert score_strictly(there, "seconds").cells["c", "w"].given == (2.0, 2.0)
+    assert score_logs(there, unit="seconds").cells["c", "w"].given == (2.0, 2.0)
 
 
 def test_hardware_that_is_not_there_is_refused_with_what_is(two_machines):

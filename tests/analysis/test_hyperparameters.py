@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.plots.trials import MOST_LINES, plot_importance, plot_trials
 from analysis.training.hyperparameters import (
     Parameter,

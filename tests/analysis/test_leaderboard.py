@@ -18,11 +18,11 @@ from analysis.leaderboard.entries import Entry, entry_text, file_name, read_entr
 from analysis.leaderboard.pages import BOARD, generated_files, outdated_files
 from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.sections import Additions
 from analysis.report.standings import facets_of, standings_table
 from analysis.report.tables import score_table
-from analysis.scoring.scores import score_strictly
+from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 from metaopt.bench.identity import digest_of
 from metaopt.bench.seeds import derive_seed
@@ -133,7 +133,7 @@ def test_scores_and_cells_of_the_leaderboard_are_those_of_the_logs(make_runs, bo
 
     (standing,) = standings(read_entries(board))
 
-    expected = score_strictly(read_logs(runs))
+    expected = score_logs(read_logs(runs))
     assert standing.cells() == expected.cells
     for view in ("including", "given"):
         scores = standing.scores(view)
@@ -241,14 +241,14 @@ def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build
 
     (standing,) = standings(read_entries(board))
     found = standing_table(standing, standing.inference())
-    here = score_table(score_strictly(read_logs(runs)), {})
+    here = score_table(score_logs(read_logs(runs)), {})
     for table in (found, here):
         marked = [(row[0], name) for row in table.rows for name, cell in
                   zip(table.header, row, strict=True) if "‡" in cell]  # fmt: skip
         assert marked == [("a+random", "digits_mlp")]
         assert "‡ The submission was designed with this workload." in table.caption
     facets = facets_of(read_logs(runs))
-    page = standings_table(score_strictly(read_logs(runs)), {}, facets, Additions())
+    page = standings_table(score_logs(read_logs(runs)), {}, facets, Additions())
     assert sum("‡" in cell for row in page.rows for cell in row) == 1 and "‡" in page.caption
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from analysis.checks.fairness import equality_of_budgets, unequal_budgets
 from analysis.cli import app
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.report import write_report
 from analysis.report.tables import Table, plain, spreadsheet_cell
 from analysis.report.terminal import print_scores, print_table

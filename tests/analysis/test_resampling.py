@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.scoring.profiles import profile_area, ratios
 from analysis.statistics.resampling import (
     attainable_confidence,

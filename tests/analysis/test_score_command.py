@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.cli import app
-from analysis.logs.official_targets import OfficialTargets, read_official_targets
+from analysis.logs.competition import OfficialTargets, read_official_targets
 from analysis.scoring.algoperf_rules import official_scores, official_times
 from analysis.scoring.outcomes import read_outcomes
 from analysis.scoring.rule_diff import compare_rules

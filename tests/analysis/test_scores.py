@@ -16,10 +16,10 @@ from analysis.checks.fairness import (
     only_random,
     unequal_budgets,
 )
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.scoring.costs import cost_table
 from analysis.scoring.profiles import profile, profile_area, ratios
-from analysis.scoring.scores import score_strictly
+from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 
 INF = math.inf
@@ -43,7 +43,7 @@ def test_the_hand_made_table(hand_made):
 
 
 def test_scores_of_the_hand_made_table(hand_made):
-    scores = score_strictly(read_logs(hand_made()))
+    scores = score_logs(read_logs(hand_made()))
 
     # Medians including tuning: easy a 350, b 90; hard a 750, b inf.
     assert scores.scores["a+random"]["including"] == pytest.approx(((4 - 350 / 90) + 3) / 2 / 3)
@@ -65,7 +65,7 @@ def test_who_never_reached_a_target_scores_zero_and_one_without_logs_too(build, 
     b.trial("a", "w", 1, 100.0, reached=100.0)
     b.trial("b", "w", 1, 100.0)
 
-    scores = score_strictly(read_logs(tmp_path)).scores
+    scores = score_logs(read_logs(tmp_path)).scores
 
     assert scores["a"]["including"] == 1.0
     assert scores["b"] == scores["ghost"] == {"including": 0.0, "given": 0.0}
@@ -77,7 +77,7 @@ def test_without_a_campaign_the_largest_study_says_how_many_there_are(build, tmp
         b.trial(contender, "w", study, 100.0, reached=100.0)
     (tmp_path / "campaign.json").unlink()
 
-    scores = score_strictly(read_logs(tmp_path))
+    scores = score_logs(read_logs(tmp_path))
 
     assert scores.studies == 3
     assert scores.cells["b", "w"].including == (100.0, INF, INF)
@@ -97,13 +97,13 @@ def test_missing_studies_are_named(hand_made):
 
 
 def test_scores_know_neither_units_nor_the_order_of_files(hand_made, tmp_path):
-    plain = score_strictly(read_logs(hand_made(tmp_path / "one")))
+    plain = score_logs(read_logs(hand_made(tmp_path / "one")))
     other = read_logs(hand_made(tmp_path / "two", scale=60.0))
     shuffled = list(other.trials)
     random.Random(0).shuffle(shuffled)
     object.__setattr__(other, "trials", tuple(shuffled))
 
-    for name, views in score_strictly(other).scores.items():
+    for name, views in score_logs(other).scores.items():
         assert views == pytest.approx(plain.scores[name])
 
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.report import trials_csv
 from analysis.scoring.costs import cost_table
 from analysis.training.curves import anytime

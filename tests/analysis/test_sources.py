@@ -9,10 +9,10 @@ import pytest
 
 from analysis.logs import sources, trial_logs
 from analysis.logs.files import read_document, read_evaluations
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.logs.sources import Oddities, open_source
 from analysis.logs.trial_logs import read_trial_logs
-from analysis.scoring.scores import score_strictly
+from analysis.scoring.scores import score_logs
 
 
 def rules_of(logs):
@@ -54,10 +54,10 @@ def test_our_campaign_scores_the_same_out_of_a_tar(tmp_path, hand_made, pack):
 
     one, other = read_logs(out), read_logs(tar)
 
-    assert score_strictly(other) == score_strictly(one)
+    assert score_logs(other) == score_logs(one)
     assert other.campaign == one.campaign
     assert other.notes == one.notes
-    assert score_strictly(read_logs(tar, "out/logs")).scores == score_strictly(one).scores
+    assert score_logs(read_logs(tar, "out/logs")).scores == score_logs(one).scores
 
 
 def add_file(tar, name, content=b"x"):

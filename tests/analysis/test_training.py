@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.plots.episodes import plot_training
 from analysis.report.report import write_report
 from analysis.training.best import LOSS, best_of_studies, read_ends, read_last

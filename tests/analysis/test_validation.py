@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from analysis.checks import RULES, read_subject, rule_of, validate
-from analysis.logs.official_targets import read_official_targets
+from analysis.logs.competition import read_official_targets
 from metaopt.bench import identity as identities
 from metaopt.bench import records
 from metaopt.bench.findings import Finding

@@ -10,7 +10,7 @@ from analysis.command_line import run_app
 from analysis.leaderboard.entries import read_entries
 from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, submit
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from metaopt.bench import records
 from metaopt.bench.identity import digest_of
 from tests.analysis.test_leaderboard import HITS, build_runs

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.tables import ends_table
 from metaopt.bench import records
 from metaopt.bench.targets import Target

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from analysis.checks.fairness import equality_of_budgets, find_failures
 from analysis.command_line import run_app
-from analysis.logs.reading import read_logs
+from analysis.logs.reader import read_logs
 from analysis.report.terminal import print_scores
 from metaopt.bench.loading import find_submissions
 from metaopt.bench.spaces import check_point

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, WIDTH, Plot, figure_at, legend, palette
 from analysis.report.tables import plain
 from analysis.training.breakdown import PARTS, seconds_of

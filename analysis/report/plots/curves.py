@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from analysis.logs.reading import Logs, Trial
+from analysis.logs.logs import Logs, Trial
 from analysis.report.plots.canvas import (
     AS_IT_IS,
     Plot,

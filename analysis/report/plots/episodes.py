@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import (
     AS_IT_IS,
     WIDTH,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, markers, slug, style
 from analysis.report.plots.costs import place_of_misses
 from analysis.report.sections import Additions

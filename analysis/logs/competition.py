@@ -1,4 +1,4 @@
-"""AlgoPerf's ``workload_targets.json``: which workloads there are, and what is to be reached."""
+"""The rules of an AlgoPerf competition: its workloads and targets, and each ruleset's limits."""
 
 import dataclasses
 import json
@@ -55,19 +55,64 @@ class OfficialTargets:
         """Return the base workload of a variant: the first whose name is part of its own."""
         return next((base for base in self.base if base in workload), workload)
 
-    def studies(self) -> int:
-        """Return how many studies the rules of this version ask for."""
-        return 5 if self.version == "0.5" else 3
 
-    def trials(self, ruleset: Ruleset) -> int:
-        """Return how many trials a study has."""
-        return 5 if ruleset == "external" else 1
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The studies, trials and time that a ruleset gives to a submission on a workload.
 
-    def budget_factor(self, ruleset: Ruleset) -> float:
-        """Return by what the workload's ``max_allowed_runtime_sec`` is multiplied."""
+    Raises:
+        ValueError: A number is not positive.
+    """
+
+    studies: int | None  # None: as many as the logs have
+    trials: int  # of a study
+    budget_factor: float  # of the workload's max_allowed_runtime_sec
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("studies", "trials"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if not (self.budget_factor > 0 and math.isfinite(self.budget_factor)):
+            raise ValueError(f"`budget_factor` must be positive, got {self.budget_factor}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Competition:
+    """The rules that AlgoPerf's logs are read by.
+
+    Attributes:
+        targets: Workloads and targets; ``None``: the ones that the logs' meta data name.
+        ruleset: The ruleset that the logs must be of; ``None``: the one that their flags name.
+        studies: A number of studies instead of the ruleset's.
+        trials: A number of trials of a study instead of the ruleset's.
+        budget_factor: A factor instead of the ruleset's.
+    """
+
+    targets: OfficialTargets | None = None
+    ruleset: Ruleset | None = None
+    studies: int | None = None
+    trials: int | None = None
+    budget_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        self.limits("external")
+
+    def limits(self, ruleset: Ruleset) -> Limits:
+        """Return a ruleset's limits in the targets' version of the benchmark."""
+        first_version = self.targets is not None and self.targets.version == "0.5"
+        studies = None if self.targets is None else 5 if first_version else 3
         if ruleset == "external":
-            return 1.0
-        return 3.0 if self.version == "0.5" else 1.5
+            trials, factor = 5, 1.0
+        else:
+            trials, factor = 1, 3.0 if first_version else 1.5
+        return Limits(
+            studies if self.studies is None else self.studies,
+            trials if self.trials is None else self.trials,
+            factor if self.budget_factor is None else self.budget_factor,
+        )
 
 
 def read_official_targets(path: Path) -> OfficialTargets:

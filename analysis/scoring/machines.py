@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from analysis.logs.hardware import Fingerprint, HardwareChoice, hardware_of
-from analysis.logs.reading import Logs
+from analysis.logs.logs import Logs
 from analysis.report.tables import Shown, Table
 from analysis.scoring.costs import View, cost_table
 from analysis.text import plain

@@ -1,0 +1,285 @@
+"""Records of AlgoPerf's trials, from their evaluation rows, flags and meta data.
+
+AlgoPerf's runner writes no record of a trial. :class:`OfficialRecord` has the attributes of our
+:class:`~metaopt.bench.records.TrialRecord` that such logs can fill, so that everything behind the
+reader takes both. Gradient evaluations are not known: they are NaN.
+
+Logs say when a trial was last evaluated, not when it ended: that is what it spent. A trial that
+was not logged is charged the whole of its budget.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.logs.competition import Limits, OfficialTargets, Ruleset
+from analysis.logs.files import SCORE, SECONDS, STEP, Evaluations, first_hit
+from analysis.logs.oddities import Oddities
+from metaopt.bench.budget import Currency
+from metaopt.bench.records import TargetRecord
+from metaopt.bench.targets import Target
+
+BUDGET_KEY = "workload.max_allowed_runtime_sec"
+WHOLE = 0.9  # of a budget or step hint: a trial that ended with less broke off
+
+OfficialStatus = Literal["target", "trial_budget", "broke_off", "crashed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Amounts:
+    """A cost in the currencies of AlgoPerf's logs."""
+
+    steps: float = 0.0
+    seconds: float = 0.0
+    gradient_evaluations: float = math.nan
+
+    def __add__(self, other: "Amounts") -> "Amounts":
+        return Amounts(self.steps + other.steps, self.seconds + other.seconds)
+
+    def amount(self, currency: Currency) -> float:
+        """Return the cost in one currency."""
+        return getattr(self, currency)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialReached:
+    """Where a trial first met its validation target."""
+
+    evaluation: int  # row of eval_measurements.csv, from 0
+    cost: Amounts  # of the trial, up to that row
+
+    @property
+    def episode_cost(self) -> Amounts:
+        """The same: AlgoPerf knows no episodes."""
+        return self.cost
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialBudget:
+    """A trial's budget of time; inf where its logs do not say it."""
+
+    trial: float
+    study: float
+    eval_period: float | None
+    currency: Currency = "seconds"
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialLedger:
+    """What a trial cost."""
+
+    cost: Amounts
+    declared: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialRecord:
+    """One trial of AlgoPerf's runner; the attributes mean what they mean in a TrialRecord."""
+
+    contender: str
+    workload: str
+    study: int  # as the folder is numbered, from 0 or 1
+    trial: int
+    ruleset: Literal["external", "self-tuning"]
+    counts: bool  # it is one of the trials that its study may have
+    hyperparameters: Mapping[str, Any] | None
+    budget: OfficialBudget
+    step_hint: int | None
+    target: TargetRecord
+    test_target: TargetRecord | None
+    status: OfficialStatus
+    cause: str | None
+    ledger: OfficialLedger
+    spent_before: Amounts
+    reached: OfficialReached | None
+    best: float | None
+    environment: Mapping[str, Any]
+    preemptions: int = 0
+    segments: tuple[()] = ()
+    developed_here: bool = False
+    error: None = None
+
+    def spent_at(self, cost: Amounts) -> Amounts:
+        """Return what the study had spent when this trial had cost ``cost``."""
+        return self.spent_before + cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trial's files, before it has a record."""
+
+    where: str
+    number: int
+    evaluations: Evaluations | None
+    documents: Mapping[str, Mapping[str, Any]]
+
+    def document(self, name: str) -> Mapping[str, Any]:
+        """Return a document; an empty one if there is none."""
+        return self.documents.get(name, {})
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """The submission's time in each row: of one column, or of the other that holds the same."""
+        assert self.evaluations is not None
+        first, second = self.evaluations.columns.get(SECONDS), self.evaluations.columns.get(SCORE)
+        found = first if second is None else second
+        return np.full(self.evaluations.rows, np.nan) if found is None else found
+
+    @property
+    def budget(self) -> float | None:
+        """The workload's budget of time by the trial's meta data, before any factor."""
+        return _positive(self.document("meta_data").get(BUDGET_KEY))
+
+
+def ruleset_of(flags: Mapping[str, Any]) -> Ruleset | None:
+    """Return the ruleset that a trial's flags name; ``None`` if they name none."""
+    found = flags.get("tuning_ruleset")
+    return found if found in ("external", "self") else None
+
+
+def logged_target(meta: Mapping[str, Any]) -> Target | None:
+    """Return the validation target that a trial's meta data name."""
+    metric, value = (
+        meta.get(f"workload.{name}") for name in ("target_metric_name", "validation_target_value")
+    )
+    if not isinstance(metric, str) or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return OfficialTargets((), (), {"": (metric, float(value))}).target("")
+    except ValueError:
+        return None
+
+
+def study_records(
+    names: tuple[str, str, int],
+    runs: Sequence[Run],
+    target: Target,
+    ruleset: Ruleset,
+    limits: Limits,
+    oddities: Oddities,
+) -> list[OfficialRecord]:
+    """Return the records of one study's trials, in the order of the runs.
+
+    Args:
+        names: The submission, the workload, and the study's number.
+        runs: The trials, sorted by number.
+        target: The validation target.
+        ruleset: Of the submission.
+        limits: Of the ruleset.
+        oddities: Where missing columns and costs are noted.
+    """
+    known = [budget for run in runs if (budget := run.budget) is not None]
+    # What a trial without a budget or without logs is charged: the study's own largest.
+    whole = Amounts(math.inf, max(known, default=math.inf) * limits.budget_factor)
+    records, spent = [], Amounts()
+    due = 1  # the number of the next trial
+    for run in runs:
+        if run.number <= limits.trials:
+            for _ in range(due, run.number):
+                spent += whole
+        due = max(due, run.number + 1)
+        record = _record(names, run, target, ruleset, limits, spent, oddities)
+        records.append(record)
+        if record.counts:
+            cost = record.ledger.cost
+            spent += Amounts(
+                whole.steps if math.isnan(cost.steps) else cost.steps,
+                whole.seconds if math.isnan(cost.seconds) else cost.seconds,
+            )
+    return records
+
+
+def _record(
+    names: tuple[str, str, int], run: Run, target: Target, ruleset: Ruleset, limits: Limits,
+    spent: Amounts, oddities: Oddities,
+) -> OfficialRecord:  # fmt: skip
+    meta, flags = run.document("meta_data"), run.document("flags")
+    budget = run.budget
+    allowed = math.inf if budget is None else budget * limits.budget_factor
+    reached, cost, best = _outcome(run, target, oddities)
+    hints = (flags.get("max_global_steps"), meta.get("workload.step_hint"))
+    hint = min((found for value in hints if (found := _positive(value))), default=None)
+    cause = None
+    if run.evaluations is None or not run.evaluations.rows:
+        status, cause = "crashed", "no evaluations"
+    elif reached is not None:
+        status = "target"
+    elif cost.seconds >= WHOLE * allowed or (hint and cost.steps >= WHOLE * hint):
+        status = "trial_budget"
+    elif math.isinf(allowed) and not hint:
+        status = "trial_budget"  # how long it might have run is not known
+    else:
+        status = "broke_off"
+    test = meta.get("workload.test_target_value")
+    metric = target.metric.removeprefix("validation/")
+    period = _positive(meta.get("workload.eval_period_time_sec"))
+    hyperparameters = run.document("hparams")
+    return OfficialRecord(
+        *names,
+        trial=run.number,
+        ruleset="external" if ruleset == "external" else "self-tuning",
+        counts=run.number <= limits.trials,
+        hyperparameters=hyperparameters or None,
+        budget=OfficialBudget(allowed, allowed * limits.trials, period),
+        step_hint=None if hint is None else round(hint),
+        target=TargetRecord(metric=target.metric, value=target.value, better=target.better),
+        test_target=None
+        if _positive(test) is None
+        else TargetRecord(metric=f"test/{metric}", value=float(test), better=target.better),
+        status=status,
+        cause=cause,
+        ledger=OfficialLedger(cost),
+        spent_before=spent,
+        reached=reached,
+        best=best,
+        environment=_environment(meta),
+    )
+
+
+def _outcome(
+    run: Run, target: Target, oddities: Oddities
+) -> tuple[OfficialReached | None, Amounts, float | None]:
+    """Return where the target was met, what the trial spent, and its best value."""
+    if run.evaluations is None or not run.evaluations.rows:
+        return None, Amounts(math.nan, math.nan), None
+    values, steps, seconds = (
+        run.evaluations.column(target.metric), run.evaluations.column(STEP), run.seconds,
+    )  # fmt: skip
+    cost = Amounts(float(np.fmax.reduce(steps)), float(np.fmax.reduce(seconds)))
+    finite = values[np.isfinite(values)]
+    best = None
+    if len(finite):
+        best = float(finite.min() if target.better == "lower" else finite.max())
+    hit = first_hit(values, target)
+    if hit is None:
+        return None, cost, best
+    if not (math.isfinite(seconds[hit]) and seconds[hit] >= 0):
+        what = f"meets its target in row {hit + 1}, which has no time: a miss"
+        oddities.add("clocks-numbers", run.where, what)
+        return None, cost, best
+    return OfficialReached(hit, Amounts(float(steps[hit]), float(seconds[hit]))), cost, best
+
+
+def _environment(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an environment as our records have it; versions of JAX and torch are not known."""
+    gpus = meta.get("gpu_count")
+    gpus = gpus if isinstance(gpus, int) and not isinstance(gpus, bool) and gpus > 0 else 0
+    return {
+        "hardware": {
+            "cpu": meta.get("cpu_model_name"),
+            "cpu_count": meta.get("cpu_count"),
+            "backend": "gpu" if gpus else "cpu",
+            "devices": [meta.get("gpu_model_name") or "unknown"] * min(gpus, 10_000),
+            "device_version": meta.get("gpu_driver"),
+        },
+        "software": {"python": meta.get("python_version")},
+        "git": {"commit": meta.get("git_commit_hash")},
+    }
+
+
+def _positive(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and value > 0 and math.isfinite(value) else None

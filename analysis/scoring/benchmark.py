@@ -1,0 +1,87 @@
+"""The workloads that a score is over, and what held-out variants of them do to it.
+
+AlgoPerf's rules for a table of costs, after which only base workloads are left:
+
+    1. a variant counts only if its base workload was reached;
+    2. a cost above four times the best one is a miss;
+    3. a base workload counts only if its variant still does.
+
+Campaigns of ours have no variants; then a score is over all of their workloads.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.logs.logs import Logs
+from analysis.scoring.profiles import LIMIT, profile_area, ratios
+
+Floats = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Base workloads and their variants: the columns of a table of costs, in this order."""
+
+    base: tuple[str, ...]
+    base_of: dict[str, str] = dataclasses.field(default_factory=dict)  # by variant
+
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        """All columns."""
+        return (*self.base, *self.base_of)
+
+    def apply(self, costs: Floats) -> Floats:
+        """Return the costs on the base workloads, with the rules for variants applied.
+
+        Args:
+            costs: (..., contenders, workloads); inf or NaN where the target was not reached.
+
+        Returns:
+            (..., contenders, base workloads), inf where the target was not reached.
+        """
+        table = np.where(np.isnan(costs), np.inf, costs)
+        count = len(self.base)
+        if self.base_of:
+            base = [self.base.index(name) for name in self.base_of.values()]
+            for offset, place in enumerate(base):
+                variant = table[..., count + offset]
+                table[..., count + offset] = np.where(np.isinf(table[..., place]), np.inf, variant)
+            best = table.min(axis=-2, keepdims=True)
+            table = np.where(table > LIMIT * best, np.inf, table)
+            for offset, place in enumerate(base):
+                missed = np.isinf(table[..., count + offset])
+                table[..., place] = np.where(missed, np.inf, table[..., place])
+        return table[..., :count]
+
+    def score(self, costs: Floats) -> Floats:
+        """Return the exact area under each profile, (..., contenders), of costs as above."""
+        return profile_area(ratios(self.apply(costs)))
+
+    def score_on_grid(self, costs: Floats) -> Floats:
+        """Return the area as AlgoPerf's scorer integrates it: trapezoids between 100 points."""
+        table = self.apply(costs)
+        best = table.min(axis=-2, keepdims=True)
+        ratio = np.full_like(table, np.inf)
+        np.divide(table, best, out=ratio, where=np.isfinite(table) & (best > 0))
+        tau = np.linspace(1.0, LIMIT, 100)
+        rho = (ratio[..., None] <= tau).mean(axis=-2)
+        return np.trapezoid(rho, tau, axis=-1) / (LIMIT - 1.0)
+
+
+def benchmark_of(logs: Logs) -> Benchmark:
+    """Return the benchmark that logs are of: all workloads of a campaign, or the competition's.
+
+    If the targets' file lists no held-out workloads, variants that were logged count as such: the
+    official scorer does that too.
+    """
+    targets = logs.competition.targets
+    if logs.is_ours or targets is None:
+        return Benchmark(tuple(logs.workloads))
+    variants = targets.held_out or tuple(
+        name
+        for name in logs.workloads
+        if name not in targets.base and targets.base_of(name) != name
+    )
+    return Benchmark(targets.base, {name: targets.base_of(name) for name in variants})
