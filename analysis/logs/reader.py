@@ -221,15 +221,15 @@ class _Reader:
             except ValueError as error:
                 self.oddities.add("files-study", entry.path, str(error))
 
-    def _document(self, entry: Entry) -> Mapping[str, Any] | None:
+    def _document(self, entry: Entry, rule: str = "types-json") -> Mapping[str, Any] | None:
         document, wrong = read_document(entry.content or b"")
         if document is None:
-            self.oddities.add("types-json", entry.path, wrong)
+            self.oddities.add(rule, entry.path, wrong)
         return document
 
     def _look_outside(self, entry: Entry) -> None:
         if entry.path.rpartition("/")[2] == records.CAMPAIGN_FILE and entry.content is not None:
-            if (campaign := self._document(entry)) is not None:
+            if (campaign := self._document(entry, "files-campaign")) is not None:
                 problem = _campaign_problem(campaign)
                 if problem:
                     self.oddities.add("files-campaign", entry.path, problem)

@@ -30,7 +30,7 @@ def infer_both(logs: Logs, scores: Scores) -> list[Inference]:
     """Return the statistics of both views, including tuning first; none with one study only."""
     if scores.studies < 2:
         return []
-    unit = scores.currency
+    unit = scores.unit
     return [infer(samples_of(logs, unit, view), unit, view) for view in VIEWS]
 
 

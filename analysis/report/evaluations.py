@@ -123,13 +123,17 @@ def check_table(table: pd.DataFrame) -> None:
 
 
 def _is_kept(name: str) -> bool:
-    return name in (STEP, SECONDS) or (name.startswith(SPLITS) and name not in _COUNTS)
+    return name in (STEP, SECONDS) or _is_metric(name)
+
+
+def _is_metric(name: str) -> bool:
+    return name.startswith(SPLITS) and name not in _COUNTS
 
 
 def _long(trial: Trial) -> tuple[np.ndarray, ...]:
     """Return evaluation, step, seconds, metric and value, each (evaluations x metrics,)."""
     found = trial.evaluations
-    names = sorted(n for n in (found.columns if found else ()) if n.startswith(SPLITS))
+    names = sorted(n for n in (found.columns if found else ()) if _is_metric(n))
     if found is None or not names:
         return (*(np.empty(0) for _ in range(3)), np.empty(0, object), np.empty(0))
     count = len(names)

@@ -111,7 +111,7 @@ def standings_table(
     columns = {len(fixed) + index: workload for index, workload in enumerate(scores.workloads)}
     caption = (
         f"Score: including tuning, and given tuned. Workloads: median cost to target in "
-        f"{unit_name(scores.currency)}, given tuned / including tuning, and how many of the "
+        f"{unit_name(scores.unit)}, given tuned / including tuning, and how many of the "
         f"studies reached it; {_MISS}: the median study did not. A column is sorted by the "
         "cost including tuning."
     )
@@ -126,7 +126,7 @@ def standings_table(
 
 def cost_header(scores: Scores, additions: Additions) -> tuple[str, ...]:
     """Return the header of ``scores.csv``."""
-    unit = scores.currency
+    unit = scores.unit
     costs, areas = [], []
     for view in ("given", "including"):
         costs.append(f"{_COLUMNS[view]}_{unit}")
@@ -201,7 +201,7 @@ def costs_table(
         "reached", "ruleset", "hardware",
     )  # fmt: skip
     caption = (
-        f"Median cost to target over studies in {unit_name(scores.currency)}. "
+        f"Median cost to target over studies in {unit_name(scores.unit)}. "
         f"{_MISS.capitalize()}: the median study did not meet the target within its budget; its "
         "cost is above the budget, and by how much is not known."
     )

@@ -66,7 +66,7 @@ def score_table(scores: Scores, flags: dict[str, str]) -> Table:
         rows.append(tuple(row))
     caption = (
         f"Score: including tuning, and given tuned. Workloads: median cost to target in "
-        f"{unit_name(scores.currency)}, given tuned / including tuning (studies that reached it); "
+        f"{unit_name(scores.unit)}, given tuned / including tuning (studies that reached it); "
         "- where the median study did not."
     )
     if scores.developed:
@@ -93,7 +93,7 @@ def budgets_line(logs: Logs, scores: Scores) -> str:
         listed = amounts[0]
     else:
         listed = ", ".join(f"{workload} {amount}" for workload, amount in budgets.items())
-    unit = unit_name(scores.currency)
+    unit = unit_name(scores.unit)
     return f"Costs in {unit}. Budget of a study{of}, tuning included, in {spent_in}: {listed}."
 
 

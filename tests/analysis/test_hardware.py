@@ -170,7 +170,7 @@ def test_a_mix_that_is_asked_for_is_given_and_the_table_says_so(two_machines):
     logs = read_logs(two_machines)
 
     for choice in (HardwareChoice(mix=True), HardwareChoice(tuple(slugs(two_machines)))):
-        scores = score_logs(choice.select(logs), unit="seconds", choice)
+        scores = score_logs(choice.select(logs), unit="seconds", hardware=choice)
 
         caption = score_table(scores, {}).caption
         assert "MIXED HARDWARE" in caption
@@ -183,7 +183,7 @@ def test_one_hardware_by_slug_or_id_has_a_table_of_its_own(two_machines):
 
     for name in (fast, fast.split("-")[-1]):
         choice = HardwareChoice((name,))
-        scores = score_logs(choice.select(logs), unit="seconds", choice)
+        scores = score_logs(choice.select(logs), unit="seconds", hardware=choice)
 
         assert set(scores.contenders) == {"a", "b"} and scores.notes == ()
         assert scores.cells["b", "w"].given == (2.0, 2.0)

@@ -95,7 +95,7 @@ def _draw(
         axis.set_ylim(len(order) - 0.5, -1.0)
         axis.text(beyond * 1.15, -0.6, "missed", ha="right", va="center", fontsize=8.5)
         axis.grid(axis="y", visible=False)
-        axis.set_xlabel(f"{unit_name(scores.currency)} to the target")
+        axis.set_xlabel(f"{unit_name(scores.unit)} to the target")
         axis.set_title(plain(workload), **AS_IT_IS)
         handles = [
             Line2D([], [], color=colours[hue], linestyle="", marker=looks["marker"])

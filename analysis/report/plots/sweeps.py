@@ -103,7 +103,7 @@ def _draw(sweep: Sweep, scores: Scores, additions: Additions, path: Path) -> Non
             axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel(plain(sweep.parameter), **AS_IT_IS)
-        axis.set_ylabel(f"{unit_name(scores.currency)} to the target")
+        axis.set_ylabel(f"{unit_name(scores.unit)} to the target")
         axis.set_title(plain(sweep.of), **AS_IT_IS)
         legend(figure, list(scores.workloads), lines, 2)
 
