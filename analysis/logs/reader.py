@@ -361,6 +361,7 @@ class _Reader:
             self.path, False, counted,
             unrecorded=tuple(trial for trial in trials if trial.record is None),
             oddities=self.oddities.all(), competition=competition,
+            due_studies=self.competition.limits("external").studies,
         )  # fmt: skip
 
     def _note_preemptions(self, where: str, count: float) -> None:
@@ -455,7 +456,10 @@ def _campaign_problem(campaign: Mapping[str, Any]) -> str:
 
 
 def _logged_targets(found: list[tuple[str, _Pending]]) -> OfficialTargets:
-    """Return the targets that the logs' own meta data name; of several the most frequent."""
+    """Return the targets that the logs' own meta data name; of several the most frequent.
+
+    A workload whose name has another's in it is a variant of that one.
+    """
     counts: dict[str, Counter[tuple[str, float]]] = {}
     for _, pending in found:
         _, meta = pending.documents.get("meta_data", (0, {}))
@@ -464,7 +468,8 @@ def _logged_targets(found: list[tuple[str, _Pending]]) -> OfficialTargets:
             told = target.metric.removeprefix("validation/"), target.value
             counts.setdefault(pending.key.workload, Counter())[told] += 1
     metrics = {name: told.most_common(1)[0][0] for name, told in sorted(counts.items())}
-    return OfficialTargets(tuple(metrics), (), metrics)
+    base = tuple(name for name in metrics if not any(o in name for o in metrics if o != name))
+    return OfficialTargets(base, tuple(name for name in metrics if name not in base), metrics)
 
 
 def _target(targets: OfficialTargets, workload: str) -> Target | None:
