@@ -4,6 +4,7 @@ One pass over the files, in whatever order they come.
 """
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -170,7 +171,7 @@ class _Reader:
         document = document_of(place.file)
         if entry.is_folder or (document is None and place.file != records.EVAL_FILE):
             return
-        trial.files.add(place.file)
+        trial.files.add(sys.intern(place.file))
         if entry.content is None:
             return
         if document is None:
@@ -189,6 +190,9 @@ class _Reader:
                 self.audits.append(audit)
         elif (content := self._document(entry)) is not None:
             name, preemptions = document
+            if name == "flags":  # absl writes sixty of them, most of them unset
+                unset = (None, False, "")
+                content = {k: v for k, v in content.items() if not any(v is u for u in unset)}
             known = trial.documents.get(name)
             if known is None or preemptions < known[0]:
                 trial.documents[name] = preemptions, content
