@@ -4,14 +4,12 @@ import dataclasses
 import re
 from pathlib import Path
 
-from analysis.logs.logs import Logs
 from analysis.report.inference_tables import (
     ROWS_HEADER,
     comparisons_table,
     inference_rows,
     left_out_table,
     ranks_table,
-    ratios_table,
 )
 from analysis.report.pages import csv_text
 from analysis.report.sections import Additions, Section
@@ -26,12 +24,11 @@ _ONE_STUDY = "One study says nothing of chance: intervals and comparisons need t
 _NUMBER = re.compile(r"-?[\d,]*\.?\d+(?:e[-+]?\d+)?(?=$|[ (-])")
 
 
-def infer_both(logs: Logs, scores: Scores) -> list[Inference]:
+def infer_both(scores: Scores) -> list[Inference]:
     """Return the statistics of both views, including tuning first; none with one study only."""
     if scores.studies < 2:
         return []
-    unit = scores.unit
-    return [infer(samples_of(logs, unit, view), unit, view) for view in VIEWS]
+    return [infer(samples_of(scores, view), scores.unit, view) for view in VIEWS]
 
 
 def additions_of(found: list[Inference], out: Path) -> Additions:
@@ -102,7 +99,6 @@ def _section(found: list[Inference], out: Path) -> Section:
     tables = []
     if first.comparisons:
         tables.append(dataclasses.replace(comparisons_table(first), name="comparisons"))
-        tables.append(_by_workload(ratios_table(first), first, "ratios"))
     tables.append(_by_workload(ranks_table(first), first, "ranks"))
     if first.left_out is not None:
         tables.append(dataclasses.replace(left_out_table(first), name="left_out"))

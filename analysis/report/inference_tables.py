@@ -1,5 +1,6 @@
 """The statistics as tables, as a document and as rows of numbers."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,7 @@ def inference_tables(found: Inference) -> list[Table]:
     """Return every table, in the order of a page; what has nothing to say is left out."""
     tables = [scores_with_intervals(found), costs_with_intervals(found)]
     if found.comparisons:
-        tables += [comparisons_table(found), ratios_table(found)]
+        tables.append(comparisons_table(found))
     tables.append(ranks_table(found))
     if found.left_out is not None:
         tables.append(left_out_table(found))
@@ -40,19 +41,14 @@ def scores_with_intervals(found: Inference) -> Table:
             f"{found.scores.low[s]:.3f} to {found.scores.high[s]:.3f}",
             "" if lowest is None or highest is None else f"{lowest[s]:.3f} to {highest[s]:.3f}",
             f"{round(reached[s].mean() * studies)}/{studies}",
-            _with_interval(found.interquartile, s),
         )
         for s in found.order
     )
-    header = (
-        "contender", "score", "interval", "a workload left out", "reached", "interquartile mean",
-    )  # fmt: skip
+    header = ("contender", "score", "interval", "a workload left out", "reached")
     caption = (
         f"Scores {VIEW_NAMES[found.view]}, with bootstrap intervals of {_percent(found)} "
         f"({found.resamples:,} paired resamples of studies, seed {found.seed}) and the lowest and "
-        "highest score with one workload left out; studies that reached the target; mean of the "
-        "middle half of all costs over the best contender's median, empty where a miss is in that "
-        "half; ∞ where the target was not reached."
+        "highest score with one workload left out; studies that reached the target."
     )
     return Table(caption, header, rows)
 
@@ -67,7 +63,7 @@ def costs_with_intervals(found: Inference) -> Table:
         for s in found.order
     )
     caption = (
-        f"Median cost to target {VIEW_NAMES[found.view]}, {unit_name(found.currency)}, with "
+        f"Median cost to target {VIEW_NAMES[found.view]}, {unit_name(found.unit)}, with "
         f"intervals of {_percent(found)}; ∞ where the target was not reached."
     )
     return Table(caption, ("contender", *map(plain, found.samples.workloads)), rows)
@@ -79,7 +75,6 @@ def comparisons_table(found: Inference) -> Table:
     rows = []
     for pair in found.comparisons:
         a, b = indices[pair.first], indices[pair.second]
-        ratio = found.ratios[a, b][1]
         rows.append(
             (
                 plain(pair.first),
@@ -87,7 +82,6 @@ def comparisons_table(found: Inference) -> Table:
                 f"{found.wins.value[a, b]:.2f} "
                 f"({found.wins.low[a, b]:.2f} to {found.wins.high[a, b]:.2f})",
                 f"{pair.wins}-{pair.ties}-{pair.losses}",
-                _with_interval(ratio, ()),
                 _p_value(pair.adjusted),
                 verdict(pair),
             )
@@ -97,16 +91,13 @@ def comparisons_table(found: Inference) -> Table:
         "versus",
         "beats it",
         "wins-ties-losses",
-        "cost ratio",
         "p (Holm)",
         "decided",
     )
     caption = (
         f"With intervals of {_percent(found)}: probability that the first beats the second in the "
-        "same study, equal costs and two misses counting half; geometric mean over workloads "
-        "of the ratio of their median costs, below 1 where the first is cheaper; p of the sign "
-        "test, adjusted for all comparisons. Decided: "
-        f"that p is at most {1 - found.confidence:.2g}. Else the further studies on each workload "
+        "same study, equal costs and two misses counting half; p of the sign test, adjusted for "
+        f"all comparisons. Decided: that p is at most {1 - found.confidence:.2g}. Else the further studies on each workload "
         "that would decide it with probability 0.8 if they are like those seen."
     )
     return Table(caption, header, tuple(rows), keys=2)
@@ -119,22 +110,6 @@ def verdict(pair: Comparison) -> str:
     if pair.more is None:
         return f"no: more than {MOST_STUDIES:,} more" if pair.wins + pair.losses else "no: all tie"
     return f"no: {pair.more} more stud{'y' if pair.more == 1 else 'ies'}"
-
-
-def ratios_table(found: Inference) -> Table:
-    """Return the best contender's costs over those of each other one, on each workload."""
-    best = found.order[0]
-    rows = []
-    for other in found.order[1:]:
-        each, whole = found.ratios[best, other]
-        cells = (_with_interval(each, w) for w in range(len(found.samples.workloads)))
-        rows.append((_name(found, other), _with_interval(whole, ()), *cells))
-    caption = (
-        f"Median cost of {_name(found, best)} over that of each other contender, with intervals of "
-        f"{_percent(found)}: below 1, the former is cheaper. 0 where only the other missed, ∞ "
-        "where only the former did, empty where both did. All: geometric mean over workloads."
-    )
-    return Table(caption, ("versus", "all", *map(plain, found.samples.workloads)), tuple(rows))
 
 
 def ranks_table(found: Inference) -> Table:
@@ -167,7 +142,7 @@ def left_out_table(found: Inference) -> Table:
     assert found.left_out is not None
     rows = []
     for workload, scores, places in zip(
-        found.samples.workloads, found.left_out.scores, found.left_out.places, strict=True
+        found.left_out.workloads, found.left_out.scores, found.left_out.places, strict=True
     ):
         best = ", ".join(_name(found, s) for s in found.order if places[s] == 1)
         cells = (f"{scores[s]:.3f} ({places[s]:.0f})" for s in found.order)
@@ -182,7 +157,7 @@ def inference_document(found: Inference) -> dict[str, Any]:
     rows = [dict(zip(ROWS_HEADER, row, strict=True)) for row in inference_rows(found)]
     return {
         "schema_version": 1,
-        "cost": found.currency,
+        "cost": found.unit,
         "view": found.view,
         "confidence": found.confidence,
         "resamples": found.resamples,
@@ -221,19 +196,14 @@ def _rows(found: Inference) -> Iterator[tuple[Any, ...]]:
     for s in found.order:
         yield "score", names[s], None, None, *_numbers(found.scores, s)
     for s in found.order:
-        yield "interquartile_mean", names[s], None, None, *_numbers(found.interquartile, s)
-    for s in found.order:
         for w, workload in enumerate(workloads):
             yield "median_cost", names[s], None, workload, *_numbers(found.costs, (s, w))
             yield "reached", names[s], None, workload, found.samples.reached[s, w], None, None
             yield "rank", names[s], None, workload, found.ranking.ranks[s, w], None, None
-    for (a, b), (each, whole) in found.ratios.items():
+    for a, b in itertools.combinations(found.order, 2):
         yield "probability_of_beating", names[a], names[b], None, *_numbers(found.wins, (a, b))
-        yield "cost_ratio", names[a], names[b], None, *_numbers(whole, ())
-        for w, workload in enumerate(workloads):
-            yield "cost_ratio", names[a], names[b], workload, *_numbers(each, w)
     if found.left_out is not None:
-        for w, workload in enumerate(workloads):
+        for w, workload in enumerate(found.left_out.workloads):
             for s in found.order:
                 score = found.left_out.scores[w, s]
                 yield "score_without", names[s], None, workload, score, None, None

@@ -115,7 +115,7 @@ def write_report(
     from analysis.report.plots.curves import profiles_of
 
     read, scores = score_path(logs, hardware=hardware)
-    inferred = infer_both(read, scores)
+    inferred = infer_both(scores)
     bands, profiles, last = anytime_bands(read), profiles_of(scores), read_ends(read)
     runs = read_runs(read)
     ends, episodes = ends_of_training(read, last), ends_of_episodes(read, runs)
@@ -249,12 +249,11 @@ def _curves(
     logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", runs: Runs,
     last: Sequence[Ended], out: Path,
 ) -> "Iterable[Plot]":  # fmt: skip
-    from analysis.report.plots.curves import plot_anytime, plot_episodes, plot_profiles
+    from analysis.report.plots.curves import plot_anytime, plot_profiles
     from analysis.report.plots.episodes import plot_training
 
     yield from plot_profiles(scores, profiles, out)
     yield from plot_anytime(logs, scores, bands, out)
-    yield from plot_episodes(logs, scores, out)
     yield from plot_training(logs, runs, last, out)
 
 

@@ -21,7 +21,7 @@ def drawn(build, tmp_path, monkeypatch):
             b.whole_study(contender, "never", study, [None])
     logs, scores = score_path(tmp_path / "runs")
     monkeypatch.setattr(plt, "close", lambda figure: None)
-    with_intervals = additions_of(infer_both(logs, scores), tmp_path)
+    with_intervals = additions_of(infer_both(scores), tmp_path)
     plt.close("all")
     before = set(plt.get_fignums())
     plots = [list(plot_costs(scores, some, tmp_path)) for some in (with_intervals, Additions())]
