@@ -97,8 +97,9 @@ def comparisons_table(found: Inference) -> Table:
     caption = (
         f"With intervals of {_percent(found)}: probability that the first beats the second in the "
         "same study, equal costs and two misses counting half; p of the sign test, adjusted for "
-        f"all comparisons. Decided: that p is at most {1 - found.confidence:.2g}. Else the further studies on each workload "
-        "that would decide it with probability 0.8 if they are like those seen."
+        f"all comparisons. Decided: that p is at most {1 - found.confidence:.2g}. Else the further "
+        "studies on each workload that would decide it with probability 0.8 if they are like those "
+        "seen."
     )
     return Table(caption, header, tuple(rows), keys=2)
 

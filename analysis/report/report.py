@@ -234,14 +234,16 @@ def _standings(
     out: Path,
 ) -> Iterable[Section]:
     from analysis.report.plots import sweeps
-    from analysis.report.plots.costs import HEADING, plot_costs
+    from analysis.report.plots.costs import HEADING, plot_costs, study_budgets
 
     standings = standings_table(scores, flags_of(logs), facets, additions)
     yield Section("Scores", tables=(standings,))
     costs = costs_table(scores, facets, additions)
-    yield Section(HEADING, plots=tuple(plot_costs(scores, additions, out)), tables=(costs,))
-    if sweeps := tuple(sweeps.plot_sweeps(logs, scores, additions, out)):
-        yield Section(sweeps.HEADING, plots=sweeps)
+    budgets = study_budgets(logs, scores.unit)
+    drawn = tuple(plot_costs(scores, additions, out, budgets))
+    yield Section(HEADING, plots=drawn, tables=(costs,))
+    if swept := tuple(sweeps.plot_sweeps(logs, scores, additions, out, budgets)):
+        yield Section(sweeps.HEADING, plots=swept)
     yield from additions.sections
 
 

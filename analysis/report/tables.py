@@ -129,7 +129,8 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
     )  # fmt: skip
     caption = (
         "Spent, all studies together; training, compilation and the tuner's time are charged where "
-        "budgets are in seconds"
+        "budgets are in seconds. Processes are reused: the contender that comes first in a process "
+        "pays compilation for the others"
     )
     kept = tuple(facets[contender, workload] for workload, contender in sorted(groups))
     return Table(caption, header, tuple(rows), name="spent", facets=kept)
