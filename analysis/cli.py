@@ -167,17 +167,20 @@ def statistics(
 ) -> None:
     """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md)."""
     with one_line_errors("analysis"):
+        from analysis.checks.fairness import missing_studies
         from analysis.commands.statistics import print_inference
+        from analysis.scoring.scores import score_path
         from analysis.statistics.inference import infer
-        from analysis.statistics.samples import samples_of_path
+        from analysis.statistics.samples import samples_of
 
-        currency = None if cost is None else cost.value
-        choice = _choice(hardware, mix_hardware)
-        samples, currency, notes = samples_of_path(logs, currency, view.value, choice)
+        unit, choice = None if cost is None else cost.value, _choice(hardware, mix_hardware)
+        read, scores = score_path(logs, unit, choice)
+        samples = samples_of(scores, view.value)
         found = infer(
-            samples, currency, view.value, confidence=confidence, resamples=resamples, seed=seed
+            samples, scores.unit, view.value, confidence=confidence, resamples=resamples, seed=seed
         )
-        print_inference(found, notes, format)
+        missing = tuple(f"MISSING, counted as a miss: {entry}" for entry in missing_studies(read))
+        print_inference(found, scores.notes + missing, format)
 
 
 @app.command("hardware")

@@ -115,7 +115,7 @@ def write_report(
     from analysis.report.plots.curves import profiles_of
 
     read, scores = score_path(logs, hardware=hardware)
-    inferred = infer_both(read, scores)
+    inferred = infer_both(scores)
     bands, profiles, last = anytime_bands(read), profiles_of(scores), read_ends(read)
     runs = read_runs(read)
     ends, episodes = ends_of_training(read, last), ends_of_episodes(read, runs)
@@ -234,14 +234,16 @@ def _standings(
     out: Path,
 ) -> Iterable[Section]:
     from analysis.report.plots import sweeps
-    from analysis.report.plots.costs import HEADING, plot_costs
+    from analysis.report.plots.costs import HEADING, plot_costs, study_budgets
 
     standings = standings_table(scores, flags_of(logs), facets, additions)
     yield Section("Scores", tables=(standings,))
     costs = costs_table(scores, facets, additions)
-    yield Section(HEADING, plots=tuple(plot_costs(scores, additions, out)), tables=(costs,))
-    if sweeps := tuple(sweeps.plot_sweeps(logs, scores, additions, out)):
-        yield Section(sweeps.HEADING, plots=sweeps)
+    budgets = study_budgets(logs, scores.unit)
+    drawn = tuple(plot_costs(scores, additions, out, budgets))
+    yield Section(HEADING, plots=drawn, tables=(costs,))
+    if swept := tuple(sweeps.plot_sweeps(logs, scores, additions, out, budgets)):
+        yield Section(sweeps.HEADING, plots=swept)
     yield from additions.sections
 
 
@@ -249,12 +251,11 @@ def _curves(
     logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", runs: Runs,
     last: Sequence[Ended], out: Path,
 ) -> "Iterable[Plot]":  # fmt: skip
-    from analysis.report.plots.curves import plot_anytime, plot_episodes, plot_profiles
+    from analysis.report.plots.curves import plot_anytime, plot_profiles
     from analysis.report.plots.episodes import plot_training
 
     yield from plot_profiles(scores, profiles, out)
     yield from plot_anytime(logs, scores, bands, out)
-    yield from plot_episodes(logs, scores, out)
     yield from plot_training(logs, runs, last, out)
 
 

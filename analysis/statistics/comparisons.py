@@ -14,7 +14,6 @@ A comparison is decided when p, adjusted by Holm for all comparisons of the tabl
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,10 +82,10 @@ def compare_all(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return the two-sided p of the exact sign test; 1 where there is nothing to count."""
-    total = wins + losses
-    tail = sum(math.comb(total, i) for i in range(max(wins, losses), total + 1))
-    return min(1.0, 2 * tail / 2**total)  # integers until here: exact however many there are
+    """Return the two-sided p of the exact sign test; 1 without wins and losses."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def holm(ps: Sequence[float]) -> list[float]:

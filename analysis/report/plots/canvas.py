@@ -111,6 +111,7 @@ def figure_at(
     panels: int | tuple[int, int] = 1,
     width: float = WIDTH,
     height: float = 3.6,
+    **grid: Any,
 ) -> Iterator[tuple[Any, Any]]:
     """Give a figure and its axes, to be drawn on; write it as PNG and SVG, and close it.
 
@@ -121,6 +122,7 @@ def figure_at(
             them is given.
         width: Of the figure, in inches.
         height: Of the figure without its legend, in inches.
+        grid: Of ``plt.subplots``: shared axes, ratios of widths or heights.
     """
     rows, columns = (1, panels) if isinstance(panels, int) else panels
     with (
@@ -131,7 +133,7 @@ def figure_at(
         # A stranger's name may have letters that the font lacks: boxes will do.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure, axes = plt.subplots(
-            rows, columns, figsize=(width, height + 0.22 * lines), layout="constrained"
+            rows, columns, figsize=(width, height + 0.22 * lines), layout="constrained", **grid
         )
         try:
             yield figure, axes

@@ -1,4 +1,4 @@
-"""The plots of trials: hyperparameters against outcomes, and what mattered."""
+"""The plots of trials: hyperparameters against outcomes, and importances."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ MOST_LINES = 300  # trials of one panel; more are thinned out evenly by rank
 _BEST, _WORST = 0.05, 0.92  # of the colour map: its end cannot be seen on white
 _FAILED = 2.25  # where the outcome of a failure is drawn
 _TOP = 2.4
-_ENDS = {"met its target": "-", "missed it": (0, (4, 1.5)), "failed": (0, (1, 1.2))}
+_ENDS = {"reached": "-", "missed": (0, (4, 1.5)), "failed": (0, (1, 1.2))}
 
 
 def plot_trials(everything: Sequence[Points], workloads: Sequence[str], out: Path) -> list[Plot]:
@@ -134,8 +134,8 @@ def _shown(ranks: NDArray[np.float64]) -> NDArray[np.int64]:
 def _end_of(points: Points, trial: int) -> str:
     record = points.records[trial]
     if record.reached is not None:
-        return "met its target"
-    return "failed" if record.status in FAILURES else "missed it"
+        return "reached"
+    return "failed" if record.status in FAILURES else "missed"
 
 
 def _colours(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
