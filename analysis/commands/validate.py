@@ -9,8 +9,8 @@ import typer
 
 from analysis.checks import RULES, read_subject, rule_of, validate
 from analysis.logs.competition import OfficialTargets, Ruleset, read_official_targets
-from analysis.report.tables import plain
 from analysis.scoring.strict_rules import Demands, demands_of
+from analysis.text import plain
 from metaopt.bench.findings import Finding
 
 _LISTED = 5

@@ -243,6 +243,10 @@ class Table:
             records.append(record)
         return records
 
+    def with_notes(self, *notes: str) -> "Table":
+        """Return the table with further notes in front."""
+        return dataclasses.replace(self, notes=(*notes, *self.notes))
+
     def with_columns(self, places: Sequence[int]) -> "Table":
         """Return the table with some of its columns."""
         columns = tuple(self.columns[place] for place in places)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
-from analysis.report.tables import Shown, Table, plain
+from analysis.text import plain
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.tuner import value_of
 
@@ -169,23 +169,6 @@ def importance(points: Points, seed: int = 0) -> Importance | None:
         explained,
         trials,
     )
-
-
-def importance_table(found: Sequence[Importance]) -> Table:
-    """Return a row for each hyperparameter."""
-    rows, kept = [], []
-    for one in found:
-        for name, mean, deviation in zip(one.names, one.means, one.deviations, strict=True):
-            numbers = (Shown(f"{value:z.2f}", value) for value in (mean, deviation, one.explained))
-            trials = Shown(f"{one.trials:,}", one.trials)
-            row = (plain(one.workload), plain(one.contender), plain(name), *numbers, trials)
-            rows.append(row)
-            kept.append({"workload": [one.workload]})
-    header = (
-        "workload", "contender", "hyperparameter", "importance", "deviation", "explained", "trials",
-    )  # fmt: skip
-    caption = "Importance of hyperparameters; deviation: over folds and shuffles"
-    return Table(caption, header, tuple(rows), name="importance", facets=tuple(kept))
 
 
 def _was_cut(record: TrialRecord) -> bool:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, WIDTH, Plot, figure_at, legend, palette
-from analysis.report.tables import plain
+from analysis.text import plain
 from analysis.training.breakdown import PARTS, seconds_of
 from metaopt.bench.records import TrialRecord
 

@@ -11,10 +11,11 @@ from matplotlib.patches import ConnectionPatch
 
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, palette, slug
-from analysis.report.sections import Additions
-from analysis.report.tables import plain, unit_name
+from analysis.report.table import format_cost
+from analysis.report.tables.scores import Extras, unit_name
 from analysis.scoring.costs import Unit, View
-from analysis.scoring.scores import Scores, format_cost
+from analysis.scoring.scores import Scores
+from analysis.text import plain
 
 HEADING = "Costs to target"
 _LOOKS: dict[View, dict[str, Any]] = {
@@ -42,13 +43,13 @@ def study_budgets(logs: Logs, unit: Unit) -> dict[str, float]:
 
 
 def plot_costs(
-    scores: Scores, additions: Additions, out: Path, budgets: Mapping[str, float]
+    scores: Scores, extras: Extras, out: Path, budgets: Mapping[str, float]
 ) -> Iterator[Plot]:
     """Draw a plot for each workload whose target some study reached, the least cost first.
 
     Args:
         scores: The costs.
-        additions: Their intervals, if there are any.
+        extras: Their intervals, if there are any.
         out: The folder of the plots.
         budgets: Of a study by workload, in the unit of the costs; none where it is not known.
     """
@@ -66,8 +67,8 @@ def plot_costs(
             ),
         )
         path = out / f"costs-{index}-{slug(workload)}.png"
-        _draw(order, workload, scores, additions, path, budgets.get(workload))
-        bars = f" Bars: {additions.interval_name}." if additions.cost_intervals else ""
+        _draw(order, workload, scores, extras, path, budgets.get(workload))
+        bars = f" Bars: {extras.interval_name}." if extras.cost_intervals else ""
         yield Plot(
             HEADING,
             f"{plain(workload)}: {_told(order, workload, scores)}",
@@ -103,7 +104,7 @@ def _draw(
     order: Sequence[str],
     workload: str,
     scores: Scores,
-    additions: Additions,
+    extras: Extras,
     path: Path,
     budget: float | None,
 ) -> None:
@@ -120,7 +121,7 @@ def _draw(
         for (view, looks), colour in zip(_LOOKS.items(), colours, strict=False):
             for row, (name, cell) in enumerate(cells.items()):
                 height, median = row + looks["offset"], cell.median(view)
-                low, high = additions.cost_intervals.get((name, workload, view), (math.inf,) * 2)
+                low, high = extras.cost_intervals.get((name, workload, view), (math.inf,) * 2)
                 if math.isfinite(high):
                     axis.hlines(height, low, high, color=colour, **BAR)
                 elif math.isfinite(low):

@@ -19,10 +19,11 @@ from analysis.report.plots.canvas import (
     slug,
     style,
 )
-from analysis.report.tables import plain, unit_name
+from analysis.report.tables.scores import unit_name
 from analysis.scoring.costs import View
 from analysis.scoring.profiles import LIMIT, profile, ratios
 from analysis.scoring.scores import VIEWS, Scores
+from analysis.text import plain
 from analysis.training.curves import Band
 from metaopt.bench.records import TrialRecord
 

@@ -18,7 +18,7 @@ from analysis.report.plots.canvas import (
     slug,
     style,
 )
-from analysis.report.tables import plain
+from analysis.text import plain
 from analysis.training.best import Ended
 from analysis.training.episodes import (
     Line,

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, markers, slug, style
 from analysis.report.plots.costs import BAR, bare, join, missed_label
-from analysis.report.sections import Additions
-from analysis.report.tables import plain, unit_name
-from analysis.scoring.scores import Scores, format_cost
+from analysis.report.table import format_cost
+from analysis.report.tables.scores import Extras, unit_name
+from analysis.scoring.scores import Scores
+from analysis.text import plain
 
 HEADING = "Costs over a sweep"
 _FEWEST = 3  # values that are a sweep
@@ -46,14 +47,14 @@ def find_sweeps(logs: Logs) -> list[Sweep]:
 
 
 def plot_sweeps(
-    logs: Logs, scores: Scores, additions: Additions, out: Path, budgets: Mapping[str, float]
+    logs: Logs, scores: Scores, extras: Extras, out: Path, budgets: Mapping[str, float]
 ) -> Iterator[Plot]:
     """Draw a plot for each sweep in which some median study reached its target.
 
     Args:
         logs: The campaign with the variants.
         scores: Their costs.
-        additions: Intervals of them, if there are any.
+        extras: Intervals of them, if there are any.
         out: The folder of the plots.
         budgets: Of a study by workload, in the unit of the costs; none where it is not known.
     """
@@ -64,8 +65,8 @@ def plot_sweeps(
         path = out / f"sweep-{index}-{slug(sweep.of)}-{slug(sweep.parameter)}.png"
         shared = {budgets.get(workload) for workload in scores.workloads}
         budget = shared.pop() if len(shared) == 1 else None
-        _draw(sweep, medians, scores, additions, path, budget)
-        bars = f" Bars: {additions.interval_name}." if additions.cost_intervals else ""
+        _draw(sweep, medians, scores, extras, path, budget)
+        bars = f" Bars: {extras.interval_name}." if extras.cost_intervals else ""
         yield Plot(
             HEADING,
             f"{plain(sweep.of)} over {plain(sweep.parameter)}: {_told(sweep, medians)}",
@@ -84,7 +85,7 @@ def _draw(
     sweep: Sweep,
     medians: Mapping[str, Sequence[float]],
     scores: Scores,
-    additions: Additions,
+    extras: Extras,
     path: Path,
     budget: float | None,
 ) -> None:
@@ -97,7 +98,7 @@ def _draw(
         if min(xs) > 0 and max(xs) >= 10 * min(xs):
             axis.set_xscale("log")
         axis.set_yscale("log")
-        ends = {key: additions.cost_intervals.get((*key, "including"), (math.inf, math.inf))
+        ends = {key: extras.cost_intervals.get((*key, "including"), (math.inf, math.inf))
                 for key in itertools.product(sweep.contenders.values(), medians)}  # fmt: skip
         drawn = [y for row in (*medians.values(), *ends.values()) for y in row if math.isfinite(y)]
         axis.set_ylim(min(drawn) / 1.2, max(drawn) * 1.2)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.report.plots.canvas import AS_IT_IS, WIDTH, Plot, figure_at, legend, slug
-from analysis.report.tables import plain
+from analysis.text import plain
 from analysis.training.hyperparameters import Importance, Points, tick_labels
 from metaopt.bench.records import FAILURES
 

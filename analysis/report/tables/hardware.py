@@ -86,9 +86,9 @@ def across_hardware_table(measured: Sequence[OnHardware], reference: str | None)
             costs = part.costs.get((contender, workload), {})
             row += [costs.get(unit) for unit in units]
         rows.append(tuple(row))
-    over = "" if reference is None else f"; ratio: over those of {reference} on the same hardware"
+    over = "" if reference is None else f" Ratio: over those of {reference} on the same hardware."
     caption = (
-        f"On each hardware: seconds per gradient evaluation without compilation{over}; median costs "
-        "to target. Empty: it was not run there, or not measured."
+        "On each hardware: seconds per gradient evaluation without compilation, and median costs "
+        f"to target.{over} Empty: it was not run there, or not measured."
     )
     return Table(caption, tuple(columns), tuple(rows), "across_hardware", keys=2)

@@ -198,10 +198,10 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
             " Time factor: seconds per gradient evaluation without compilation, over AdamW's on "
             "the same machine and workload."
         )
+    kept = tuple(facets) if extras.facets else ()
     return Table(
-        caption, tuple(columns), tuple(rows), "costs", facets=tuple(facets) if extras.facets else (),
-        keys=2, notes=marks.notes,
-    )  # fmt: skip
+        caption, tuple(columns), tuple(rows), "costs", facets=kept, keys=2, notes=marks.notes
+    )
 
 
 def _cost_estimate(cost: float, low: float, high: float) -> Any:

@@ -1,4 +1,4 @@
-"""The table of a rerun: both medians of each cost, and what keeps a contender from being verified."""
+"""The table of a rerun: both medians of each cost, and why a contender is not verified."""
 
 from collections.abc import Mapping, Sequence
 
