@@ -101,7 +101,7 @@ def wrong_study_counts(logs: Logs) -> Iterator[tuple[str, str]]:
             for workload in ran & set(map(algoperf_name, logs.campaign["workloads"])):
                 counts.setdefault((contender, workload, "jax"), set())
     planned = None if logs.campaign is None else logs.campaign["studies"]
-    due = logs.competition.studies or planned or (logs.study_count if logs.trials else 0)
+    due = planned or (logs.study_count if logs.trials else 0)
     for (submission, workload, _), studies in sorted(counts.items()):
         if due and len(studies) != due:
             listed = f" ({', '.join(map(str, sorted(studies)))})" if studies else ""
@@ -117,13 +117,13 @@ def wrong_study_counts(logs: Logs) -> Iterator[tuple[str, str]]:
 def wrong_trial_counts(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find studies with too few or too many trials, or with gaps."""
     most: dict[str, int] = {}
-    groups = logs.grouped(lambda key: key[:4])
+    asked, groups = asked_trials(logs), logs.grouped(lambda key: key[:4])
     for (submission, *_), trials in groups.items():
         most[submission] = max(most.get(submission, 0), len(trials))
     for (submission, workload, _, study), trials in groups.items():
         numbers = sorted(trial.key.trial for trial in trials)
         # Ours run as many as the budget buys.
-        due = logs.due_trials(submission) or (len(trials) if logs.is_ours else most[submission])
+        due = asked.get(submission) or (len(trials) if logs.is_ours else most[submission])
         if numbers != list(range(1, due + 1)):
             where = f"{submission} on {workload}, study {study}"
             yield where, f"trials {', '.join(map(str, numbers))} are there, not 1 to {due}"
@@ -190,6 +190,18 @@ def wrong_ledgers(logs: Logs) -> Iterator[tuple[str, str]]:
         if _apart(total, study.spent):
             where = f"{name} on {workload}, study {number}"
             yield where, "the amount that the study spent is not the sum of its trials and tuner"
+
+
+def asked_trials(logs: Logs) -> dict[str, int]:
+    """Return each submission's number of trials of a study, if the options or a file ask for one.
+
+    Without them, logs are compared with themselves.
+    """
+    asked = logs.competition
+    if logs.is_ours or not (asked.trials or asked.ruleset or logs.due_studies):
+        return {}
+    limits = {"external": asked.limits("external").trials, "self-tuning": asked.limits("self").trials}
+    return {trial.key.submission: limits[trial.record.ruleset] for trial in logs.trials}
 
 
 def spent_share(study: StudyRecord) -> float:

@@ -136,6 +136,15 @@ def not_the_sum(logs: Logs) -> Iterator[tuple[str, str]]:
             )
 
 
+oddity_rule(
+    "clocks-preempted",
+    "no run was preempted",
+    severity="note",
+    means="The run was resumed: the time that its process lost is not in its seconds.",
+    fix="Nothing, if the rules allow it; else run the trial again without a break.",
+)
+
+
 @rule(
     "trials-repeated",
     "every trial is there once",
@@ -155,12 +164,3 @@ def repeated(logs: Logs) -> Iterator[tuple[str, str]]:
             where = by_times.setdefault(seconds.tobytes(), trial.where)
             if where != trial.where:
                 yield trial.where, f"the times of all its evaluations are those of {where}"
-
-
-oddity_rule(
-    "clocks-preempted",
-    "no run was preempted",
-    severity="note",
-    means="The run was resumed: the time that its process lost is not in its seconds.",
-    fix="Nothing, if the rules allow it; else run the trial again without a break.",
-)

@@ -6,8 +6,12 @@ import tarfile
 
 import pytest
 
-from analysis.checks import RULES, read_subject, rule_of, validate
-from analysis.logs.competition import read_official_targets
+from analysis.checks.accept import judge, read_acceptances
+from analysis.checks.check import read_for_checks, rule_of, validate
+from analysis.checks.rules import RULES
+from analysis.cli import app
+from analysis.command_line import run_app
+from analysis.logs.competition import Competition, read_official_targets
 from metaopt.bench import identity as identities
 from metaopt.bench import records
 from metaopt.bench.findings import Finding
@@ -17,8 +21,12 @@ FIRST = "fast/study_1/easy_jax/trial_1"
 SECOND = "fast/study_1/easy_jax/trial_2"
 
 
-def broken(path, **options):
-    return {finding.rule for finding in validate(read_subject(path, **options))}
+def findings(path, strict=False, **rules):
+    return validate(read_for_checks(path, competition=Competition(**rules)), strict=strict)
+
+
+def broken(path, **rules):
+    return {finding.rule for finding in findings(path, **rules)}
 
 
 GONE = object()
@@ -43,11 +51,6 @@ def append(path, text):
         file.write(text)
 
 
-def every(root, name, **changes):
-    for path in root.rglob(name):
-        edit(path, **changes)
-
-
 def set_value(row, column, value):
     return lambda rows: rows[row].__setitem__(column, value)
 
@@ -58,16 +61,33 @@ def drop_column(name):
 
 def late_hit(root):
     change_rows(root / FIRST, lambda rows: [row.update(
-        {c: 101.0 for c in ("accumulated_submission_time", "score", "total_duration")}
+        accumulated_submission_time=101.0, score=101.0, total_duration=103.1
     ) for row in rows[1:]])  # fmt: skip
-    every(root, "flags_0.json")
 
 
 def late_evaluation(root):
     change_rows(root / FIRST, lambda rows: rows.append(
         rows[-1] | {"global_step": 99, "accumulated_submission_time": 101.0, "score": 101.0,
-                    "total_duration": 201.0}
+                    "total_duration": 103.1}
     ))  # fmt: skip
+
+
+def slower(trial, seconds=0.5):
+    clocks = "accumulated_submission_time", "score", "total_duration"
+    change_rows(trial, lambda rows: [
+        row.update({clock: row[clock] + seconds for clock in clocks}) for row in rows
+    ])  # fmt: skip
+
+
+def break_off(root):
+    change_rows(root / FIRST, drop_rows(1))
+
+
+def drop_rows(kept):
+    def drop(rows):
+        del rows[kept:]
+
+    return drop
 
 
 def evaluations(root, trial=FIRST):
@@ -97,6 +117,7 @@ def other_framework(root):
             seed = int(study[-1]) * 1000 + int(trial[-1])
             for name in ("flags_0.json", "meta_data_0.json"):
                 edit(torch / trial / name, rng_seed=seed)
+            slower(torch / trial)
 
 
 BREAKS = {
@@ -122,10 +143,14 @@ BREAKS = {
     "types-hparams": lambda root: edit(root / FIRST / "hparams.json", **{"learning rate": 1}),
     "clocks-numbers": lambda root: change_rows(root / FIRST, set_value(0, "total_duration", -1.0)),
     "clocks-back": lambda root: change_rows(
-        root / FIRST, set_value(0, "accumulated_eval_time", 9.0)
+        root / FIRST, set_value(0, "accumulated_logging_time", 0.2)
     ),
     "clocks-steps": lambda root: change_rows(root / FIRST, set_value(1, "global_step", 1)),
     "clocks-score": lambda root: change_rows(root / FIRST, set_value(1, "score", 9.0)),
+    "clocks-sum": lambda root: change_rows(root / FIRST, set_value(1, "total_duration", 50.0)),
+    "trials-repeated": lambda root: (evaluations(root, SECOND)).write_bytes(
+        evaluations(root).read_bytes()),
+    "trials-broke-off": break_off,
     "clocks-preempted": lambda root: change_rows(root / FIRST, lambda rows: rows[1].update(
         preemption_count=1, total_duration=0.1)),
     "seeds-known": lambda root: [edit(root / FIRST / f"{name}_0.json", rng_seed=GONE)
@@ -176,7 +201,7 @@ def test_logs_that_are_broken_in_one_way_break_that_rule(good, rule):
 def test_a_hit_beyond_the_budget_is_an_error_and_its_evaluation_a_note(good):
     late_hit(good)
 
-    found = validate(read_subject(good))
+    found = findings(good)
 
     assert [(f.rule, f.severity) for f in found] == [
         ("budgets-hit", "error"), ("budgets-time", "note")
@@ -374,7 +399,7 @@ def test_a_contender_whose_studies_ran_with_two_versions_of_a_file_is_an_error(o
     name = next(iter(IDENTITY[part]))
     identify_differently(ours, "a+random/study_2", **{part: {name: "2"}})
 
-    first, *others = validate(read_subject(ours))
+    first, *others = findings(ours)
 
     assert (first.rule, first.severity) == ("pairing-code", "error")
     assert first.what == f"another {name} than logs/a+random/study_1/easy_jax/trial_1"
@@ -387,7 +412,7 @@ def test_contenders_on_two_versions_of_a_workload_are_an_error(ours, part):
     name = next(iter(IDENTITY[part]))
     identify_differently(ours, "b+random/*", **{part: {name: "2"}})
 
-    (found,) = validate(read_subject(ours))
+    (found,) = findings(ours)
 
     assert (found.rule, found.severity) == ("pairing-workload", "error")
     assert found.what == f"another {name} than logs/a+random/study_1/easy_jax/trial_1"
@@ -485,7 +510,7 @@ def test_the_document_lists_the_rules_as_they_are(root):
 def test_names_are_text_and_findings_plain_data(good):
     (good / "fast" / "study_1" / "\x1b[31m=cmd").mkdir()
 
-    (finding,) = validate(read_subject(good))
+    (finding,) = findings(good)
 
     assert finding == Finding(
         "files-stray", "error", "not <workload>_<framework>", "fast/study_1/\x1b[31m=cmd",
