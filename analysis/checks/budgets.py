@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.checks.rules import rule
-from analysis.logs.logs import Logs
+from analysis.logs.logs import Logs, Trial
 from analysis.logs.official import BUDGET_KEY, WHOLE
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.records import Cost, Stretch, StudyRecord, algoperf_name
@@ -52,9 +52,15 @@ def late_evaluations(logs: Logs) -> Iterator[tuple[str, str]]:
 )
 def broken_off(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find trials of AlgoPerf's that ended early."""
-    for where, record in _official(logs):
-        if record.status == "broke_off":
-            yield where, f"ended {_share(record)}, without its target"
+    for trial in logs.trials:
+        if broke_off(trial):
+            yield trial.where, f"ended {_share(trial.record)}, without its target"
+
+
+def broke_off(trial: Trial) -> bool:
+    """Return whether a trial broke off; false if its metric is not known."""
+    record = trial.record
+    return record.status == "broke_off" and record.target.metric in trial.rows.header
 
 
 def _share(record: Any) -> str:
@@ -200,7 +206,10 @@ def asked_trials(logs: Logs) -> dict[str, int]:
     asked = logs.competition
     if logs.is_ours or not (asked.trials or asked.ruleset or logs.due_studies):
         return {}
-    limits = {"external": asked.limits("external").trials, "self-tuning": asked.limits("self").trials}
+    limits = {
+        "external": asked.limits("external").trials,
+        "self-tuning": asked.limits("self").trials,
+    }
     return {trial.key.submission: limits[trial.record.ruleset] for trial in logs.trials}
 
 

@@ -4,15 +4,29 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
-# Each family adds its rules to the list.
-from analysis.checks import files, columns, clocks, seeds, budgets, targets  # isort: skip # noqa: F401
-from analysis.checks import environment, pairing, accept  # isort: skip # noqa: F401
+from analysis.checks import (  # noqa: F401  # importing these adds their rules to the list
+    accept,
+    budgets,
+    clocks,
+    columns,
+    environment,
+    files,
+    pairing,
+    seeds,
+    targets,
+)
 from analysis.checks.rules import RULES, LogRule
 from analysis.logs.competition import Competition
 from analysis.logs.logs import Logs
 from analysis.logs.reader import ANYTHING, read_logs
 from metaopt.bench.findings import Finding
 from metaopt.bench.records import RUN_FILE
+
+_FAMILIES = (
+    "files", "columns", "types", "clocks", "seeds", "budgets", "trials", "targets", "environment",
+    "pairing", "accept",
+)  # fmt: skip
+RULES.sort(key=lambda rule: _FAMILIES.index(rule.id.partition("-")[0]))
 
 
 def read_for_checks(

@@ -6,9 +6,9 @@ A fact that a rule finds is taken from the rule, see :func:`analysis.checks.chec
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from analysis.checks.budgets import asked_trials, budget_gap, spent_all, spent_share
+from analysis.checks.budgets import asked_trials, broke_off, budget_gap, spent_all, spent_share
 from analysis.checks.check import sentences
 from analysis.logs.audits import findings_of, without_audit
 from analysis.logs.logs import Logs, Trial
@@ -187,7 +187,7 @@ def unlogged_workloads(logs: Logs) -> list[str]:
 
 def broken_off(logs: Logs) -> list[str]:
     """Return how many trials broke off, by contender and workload."""
-    return _counted(logs, lambda trial: trial.record.status == "broke_off", "broke off")
+    return _counted(logs, broke_off, "broke off")
 
 
 def uncounted(logs: Logs) -> list[str]:
@@ -226,7 +226,7 @@ def unknown_budgets(logs: Logs) -> list[str]:
     return _counted(logs, lambda trial: math.isinf(trial.record.budget.trial), "have no budget")
 
 
-def _counted(logs: Logs, is_one, what: str) -> list[str]:
+def _counted(logs: Logs, is_one: Callable[[Trial], bool], what: str) -> list[str]:
     found = []
     for (contender, workload), trials in sorted(logs.by_pair.items()):
         if count := sum(map(is_one, trials)):

@@ -1,6 +1,6 @@
 """Rules on pairing: contenders that are compared differ in themselves and in nothing else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from analysis.checks.rules import rule

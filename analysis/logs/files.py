@@ -63,7 +63,7 @@ class Evaluations:
     @property
     def whole(self) -> NDArray[np.bool_]:
         """Which rows were not cut."""
-        if all(fault.rule != "types-rows" for fault in self.faults):
+        if not self.rows or all(fault.rule != "types-rows" for fault in self.faults):
             return np.ones(self.rows, bool)
         cut = [np.isnan(values) for values in self.columns.values()]
         return ~np.array(cut, bool).reshape(-1, self.rows).all(axis=0)
