@@ -8,6 +8,7 @@ import typer
 
 from analysis.command_line import one_line_errors, shown_command
 from analysis.report.formats import Format
+from analysis.text import plain
 
 if TYPE_CHECKING:
     from analysis.logs.hardware import HardwareChoice
@@ -241,19 +242,17 @@ def submit(
     rerun: Rerun = None,
     board: Board = None,
 ) -> None:
-    """Check RUNS and add their records to the leaderboard; exit code 1 if they may not be added."""
+    """Check RUNS by the strict rules and add their records to the leaderboard; else exit code 1."""
     from analysis.leaderboard.pages import BOARD
     from analysis.leaderboard.submitting import RefusedRuns
     from analysis.leaderboard.submitting import submit as write_records
-    from analysis.text import plain
 
     with one_line_errors("analysis"):
         try:
             for path in write_records(runs, board or BOARD, command, rerun):
                 typer.echo(path)
         except RefusedRuns as error:
-            for problem in error.problems:
-                typer.echo(f"analysis: {plain(problem)}", err=True)
+            _print_problems(error.problems)
             raise typer.Exit(1) from None
 
 
@@ -263,7 +262,8 @@ def verify(
     rerun: Annotated[Path, typer.Argument(help="that of another run of it, on any machine")],
     format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
 ) -> None:
-    """Print whether RERUN says the same as RUNS; exit code 1 where it does not."""
+    """Print whether RERUN agrees with RUNS; exit code 1 if not, or if either breaks a rule."""
+    from analysis.checks.check import errors_by_rule, validate
     from analysis.checks.verification import verdicts_table
     from analysis.checks.verification import verify as compare
     from analysis.commands.statistics import print_listed
@@ -273,8 +273,19 @@ def verify(
         claimed, again = read_logs(runs), read_logs(rerun)
         verdicts = compare(claimed, again)
         print_listed([verdicts_table(verdicts, claimed, again)], (), format)
-    if not all(verdict.verified for verdict in verdicts):
+        problems = [
+            f"{name}: {problem}"
+            for name, logs in (("runs", claimed), ("rerun", again))
+            for problem in errors_by_rule(validate(logs))
+        ]
+    _print_problems(problems)
+    if problems or not all(verdict.verified for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def _print_problems(problems: list[str]) -> None:
+    for problem in problems:
+        typer.echo(f"analysis: {plain(problem)}", err=True)
 
 
 @app.command()
@@ -282,46 +293,48 @@ def validate(
     logs: Annotated[Path | None, typer.Argument(help="folder or tar, ours or AlgoPerf's")] = None,
     within: Within = None,
     targets: Annotated[
-        Path | None, typer.Option(help="AlgoPerf's workload_targets.json to hold them against")
+        Path | None, typer.Option(help="AlgoPerf's workload_targets.json to compare with")
     ] = None,
     ruleset: Annotated[
-        Ruleset | None, typer.Option(help="whose numbers of studies and trials there should be")
+        Ruleset | None, typer.Option(help="that the logs must be of; default: their flags'")
     ] = None,
     studies: Annotated[int | None, typer.Option(help="that there should be")] = None,
     trials: Annotated[int | None, typer.Option(help="that a study should have")] = None,
     budget_factor: Annotated[
         float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
     ] = None,
-    explain: Annotated[str | None, typer.Option(help="print what this rule means, and end")] = None,
-    rules: Annotated[bool, typer.Option("--rules", help="list the rules, and end")] = False,
+    accept: Annotated[
+        Path | None, typer.Option(help="TOML file of findings that are known and accepted")
+    ] = None,
+    explain: Annotated[str | None, typer.Option(help="print the meaning of this rule")] = None,
+    rules: Annotated[bool, typer.Option("--rules", help="list the rules")] = False,
     all: Annotated[
         bool, typer.Option("--all", help="print every finding, not five a rule")
     ] = False,
-    format: Annotated[Format, typer.Option(help="table or json")] = Format.TABLE,
+    format: Annotated[Format, typer.Option(help="table, markdown or json")] = Format.TABLE,
 ) -> None:
-    """Print what is wrong with LOGS, rule by rule; exit code 1 if anything is."""
+    """Print the problems of LOGS, rule by rule; exit code 1 if there is an error."""
+    from analysis.commands.source import Source
     from analysis.commands.validate import print_findings, print_rules
 
     with one_line_errors("analysis"):
-        if format not in (Format.TABLE, Format.JSON):
-            raise ValueError(f"`--format` must be table or json here, got {format.value}.")
-        as_json = format is Format.JSON
+        if format not in (Format.TABLE, Format.MARKDOWN, Format.JSON):
+            raise ValueError(f"`--format` must be table, markdown or json, got {format.value}.")
+        asked = (within, targets, ruleset, studies, trials, budget_factor)
         if rules or explain is not None:
-            print_rules(explain, as_json)
+            if logs is not None or all or accept is not None or any(a is not None for a in asked):
+                raise ValueError("--rules and --explain go with --format only: they read no logs.")
+            if rules and explain is not None:
+                raise ValueError("--rules lists all rules, --explain one: choose one of them.")
+            print_rules(explain, format)
             return
         if logs is None:
             raise ValueError("Missing argument 'logs'.")
-        code = print_findings(
-            logs,
-            within,
-            targets=targets,
-            ruleset=None if ruleset is None else ruleset.value,
-            studies=studies,
-            trials=trials,
-            budget_factor=budget_factor,
-            as_json=as_json,
-            everything=all,
-        )
+        if all and format is not Format.TABLE:
+            raise ValueError("--all goes with --format table: the others have every finding.")
+        kind = None if ruleset is None else ruleset.value
+        source = Source(logs, within, targets, kind, studies, trials, budget_factor)
+        code = print_findings(source, accept=accept, format=format, everything=all)
     raise typer.Exit(code)
 
 

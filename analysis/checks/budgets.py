@@ -2,58 +2,85 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
-
-from analysis.checks.fairness import find_unequal_budgets
-from analysis.checks.subject import LogSubject, log_rule, ruleset_of
-from analysis.logs.files import SECONDS
-from analysis.logs.trial_logs import LoggedTrial
-from analysis.scoring.outcomes import BUDGET_KEY, first_hit
+from analysis.checks.rules import rule
+from analysis.logs.logs import Logs, Trial
+from analysis.logs.official import BUDGET_KEY, WHOLE
 from metaopt.bench.budget import CURRENCIES
-from metaopt.bench.records import Cost, Stretch, StudyRecord
+from metaopt.bench.records import Cost, Stretch, StudyRecord, algoperf_name
 
-_LARGEST_SELF_FACTOR = 3.0  # of v0.5; later versions have 1.5
 _ROUNDING = 1e-6
 
 
-def _allowed_seconds(subject: LogSubject, trial: LoggedTrial) -> float | None:
-    """Return a trial's budget of time; ``None`` if its logs do not say, or it is in other units."""
-    budget = trial.document("meta_data").get(BUDGET_KEY)
-    if subject.is_ours or isinstance(budget, bool):
-        return None
-    if not isinstance(budget, int | float) or not budget > 0:
-        return None
-    if subject.demands is not None:
-        return budget * subject.demands.budget_factor
-    return budget * (1.0 if ruleset_of(trial) == "external" else _LARGEST_SELF_FACTOR)
+@rule(
+    "budgets-hit",
+    "targets are met within the budget of time",
+    means="AlgoPerf's budget is a limit: a hit beyond it counts as missed under the strict rules. "
+    "The official scorer does not check.",
+    fix="Nothing: the target counts as missed.",
+)
+def late_hits(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find hits of AlgoPerf's trials beyond the budget."""
+    for where, record in _official(logs):
+        if record.reached is not None and record.reached.cost.seconds > record.budget.trial:
+            seconds, budget = record.reached.cost.seconds, record.budget.trial
+            yield where, f"meets its target after {seconds:,.0f} s, its budget is {budget:,.0f}"
 
 
-def _late_hits(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trial in subject.trials:
-        target, budget = subject.target(trial), _allowed_seconds(subject, trial)
-        if target is None or budget is None or trial.evaluations is None:
-            continue
-        hit = first_hit(trial.evaluations.column(target.metric), target)
-        if hit is not None and (seconds := trial.evaluations.column(SECONDS)[hit]) > budget:
-            yield (
-                trial.where,
-                f"meets its target after {seconds:,.0f} s, its budget is {budget:,.0f}",
-            )
-
-
-def _late_evaluations(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trial in subject.trials:
-        budget = _allowed_seconds(subject, trial)
-        if budget is None or trial.evaluations is None or not trial.evaluations.rows:
-            continue
-        last = float(np.fmax.reduce(trial.evaluations.column(SECONDS)))
+@rule(
+    "budgets-time",
+    "no evaluation is beyond the budget of time",
+    severity="note",
+    means="The runner checks the budget when it evaluates, so a run may overshoot.",
+    fix="Nothing, if the target was not met there.",
+)
+def late_evaluations(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find evaluations of AlgoPerf's trials beyond the budget."""
+    for where, record in _official(logs):
+        last, budget = record.ledger.cost.seconds, record.budget.trial
         if last > budget:
-            yield trial.where, f"last evaluated after {last:,.0f} s, its budget is {budget:,.0f}"
+            yield where, f"last evaluated after {last:,.0f} s, its budget is {budget:,.0f}"
 
 
-def _unequal_time(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for workload, trials in subject.grouped(lambda key: key.workload).items():
+@rule(
+    "trials-broke-off",
+    "every trial ran to its target or its end",
+    means=f"The trial neither met its target nor used {WHOLE:.0%} of its budget or its step hint: "
+    "it was killed, or crashed later. Its target counts as missed.",
+    fix="Run the trial again, or accept the miss.",
+)
+def broken_off(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find trials of AlgoPerf's that ended early."""
+    for trial in logs.trials:
+        if broke_off(trial):
+            yield trial.where, f"ended {_share(trial.record)}, without its target"
+
+
+def broke_off(trial: Trial) -> bool:
+    """Return whether a trial broke off; false if its metric is not known."""
+    record = trial.record
+    return record.status == "broke_off" and record.target.metric in trial.rows.header
+
+
+def _share(record: Any) -> str:
+    cost, parts = record.ledger.cost, []
+    if record.budget.trial < float("inf"):
+        parts.append(f"after {cost.seconds / record.budget.trial:.0%} of its budget")
+    if record.step_hint:
+        parts.append(f"after {cost.steps / record.step_hint:.0%} of its step hint")
+    return " and ".join(parts)
+
+
+@rule(
+    "budgets-equal",
+    "all trials on a workload have the same budget of time",
+    means="Some submissions had more time than others.",
+    fix="Run all of them under one version of the benchmark.",
+)
+def unequal_time(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find workloads whose meta data name different budgets."""
+    for workload, trials in logs.grouped(lambda key: key.workload).items():
         found = Counter(trial.document("meta_data").get(BUDGET_KEY) for trial in trials)
         found.pop(None, None)
         if len(found) > 1:
@@ -62,67 +89,148 @@ def _unequal_time(subject: LogSubject) -> Iterator[tuple[str, str]]:
             yield workload, f"{BUDGET_KEY} differs: {listed}"
 
 
-def _wrong_study_counts(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    groups = subject.grouped(lambda key: (key.submission, key.workload, key.framework))
+@rule(
+    "budgets-studies",
+    "every submission has all studies on its workloads",
+    means="A missing study counts as missed under the strict rules; the official scorer takes the "
+    "median of the others.",
+    fix="Run the missing studies; --studies sets how many there should be.",
+)
+def wrong_study_counts(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find too few or too many studies of a submission on a workload."""
+    groups = logs.grouped(lambda key: (key.submission, key.workload, key.framework))
     counts = {cell: {trial.key.study for trial in trials} for cell, trials in groups.items()}
-    planned = (subject.logs.campaign or {}).get("studies")
-    due = max(map(len, counts.values()))
-    if subject.demands is not None:
-        due = subject.demands.studies
-    elif isinstance(planned, int):
-        due = planned
-    for (submission, workload, _), studies in counts.items():
-        if len(studies) != due:
-            listed = ", ".join(map(str, sorted(studies)))
-            yield f"{submission} on {workload}", f"{len(studies)} of {due} studies ({listed})"
+    if logs.campaign is not None:  # contenders and workloads without any trial break files-campaign
+        names = {name for name, _, _ in counts}
+        ran = {workload for _, workload, _ in counts}
+        for contender in names & set(logs.campaign["contenders"]):
+            for workload in ran & set(map(algoperf_name, logs.campaign["workloads"])):
+                counts.setdefault((contender, workload, "jax"), set())
+    planned = None if logs.campaign is None else logs.campaign["studies"]
+    due = planned or (logs.study_count if logs.trials else 0)
+    for (submission, workload, _), studies in sorted(counts.items()):
+        if due and len(studies) != due:
+            listed = f" ({', '.join(map(str, sorted(studies)))})" if studies else ""
+            yield f"{submission} on {workload}", f"{len(studies)} of {due} studies{listed}"
 
 
-def _wrong_trial_counts(subject: LogSubject) -> Iterator[tuple[str, str]]:
+@rule(
+    "budgets-trials",
+    "every study has its trials, numbered from 1",
+    means="Fewer trials are less tuning than the others had, more are more.",
+    fix="Run the missing trials; --trials sets how many there should be.",
+)
+def wrong_trial_counts(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find studies with too few or too many trials, or with gaps."""
     most: dict[str, int] = {}
-    groups = subject.grouped(lambda key: key[:4])
+    asked, groups = asked_trials(logs), logs.grouped(lambda key: key[:4])
     for (submission, *_), trials in groups.items():
         most[submission] = max(most.get(submission, 0), len(trials))
     for (submission, workload, _, study), trials in groups.items():
         numbers = sorted(trial.key.trial for trial in trials)
-        if subject.demands is not None:
-            due = subject.demands.trials
-        else:  # ours run as many as the budget buys
-            due = len(trials) if subject.is_ours else most[submission]
+        # Ours run as many as the budget buys.
+        due = asked.get(submission) or (len(trials) if logs.is_ours else most[submission])
         if numbers != list(range(1, due + 1)):
             where = f"{submission} on {workload}, study {study}"
             yield where, f"trials {', '.join(map(str, numbers))} are there, not 1 to {due}"
 
 
-def _unequal_spending(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    studies = subject.studies.values()
-    yield from find_unequal_budgets(study for study in studies if isinstance(study, StudyRecord))
+@rule(
+    "budgets-spent",
+    "our studies on a workload spent the same budget",
+    means="The contenders are not compared at equal budgets.",
+    fix="Run the campaign's command again, to its end and under one budget.",
+)
+def unequal_spending(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find budgets, or spent amounts, that differ by more than one evaluation period.
+
+    A study that ended before its budget for a reason of its own is not unequal but early: it could
+    have spent the same.
+    """
+    budgets: dict[str, set[tuple[float, str]]] = {}
+    for study in logs.studies:
+        budget = study.budget
+        budgets.setdefault(study.workload, set()).add((budget.study, budget.currency))
+        if spent_all(study) or (study.ended != "budget" and spent_share(study) < 1):
+            continue
+        spent = study.spent.amount(budget.currency)
+        where = f"{study.contender} on {study.workload}, study {study.study}"
+        yield where, f"spent {spent:,.6g} of {budget.study:,.6g}"
+    for workload, amounts in sorted(budgets.items()):
+        if len(amounts) > 1:
+            listed = ", ".join(f"{amount:,.6g} {unit}" for amount, unit in sorted(amounts))
+            yield workload, f"budgets of a study differ: {listed}"
 
 
-def _wrong_ledgers(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    cells: dict[tuple[str, str, str, int], list[tuple[Stretch, str]]] = {}
-    unknown = {trial.key[:4] for trial in subject.trials if subject.record(trial) is None}
-    for trial, record in subject.records:
-        if trial.key[:4] not in unknown:
-            where = f"{trial.where}/run.json"
-            cells.setdefault(trial.key[:4], []).extend((part, where) for part in record.stretches)
-    for cell, stretches in cells.items():
+@rule(
+    "budgets-ledger",
+    "our ledgers add up",
+    means="The amount that a study spent is not the sum of its trials and its tuner: a record was "
+    "changed or is missing.",
+    fix="Run the campaign's command again in an empty folder.",
+)
+def wrong_ledgers(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find studies of ours whose amounts are not the sums of their parts."""
+    if not logs.is_ours:
+        return
+    by_cell = {(s.contender, algoperf_name(s.workload), s.study): s for s in logs.studies}
+    for (name, workload, _, number), trials in logs.grouped(lambda key: key[:4]).items():
+        if any(trial.record is None for trial in trials):
+            continue
+        parts: list[tuple[Stretch, str]] = [
+            (part, trial.where) for trial in trials for part in trial.record.stretches
+        ]
         total = deciding = Cost()
         # In the order in which they ran: between two stretches of a trial others had theirs.
-        by_time = sorted(stretches, key=lambda s: (*_amounts(s[0][0]), *_amounts(s[0][1])))
-        for part, where in by_time:
+        for part, where in sorted(parts, key=lambda s: (*_amounts(s[0][0]), *_amounts(s[0][1]))):
             deciding += part.deciding
             total += part.deciding
             if _apart(total, part.spent_before):
-                yield where, "what its study spent before is not the sum of it"
+                yield f"{where}/run.json", "the amount that its study spent before is not the sum"
             total += part.cost
-        study = subject.studies.get(cell)
-        if not isinstance(study, StudyRecord):
+        study = by_cell.get((name, workload, number))
+        if study is None:
             continue
-        if study.schema_version >= 2:  # with what the tuner did after the last trial
+        if study.schema_version >= 2:  # with the tuner's work after the last trial
             total += Cost(seconds=study.tuner_seconds) - deciding
         if _apart(total, study.spent):
-            where = f"{cell[0]} on {cell[1]}, study {cell[3]}"
-            yield where, "what the study spent is not the sum of its trials and its tuner"
+            where = f"{name} on {workload}, study {number}"
+            yield where, "the amount that the study spent is not the sum of its trials and tuner"
+
+
+def asked_trials(logs: Logs) -> dict[str, int]:
+    """Return each submission's number of trials of a study, if the options or a file ask for one.
+
+    Without them, logs are compared with themselves.
+    """
+    asked = logs.competition
+    if logs.is_ours or not (asked.trials or asked.ruleset or logs.due_studies):
+        return {}
+    limits = {
+        "external": asked.limits("external").trials,
+        "self-tuning": asked.limits("self").trials,
+    }
+    return {trial.key.submission: limits[trial.record.ruleset] for trial in logs.trials}
+
+
+def spent_share(study: StudyRecord) -> float:
+    """Return spent over budgeted amount."""
+    return study.spent.amount(study.budget.currency) / study.budget.study
+
+
+def budget_gap(study: StudyRecord) -> float:
+    """Return how far the spent amount is from the budget."""
+    return abs(study.spent.amount(study.budget.currency) - study.budget.study)
+
+
+def spent_all(study: StudyRecord) -> bool:
+    """Return whether a study spent its budget, to within its tolerance."""
+    return budget_gap(study) <= study.tolerance
+
+
+def _official(logs: Logs) -> Iterator[tuple[str, Any]]:
+    for trial in () if logs.is_ours else logs.trials:
+        yield trial.where, trial.record
 
 
 def _amounts(cost: Cost) -> list[float]:
@@ -132,60 +240,3 @@ def _amounts(cost: Cost) -> list[float]:
 def _apart(one: Cost, other: Cost) -> bool:
     pairs = [(one.amount(unit), other.amount(unit)) for unit in CURRENCIES]
     return any(abs(a - b) > _ROUNDING * max(1.0, abs(a), abs(b)) for a, b in pairs)
-
-
-RULES = (
-    log_rule(
-        "budgets-hit",
-        "targets are met within the budget of time",
-        _late_hits,
-        means="AlgoPerf's budget is a limit: a hit beyond it is a miss under the strict rules. The "
-        "official scorer does not look.",
-        mend="Nothing: it is a miss.",
-    ),
-    log_rule(
-        "budgets-time",
-        "no evaluation is beyond the budget of time",
-        _late_evaluations,
-        severity="note",
-        means="The runner looks at the budget when it evaluates, so a run may overshoot.",
-        mend="Nothing, if the target was not met there.",
-    ),
-    log_rule(
-        "budgets-equal",
-        "all trials on a workload have the same budget of time",
-        _unequal_time,
-        means="Some of the submissions had more time than others.",
-        mend="Run all of them under one version of the benchmark.",
-    ),
-    log_rule(
-        "budgets-studies",
-        "every submission has all studies on its workloads",
-        _wrong_study_counts,
-        means="A missing study is a miss under the strict rules; the official scorer takes the "
-        "median of those that are there.",
-        mend="Run the missing studies; say with --studies how many there should be.",
-    ),
-    log_rule(
-        "budgets-trials",
-        "every study has its trials, numbered from 1",
-        _wrong_trial_counts,
-        means="Fewer trials are less tuning than the others had, more are more.",
-        mend="Run the missing trials; say with --trials how many there should be.",
-    ),
-    log_rule(
-        "budgets-spent",
-        "our studies on a workload spent the same budget",
-        _unequal_spending,
-        means="The contenders are not compared at equal budgets.",
-        mend="Run the campaign's command again, to its end and under one budget.",
-    ),
-    log_rule(
-        "budgets-ledger",
-        "our ledgers add up",
-        _wrong_ledgers,
-        means="What a study spent is not what its trials and its tuner cost: a record was changed "
-        "or is missing.",
-        mend="Run the campaign's command again in an empty folder.",
-    ),
-)

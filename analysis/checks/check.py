@@ -1,6 +1,11 @@
-"""All rules on logs, in the order in which they are reported."""
+"""Check logs against the rules, in the order in which problems are reported."""
 
-from analysis.checks import (
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+from analysis.checks import (  # noqa: F401  # importing these adds their rules to the list
+    accept,
     budgets,
     clocks,
     columns,
@@ -10,25 +15,74 @@ from analysis.checks import (
     seeds,
     targets,
 )
-from analysis.checks.subject import LogRule, LogSubject
+from analysis.checks.rules import RULES, LogRule
+from analysis.logs.competition import Competition
+from analysis.logs.logs import Logs
+from analysis.logs.reader import ANYTHING, read_logs
 from metaopt.bench.findings import Finding
+from metaopt.bench.records import RUN_FILE
 
-_FAMILIES = (files, columns, clocks, seeds, budgets, targets, environment, pairing)
-RULES: tuple[LogRule, ...] = tuple(rule for family in _FAMILIES for rule in family.RULES)
+_FAMILIES = (
+    "files", "columns", "types", "clocks", "seeds", "budgets", "trials", "targets", "environment",
+    "pairing", "accept",
+)  # fmt: skip
+RULES.sort(key=lambda rule: _FAMILIES.index(rule.id.partition("-")[0]))
 
 
-def validate(subject: LogSubject) -> list[Finding]:
-    """Return what the rules find, in their order."""
-    return [finding for rule in RULES for finding in rule.check(subject)]
+def read_for_checks(
+    path: Path, within: str | None = None, competition: Competition = ANYTHING
+) -> Logs:
+    """Read logs whether or not a trial counts; raise like :func:`read_logs`.
+
+    Logs of ours are read as ours even if there is a targets' file: the rules compare them with it.
+    """
+    logs = read_logs(path, within, competition, uncounted=True)
+    everything = logs.all_trials
+    if logs.is_ours or not any(RUN_FILE in trial.files for trial in everything):
+        return logs
+    own = dataclasses.replace(competition, targets=None)
+    ours = read_logs(path, within, own, uncounted=True)
+    return dataclasses.replace(ours, competition=competition)
+
+
+def validate(logs: Logs, *, strict: bool = False) -> list[Finding]:
+    """Return all problems of logs, rule by rule.
+
+    Args:
+        logs: The logs.
+        strict: Whether severities are those of `submit`.
+    """
+    return [
+        Finding(rule.id, rule.strict if strict else rule.severity, what, where, rule.fix)
+        for rule in RULES
+        for where, what in rule.problems(logs)
+    ]
+
+
+def errors_by_rule(found: list[Finding]) -> list[str]:
+    """Return one line for each rule that has errors: the first, and how many more."""
+    errors = [finding for finding in found if finding.severity == "error"]
+    counts = Counter(finding.rule for finding in errors)
+    firsts = {finding.rule: finding for finding in reversed(errors)}
+    return [
+        f"{id}: {firsts[id].where}: {firsts[id].what}"
+        + (f"; and {count - 1} more" if count > 1 else "")
+        for id, count in counts.items()
+    ]
 
 
 def rule_of(id: str) -> LogRule:
     """Return a rule by its id.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such rule.
     """
     for rule in RULES:
         if rule.id == id:
             return rule
     raise ValueError(f"No rule {id!r}, only {[rule.id for rule in RULES]}.")
+
+
+def sentences(id: str, logs: Logs) -> list[str]:
+    """Return one rule's problems as sentences."""
+    return [f"{where}: {what}" for where, what in rule_of(id).problems(logs)]

@@ -1,47 +1,88 @@
-"""Rules on the environment: known, and one for all that is compared."""
+"""Rules on the environment: known, and the same for all trials that are compared."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from analysis.checks.subject import LogSubject, log_rule
-from analysis.logs.trial_logs import LoggedTrial
+from analysis.checks.rules import rule
+from analysis.logs.hardware import fingerprints
+from analysis.logs.logs import Logs, Trial
 
 _NEEDED = ("cpu_model_name", "python_version", "os_platform")
 _HARDWARE = ("gpu_model_name", "gpu_count", "cpu_model_name", "cpu_count")
 
 
-def _unknown(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trial in subject.trials:
+@rule(
+    "environment-known",
+    "the meta data name the machine of a trial",
+    means="Its seconds cannot be compared.",
+    fix="Copy meta_data_0.json as the runner wrote it.",
+)
+def unknown(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find meta data without a processor, a version of Python or a platform."""
+    for trial in logs.all_trials:
         meta = trial.documents.get("meta_data")
         if meta is not None and (missing := [name for name in _NEEDED if not meta.get(name)]):
             yield trial.where, f"the meta data has no {', '.join(missing)}"
 
 
-def _mixed_hardware(subject: LogSubject) -> Iterator[tuple[str, str]]:
+@rule(
+    "environment-hardware",
+    "all trials ran on one kind of hardware",
+    severity="note",
+    means="Seconds of different hardware do not compare; steps and gradient evaluations do.",
+    fix="Compare within one kind of hardware, or by --cost steps.",
+)
+def mixed_hardware(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find several kinds of hardware in the meta data."""
     found = Counter(
         " x ".join(str(trial.document("meta_data").get(name) or "none") for name in _HARDWARE)
-        for trial in subject.trials
+        for trial in logs.all_trials
         if "meta_data" in trial.documents
     )
     if len(found) > 1:
-        listed = "; ".join(f"{name} ({count} trials)" for name, count in found.most_common())
-        yield ".", f"{len(found)} kinds of hardware: {listed}"
+        yield ".", f"{len(found)} kinds of hardware: {_counts(found)}"
 
 
-def _mixed_software(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    groups = subject.grouped(lambda key: (key.submission, key.framework))
+@rule(
+    "environment-machines",
+    "a contender of ours ran on one kind of hardware on a workload",
+    severity="note",
+    strict="error",
+    means="Its costs in seconds are of several machines: an entry of the leaderboard is of one.",
+    fix="Run the contender again on one machine.",
+)
+def several_machines(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find contenders of ours that ran on several kinds of hardware on a workload."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for trial, one in zip(logs.trials, fingerprints(logs), strict=True) if logs.is_ours else ():
+        found.setdefault((trial.record.contender, trial.record.workload), set()).add(one.slug)
+    for (contender, workload), slugs in sorted(found.items()):
+        if len(slugs) > 1:
+            what = f"ran on {len(slugs)} kinds of hardware, {sorted(slugs)}"
+            yield f"{contender} on {workload}", what
+
+
+@rule(
+    "environment-software",
+    "a submission's trials ran on the same versions",
+    severity="note",
+    means="Versions differ in speed and in numbers.",
+    fix="Run all of them in one environment.",
+)
+def mixed_software(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find submissions that ran on several sets of software."""
+    groups = logs.grouped(lambda key: (key.submission, key.framework))
     for (submission, framework), trials in groups.items():
-        found = Counter(filter(None, (_software(subject, trial) for trial in trials)))
+        found = Counter(filter(None, (_software(logs, trial) for trial in trials)))
         if len(found) > 1:
-            listed = "; ".join(f"{name} ({count} trials)" for name, count in found.most_common())
-            yield f"{submission} ({framework})", f"{len(found)} sets of software: {listed}"
+            what = f"{len(found)} sets of software: {_counts(found)}"
+            yield f"{submission} ({framework})", what
 
 
-def _software(subject: LogSubject, trial: LoggedTrial) -> str:
-    if subject.is_ours:
-        record = subject.record(trial)
-        versions = {} if record is None else _part(record.environment, "software")
+def _software(logs: Logs, trial: Trial) -> str:
+    if logs.is_ours:
+        versions = {} if trial.record is None else _part(trial.record.environment, "software")
     else:
         meta = trial.document("meta_data")
         names = ("python_version", "gpu_driver")
@@ -49,56 +90,64 @@ def _software(subject: LogSubject, trial: LoggedTrial) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()) if version)
 
 
-def _unclean(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    commits: Counter[str] = Counter()
-    for trial, record in subject.records:
-        git = _part(record.environment, "git")
-        commit = git.get("commit")
-        commits[str(commit)[:12]] += 1
-        if not commit:
+@rule(
+    "environment-commit",
+    "our trials ran from a clean commit",
+    severity="note",
+    strict="error",
+    means="The results cannot be tied to a commit.",
+    fix="Commit, and run the campaign again in an empty folder.",
+)
+def unclean(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find trials from a checkout with changes, or from none."""
+    for trial in logs.trials if logs.is_ours else ():
+        git = _part(trial.record.environment, "git")
+        if not isinstance(commit := git.get("commit"), str):
             yield trial.where, "the commit is not known"
-        elif git.get("dirty"):
-            yield trial.where, f"changes on top of commit {str(commit)[:12]}"
+        elif git.get("dirty") is not False:
+            yield trial.where, f"changes on top of commit {commit[:12]}"
+
+
+@rule(
+    "environment-commits",
+    "our trials ran from one commit",
+    severity="note",
+    means="The results are of several versions of the project.",
+    fix="Nothing, if pairing-code and pairing-workload find nothing.",
+)
+def several_commits(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find several commits."""
+    trials = logs.trials if logs.is_ours else ()
+    commits = Counter(
+        str(_part(trial.record.environment, "git").get("commit"))[:12] for trial in trials
+    )
     if len(commits) > 1:
-        listed = ", ".join(f"{commit} ({count} trials)" for commit, count in commits.most_common())
-        yield ".", f"{len(commits)} commits: {listed}"
+        yield ".", f"{len(commits)} commits: {_counts(commits, ', ')}"
+
+
+@rule(
+    "environment-data",
+    "our trials ran on whole data sets",
+    severity="note",
+    strict="error",
+    means="The workload is not the published one.",
+    fix="Get the rest of the data, and run the campaign again in an empty folder.",
+)
+def partial_data(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find workloads that ran on a part of their data set."""
+    parts = {
+        (trial.record.workload, ", ".join(sorted(data.get("files", {}))))
+        for trial in (logs.trials if logs.is_ours else ())
+        if (data := trial.record.data) is not None and data.get("whole") is False
+    }
+    for workload, files in sorted(parts):
+        yield workload, f"on a part of its data set: {files}"
+
+
+def _counts(found: Counter[str], between: str = "; ") -> str:
+    return between.join(f"{name} ({count} trials)" for name, count in found.most_common())
 
 
 def _part(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = environment.get(name)
     return part if isinstance(part, dict) else {}
-
-
-RULES = (
-    log_rule(
-        "environment-known",
-        "the meta data say what a trial ran on",
-        _unknown,
-        means="Its seconds can be compared with nobody's.",
-        mend="Copy meta_data_0.json as the runner wrote it.",
-    ),
-    log_rule(
-        "environment-hardware",
-        "all trials ran on one kind of hardware",
-        _mixed_hardware,
-        severity="note",
-        means="Seconds of different hardware do not compare; steps and gradient evaluations do.",
-        mend="Compare within one kind of hardware, or by --cost steps.",
-    ),
-    log_rule(
-        "environment-software",
-        "a submission's trials ran on the same versions",
-        _mixed_software,
-        severity="note",
-        means="Versions differ in speed and in numbers.",
-        mend="Run all of them in one environment.",
-    ),
-    log_rule(
-        "environment-commit",
-        "our trials ran from one clean commit",
-        _unclean,
-        severity="note",
-        means="A published number is tied to a commit; this one cannot be.",
-        mend="Commit, and run the campaign again in an empty folder.",
-    ),
-)

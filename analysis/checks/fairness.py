@@ -1,11 +1,19 @@
-"""Is the comparison complete and fair: failures, missing studies, unequal budgets, targets."""
+"""Warnings on a comparison: failures, missing runs, unequal budgets, targets, audits.
+
+A fact that a rule finds is taken from the rule, see :func:`analysis.checks.check.sentences`.
+"""
 
 import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
 
-from analysis.logs.logs import Logs
-from metaopt.bench.records import ERRORS, FAILURES, StudyRecord, TrialRecord
+from analysis.checks.budgets import asked_trials, broke_off, budget_gap, spent_all, spent_share
+from analysis.checks.check import sentences
+from analysis.logs.audits import findings_of, without_audit
+from analysis.logs.logs import Logs, Trial
+from analysis.scoring.scores import Rules, tied_studies
+from metaopt.bench.records import ERRORS, FAILURES
 
 _EARLY = {
     "grid_exhausted": "its grid was exhausted",
@@ -14,25 +22,97 @@ _EARLY = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Warning:
+    """What a table of scores has to say.
+
+    Attributes:
+        title: The kind of problem, a phrase.
+        entries: The problems, a sentence each, without a full stop.
+        serious: Whether it decides the table.
+    """
+
+    title: str
+    entries: tuple[str, ...]
+    serious: bool
+
+    def __str__(self) -> str:
+        return f"{self.title}: {'; '.join(self.entries)}."
+
+
+def warnings_of(logs: Logs, rules: Rules = "strict") -> list[Warning]:
+    """Return the warnings that tables and reports of logs need, the serious ones first.
+
+    Args:
+        logs: The logs, ours or AlgoPerf's.
+        rules: The rules of the scores.
+    """
+    failures = find_failures(logs)
+    broken = [one for one in failures if one.is_broken]
+    audits = list(logs.audits)
+    pairs = logs.by_pair.keys()
+    found: list[tuple[str, Iterable[str], bool]] = [
+        ("Never took a step", (str(one) for one in broken if not one.steps), True),
+        ("Every trial failed", (str(one) for one in broken if one.steps), True),
+        ("Audit failed", findings_of(audits, failed=True), True),
+        ("Missing studies, counted as missed", missing_studies(logs), True),
+        ("Missing trials", missing_trials(logs), True),
+        ("Workloads without logs", unlogged_workloads(logs), True),
+        ("Trials that broke off", broken_off(logs), True),
+        ("Never evaluated, the budget is too small", never_evaluated(logs), True),
+        ("Not comparable", differing_targets(logs), True),
+        ("Spent budgets are not equal", unequal_budgets(logs), True),
+        (
+            "Failed trials, counted as missed",
+            (str(one) for one in failures if not one.is_broken),
+            False,
+        ),
+        ("Fewer trials than the ruleset has", fewer_trials(logs), False),
+        ("Trials and studies that do not count", uncounted(logs), False),
+        ("Ties in the evaluation index", tied_studies(logs) if rules == "algoperf" else (), False),
+        ("Unknown budgets", unknown_budgets(logs), False),
+        ("Not audited", without_audit(pairs, audits), False),
+        ("Noted by audits", findings_of(audits, failed=False), False),
+        ("Ended before the budget was spent", early_ends(logs), False),
+        (
+            "Effectively random search: the study ended during the tuner's random start-up trials",
+            only_random(logs),
+            False,
+        ),
+        ("On a part of the data set", partial_data(logs), False),
+    ]
+    warnings = [Warning(title, tuple(entries), serious) for title, entries, serious in found]
+    return [warning for warning in warnings if warning.entries]
+
+
+@dataclasses.dataclass(frozen=True)
 class Failures:
-    """The failures of a contender on a workload."""
+    """The failures of a contender on a workload.
+
+    Attributes:
+        contender: Its name.
+        workload: Its name.
+        trials: Number of trials in all of its studies.
+        statuses: How many trials failed with each status.
+        steps: Sum over all of its trials.
+        cause: Of the first error, or else of the first divergence.
+        is_broken: Whether it never took a step, or every trial ended with an error. AlgoPerf's
+            logs: whether no trial of the contender on any workload has an evaluation.
+    """
 
     contender: str
     workload: str
-    trials: int  # of all its studies
-    statuses: Counter[str]  # of the trials that failed
-    steps: int  # of all its trials
-    cause: str | None  # of the first error, or else of the first divergence
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether it never took a step, or every trial ended with an error."""
-        return not self.steps or sum(self.statuses[error] for error in ERRORS) == self.trials
+    trials: int
+    statuses: Counter[str]
+    steps: float
+    cause: str | None
+    is_broken: bool
 
     def __str__(self) -> str:
-        listed = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in self.statuses.items())
-        plural = "s" if self.trials > 1 else ""
-        what = f"{listed or 'none failed'} of {self.trials} trial{plural}"
+        counts = [f"{count} {name.replace('_', ' ')}" for name, count in self.statuses.items()]
+        if counts:  # "3 of 5 trials crashed, 1 diverged"
+            number, _, status = counts[0].partition(" ")
+            counts[0] = f"{number} of {_plural(self.trials, 'trial')} {status}"
+        what = ", ".join(counts) or f"none of {_plural(self.trials, 'trial')} failed"
         if not self.steps:
             what += ", without a step"
         cause = f": {self.cause}" if self.cause else ""
@@ -41,128 +121,212 @@ class Failures:
 
 def find_failures(logs: Logs) -> list[Failures]:
     """Return the failures of each contender on each workload where some trial failed."""
-    groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
-    for trial in logs.trials:
-        groups[trial.record.contender, trial.record.workload].append(trial.record)
+    evaluated = {name for (name, _), trials in logs.by_pair.items() if any(map(_steps, trials))}
     found = []
-    for (contender, workload), records in sorted(groups.items()):
+    for (contender, workload), trials in sorted(logs.by_pair.items()):
+        records = [trial.record for trial in trials]
         failed = [record for record in records if record.status in FAILURES]
-        steps = sum(record.ledger.cost.steps for record in records)
+        steps = sum(map(_steps, trials))
         if failed or not steps:
             failed.sort(key=lambda record: record.status not in ERRORS)
             cause = next((r.cause or _last_line(r.error) for r in failed), None)
             statuses = Counter(record.status for record in failed)
-            found.append(Failures(contender, workload, len(records), statuses, steps, cause))
+            all_errors = sum(statuses[error] for error in ERRORS) == len(records)
+            is_broken = not steps or all_errors if logs.is_ours else contender not in evaluated
+            found.append(
+                Failures(contender, workload, len(records), statuses, steps, cause, is_broken)
+            )
     return found
 
 
+def _steps(trial: Trial) -> float:
+    steps = trial.record.ledger.cost.steps
+    return 0 if math.isnan(steps) else steps  # AlgoPerf's trial without evaluations
+
+
 def _last_line(error: str | None) -> str | None:
-    """Return what records without a cause say of their failure."""
+    """Return the last line of a traceback, for records without a cause."""
     return error.strip().split("\n")[-1] if error and error.strip() else None
 
 
 def missing_studies(logs: Logs) -> list[str]:
-    """Return what a complete comparison would have and this one does not."""
-    finished = {(s.contender, s.workload, s.study) for s in logs.studies}
-    return [
-        f"{contender} on {workload}, study {study}"
+    """Return the studies that a complete comparison would have and this one lacks."""
+    if logs.is_ours:
+        finished = {(s.contender, s.workload, s.study) for s in logs.studies}
+        return [
+            f"{contender} on {workload}, study {study}"
+            for contender in logs.contenders
+            for workload in logs.workloads
+            for study in range(1, logs.study_count + 1)
+            if (contender, workload, study) not in finished
+        ]
+    due = logs.study_count
+    absent = [
+        f"{contender} on {workload}: none of {due} studies"
         for contender in logs.contenders
         for workload in logs.workloads
-        for study in range(1, logs.study_count + 1)
-        if (contender, workload, study) not in finished
+        if workload in _base(logs) and not logs.of(contender, workload)
     ]
+    few = [
+        f"{name} on {workload}: {len(studies)} of {due} studies"
+        for name, workload, studies in _studies(logs)
+        if len(studies) < due
+    ]
+    return [*absent, *few]
+
+
+def missing_trials(logs: Logs) -> list[str]:
+    """Return the studies of AlgoPerf's logs that lack trials, a sentence for each."""
+    return [] if logs.is_ours else sentences("budgets-trials", logs)
+
+
+def unlogged_workloads(logs: Logs) -> list[str]:
+    """Return the base workloads of the targets' file for which there are no logs."""
+    return [f"{name}, which gives no score" for name in _base(logs) if name not in logs.workloads]
+
+
+def broken_off(logs: Logs) -> list[str]:
+    """Return how many trials broke off, by contender and workload."""
+    return _counted(logs, broke_off, "broke off")
+
+
+def uncounted(logs: Logs) -> list[str]:
+    """Return trials and studies beyond the numbers that the rules allow; they do not count."""
+    if logs.is_ours:
+        return []
+    due = logs.study_count
+    studies = [
+        f"{name} on {workload}: the last {len(studies) - due} of {len(studies)} studies"
+        for name, workload, studies in _studies(logs)
+        if len(studies) > due
+    ]
+    trials = _counted(logs, lambda trial: not trial.record.counts, "are beyond the ruleset's")
+    return [*studies, *trials]
+
+
+def fewer_trials(logs: Logs) -> list[str]:
+    """Return the submissions whose studies all have fewer trials than the ruleset asks for.
+
+    It is known without a targets' file, when the rules compare logs with themselves.
+    """
+    if logs.is_ours or asked_trials(logs):
+        return []
+    most: dict[str, int] = {}
+    due: dict[str, int] = {}
+    for trial in logs.trials:
+        name, record = trial.record.contender, trial.record
+        ruleset = "external" if record.ruleset == "external" else "self"
+        due[name] = logs.competition.limits(ruleset).trials
+        most[name] = max(most.get(name, 0), record.trial)
+    return [f"{name}: {count} of {due[name]}" for name, count in most.items() if count < due[name]]
+
+
+def unknown_budgets(logs: Logs) -> list[str]:
+    """Return the trials whose logs do not name a budget, by contender and workload."""
+    return _counted(logs, lambda trial: math.isinf(trial.record.budget.trial), "have no budget")
+
+
+def _counted(logs: Logs, is_one: Callable[[Trial], bool], what: str) -> list[str]:
+    found = []
+    for (contender, workload), trials in sorted(logs.by_pair.items()):
+        if count := sum(map(is_one, trials)):
+            number = f"{count} of {_plural(len(trials), 'trial')}"
+            found.append(f"{contender} on {workload}: {number} {what}")
+    return found
+
+
+def _base(logs: Logs) -> tuple[str, ...]:
+    targets = logs.competition.targets
+    return () if logs.is_ours or targets is None else targets.base
+
+
+def _studies(logs: Logs) -> Iterable[tuple[str, str, set[int]]]:
+    """Yield submission, workload and studies of AlgoPerf's logs, for each framework."""
+    found: dict[tuple[str, str, str], set[int]] = {}
+    for trial in logs.trials:
+        found.setdefault(trial.key[:3], set()).add(trial.key.study)
+    for (submission, workload, _), studies in sorted(found.items()):
+        yield submission, workload, studies
 
 
 def early_ends(logs: Logs) -> list[str]:
-    """Name, one sentence per contender and reason, the studies that ended before their budget."""
-    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
-    totals: dict[str, int] = defaultdict(int)
+    """Return the studies that ended before their budget, a sentence per contender and reason."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    totals = Counter(study.contender for study in logs.studies)
     for study in logs.studies:
-        totals[study.contender] += 1
-        if study.ended != "budget" and not _spent_all(study):
-            groups[study.contender, study.ended].append(_share(study))
-    sentences = []
-    for (contender, ended), shares in sorted(groups.items()):
-        low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
-        spent = low if low == high else f"{low} to {high}"
-        sentences.append(
-            f"{contender}: {_EARLY.get(ended, ended)} in {len(shares)} of {totals[contender]} "
-            f"studies, {spent} of the budget spent"
-        )
-    return sentences
+        if study.ended != "budget" and not spent_all(study):
+            groups.setdefault((study.contender, study.ended), []).append(spent_share(study))
+    return [
+        f"{contender}: {_EARLY.get(ended, ended)} in {len(shares)} of {totals[contender]} "
+        f"studies, {_range(f'{min(shares):.0%}', f'{max(shares):.0%}')} of the budget spent"
+        for (contender, ended), shares in sorted(groups.items())
+    ]
 
 
 def partial_data(logs: Logs) -> list[str]:
-    """Name the workloads that ran on a part of their data set."""
-    parts = {
-        (trial.record.workload, ", ".join(sorted(trial.record.data.get("files", {}))))
-        for trial in logs.trials
-        if trial.record.data is not None and trial.record.data.get("whole") is False
-    }
-    return [f"{workload}: {files}" for workload, files in sorted(parts)]
+    """Return the workloads that ran on a part of their data set."""
+    return sentences("environment-data", logs)
 
 
 def fixed_by_hand(logs: Logs) -> list[str]:
-    """Name the variants that ran, with what they fix; values that nobody's budget paid for."""
+    """Return the variants that ran, with the values that they fix: no budget paid for those."""
     contenders = set(logs.contenders)
-    sentences = []
+    found = []
     for name, variant in sorted((logs.campaign or {}).get("variants", {}).items()):
         if name in contenders:
             values = sorted(variant["hyperparameters"].items())
             listed = ", ".join(f"{key} {value}" for key, value in values)
-            sentences.append(f"{name}: {variant['of']} with {listed}")
-    return sentences
+            found.append(f"{name}: {variant['of']} with {listed}")
+    return found
 
 
 def only_random(logs: Logs) -> list[str]:
-    """Name the tuners whose model chose no point in some studies, which ended before it began.
+    """Return the tuners whose model chose no point in some studies, which ended before it began.
 
-    The first points are random ones, as many as ``n_startup_trials`` in the tuner's record says.
+    The first points are random, as many as ``n_startup_trials`` in the tuner's record.
     """
     startup: dict[str, int] = {}
-    sizes: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
-    for trial in logs.trials:
+    sizes: dict[str, Counter[tuple[str, int]]] = {}
+    for trial in logs.trials if logs.is_ours else ():
         record = trial.record
         count = (record.tuner or {}).get("n_startup_trials")
         if isinstance(count, int):
             startup[record.contender] = count
-            sizes[record.contender][record.workload, record.study] += 1
-    sentences = []
+            sizes.setdefault(record.contender, Counter())[record.workload, record.study] += 1
+    found = []
     for contender, studies in sorted(sizes.items()):
         random = [count for count in studies.values() if count <= startup[contender]]
         if random:
-            low, high = min(random), max(random)
-            trials = (
-                f"{low} trial{'s' if low > 1 else ''}" if low == high else f"{low} to {high} trials"
+            trials = _range(str(min(random)), str(max(random)))
+            found.append(
+                f"{contender}: {len(random)} of {len(studies)} studies, of {trials} "
+                f"trial{'' if max(random) == 1 else 's'}; its model begins with trial "
+                f"{startup[contender] + 1}"
             )
-            sentences.append(
-                f"{contender}: {len(random)} of {len(studies)} studies, of {trials}; its model "
-                f"begins with trial {startup[contender] + 1}"
-            )
-    return sentences
+    return found
 
 
 def equality_of_budgets(logs: Logs) -> str:
-    """Say how equal the spent budgets are, where :func:`unequal_budgets` finds nothing.
+    """Return how equal the spent budgets are, where :func:`unequal_budgets` finds nothing.
 
     This is about the studies that spent their budget. Those of :func:`early_ends` are left out.
     """
-    spent = [study for study in logs.studies if study.ended == "budget" or _spent_all(study)]
+    spent = [study for study in logs.studies if study.ended == "budget" or spent_all(study)]
     if not spent:
         return "No study spent its budget"
-    beyond = max((gap for s in spent if (gap := _gap(s)) > s.budget.eval_period), default=0.0)
-    if not beyond:
+    gaps = [gap for s in spent if (gap := budget_gap(s)) > s.budget.eval_period]
+    if not gaps:
         return "Spent budgets are equal to within one evaluation period"
     return (
-        "Spent budgets are equal to within one evaluation period or the dearest step, its "
-        f"compilation included, which is {beyond:,.3g} of them at most"
+        "Spent budgets are equal to within one evaluation period or the most expensive step with "
+        f"its compilation, which is {max(gaps):,.3g} of them at most"
     )
 
 
 def never_evaluated(logs: Logs) -> list[str]:
-    """Name the studies in which no trial came to an evaluation: their budget was too small."""
+    """Return the studies of ours in which no trial came to an evaluation."""
     seen: dict[tuple[str, str, int], bool] = {}
-    for trial in logs.trials:
+    for trial in logs.trials if logs.is_ours else ():
         record = trial.record
         key = record.contender, record.workload, record.study
         evaluated = record.best is not None or record.status in FAILURES
@@ -175,54 +339,18 @@ def never_evaluated(logs: Logs) -> list[str]:
 
 
 def unequal_budgets(logs: Logs) -> list[str]:
-    """Say where budgets, or what was spent of them, differ by more than one evaluation period.
-
-    A study that ended before its budget for a reason of its own is not unequal but early, see
-    :func:`early_ends`: it could have spent the same.
-    """
-    return [f"{where}: {what}" for where, what in find_unequal_budgets(logs.studies)]
-
-
-def find_unequal_budgets(studies: Iterable[StudyRecord]) -> list[tuple[str, str]]:
-    """Return what :func:`unequal_budgets` says, as ``(where, what)``."""
-    found: list[tuple[str, str]] = []
-    budgets: dict[str, set[tuple[float, str]]] = defaultdict(set)
-    for study in studies:
-        budget = study.budget
-        budgets[study.workload].add((budget.study, budget.currency))
-        if _spent_all(study) or (study.ended != "budget" and _share(study) < 1):
-            continue
-        spent = study.spent.amount(budget.currency)
-        where = f"{study.contender} on {study.workload}, study {study.study}"
-        found.append((where, f"spent {spent:,.6g} of {budget.study:,.6g}"))
-    for workload, amounts in sorted(budgets.items()):
-        if len(amounts) > 1:
-            listed = ", ".join(f"{amount:,.6g} {unit}" for amount, unit in sorted(amounts))
-            found.append((workload, f"budgets of a study differ: {listed}"))
-    return found
+    """Return where budgets, or spent amounts, differ by more than one evaluation period."""
+    return sentences("budgets-spent", logs)
 
 
 def differing_targets(logs: Logs) -> list[str]:
-    """Say on which workloads not all trials aimed at the same target."""
-    targets: dict[str, set[tuple[str, float, str]]] = defaultdict(set)
-    for trial in logs.trials:
-        target = trial.record.target
-        targets[trial.record.workload].add((target.metric, target.value, target.better))
-    return [
-        f"{workload}: targets differ: "
-        + ", ".join(f"{metric} {value:g}" for metric, value, _ in sorted(found))
-        for workload, found in sorted(targets.items())
-        if len(found) > 1
-    ]
+    """Return the workloads whose trials did not all have the same target."""
+    return sentences("targets-agree", logs)
 
 
-def _share(study: StudyRecord) -> float:
-    return study.spent.amount(study.budget.currency) / study.budget.study
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _gap(study: StudyRecord) -> float:
-    return abs(study.spent.amount(study.budget.currency) - study.budget.study)
-
-
-def _spent_all(study: StudyRecord) -> bool:
-    return _gap(study) <= study.tolerance
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"

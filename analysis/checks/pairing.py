@@ -1,9 +1,10 @@
-"""Rules on pairing: what is compared differs in the contender and in nothing else."""
+"""Rules on pairing: contenders that are compared differ in themselves and in nothing else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from analysis.checks.subject import LogSubject, log_rule
+from analysis.checks.rules import rule
+from analysis.logs.logs import Logs, Trial
 from metaopt.bench.identity import (
     CODE_PARTS,
     FILE,
@@ -16,17 +17,55 @@ from metaopt.bench.identity import (
 from metaopt.bench.records import TrialRecord
 
 
-def _mixed_frameworks(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    groups = subject.grouped(lambda key: (key.submission, key.workload))
+def _records(logs: Logs) -> Iterator[tuple[Trial, TrialRecord]]:
+    for trial in logs.trials if logs.is_ours else ():
+        yield trial, trial.record
+
+
+def _identity(logs: Logs, trial: Trial) -> Identity | None:
+    return logs.study_identities.get(trial.key[:4])
+
+
+@rule(
+    "pairing-frameworks",
+    "a submission has one framework on a workload",
+    means="The official scorer stops; under the strict rules the more expensive one counts.",
+    fix="Remove the logs of one framework, or give the other one another name.",
+)
+def mixed_frameworks(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find submissions with logs of two frameworks on a workload."""
+    groups = logs.grouped(lambda key: (key.submission, key.workload))
     for (submission, workload), trials in groups.items():
         found = sorted({trial.key.framework for trial in trials})
         if len(found) > 1:
             yield f"{submission} on {workload}", f"logs of {' and '.join(found)}"
 
 
-def _unpaired(subject: LogSubject) -> Iterator[tuple[str, str]]:
+@rule(
+    "pairing-campaign",
+    "our trials are of one campaign",
+    severity="note",
+    strict="error",
+    means="Runs of several campaigns are in one folder: an entry of the leaderboard is of one.",
+    fix="Give each campaign its own folder.",
+)
+def several_campaigns(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find records of two campaigns."""
+    if len(names := sorted({record.campaign for _, record in _records(logs)})) > 1:
+        yield ".", f"runs of several campaigns: {names}"
+
+
+@rule(
+    "pairing-seeds",
+    "trial i of study k has the same seed for all contenders of ours",
+    means="The contenders did not start from the same parameters and data order: differences are "
+    "not paired.",
+    fix="Run all contenders in one campaign.",
+)
+def unpaired(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find trials whose seed is not that of the same trial of another contender."""
     first: dict[tuple[str, int, int] | str, tuple[int, str]] = {}
-    for trial, record in subject.records:
+    for trial, record in _records(logs):
         place = record.workload, record.study, record.trial
         for name, group, seed in (
             ("seed", place, record.seeds.trial),
@@ -38,30 +77,47 @@ def _unpaired(subject: LogSubject) -> Iterator[tuple[str, str]]:
                 break
 
 
-def _differing(
-    of: Callable[[TrialRecord], Any], terms: Callable[[TrialRecord], dict[str, Any]]
-) -> Callable[[LogSubject], Iterator[tuple[str, str]]]:
-    """Return what finds the first trial of each group whose terms are not the group's first."""
-
-    def find(subject: LogSubject) -> Iterator[tuple[str, str]]:
-        first: dict[Any, tuple[dict[str, Any], str]] = {}
-        said: set[tuple[Any, str]] = set()
-        for trial, record in subject.records:
-            group, found = of(record), terms(record)
-            known, where = first.setdefault(group, (found, trial.where))
-            for name, value in found.items():
-                if value != known[name] and (group, name) not in said:
-                    said.add((group, name))
-                    yield trial.where, f"{name} is {value}, that of {where} is {known[name]}"
-
-    return find
+def _terms(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "step_hint": record.step_hint,
+        "reference_batch_size": record.reference_batch_size,
+        "eval_period": record.budget.eval_period,
+        "currency": record.budget.currency,
+        "data": record.data,
+    }
 
 
-def _several_versions(subject: LogSubject) -> Iterator[tuple[str, str]]:
+@rule(
+    "pairing-terms",
+    "our trials on a workload have the same step hint, reference batch, schedule and data",
+    means="The trials are not of one experiment, or their gradient evaluations differ in size.",
+    fix="Run all contenders in one campaign.",
+)
+def other_terms(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find the first trial on each workload whose terms differ from the workload's first."""
+    first: dict[str, tuple[dict[str, Any], str]] = {}
+    said: set[tuple[str, str]] = set()
+    for trial, record in _records(logs):
+        found = _terms(record)
+        known, where = first.setdefault(record.workload, (found, trial.where))
+        for name, value in found.items():
+            if value != known[name] and (record.workload, name) not in said:
+                said.add((record.workload, name))
+                yield trial.where, f"{name} is {value}, that of {where} is {known[name]}"
+
+
+@rule(
+    "pairing-code",
+    "a contender of ours on a workload is one version of all that decides its results",
+    means="A file was changed between its trials: they are not of one contender.",
+    fix="Run the contender again in an empty folder.",
+)
+def several_versions(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find trials with another digest than their contender's first."""
     first: dict[tuple[str, ...], tuple[TrialRecord, str, Identity | None]] = {}
     said: set[tuple[tuple[str, ...], str]] = set()
-    for trial, record in subject.records:
-        identity = subject.identity(trial)
+    for trial, record in _records(logs):
+        identity = _identity(logs, trial)
         if identity is not None and digest_of(identity) != record.digest:
             yield trial.where, f"its digest is not that of its study's {FILE}"
             continue
@@ -77,11 +133,18 @@ def _several_versions(subject: LogSubject) -> Iterator[tuple[str, str]]:
                 yield trial.where, f"another {what} than {where}"
 
 
-def _several_workloads(subject: LogSubject) -> Iterator[tuple[str, str]]:
+@rule(
+    "pairing-workload",
+    "all trials of ours on a workload have the same workload, data, targets and settings",
+    means="The contenders did not solve the same problem: their costs do not compare.",
+    fix="Run all contenders again in an empty folder.",
+)
+def several_workloads(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find contenders on another version of a workload than the first."""
     first: dict[str, tuple[Identity, str]] = {}
     said: set[tuple[str, str]] = set()
-    for trial, record in subject.records:
-        if (identity := subject.identity(trial)) is None:
+    for trial, record in _records(logs):
+        if (identity := _identity(logs, trial)) is None:
             continue
         known, where = first.setdefault(record.workload, (identity, trial.where))
         names = differences(known, identity, WORKLOAD_PARTS)
@@ -90,72 +153,22 @@ def _several_workloads(subject: LogSubject) -> Iterator[tuple[str, str]]:
             yield trial.where, f"another {listed(names)} than {where}"
 
 
-def _changed_since(subject: LogSubject) -> Iterator[tuple[str, str]]:
+@rule(
+    "pairing-kit",
+    "files that contenders of ours share are of one version",
+    severity="note",
+    means="A submission, the kit or a tuner was changed after some contenders were finished.",
+    fix="Run all contenders again in an empty folder, if the change matters.",
+)
+def changed_since(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find contenders with another version of a file than the first with that file."""
     first: dict[str, tuple[str, str]] = {}
     said: dict[str, set[str]] = {}
-    for trial, record in subject.records:
-        identity = subject.identity(trial) or {}
+    for trial, record in _records(logs):
+        identity = _identity(logs, trial) or {}
         for part in CODE_PARTS:
             for name, digest in identity.get(part, {}).items():
                 known, where = first.setdefault(name, (digest, trial.where))
                 if digest != known and record.contender not in said.setdefault(name, set()):
                     said[name].add(record.contender)
                     yield trial.where, f"another {name} than {where}"
-
-
-def _terms_of_workload(record: TrialRecord) -> dict[str, Any]:
-    return {
-        "step_hint": record.step_hint,
-        "reference_batch_size": record.reference_batch_size,
-        "eval_period": record.budget.eval_period,
-        "currency": record.budget.currency,
-        "data": record.data,
-    }
-
-
-RULES = (
-    log_rule(
-        "pairing-frameworks",
-        "a submission has one framework on a workload",
-        _mixed_frameworks,
-        means="The official scorer stops; under our rules the dearer one counts.",
-        mend="Take the logs of one of them out, or give the other another name.",
-    ),
-    log_rule(
-        "pairing-seeds",
-        "trial i of study k has the same seed for all contenders of ours",
-        _unpaired,
-        means="The contenders did not start from the same parameters and data order: differences "
-        "are not paired.",
-        mend="Run all contenders in one campaign.",
-    ),
-    log_rule(
-        "pairing-terms",
-        "our trials on a workload have the same step hint, batch of reference, schedule and data",
-        _differing(lambda record: record.workload, _terms_of_workload),
-        means="The trials are not of one experiment, or their gradient evaluations differ in size.",
-        mend="Run all contenders in one campaign.",
-    ),
-    log_rule(
-        "pairing-code",
-        "a contender of ours on a workload is one version of all that decides its results",
-        _several_versions,
-        means="A file was changed between its trials: they are not of one contender.",
-        mend="Run the contender again in an empty folder.",
-    ),
-    log_rule(
-        "pairing-workload",
-        "all trials of ours on a workload have the same workload, data, targets and settings",
-        _several_workloads,
-        means="The contenders did not solve the same problem: their costs do not compare.",
-        mend="Run all contenders again in an empty folder.",
-    ),
-    log_rule(
-        "pairing-kit",
-        "what contenders of ours have in common is of one version",
-        _changed_since,
-        severity="note",
-        means="A submission, the kit or a tuner was changed after some contenders were finished.",
-        mend="Run all contenders again in an empty folder, if the change matters.",
-    ),
-)

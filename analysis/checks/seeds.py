@@ -2,43 +2,78 @@
 
 from collections.abc import Iterator
 
-from analysis.checks.subject import LogSubject, log_rule, seed_of
+from analysis.checks.rules import rule
+from analysis.logs.logs import Logs, Trial
 from metaopt.bench.seeds import derive_seed
 
 
-def _unknown(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trial in subject.trials:
-        if ("meta_data" in trial.documents or "flags" in trial.documents) and seed_of(
-            trial
-        ) is None:
+def _seed_of(trial: Trial) -> int | None:
+    """Return the recorded seed: the one that was used, else the one that was asked for."""
+    for name in ("meta_data", "flags"):
+        seed = trial.document(name).get("rng_seed")
+        if isinstance(seed, int) and not isinstance(seed, bool):
+            return seed
+    return None
+
+
+@rule(
+    "seeds-known",
+    "every trial's seed is recorded",
+    means="The run cannot be repeated.",
+    fix="Copy meta_data_0.json as the runner wrote it.",
+)
+def unknown(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find trials whose meta data and flags name no seed."""
+    for trial in logs.all_trials:
+        if {"meta_data", "flags"} & trial.documents.keys() and _seed_of(trial) is None:
             yield trial.where, "neither the meta data nor the flags have an rng_seed"
 
 
-def _disagreeing(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trial in subject.trials:
+@rule(
+    "seeds-agree",
+    "all files of a trial name the same seed",
+    means="The files are of different runs.",
+    fix="Put the files of one run together.",
+)
+def disagreeing(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find trials whose files name different seeds."""
+    for trial in logs.all_trials:
         used, asked = (trial.document(n).get("rng_seed") for n in ("meta_data", "flags"))
-        record = subject.record(trial)
+        own = trial.record.seeds.trial if logs.is_ours and trial.record else used
         # No seed asked for, or 0: the official runner draws one.
         if used is not None and asked and used != asked:
             yield trial.where, f"rng_seed is {used} in the meta data, {asked} in the flags"
-        elif record is not None and used is not None and used != record.seeds.trial:
-            yield trial.where, f"rng_seed is {used}, that of the record {record.seeds.trial}"
+        elif used is not None and used != own:
+            yield trial.where, f"rng_seed is {used}, but {own} in the record"
 
 
-def _reused(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trials in subject.grouped(lambda key: key[:4]).values():
-        first: dict[int, str] = {}
+@rule(
+    "seeds-reused",
+    "no two trials of a study have the same seed",
+    severity="note",
+    means="The trials begin alike. AlgoPerf's runner does so with all trials of one process.",
+    fix="Start each trial on its own, with its own --rng_seed.",
+)
+def reused(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find trials with the seed of an earlier trial of their study."""
+    for trials in logs.grouped(lambda key: key[:4]).values():
+        first: dict[int, int] = {}
         for trial in trials:
-            seed = seed_of(trial)
-            if seed is not None and first.setdefault(seed, trial.where) != trial.where:
-                yield (
-                    trial.where,
-                    f"rng_seed {seed} is that of trial_{first[seed].rpartition('_')[2]}",
-                )
+            number, seed = trial.key.trial, _seed_of(trial)
+            if seed is not None and first.setdefault(seed, number) != number:
+                yield trial.where, f"rng_seed {seed} is that of trial_{first[seed]}"
 
 
-def _underived(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trial, record in subject.records:
+@rule(
+    "seeds-derived",
+    "our seeds follow from the campaign's",
+    means="The run is not the campaign's: its start was chosen by hand.",
+    fix="Run the campaign's command again in an empty folder.",
+)
+def underived(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find records whose seeds are not the derived ones."""
+    for trial in logs.trials if logs.is_ours else ():
+        record = trial.record
         if record.tuner is not None and record.tuner.get("name") is None:
             continue
         seeds, named = record.seeds, (record.workload, record.study)
@@ -53,36 +88,3 @@ def _underived(subject: LogSubject) -> Iterator[tuple[str, str]]:
             if getattr(seeds, purpose) != seed:
                 what = f"seed of purpose {purpose!r} is {getattr(seeds, purpose)}, not {seed}"
                 yield f"{trial.where}/run.json", what
-
-
-RULES = (
-    log_rule(
-        "seeds-known",
-        "every trial's seed is recorded",
-        _unknown,
-        means="The run cannot be repeated.",
-        mend="Copy meta_data_0.json as the runner wrote it.",
-    ),
-    log_rule(
-        "seeds-agree",
-        "all files of a trial name the same seed",
-        _disagreeing,
-        means="The files are of different runs.",
-        mend="Put the files of one run together.",
-    ),
-    log_rule(
-        "seeds-reused",
-        "no two trials of a study have the same seed",
-        _reused,
-        severity="note",
-        means="The trials begin alike. AlgoPerf's runner does so with all trials of one process.",
-        mend="Start each trial on its own, with its own --rng_seed.",
-    ),
-    log_rule(
-        "seeds-derived",
-        "our seeds follow from the campaign's",
-        _underived,
-        means="The run was not that of the campaign: its start was chosen by hand.",
-        mend="Run the campaign's command again in an empty folder.",
-    ),
-)

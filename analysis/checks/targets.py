@@ -1,31 +1,49 @@
-"""Rules on targets: the same for all, and reached where the record says so."""
+"""Rules on targets: known, the same for all, and reached where the record says so."""
 
 from collections.abc import Iterator
 
-from analysis.checks.subject import LogSubject, log_rule, logged_target
-from analysis.logs.files import SECONDS, STEP
-from analysis.scoring.outcomes import first_hit
-from metaopt.bench.targets import Target
+from analysis.checks.rules import rule
+from analysis.logs.files import SECONDS, STEP, first_hit
+from analysis.logs.logs import Logs
+from analysis.logs.official import logged_target
+from metaopt.bench.targets import Target, load_targets
 
 
-def _without_target(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    if subject.targets is None:
-        return
-    for workload in sorted(subject.grouped(lambda key: key.workload)):
-        if workload not in subject.targets.metrics:
-            yield workload, f"no target; there are {sorted(subject.targets.metrics)}"
+@rule(
+    "targets-known",
+    "every workload has a target",
+    means="The workload cannot be scored; it is left out.",
+    fix="Add it to the file of --targets, or remove its logs.",
+)
+def without_target(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find workloads of ours that the targets' file does not have; the reader notes AlgoPerf's."""
+    targets = logs.competition.targets
+    if logs.is_ours and targets is not None:
+        for workload in sorted({trial.key.workload for trial in logs.all_trials}):
+            if workload not in targets.metrics:
+                yield workload, f"no target; there are {sorted(targets.metrics)}"
 
 
-def _differing(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for workload, trials in subject.grouped(lambda key: key.workload).items():
+@rule(
+    "targets-agree",
+    "all trials on a workload have the same target",
+    means="The runs are not of one benchmark. Scores compare all of them with one target.",
+    fix="Run all of them under one version; give the targets of that version.",
+)
+def differing_targets(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find workloads whose trials, or whose trials and file, name different targets."""
+    official = logs.competition.targets
+    for workload, trials in logs.grouped(lambda key: key.workload).items():
         found: dict[Target, int] = {}
         for trial in trials:
-            record = subject.record(trial)
-            told = logged_target(trial) if record is None else record.target.target()
+            if logs.is_ours:
+                told = trial.record.target.target() if trial.record else None
+            else:
+                told = logged_target(trial.document("meta_data"))
             if told is not None:
                 found[told] = found.get(told, 0) + 1
-        if subject.targets is not None and workload in subject.targets.metrics:
-            found.setdefault(subject.targets.target(workload), 0)
+        if official is not None and workload in official.metrics:
+            found.setdefault(official.target(workload), 0)
         if len(found) > 1:
             listed = ", ".join(
                 f"{target.metric} {target.value:g} ({f'{count} trials' if count else 'file'})"
@@ -34,8 +52,34 @@ def _differing(subject: LogSubject) -> Iterator[tuple[str, str]]:
             yield workload, f"targets differ: {listed}"
 
 
-def _wrongly_reached(subject: LogSubject) -> Iterator[tuple[str, str]]:
-    for trial, record in subject.records:
+@rule(
+    "targets-frozen",
+    "our targets are those that ship with the project",
+    severity="note",
+    strict="error",
+    means="The costs are to a target of the campaign's own.",
+    fix="Nothing, unless the runs are for the leaderboard: then remove the campaign's targets.",
+)
+def other_targets(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find workloads of ours with a target of their own."""
+    frozen = load_targets()
+    trials = logs.trials if logs.is_ours else ()
+    found = {(trial.record.workload, trial.record.target.target()) for trial in trials}
+    for workload, target in sorted(found, key=str):
+        if workload not in frozen or target != frozen[workload].validation:
+            yield workload, f"its target, {target.metric} {target.value:g}, is not the frozen one"
+
+
+@rule(
+    "targets-reached",
+    "our records and evaluations agree on the hit",
+    means="The record or the evaluations were changed.",
+    fix="Run the campaign's command again in an empty folder.",
+)
+def wrongly_reached(logs: Logs) -> Iterator[tuple[str, str]]:
+    """Find records of a hit that is not in the evaluations, or the other way round."""
+    for trial in logs.trials if logs.is_ours else ():
+        record = trial.record
         if trial.evaluations is None:
             if record.reached is not None:
                 yield trial.where, "the record has a hit, but there are no evaluations"
@@ -53,28 +97,3 @@ def _wrongly_reached(subject: LogSubject) -> Iterator[tuple[str, str]]:
                 seen = trial.evaluations.column(name)[hit]
                 if abs(seen - value) > 1e-6 * max(1.0, abs(value)):
                     yield trial.where, f"the record's hit costs {name} {value:g}, its row {seen:g}"
-
-
-RULES = (
-    log_rule(
-        "targets-known",
-        "every workload has a target in the file",
-        _without_target,
-        means="The workload cannot be scored; it is left out.",
-        mend="Add it to the targets, or take its logs out.",
-    ),
-    log_rule(
-        "targets-agree",
-        "all trials on a workload aimed at the same target",
-        _differing,
-        means="The runs are not of one benchmark. Scores hold all of them against one target.",
-        mend="Run all of them under one version; give the targets of that version.",
-    ),
-    log_rule(
-        "targets-reached",
-        "our records and evaluations agree on the hit",
-        _wrongly_reached,
-        means="The record or the evaluations were changed.",
-        mend="Run the campaign's command again in an empty folder.",
-    ),
-)

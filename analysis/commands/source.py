@@ -34,12 +34,20 @@ class Source:
             ValueError: There is nothing to read, or an option has no effect on these logs.
         """
         logs = read_logs(self.logs, self.within, self.competition())
+        self.check_options(logs)
+        return self.hardware.select(logs)
+
+    def check_options(self, logs: Logs) -> None:
+        """Refuse options that have no effect.
+
+        Raises:
+            ValueError: An option of AlgoPerf's rules is given for logs of ours.
+        """
         if logs.is_ours:
             for name in ("ruleset", "studies", "trials", "budget_factor"):
                 if getattr(self, name) is not None:
                     option = f"--{name.replace('_', '-')}"
                     raise ValueError(
                         f"{option} is for AlgoPerf's logs. Records of ours have their own budgets "
-                        "and studies; --targets reads them as AlgoPerf's."
+                        "and studies; `score --targets` reads them as AlgoPerf's."
                     )
-        return self.hardware.select(logs)

@@ -1,101 +1,114 @@
-"""``python -m analysis validate``: findings as text or JSON, and what a rule means."""
+"""``python -m analysis validate``: findings and rules as text, Markdown or JSON."""
 
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
 
-from analysis.checks import RULES, read_subject, rule_of, validate
-from analysis.logs.competition import OfficialTargets, Ruleset, read_official_targets
-from analysis.scoring.strict_rules import Demands, demands_of
-from analysis.text import plain
-from metaopt.bench.findings import Finding
+from analysis.checks.accept import Judged, judge, read_acceptances
+from analysis.checks.check import read_for_checks, rule_of, validate
+from analysis.checks.rules import RULES
+from analysis.commands.source import Source
+from analysis.report.formats import Format
+from analysis.text import escape_markdown, plain
 
 _LISTED = 5
 
 
 def print_findings(
-    logs: Path,
-    within: str | None,
+    source: Source,
     *,
-    targets: Path | None = None,
-    ruleset: Ruleset | None = None,
-    studies: int | None = None,
-    trials: int | None = None,
-    budget_factor: float | None = None,
-    as_json: bool = False,
+    accept: Path | None = None,
+    format: Format = Format.TABLE,
     everything: bool = False,
 ) -> int:
-    """Print what is wrong with logs and return the exit code.
+    """Print the problems of logs and return the exit code.
+
+    Args:
+        source: The logs.
+        accept: A file of accepted findings.
+        format: Table, Markdown or JSON; the last two have every finding.
+        everything: Whether a table has every finding, and not the first ones of each rule.
 
     Returns:
-        0 if nothing is wrong, whatever is noted; 1 if anything is.
+        0 without errors except accepted ones, 1 otherwise.
     """
-    official = None if targets is None else read_official_targets(targets)
-    asked = studies, trials, budget_factor
-    demands = None
-    if ruleset is not None or any(value is not None for value in asked):
-        demands = _demands(official, ruleset or "external", asked)
-    subject = read_subject(logs, within, targets=official, demands=demands)
-    found = validate(subject)
-    errors = sum(finding.severity == "error" for finding in found)
-    if as_json:
-        counts = {"errors": errors, "notes": len(found) - errors, "trials": len(subject.trials)}
-        findings = [dataclasses.asdict(finding) for finding in found]
-        typer.echo(json.dumps({**counts, "findings": findings}))
+    accepted = () if accept is None else read_acceptances(accept)
+    logs = read_for_checks(source.logs, source.within, source.competition())
+    source.check_options(logs)
+    found = judge(validate(logs), accepted)
+    counts = Counter("accepted" if one.accepted else one.finding.severity for one in found)
+    trials = len(logs.all_trials)
+    if format is Format.JSON:
+        findings = [dataclasses.asdict(one.finding) | {"accepted": one.accepted} for one in found]
+        numbers = {"errors": counts["error"], "notes": counts["note"]}
+        numbers |= {"accepted": counts["accepted"], "trials": trials}
+        typer.echo(json.dumps({**numbers, "findings": findings}))
     else:
-        _print_lines(found, everything)
-        typer.echo(
-            f"{len(subject.trials):,} trials, {len(RULES)} rules: {_count(errors, 'error')}, "
-            f"{_count(len(found) - errors, 'note')}"
+        summary = (
+            f"{trials:,} trials, {len(RULES)} rules: {_count(counts['error'], 'error')}, "
+            f"{_count(counts['note'], 'note')}"
         )
-    return 1 if errors else 0
+        if accept is not None:
+            summary += f", {counts['accepted']:,} accepted"
+        if format is Format.MARKDOWN:
+            _print_markdown(
+                ("severity", "rule", "where", "problem", "accepted"),
+                ((f.severity, f.rule, f.where, f.what, why or "") for f, why in found),
+            )
+            typer.echo(f"\n{summary}")
+        else:
+            _print_lines(found, everything)
+            typer.echo(summary)
+    return 1 if counts["error"] else 0
 
 
-def print_rules(id: str | None, as_json: bool = False) -> None:
-    """Print what one rule means and how to mend it, or a list of all."""
-    chosen = RULES if id is None else (rule_of(id),)
-    if as_json:
-        names = ("id", "title", "means", "mend")
-        typer.echo(json.dumps([{n: getattr(rule, n) for n in names} for rule in chosen]))
-        return
-    for rule in chosen:
-        typer.echo(f"{rule.id}: {rule.title}")
-        if id is not None:
-            typer.echo(f"    It means: {rule.means}\n    To mend it: {rule.mend}")
+def print_rules(id: str | None, format: Format = Format.TABLE) -> None:
+    """Print all rules, or the meaning and the remedy of one."""
+    chosen = RULES if id is None else [rule_of(id)]
+    names = ("id", "title", "severity", "strict", "means", "fix")
+    if format is Format.JSON:
+        typer.echo(json.dumps([{name: getattr(rule, name) for name in names} for rule in chosen]))
+    elif format is Format.MARKDOWN:
+        _print_markdown(
+            ("rule", "good logs", "validate / submit", "if it is broken", "to fix it"),
+            ((r.id, r.title, f"{r.severity} / {r.strict}", r.means, r.fix) for r in chosen),
+        )
+    else:
+        for rule in chosen:
+            typer.echo(f"{rule.id}: {rule.title}")
+            if id is not None:
+                typer.echo(f"    If it is broken: {rule.means}\n    To fix it: {rule.fix}")
 
 
-def _demands(
-    targets: OfficialTargets | None,
-    ruleset: Ruleset,
-    asked: tuple[int | None, int | None, float | None],
-) -> Demands:
-    studies, trials, factor = asked
-    return demands_of(
-        targets or OfficialTargets((), (), {}),
-        ruleset,
-        studies=studies,
-        trials=trials,
-        budget_factor=factor,
-    )
+def _print_markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    typer.echo(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    for row in rows:
+        typer.echo(f"| {' | '.join(map(escape_markdown, row))} |")
 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _print_lines(found: list[Finding], everything: bool) -> None:
-    counts = Counter(finding.rule for finding in found)
+def _print_lines(found: list[Judged], everything: bool) -> None:
+    shown = [one for one in found if everything or not one.accepted]
+    counts = Counter(one.finding.rule for one in shown)
     printed: Counter[str] = Counter()
-    for finding in found:
+    for finding, reason in shown:
         printed[finding.rule] += 1
-        number = printed[finding.rule]
-        if everything or number <= _LISTED:
+        number, last = printed[finding.rule], counts[finding.rule]
+        if not everything:
+            last = min(_LISTED, last)
+        if number <= last:
+            head = f"accepted {finding.severity}" if reason else finding.severity
+            why = f" (accepted: {plain(reason)})" if reason else ""
             where = plain(finding.where)
-            typer.echo(f"{finding.severity}: {finding.rule}: {where}: {plain(finding.what)}")
-        if number == (counts[finding.rule] if everything else min(_LISTED, counts[finding.rule])):
+            typer.echo(f"{head}: {finding.rule}: {where}: {plain(finding.what)}{why}")
+        if number == last:
             if (more := counts[finding.rule] - number) > 0:
                 typer.echo(f"    and {more:,} more; --all prints them")
             typer.echo(f"    {finding.fix}")

@@ -1,21 +1,14 @@
-"""From a campaign's logs to entries of the leaderboard, and what keeps logs out of it."""
+"""From a campaign's logs to entries of the leaderboard, if its runs pass the strict rules."""
 
 import hashlib
 import shlex
 import tomllib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.checks.check import validate
-from analysis.checks.fairness import (
-    differing_targets,
-    missing_studies,
-    partial_data,
-    unequal_budgets,
-)
-from analysis.checks.subject import read_subject
+from analysis.checks.check import errors_by_rule, validate
 from analysis.checks.verification import verify
 from analysis.leaderboard.entries import (
     CampaignEntry,
@@ -37,13 +30,12 @@ from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.identity import WORKLOAD_PARTS, digest_of
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
 from metaopt.bench.redaction import redact
-from metaopt.bench.targets import load_targets
 
 _Key = tuple[str, str]  # contender, workload
 
 
 class RefusedRuns(Exception):
-    """Runs that may not be submitted."""
+    """Runs that may not be submitted; ``problems`` has a line for each rule that they break."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -80,19 +72,23 @@ def files_to_submit(
             marked as verified.
 
     Raises:
-        RefusedRuns: Something is wrong with the runs or the rerun; lists everything that is.
+        RefusedRuns: The runs break a rule at its strict severity, or the rerun one at its own.
         ValueError: There is nothing to read, the rerun is a copy, or the runs do not compare with
             those of the same campaign on the leaderboard.
     """
-    problems = _problems(runs)
-    problems += [f"rerun: {problem}" for problem in (_invalid(rerun) if rerun else ())]
+    logs = read_logs(runs)
+    again = None if rerun is None else read_logs(rerun)
+    if not logs.is_ours:
+        raise ValueError(f"{runs}: logs of AlgoPerf's runner. The leaderboard is of campaigns.")
+    problems = errors_by_rule(validate(logs, strict=True))
+    if again is not None:
+        problems += [f"rerun: {problem}" for problem in errors_by_rule(validate(again))]
     if problems:
         raise RefusedRuns(problems)
     known = {entry.path: entry for entry in read_entries(board)}
-    logs = read_logs(runs)
     new = entries_of(logs, command, board)
-    if rerun is not None:
-        new = _verified(new, logs, read_logs(rerun))
+    if again is not None:
+        new = _verified(new, logs, again)
     for entry in new:
         before = known.get(entry.path)
         campaigns = (before.campaigns if before else {}) | entry.campaigns
@@ -128,94 +124,9 @@ def _verified(entries: list[Entry], logs: Logs, again: Logs) -> list[Entry]:
     return marked
 
 
-def _problems(runs: Path) -> list[str]:
-    """Return why these runs may not be submitted: what `validate` finds, and what it allows.
-
-    Logs may be valid that no leaderboard takes: of a part of the data, say, or from a checkout with
-    changes. Those checks are here.
-    """
-    logs = read_logs(runs)
-    if logs.campaign is None:
-        return ["no campaign.json that can be read: what should have run is not known"]
-    if len(names := sorted({trial.record.campaign for trial in logs.trials})) > 1:
-        return [f"runs of several campaigns: {names}"]
-    return [
-        *(f"missing: {entry}" for entry in missing_studies(logs)),
-        *(f"budgets are not equal: {entry}" for entry in unequal_budgets(logs)),
-        *(f"not comparable: {entry}" for entry in differing_targets(logs)),
-        *(f"on a part of the data: {entry}" for entry in partial_data(logs)),
-        *_other_targets(logs),
-        *_lost_trials(logs),
-        *_unclean_commits(logs),
-        *_several_hardware(logs),
-        *_invalid(runs),
-    ]
-
-
-def _invalid(runs: Path) -> list[str]:
-    """Return the errors that `python -m analysis validate` names, one of each rule."""
-    counts: Counter[str] = Counter()
-    firsts: dict[str, str] = {}
-    for finding in validate(read_subject(runs)):
-        if finding.severity == "error":
-            counts[finding.rule] += 1
-            firsts.setdefault(finding.rule, f"{finding.where}: {finding.what}")
-    return [
-        f"{rule}: {firsts[rule]}" + (f"; and {count - 1} more" if count > 1 else "")
-        for rule, count in sorted(counts.items())
-    ]
-
-
-def _other_targets(logs: Logs) -> list[str]:
-    frozen = load_targets()
-    found = {t.record.workload: t.record.target.target() for t in logs.trials}
-    return [
-        f"{workload}: its target, {target.metric} {target.value:g}, is not the frozen one"
-        for workload, target in sorted(found.items())
-        if workload not in frozen or target != frozen[workload].validation
-    ]
-
-
-def _lost_trials(logs: Logs) -> list[str]:
-    found: dict[tuple[str, str, int], int] = defaultdict(int)
-    for trial in logs.trials:
-        found[trial.record.contender, trial.record.workload, trial.record.study] += 1
-    return [
-        f"{s.contender} on {s.workload}, study {s.study}: {s.trials} trials were run, "
-        f"{found[s.contender, s.workload, s.study]} can be read"
-        for s in logs.studies
-        if found[s.contender, s.workload, s.study] != s.trials
-    ]
-
-
-def _unclean_commits(logs: Logs) -> list[str]:
-    counts: dict[str, int] = defaultdict(int)
-    for trial in logs.trials:
-        git = _git(trial.record)
-        if not isinstance(git.get("commit"), str) or git.get("dirty") is not False:
-            counts[trial.record.contender] += 1
-    return [
-        f"{contender}: {count} trials ran from a checkout with changes, or from none: commit first"
-        for contender, count in sorted(counts.items())
-    ]
-
-
 def _git(record: TrialRecord) -> dict[str, Any]:
     git = record.environment.get("git")
     return git if isinstance(git, dict) else {}
-
-
-def _several_hardware(logs: Logs) -> list[str]:
-    found: dict[_Key, set[str]] = defaultdict(set)
-    for trial in logs.trials:
-        key = trial.record.contender, trial.record.workload
-        found[key].add(fingerprint_of(trial.record.environment).slug)
-    return [
-        f"{contender} on {workload} ran on {len(slugs)} kinds of hardware, {sorted(slugs)}: "
-        "an entry is of one"
-        for (contender, workload), slugs in sorted(found.items())
-        if len(slugs) > 1
-    ]
 
 
 def entries_of(logs: Logs, command: str | None = None, board: Path = BOARD) -> list[Entry]:

@@ -60,6 +60,14 @@ class Evaluations:
         numbers = (fault for fault in self.faults if fault.rule == "types-numbers")
         return frozenset(fault.what.partition(":")[0] for fault in numbers)
 
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Which rows were not cut."""
+        if not self.rows or all(fault.rule != "types-rows" for fault in self.faults):
+            return np.ones(self.rows, bool)
+        cut = [np.isnan(values) for values in self.columns.values()]
+        return ~np.array(cut, bool).reshape(-1, self.rows).all(axis=0)
+
     def column(self, name: str) -> Column:
         """Return a column; NaN in every row if the file has none of that name."""
         found = self.columns.get(name)

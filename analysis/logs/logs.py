@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -86,6 +86,18 @@ class Logs:
     due_studies: int | None = None
 
     @functools.cached_property
+    def all_trials(self) -> tuple[Trial, ...]:
+        """The trials with and without a record, by folder."""
+        return tuple(sorted((*self.trials, *self.unrecorded), key=lambda t: (t.key, t.where)))
+
+    def grouped(self, by: Callable[[TrialKey], Any]) -> Mapping[Any, list[Trial]]:
+        """Return :attr:`all_trials` in groups."""
+        groups: dict[Any, list[Trial]] = {}
+        for trial in self.all_trials:
+            groups.setdefault(by(trial.key), []).append(trial)
+        return groups
+
+    @functools.cached_property
     def contenders(self) -> list[str]:
         """Names of the contenders that ran or should have."""
         planned = self.campaign["contenders"] if self.campaign else []
@@ -96,7 +108,7 @@ class Logs:
         """Names of the workloads, in the campaign's or the targets' order if there is one."""
         found = {trial.record.workload for trial in self.trials}
         planned = list(self.campaign["workloads"]) if self.campaign else []
-        if (targets := self.competition.targets) is not None:
+        if not self.is_ours and (targets := self.competition.targets) is not None:
             planned = [name for name in (*targets.base, *targets.held_out) if name in found]
         return [*planned, *sorted(found - set(planned))]
 

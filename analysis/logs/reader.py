@@ -347,8 +347,8 @@ class _Reader:
                 )
                 for where, pending in members
             ]
-            for run in runs:
-                self._note_columns(run, target)
+            for run, (_, pending) in zip(runs, members, strict=True):
+                self._note_columns(run, target, records.EVAL_FILE in pending.files)
             ruleset = rulesets[submission]
             derived = study_records(
                 (submission, workload, study), runs, target, ruleset, limits[ruleset], self.oddities
@@ -373,8 +373,10 @@ class _Reader:
             times = f"{count:g} time{'s' if count > 1 else ''}"
             self.oddities.add("clocks-preempted", where, f"preempted {times}")
 
-    def _note_columns(self, run: Run, target: Target) -> None:
+    def _note_columns(self, run: Run, target: Target, is_there: bool) -> None:
         if run.evaluations is None or not run.evaluations.rows:
+            if is_there if run.evaluations is None else run.evaluations.faults:
+                return  # an oddity says why it cannot be read
             what = f"{records.EVAL_FILE} {'is missing' if run.evaluations is None else 'is empty'}"
             self.oddities.add("files-evaluations", run.where, f"{what}: a miss")
             return

@@ -1,0 +1,71 @@
+"""What a rule on logs is, and the list of all rules.
+
+A rule is a function with its text beside it. It takes :class:`~analysis.logs.logs.Logs` and yields
+``(where, what)`` for each problem. The reader notes some problems itself, as oddities under a
+rule's id: rules may have such oddities, a function, or both.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+from analysis.logs.logs import Logs
+from metaopt.bench.findings import Severity
+
+Find = Callable[[Logs], Iterable[tuple[str, str]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LogRule:
+    """One rule on logs.
+
+    Attributes:
+        id: Its stable name, for settings and tests.
+        title: A sentence that holds for good logs.
+        means: The consequence if it does not hold.
+        fix: The remedy.
+        severity: Of a problem for `validate` and `verify`.
+        strict: Of a problem for `submit`.
+        find: Yields the problems; ``None`` if the reader notes all of them.
+    """
+
+    id: str
+    title: str
+    means: str
+    fix: str
+    severity: Severity
+    strict: Severity
+    find: Find | None = None
+
+    def problems(self, logs: Logs) -> Iterator[tuple[str, str]]:
+        """Yield ``(where, what)`` for each problem: the reader's first."""
+        for oddity in logs.oddities:
+            if oddity.rule == self.id:
+                yield oddity.where, oddity.what
+        if self.find is not None:
+            yield from self.find(logs)
+
+
+RULES: list[LogRule] = []  # in the order of the report
+
+
+def rule(
+    id: str,
+    title: str,
+    *,
+    means: str,
+    fix: str,
+    severity: Severity = "error",
+    strict: Severity | None = None,
+) -> Callable[[Find], Find]:
+    """Add the decorated function to the list; ``strict`` is the same severity by default."""
+
+    def register(find: Find) -> Find:
+        RULES.append(LogRule(id, title, means, fix, severity, strict or severity, find))
+        return find
+
+    return register
+
+
+def oddity_rule(id: str, title: str, *, means: str, fix: str, severity: Severity = "error") -> None:
+    """Add a rule whose problems are all noted by the reader."""
+    RULES.append(LogRule(id, title, means, fix, severity, severity))
