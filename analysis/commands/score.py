@@ -1,8 +1,9 @@
 """``python -m analysis score``: the score table, in every format."""
 
+from analysis.checks.fairness import find_failures
 from analysis.commands.source import Source
 from analysis.logs.logs import Logs
-from analysis.report.formats import OutputFormat, json_value, print_tables
+from analysis.report.formats import Format, json_value, print_tables
 from analysis.report.summary import summary_table, warning_lines
 from analysis.report.table import COST, Column, Table, number
 from analysis.report.tables.campaign import budgets_line
@@ -17,7 +18,7 @@ def print_score(
     rules: Rules = "strict",
     unit: Unit | None = None,
     view: View | None = None,
-    format: OutputFormat = OutputFormat.TABLE,
+    format: Format = Format.TABLE,
 ) -> Logs:
     """Print scores, with everything that decides them, and return the logs.
 
@@ -36,7 +37,7 @@ def print_scores(
     logs: Logs,
     scores: Scores,
     view: View | None = None,
-    format: OutputFormat = OutputFormat.TABLE,
+    format: Format = Format.TABLE,
 ) -> None:
     """Print warnings, the score table and the budgets.
 
@@ -49,10 +50,10 @@ def print_scores(
     view = view or scores.views[0]
     scores = scores.sorted_by(view)
     table = summary_table(logs, scores)
-    everything = format is OutputFormat.JSON
+    everything = format is Format.JSON
     notes = warning_lines(logs, scores.rules, everything=everything)
     notes += _notes_on_logs(logs, everything)
-    if format is OutputFormat.TABLE:
+    if format is Format.TABLE:
         table = table.with_notes(budgets_line(logs, scores.unit))
     print_tables(
         [table], notes, format, rules=scores.rules, cost=scores.unit, view=view,
@@ -72,7 +73,7 @@ def print_diff(
     source: Source,
     unit: Unit | None = None,
     view: View | None = None,
-    format: OutputFormat = OutputFormat.TABLE,
+    format: Format = Format.TABLE,
 ) -> None:
     """Print where the two sets of rules differ.
 
@@ -105,3 +106,8 @@ def print_diff(
         "scores",
     )
     print_tables([cells, scores], notes, format, cells=found.cells)
+
+
+def exit_code(logs: Logs) -> int:
+    """Return 1 if a contender failed throughout, 0 otherwise."""
+    return int(any(failures.is_broken for failures in find_failures(logs)))

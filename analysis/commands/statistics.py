@@ -1,7 +1,7 @@
 """``python -m analysis statistics``: how sure the scores are, in every format."""
 
 from analysis.commands.source import Source
-from analysis.report.formats import OutputFormat, print_tables
+from analysis.report.formats import Format, print_tables
 from analysis.report.summary import contender_marks, warning_lines
 from analysis.report.tables.statistics import numbers_table, statistics_tables
 from analysis.scoring.costs import Unit, View
@@ -18,7 +18,7 @@ def print_statistics(
     confidence: float,
     resamples: int,
     seed: int,
-    format: OutputFormat = OutputFormat.TABLE,
+    format: Format = Format.TABLE,
 ) -> None:
     """Print the statistics: every number for ``csv`` and ``json``, tables otherwise."""
     logs = source.read()
@@ -28,7 +28,7 @@ def print_statistics(
         seed=seed,
     )  # fmt: skip
     notes = [*scores.notes, *warning_lines(logs), *found.warnings]
-    if format in (OutputFormat.CSV, OutputFormat.JSON):
+    if format in (Format.CSV, Format.JSON):
         tables = [numbers_table([found])]
     else:
         tables = statistics_tables(found, contender_marks(logs))

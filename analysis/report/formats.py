@@ -18,7 +18,7 @@ from analysis.report.table import MISSED, Table, is_missed, is_undefined
 from analysis.text import escape_markdown, plain, spreadsheet_cell
 
 
-class OutputFormat(StrEnum):
+class Format(StrEnum):
     """How results are printed."""
 
     TABLE = "table"
@@ -31,7 +31,7 @@ class OutputFormat(StrEnum):
 def print_tables(
     tables: Sequence[Table],
     notes: Sequence[str] = (),
-    format: OutputFormat = OutputFormat.TABLE,
+    format: Format = Format.TABLE,
     **more: Any,
 ) -> None:
     """Print tables with their captions and notes, and notes on all of them.
@@ -42,17 +42,17 @@ def print_tables(
         format: How.
         more: Further entries of a JSON document.
     """
-    if format is OutputFormat.TABLE:
+    if format is Format.TABLE:
         from analysis.report.terminal import print_in_terminal
 
         print_in_terminal(tables, notes)
-    elif format is OutputFormat.JSON:
+    elif format is Format.JSON:
         typer.echo(json.dumps(document_of(tables, notes, **more), allow_nan=False))
-    elif format is OutputFormat.CSV:
+    elif format is Format.CSV:
         typer.echo("\n".join(map(table_csv, tables)), nl=False)
         for note in [*notes, *(note for table in tables for note in table.notes)]:
             typer.echo(f"analysis: {plain(note)}", err=True)
-    elif format is OutputFormat.MARKDOWN:
+    elif format is Format.MARKDOWN:
         said = [f"{escape_markdown(note)}\n" for note in notes]
         typer.echo("\n".join([*map(markdown_table, tables), *said]), nl=False)
     else:

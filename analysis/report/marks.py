@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from analysis.logs.logs import Logs
-from analysis.report.table import Format
+from analysis.report.table import CellFormat
 from analysis.scoring.costs import pass_ratios
 from analysis.text import plain
 
@@ -24,9 +24,9 @@ class Marks:
     notes: tuple[str, ...] = ()
 
     @property
-    def format(self) -> Format:
+    def format(self) -> CellFormat:
         """The format of a column of contenders."""
-        return Format(lambda name: plain(self.marked(name)), is_text=True)
+        return CellFormat(lambda name: plain(self.marked(name)), is_text=True)
 
     def marked(self, name: str) -> str:
         """Return a contender's name with its marks."""

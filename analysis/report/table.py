@@ -52,7 +52,7 @@ class Costs(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
+class CellFormat:
     """How the values of a column are shown, exported and sorted.
 
     Attributes:
@@ -89,9 +89,9 @@ def is_missed(value: Any) -> bool:
     return isinstance(value, float) and math.isinf(value)
 
 
-def number(spec: str) -> Format:
+def number(spec: str) -> CellFormat:
     """Return the format of numbers with a format specification."""
-    return Format(lambda value: f"{value:{spec}}")
+    return CellFormat(lambda value: f"{value:{spec}}")
 
 
 def format_cost(value: float) -> str:
@@ -106,36 +106,36 @@ def format_cost(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
 
 
-TEXT = Format(plain, is_text=True)
+TEXT = CellFormat(plain, is_text=True)
 COUNT = number(",")
-COST = Format(format_cost)
+COST = CellFormat(format_cost)
 SCORE = number(".3f")
-YES = Format(lambda value: "yes" if value else "no", is_text=True)
-P_VALUE = Format(lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}")
-SHARE = Format(
+YES = CellFormat(lambda value: "yes" if value else "no", is_text=True)
+P_VALUE = CellFormat(lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}")
+SHARE = CellFormat(
     lambda share: f"{share.count}/{share.of}",
     lambda share: {"": share.count, "of": share.of},
     lambda share: share.count / share.of if share.of else None,
 )
 
 
-def interval(ends: Format) -> Format:
+def interval(ends: CellFormat) -> CellFormat:
     """Return the format of an :class:`Interval` whose ends have a format."""
-    return Format(
+    return CellFormat(
         lambda value: f"{ends.text(value.low)} to {ends.text(value.high)}",
         lambda value: {"low": value.low, "high": value.high},
         lambda value: value.low,
     )
 
 
-def estimate(inner: Format) -> Format:
+def estimate(inner: CellFormat) -> CellFormat:
     """Return the format of an :class:`Estimate` whose numbers have a format."""
 
     def show(value: Estimate) -> str:
         ends = f"({inner.text(value.low)} to {inner.text(value.high)})"
         return ends if is_undefined(value.value) else f"{inner.text(value.value)} {ends}"
 
-    return Format(show, lambda value: value._asdict() | {"": value.value}, lambda v: v.value)
+    return CellFormat(show, lambda value: value._asdict() | {"": value.value}, lambda v: v.value)
 
 
 def _show_costs(costs: Costs) -> str:
@@ -147,7 +147,7 @@ def _show_costs(costs: Costs) -> str:
     return f"{text} ({costs.reached}/{costs.studies}){mark}"
 
 
-COSTS = Format(
+COSTS = CellFormat(
     _show_costs,
     lambda costs: {k: v for k, v in costs._asdict().items() if k != "developed"},
     lambda costs: costs.given_tuned if costs.including_tuning is None else costs.including_tuning,
@@ -166,7 +166,7 @@ class Column:
     """
 
     name: str
-    format: Format = TEXT
+    format: CellFormat = TEXT
     key: str = ""
     workload: str = ""
 

@@ -11,9 +11,9 @@ from analysis.report.table import (
     SCORE,
     SHARE,
     TEXT,
+    CellFormat,
     Column,
     Estimate,
-    Format,
     Interval,
     Share,
     Table,
@@ -28,12 +28,12 @@ from analysis.statistics.inference import Inference
 
 _PROBABILITY = estimate(number(".2f"))
 # wins, ties, losses: sorted by the difference
-_RECORD = Format(
+_RECORD = CellFormat(
     lambda found: "-".join(map(str, found)),
     lambda found: dict(zip(("wins", "ties", "losses"), found, strict=True)),
     lambda found: found[0] - found[2],
 )
-_PLACED = Format(
+_PLACED = CellFormat(
     lambda found: f"{found[0]:.3f} ({found[1]:.0f})",
     lambda found: {"": found[0], "place": found[1]},
     lambda found: found[0],

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.report.marks import Marks
-from analysis.report.table import COUNT, SHARE, Column, Format, Share, Table, number
+from analysis.report.table import COUNT, SHARE, CellFormat, Column, Share, Table, number
 from analysis.training.ends import PHASES, End, EpisodeEnd, Summary
 from analysis.training.episodes import is_loss
 from analysis.training.hyperparameters import Importance
@@ -20,7 +20,7 @@ class _Mean:
     cut: bool = False
 
 
-def _mean(spec: str) -> Format:
+def _mean(spec: str) -> CellFormat:
     """Return the format "mean (low to high)", with "k/n" if only k of n studies have a value."""
 
     def show(value: _Mean) -> str:
@@ -37,7 +37,7 @@ def _mean(spec: str) -> Format:
         summary = value.summary
         return {"": summary.mean, "low": summary.low, "high": summary.high}
 
-    return Format(show, fields, lambda value: value.summary.mean)
+    return CellFormat(show, fields, lambda value: value.summary.mean)
 
 
 def _column(name: str, plain: str = ".4g") -> Column:

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from analysis.checks.verification import TOLERANCE, Verdict, verified_contenders
 from analysis.logs.hardware import hardware_of
 from analysis.logs.logs import Logs
-from analysis.report.table import COST, Column, Facets, Format, Table
+from analysis.report.table import COST, CellFormat, Column, Facets, Table
 from analysis.report.tables.scores import unit_name
 from analysis.scoring.costs import View
 
 _VIEWS: tuple[View, View] = ("given", "including")
 # A cost, and that of the rerun; None: it does not compare.
-_PAIR = Format(
+_PAIR = CellFormat(
     lambda pair: " / ".join(COST.text(cost) for cost in pair if cost is not None),
     lambda pair: {"": pair[0], "rerun": pair[1]},
     lambda pair: pair[0],
