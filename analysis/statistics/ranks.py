@@ -1,7 +1,8 @@
 r"""Ranks over workloads: Friedman's test, and the critical difference of mean ranks.
 
 On each workload contenders are ranked by median cost, 1 the least; equal costs, and
-all misses, share the mean of their ranks. The mean rank of contender s over W workloads is :math:`\bar r_s`.
+all misses, share the mean of their ranks. The mean rank of contender s over W workloads is
+:math:`\bar r_s`.
 
 Friedman's statistic, corrected for ties, asks whether ranks are more than chance:
 
