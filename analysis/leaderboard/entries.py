@@ -71,6 +71,15 @@ class Verification(_Model):
     last_day: str
 
 
+class AuditEntry(_Model):
+    """The audits of a contender on a workload; all of its studies together."""
+
+    failed: bool
+    findings: tuple[str, ...]  # with the numbers that were compared
+    ratio: float | None  # counted over charged gradient evaluations, if above what is noted
+    time_factor: float | None  # seconds per gradient evaluation over AdamW's
+
+
 class CampaignEntry(_Model):
     """A contender's runs on a workload in one campaign."""
 
@@ -92,6 +101,8 @@ class CampaignEntry(_Model):
     first_day: str  # on which a trial started, UTC
     last_day: str
     verified: Verification | None = None
+    audit: AuditEntry | None = None  # None: not audited, as in older entries
+    seconds_per_gradient: float | None = None  # without compilation; None in older entries
     studies: Annotated[tuple[StudyEntry, ...], pydantic.Field(min_length=1)]
 
     @pydantic.model_validator(mode="after")

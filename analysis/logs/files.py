@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ WALL_SECONDS, PREEMPTIONS = "total_duration", "preemption_count"
 CLOCKS = (SECONDS, EVAL_SECONDS, LOGGING_SECONDS, WALL_SECONDS)
 NEEDED = (STEP, SECONDS, SCORE)
 TEXT_COLUMNS = frozenset({"phase"})
+_LOAD = ("gpu.", "cpu.", "mem.", "net.")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 MAX_EVALUATION_BYTES = 64 * 2**20
@@ -92,7 +94,7 @@ def read_evaluations(
     lines = [line for line in lines if line]
     if not lines:
         return Evaluations(faults=tuple(faults))
-    header, rows = tuple(lines[0]), lines[1:]
+    header, rows = tuple(map(sys.intern, lines[0])), lines[1:]
     if len(header) > MAX_COLUMNS:
         what = f"{len(header):,} columns, not read: the limit is {MAX_COLUMNS:,}"
         return Evaluations(faults=(Fault("files-size", what),))
@@ -139,9 +141,13 @@ def _numbers(rows: list[list[str]], index: int, name: str, faults: list[Fault]) 
 
 
 def read_document(content: bytes) -> tuple[dict[str, Any] | None, str]:
-    """Return a JSON object and ``""``, or ``None`` and the fault."""
+    """Return a JSON object and ``""``, or ``None`` and the fault.
+
+    The machine's load, which AlgoPerf's meta data hold in a hundred keys, is left out.
+    """
     try:
-        document = json.loads(content.removeprefix(_BYTE_ORDER_MARK))
+        text = content.removeprefix(_BYTE_ORDER_MARK)
+        document = json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         return None, "no JSON: nested too deep"
     except ValueError as error:
@@ -149,6 +155,15 @@ def read_document(content: bytes) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(document, dict):
         return None, f"no JSON object but {type(document).__name__}"
     return document, ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Thousands of documents have the same keys and texts: each is kept once.
+    return {
+        sys.intern(key): sys.intern(value) if isinstance(value, str) else value
+        for key, value in pairs
+        if not key.startswith(_LOAD)
+    }
 
 
 def first_hit(values: Column, target: Target) -> int | None:

@@ -66,7 +66,8 @@ class Logs:
         study_identities: The same by the folder's contender, workload, framework and study.
         audits: Records of our audits.
         oddities: What was odd.
-        competition: The rules that AlgoPerf's logs were read by.
+        competition: The rules that AlgoPerf's logs were read by, with targets.
+        due_studies: How many studies those rules ask for; ``None``: as many as the logs have.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class Logs:
     audits: tuple[AuditRecord, ...] = ()
     oddities: tuple[Oddity, ...] = ()
     competition: Competition = dataclasses.field(default_factory=Competition)
+    due_studies: int | None = None
 
     @functools.cached_property
     def contenders(self) -> list[str]:
@@ -104,8 +106,8 @@ class Logs:
         if self.is_ours:
             planned = self.campaign["studies"] if self.campaign else 0
             return max([planned, *(trial.record.study for trial in self.trials)])
-        if (due := self.competition.limits("external").studies) is not None:
-            return due
+        if self.due_studies is not None:
+            return self.due_studies
         groups: dict[tuple[str, ...], set[int]] = {}
         for trial in self.trials:
             groups.setdefault(trial.key[:3], set()).add(trial.key.study)

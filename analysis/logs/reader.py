@@ -4,6 +4,7 @@ One pass over the files, in whatever order they come.
 """
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -170,7 +171,7 @@ class _Reader:
         document = document_of(place.file)
         if entry.is_folder or (document is None and place.file != records.EVAL_FILE):
             return
-        trial.files.add(place.file)
+        trial.files.add(sys.intern(place.file))
         if entry.content is None:
             return
         if document is None:
@@ -189,6 +190,9 @@ class _Reader:
                 self.audits.append(audit)
         elif (content := self._document(entry)) is not None:
             name, preemptions = document
+            if name == "flags":  # absl writes sixty of them, most of them unset
+                unset = (None, False, "")
+                content = {k: v for k, v in content.items() if not any(v is u for u in unset)}
             known = trial.documents.get(name)
             if known is None or preemptions < known[0]:
                 trial.documents[name] = preemptions, content
@@ -361,6 +365,7 @@ class _Reader:
             self.path, False, counted,
             unrecorded=tuple(trial for trial in trials if trial.record is None),
             oddities=self.oddities.all(), competition=competition,
+            due_studies=self.competition.limits("external").studies,
         )  # fmt: skip
 
     def _note_preemptions(self, where: str, count: float) -> None:
@@ -455,7 +460,10 @@ def _campaign_problem(campaign: Mapping[str, Any]) -> str:
 
 
 def _logged_targets(found: list[tuple[str, _Pending]]) -> OfficialTargets:
-    """Return the targets that the logs' own meta data name; of several the most frequent."""
+    """Return the targets that the logs' own meta data name; of several the most frequent.
+
+    A workload whose name has another's in it is a variant of that one.
+    """
     counts: dict[str, Counter[tuple[str, float]]] = {}
     for _, pending in found:
         _, meta = pending.documents.get("meta_data", (0, {}))
@@ -464,7 +472,8 @@ def _logged_targets(found: list[tuple[str, _Pending]]) -> OfficialTargets:
             told = target.metric.removeprefix("validation/"), target.value
             counts.setdefault(pending.key.workload, Counter())[told] += 1
     metrics = {name: told.most_common(1)[0][0] for name, told in sorted(counts.items())}
-    return OfficialTargets(tuple(metrics), (), metrics)
+    base = tuple(name for name in metrics if not any(o in name for o in metrics if o != name))
+    return OfficialTargets(base, tuple(name for name in metrics if name not in base), metrics)
 
 
 def _target(targets: OfficialTargets, workload: str) -> Target | None:

@@ -121,7 +121,8 @@ def _read(root: Path, name: str, limit: int, oddities: Oddities) -> bytes | None
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(0, "not a file any more")
-            return file.read(limit) if _fits(name, status.st_size, limit, oddities) else None
+            size = status.st_size
+            return file.read(size) if _fits(name, size, limit, oddities) else None
     except OSError as error:
         oddities.add("files-unreadable", name, f"cannot be read: {error.strerror}")
         return None

@@ -1,7 +1,8 @@
-"""Across hardware: ratios to a reference that ran on each, beside steps and gradient evaluations.
+"""Across hardware: speed over a reference's on the same machine, beside steps and gradients.
 
-A second on one machine is not a second on another. The same reference, measured on both, is the
-yardstick: a contender's cost in seconds over the reference's on the same hardware and workload.
+A second on one machine is not a second on another. Hardware is compared by seconds per gradient
+evaluation without compilation (of AlgoPerf's logs: seconds per step), as a ratio to a reference
+contender that ran on each.
 """
 
 import dataclasses
@@ -14,54 +15,75 @@ from analysis.logs.logs import Logs
 from analysis.report.tables import Shown, Table
 from analysis.scoring.costs import View, cost_table
 from analysis.text import plain
-from metaopt.bench.budget import CURRENCIES, Currency
+from metaopt.bench.budget import Currency
 
 Costs = Mapping[tuple[str, str], Mapping[Currency, float]]  # medians by (contender, workload)
 
 
 @dataclasses.dataclass(frozen=True)
 class OnHardware:
-    """What was measured on one kind of hardware."""
+    """Measurements on one kind of hardware, by contender and workload.
+
+    Attributes:
+        slug: The hardware's.
+        costs: Median costs to target in steps and gradient evaluations.
+        seconds: Seconds per gradient evaluation without compilation; where there are none, absent.
+    """
 
     slug: str
     costs: Costs
+    seconds: Mapping[tuple[str, str], float]
 
 
-def costs_by_hardware(campaigns: Sequence[Logs], view: View) -> list[OnHardware]:
-    """Return median costs to target on each hardware, in all currencies.
+def measure_hardware(campaigns: Sequence[Logs], view: View) -> list[OnHardware]:
+    """Return costs and speeds on each hardware.
 
     Args:
         campaigns: Logs. Where two have the same contender on the same workload and hardware, the
             later one's counts.
         view: Which costs.
     """
-    found: dict[str, dict[tuple[str, str], dict[Currency, float]]] = {}
+    costs: dict[str, dict[tuple[str, str], dict[Currency, float]]] = {}
+    seconds: dict[str, dict[tuple[str, str], float]] = {}
     for logs in campaigns:
+        units: tuple[Currency, ...] = (
+            ("steps", "gradient_evaluations") if logs.is_ours else ("steps",)
+        )
         for slug in hardware_of(logs):
             here = HardwareChoice((slug,)).select(logs)
-            tables = {currency: cost_table(here, currency) for currency in CURRENCIES}
-            for pair in {(t.record.contender, t.record.workload) for t in here.trials}:
-                found.setdefault(slug, {})[pair] = {
-                    currency: tables[currency][pair].median(view) for currency in CURRENCIES
+            tables = {unit: cost_table(here, unit) for unit in units}
+            for pair in here.by_pair:
+                costs.setdefault(slug, {})[pair] = {
+                    unit: table[pair].median(view) for unit, table in tables.items()
                 }
-    return [OnHardware(slug, found[slug]) for slug in sorted(found)]
+            seconds.setdefault(slug, {}).update(seconds_per_gradient(here))
+    return [OnHardware(slug, costs[slug], seconds[slug]) for slug in sorted(costs)]
+
+
+def seconds_per_gradient(logs: Logs) -> dict[tuple[str, str], float]:
+    """Return seconds per gradient evaluation without compilation, by contender and workload.
+
+    AlgoPerf's logs count no gradient evaluations and no compilation: seconds per step, all in.
+    """
+    found = {}
+    for pair, trials in logs.by_pair.items():
+        ledgers = [trial.record.ledger for trial in trials if trial.record.ledger.cost.steps > 0]
+        seconds = sum(
+            one.cost.seconds - getattr(one, "compilation_seconds", 0.0) for one in ledgers
+        )
+        unit: Currency = "gradient_evaluations" if logs.is_ours else "steps"
+        count = sum(one.cost.amount(unit) for one in ledgers)
+        if count > 0:
+            found[pair] = seconds / count
+    return found
 
 
 def reference_ratio(
-    costs: Costs, contender: str, workload: str, reference: str, currency: Currency = "seconds"
+    seconds: Mapping[tuple[str, str], float], contender: str, workload: str, reference: str
 ) -> float:
-    """Return a contender's cost over the reference's, both on one kind of hardware.
-
-    NaN where one of them was not measured, or where neither reached the target; inf where only the
-    contender missed it, 0 where only the reference did.
-    """
-    mine, theirs = costs.get((contender, workload)), costs.get((reference, workload))
-    if mine is None or theirs is None:
-        return math.nan
-    a, b = mine[currency], theirs[currency]
-    if a == b:
-        return 1.0 if math.isfinite(a) else math.nan
-    return math.inf if b == 0 or math.isinf(a) else a / b
+    """Return a contender's speed over the reference's on one hardware; NaN if one is not known."""
+    mine, theirs = seconds.get((contender, workload)), seconds.get((reference, workload))
+    return mine / theirs if mine is not None and theirs else math.nan
 
 
 def across_hardware_table(measured: Sequence[OnHardware], reference: str) -> Table:

@@ -1,6 +1,7 @@
 """Curves out of evaluation rows: best metric against spent budget, loss over episodes."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,16 +46,20 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     trials = logs.of(contender, workload)
     if not trials:
         return None
-    budget, target = trials[0].record.budget, trials[0].record.target
-    x = np.geomspace(min(budget.eval_period, budget.study / 2), budget.study, _POINTS)
-    studies = []
-    for study in sorted({trial.record.study for trial in trials}):
-        parts = [_progress(trial) for trial in trials if trial.record.study == study]
+    target = trials[0].record.target
+    groups: dict[tuple[str, int], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.key.framework, trial.record.study), []).append(trial)
+    progress = []
+    for members in groups.values():
+        parts = [_progress(trial) for trial in members]
         spent, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-        if not len(values):
-            continue
-        order = np.argsort(spent, kind="stable")  # trials that pause take turns
-        spent, values = spent[order], values[order]
+        if len(values):
+            order = np.argsort(spent, kind="stable")  # trials that pause take turns
+            progress.append((spent[order], values[order]))
+    x = _grid(trials[0].record.budget, [spent for spent, _ in progress])
+    studies = []
+    for spent, values in progress:
         best = (np.fmin if target.better == "lower" else np.fmax).accumulate(values)
         # The last point stands for all that was spent: rounding must not hide its evaluation.
         seen = np.searchsorted(spent, x * (1 + 1e-9), side="right") - 1
@@ -67,6 +72,14 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
         return None
     curves = [reduce(table[:, started], axis=0) for reduce in (np.median, np.min, np.max)]
     return Band(x[started], *curves)
+
+
+def _grid(budget: Any, spent: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return amounts of a study's budget at equal ratios, from an evaluation period on."""
+    whole, period = budget.study, budget.eval_period
+    if not np.isfinite(whole):  # logs that do not say it
+        whole = max((float(amounts[-1]) for amounts in spent), default=1.0)
+    return np.geomspace(min(period or whole / 100, whole / 2), whole, _POINTS)
 
 
 def anytime_bands(logs: Logs) -> dict[tuple[str, str], Band]:

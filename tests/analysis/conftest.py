@@ -18,8 +18,11 @@ ENVIRONMENT = {
 class CampaignBuilder:
     """Writes trials that reach their target at a given cost, or do not."""
 
-    def __init__(self, out, contenders, workloads, studies, budget=1000.0, scale=1.0):
-        self.out, self.budget, self.scale = out, budget, scale
+    def __init__(
+        self, out, contenders, workloads, studies, budget=1000.0, scale=1.0,
+        currency="gradient_evaluations",
+    ):  # fmt: skip
+        self.out, self.budget, self.scale, self.currency = out, budget, scale, currency
         self.spent = {}
         content = {"name": "made", "seed": 1, "studies": studies, "budget": "1000grads"}
         content |= {"workloads": workloads, "contenders": contenders}
@@ -44,7 +47,7 @@ class CampaignBuilder:
                 "study": study, "trial": number + 1, "hyperparameters": {"lr": 0.1},
                 "seeds": records.Seeds(campaign=1, trial=1, tuner=1, fixed_batch=None),
                 "budget": records.BudgetRecord(
-                    currency="gradient_evaluations", study=self.budget * self.scale,
+                    currency=self.currency, study=self.budget * self.scale,
                     trial=self.budget * self.scale, eval_period=10 * self.scale,
                 ),
                 "batch_size": 1, "reference_batch_size": 1, "step_hint": 10,
@@ -90,7 +93,7 @@ class CampaignBuilder:
             campaign="made", contender=contender, workload=workload, study=study, ended=ended,
             trials=trials, spent=self._cost(spent), tuner_seconds=0.0, largest_step=1.0,
             budget=records.BudgetRecord(
-                currency="gradient_evaluations", study=self.budget * self.scale,
+                currency=self.currency, study=self.budget * self.scale,
                 trial=self.budget * self.scale, eval_period=10 * self.scale,
             ),
         )  # fmt: skip

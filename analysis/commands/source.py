@@ -1,0 +1,45 @@
+"""The logs that a command is about, as its options name them."""
+
+import dataclasses
+from pathlib import Path
+
+from analysis.logs.competition import Competition, Ruleset, read_official_targets
+from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
+from analysis.logs.logs import Logs
+from analysis.logs.reader import read_logs
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Logs, and the rules that AlgoPerf's logs are read by; see ``--help`` of the commands."""
+
+    logs: Path
+    within: str | None = None
+    targets: Path | None = None
+    ruleset: Ruleset | None = None
+    studies: int | None = None
+    trials: int | None = None
+    budget_factor: float | None = None
+    hardware: HardwareChoice = ANY_HARDWARE
+
+    def competition(self) -> Competition:
+        """Return the rules that the options name."""
+        targets = None if self.targets is None else read_official_targets(self.targets)
+        return Competition(targets, self.ruleset, self.studies, self.trials, self.budget_factor)
+
+    def read(self) -> Logs:
+        """Read the logs and keep the runs on the chosen hardware.
+
+        Raises:
+            ValueError: There is nothing to read, or an option has no effect on these logs.
+        """
+        logs = read_logs(self.logs, self.within, self.competition())
+        if logs.is_ours:
+            for name in ("ruleset", "studies", "trials", "budget_factor"):
+                if getattr(self, name) is not None:
+                    option = f"--{name.replace('_', '-')}"
+                    raise ValueError(
+                        f"{option} is for AlgoPerf's logs. Records of ours have their own budgets "
+                        "and studies; --targets reads them as AlgoPerf's."
+                    )
+        return self.hardware.select(logs)

@@ -1,0 +1,53 @@
+"""Where the rules ``algoperf`` and ``strict`` give different times to target."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+from analysis.logs.logs import Logs
+from analysis.scoring.benchmark import benchmark_of
+from analysis.scoring.costs import cost_table
+from analysis.scoring.scores import Scores, score_logs, scores_of
+
+
+class Difference(NamedTuple):
+    """A cell of the table of times, given tuned, that the two rules fill differently; seconds."""
+
+    contender: str
+    workload: str
+    algoperf: float
+    strict: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Both sets of rules on the same logs, given tuned, in seconds."""
+
+    differences: tuple[Difference, ...]
+    cells: int  # that were compared
+    algoperf: Scores
+    exact: Scores  # algoperf's times with the exact integral
+    strict: Scores
+
+
+def compare_rules(logs: Logs) -> Comparison:
+    """Compare the two sets of rules cell by cell; the mix of hardware is the caller's to check."""
+    algoperf = score_logs(logs, "algoperf")
+    strict = scores_of(
+        "strict", "seconds", algoperf.contenders, benchmark_of(logs),
+        cost_table(logs, "seconds"), logs.study_count,
+    )  # fmt: skip
+    exact = dataclasses.replace(algoperf, rules="strict")
+    area = exact.benchmark.score(exact.matrix("given"))
+    exact = dataclasses.replace(
+        exact, scores={c: {"given": float(a)} for c, a in zip(exact.contenders, area, strict=True)}
+    )
+    # With held-out workloads named, other variants that were logged have no part in scores.
+    scored = set(algoperf.benchmark.workloads)
+    pairs = [pair for pair in sorted(strict.cells) if pair[1] in scored]
+    found = []
+    for pair in pairs:
+        theirs, ours = (part.median(*pair, "given") for part in (algoperf, strict))
+        if theirs != ours and not (math.isnan(theirs) and math.isinf(ours)):
+            found.append(Difference(*pair, theirs, ours))
+    return Comparison(tuple(found), len(pairs), algoperf, exact, strict)
