@@ -1,7 +1,8 @@
 r"""Ranks over workloads: Friedman's test, and the critical difference of mean ranks.
 
-On each workload contenders are ranked by median cost, 1 the least; equal ones, and all who missed,
-share the mean of their ranks. The mean rank of contender s over W workloads is :math:`\bar r_s`.
+On each workload contenders are ranked by median cost, 1 the least; equal costs, and
+all misses, share the mean of their ranks. The mean rank of contender s over W workloads is
+:math:`\bar r_s`.
 
 Friedman's statistic, corrected for ties, asks whether ranks are more than chance:
 
@@ -34,7 +35,7 @@ _PERMUTATIONS = 9_999  # and the measured one; all of them where there are no mo
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """Ranks of contenders, and what may be said of them."""
+    """Ranks of contenders on every workload, with Friedman's and Nemenyi's tests."""
 
     ranks: Floats  # (S, W)
     statistic: float  # Friedman's; NaN if every rank ties, or with two contenders or one workload
@@ -68,8 +69,8 @@ def rank_contenders(
 
     Args:
         medians: (contenders, workloads), inf for a miss.
-        rng: Draws the permutations of Friedman's test.
-        confidence: Of the critical difference.
+        rng: The source of the permutations of Friedman's test.
+        confidence: That of the critical difference.
     """
     from scipy.stats import permutation_test, rankdata
 

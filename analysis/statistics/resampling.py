@@ -43,8 +43,8 @@ def bootstrap(samples: Samples, rng: np.random.Generator, resamples: int = RESAM
     """Draw resamples.
 
     Args:
-        samples: What was measured.
-        rng: Where chance comes from; the same state gives the same intervals.
+        samples: The costs of every study.
+        rng: The source of the draws; the same state gives the same intervals.
         resamples: R.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every plot shares: colours, line styles, sizes, legends, files. Readable in print too."""
+"""Colours, line styles, sizes, legends and files of all plots. Readable in print too."""
 
 import dataclasses
 import warnings
@@ -38,14 +38,15 @@ _LOOKS: Any = {
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """One picture, under the heading that it shares with others.
+    """One picture.
 
     Attributes:
-        text: What a reader who cannot see it is told.
+        heading: The heading of its section.
+        text: The alt text.
         path: The PNG file; the SVG file lies beside it.
-        caption: What stands below it, for all.
-        wide: It takes the whole width of the page.
-        workload: That it is about; empty for all of them.
+        caption: The text below it.
+        wide: Whether it takes the whole width of the page.
+        workload: The workload that it shows; empty for all of them.
     """
 
     heading: str

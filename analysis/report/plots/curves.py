@@ -1,4 +1,4 @@
-"""The plots of scores, budgets and self-tuning runs, as PNG and SVG files."""
+"""The plots of performance profiles and of the best metric so far."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +34,7 @@ Profiles = Mapping[tuple[str, View], tuple[NDArray[np.float64], NDArray[np.float
 
 
 def profiles_of(scores: Scores) -> Profiles:
-    """Return everybody's performance profiles."""
+    """Return the performance profiles of all contenders."""
     return {
         (name, view): profile(row)
         for view in VIEWS

@@ -48,7 +48,7 @@ def plot_importance(found: Sequence[Importance], workloads: Sequence[str], out: 
             path = out / f"importance-{index}-{slug(workload)}.png"
             _draw_importance(mine, path)
             first = [f"{plain(o.contender)} {plain(o.names[0])} {o.means[0]:.2f}" for o in mine]
-            text = f"{plain(workload)}: what mattered most to each: {', '.join(first)}"
+            text = f"{plain(workload)}: the most important hyperparameter: {', '.join(first)}"
             counts = [f"{plain(o.contender)} {o.trials} trials" for o in mine]
             caption = f"{plain(workload)}: {', '.join(counts)}."
             plots.append(
