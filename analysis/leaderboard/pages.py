@@ -8,16 +8,16 @@ from analysis.leaderboard.entries import Entry, read_entries
 from analysis.leaderboard.standings import (
     Standing,
     across_hardware,
-    decided_table,
-    hardware_rows,
     provenance_table,
     standing_table,
     standings,
     targets_table,
 )
 from analysis.report.pages import publish, render_html, render_markdown
-from analysis.report.tables import unit_name
-from analysis.scoring.machines import across_hardware_table
+from analysis.report.table import Table
+from analysis.report.tables.hardware import across_hardware_table, fingerprints_table
+from analysis.report.tables.scores import unit_name
+from analysis.report.tables.statistics import comparisons_table
 from analysis.statistics.inference import Inference
 from analysis.text import plain
 from metaopt.bench.targets import load_targets, to_document
@@ -77,7 +77,7 @@ def _context(entries: list[Entry]) -> dict[str, Any]:
         "about_seconds": _ABOUT_SECONDS,
         "parts": [_part(standing, names[standing.hardware]) for standing in found],
         "across": _across(entries, sorted({standing.campaign for standing in found})),
-        "hardware": hardware_rows(entries),
+        "hardware": fingerprints_table(entry.hardware for entry in entries),
     }
 
 
@@ -88,12 +88,20 @@ def _part(standing: Standing, hardware: str) -> dict[str, Any]:
         "hardware_name": plain(f"{hardware} ({standing.hardware})"),
         "summary": plain(_summary(standing)),
         "scores": standing_table(standing, found),
-        "bars": [] if found is None else [_bar(found, name) for name in standing.order()],
+        "bars": [] if found is None else [_bar(found, n) for n in standing.scores().contenders],
         "warnings": [plain(warning) for warning in found.warnings] if found else [],
-        "decided": decided_table(standing, found) if found else None,
+        "decided": _decided(standing, found),
         "targets": targets_table(standing),
         "provenance": provenance_table(standing),
     }
+
+
+def _decided(standing: Standing, found: Inference | None) -> Table | None:
+    """Return the best contender against each other one; ``None`` without another."""
+    if found is None or not found.comparisons:
+        return None
+    best = found.samples.contenders[found.order[0]]
+    return comparisons_table(found, standing.marks(), first=best)
 
 
 def _summary(standing: Standing) -> str:

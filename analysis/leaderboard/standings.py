@@ -1,8 +1,8 @@
-"""Who stands where: entries of one campaign on one kind of hardware, as tables.
+"""Standings: entries of one campaign on one kind of hardware, as scores and tables.
 
-Only what was run under the same rules stands in one table: the same campaign, budgets, targets,
-seeds, number of studies, and hardware. A contender that did not run on every workload has its costs
-there and no score.
+Only entries that were run under the same rules stand in one table: the same campaign, budgets,
+targets, seeds, number of studies, and hardware. A contender that did not run on every workload has
+its costs there and no score.
 """
 
 import dataclasses
@@ -12,18 +12,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.leaderboard.entries import CampaignEntry, Entry
-from analysis.report.inference_tables import verdict
-from analysis.report.tables import Shown, Table, unit_name
-from analysis.scoring.costs import Cell, View
-from analysis.scoring.machines import FINGERPRINT_HEADER, OnHardware, fingerprint_row
-from analysis.scoring.profiles import profile_area, ratios
-from analysis.scoring.scores import DEVELOPED_NOTE, format_cost, mark_developed
+from analysis.report.marks import Marks, make_marks
+from analysis.report.table import COUNT, Column, Table, number
+from analysis.report.tables.scores import Extras, score_table, unit_name
+from analysis.scoring.benchmark import Benchmark
+from analysis.scoring.machines import OnHardware
+from analysis.scoring.scores import Scores, scores_of
 from analysis.statistics.inference import Inference, infer
-from analysis.statistics.samples import make_samples
+from analysis.statistics.samples import samples_of
 from analysis.text import plain
-from metaopt.bench.budget import CURRENCIES, Currency
+from metaopt.bench.budget import Currency
 
-_DECLARED, _FIXED = " *", " †"
+_UNITS: tuple[Currency, ...] = ("steps", "gradient_evaluations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,35 +73,53 @@ class Standing:
         entries = [entry for (name, _), entry in self.entries.items() if name == contender]
         return all(entry.verified is not None for entry in entries)
 
-    def cells(self) -> dict[tuple[str, str], Cell]:
-        """Return costs to target in the budgets' currency."""
-        return {pair: entry.cell(self.currency) for pair, entry in self.entries.items()}
-
-    def scores(self, view: View) -> dict[str, float]:
-        """Return the scores of those who ran on every workload."""
-        if not self.complete:
-            return {}
-        cells = self.cells()
-        medians = [[cells[s, w].median(view) for w in self.workloads] for s in self.complete]
-        areas = profile_area(ratios(np.array(medians)))
-        return dict(zip(self.complete, areas.tolist(), strict=True))
-
-    def order(self) -> list[str]:
-        """Return the contenders, the best score including tuning first, those without one last."""
-        including, given = self.scores("including"), self.scores("given")
-
-        def key(name: str) -> tuple[float, float, str]:
-            # Rounded, for sums in another order differ in their last digit.
-            return -round(including.get(name, -1), 9), -round(given.get(name, -1), 9), name
-
-        return sorted(self.contenders, key=key)
+    def scores(self) -> Scores:
+        """Return costs and scores, best first; contenders without a score last."""
+        cells = {pair: entry.cell(self.currency) for pair, entry in self.entries.items()}
+        complete = tuple(self.complete)
+        others = tuple(name for name in self.contenders if name not in complete)
+        benchmark = Benchmark(tuple(self.workloads))
+        details = {
+            "developed": frozenset(p for p, entry in self.entries.items() if entry.developed_here),
+            "factors": {
+                pair: entry.audit.time_factor
+                for pair, entry in self.entries.items()
+                if entry.audit is not None and entry.audit.time_factor is not None
+            },
+        }
+        scores = Scores("strict", self.currency, (), benchmark, cells, {}, self.studies, **details)
+        if complete:
+            scores = scores_of(
+                "strict", self.currency, complete, benchmark, cells, self.studies, **details
+            )
+        return dataclasses.replace(scores, contenders=(*scores.contenders, *others))
 
     def inference(self) -> Inference | None:
-        """Return the statistics including tuning; ``None`` with one study, or nobody complete."""
+        """Return the statistics including tuning; ``None`` with one study, or without scores."""
         if self.studies < 2 or not self.complete:
             return None
-        samples = make_samples(self.complete, self.workloads, self.cells(), "including")
-        return infer(samples, self.currency, "including")
+        complete = dataclasses.replace(self.scores(), contenders=tuple(self.complete))
+        return infer(samples_of(complete, "including"), self.currency, "including")
+
+    def marks(self) -> Marks:
+        """Return the marks of contenders."""
+        entries = [(name, entry) for (name, _), entry in self.entries.items()]
+        failed: dict[str, list[str]] = {}
+        ratios: dict[str, float] = {}
+        for (name, workload), entry in self.entries.items():
+            if entry.audit is None:
+                continue
+            if entry.audit.failed:
+                found = f"{name} on {workload}: {'; '.join(entry.audit.findings)}"
+                failed.setdefault(name, []).append(found)
+            if entry.audit.ratio is not None:
+                ratios[name] = max(entry.audit.ratio, ratios.get(name, 0.0))
+        return make_marks(
+            (name for name, entry in entries if entry.declared),
+            (name for name, entry in entries if entry.fixed),
+            failed,
+            ratios,
+        )
 
 
 def standings(entries: Sequence[Entry]) -> list[Standing]:
@@ -177,96 +195,17 @@ def _differing_anywhere(a: CampaignEntry, b: CampaignEntry) -> str:
 
 def standing_table(standing: Standing, found: Inference | None) -> Table:
     """Return scores with their intervals and costs, best first; those without a score last."""
-    including, given = standing.scores("including"), standing.scores("given")
-    cells = standing.cells()
-    intervals = _intervals(found)
-    rows = []
-    for name in standing.order():
-        row = [plain(name) + _flags(standing, name)]
-        row += [_score(scores.get(name)) for scores in (including, given)]
-        row.insert(2, intervals.get(name, Shown("", None)))
-        row.append("yes" if standing.is_verified(name) else "no")
-        for workload in standing.workloads:
-            row.append(_cell(cells.get((name, workload)), standing, (name, workload)))
-        rows.append(tuple(row))
-    header = (
-        "contender", "score", "interval", "given tuned", "verified",
-        *map(plain, standing.workloads),
-    )  # fmt: skip
-    return Table(_caption(standing, found), header, tuple(rows))
-
-
-def _caption(standing: Standing, found: Inference | None) -> str:
-    parts = [
-        "Score: including tuning"
-        + (f", with its {found.confidence:.0%} interval" if found else "")
-        + ", and given tuned. Workloads: median cost to target in "
-        f"{unit_name(standing.currency)}, given tuned / including tuning (studies that reached "
-        "it); - where the median study did not. Verified: another run came to the same costs."
-    ]
-    if len(standing.complete) < len(standing.contenders):
-        parts.append("Without a score: did not run on every workload.")
-    flags = "".join(_flags(standing, name) for name in standing.contenders)
-    if _DECLARED in flags:
-        parts.append("* Gradient evaluations as the submission declares them.")
-    if any(entry.developed_here for entry in standing.entries.values()):
-        parts.append(DEVELOPED_NOTE)
-    if _FIXED in flags:
-        parts.append("† Some hyperparameters fixed by hand, which no budget paid for.")
-    return " ".join(parts)
-
-
-def _score(score: float | None) -> Shown:
-    return Shown("" if score is None else f"{score:.3f}", score)
-
-
-def _cell(cell: Cell | None, standing: Standing, pair: tuple[str, str]) -> Shown:
-    if cell is None:
-        return Shown("", None)
-    given, including = (format_cost(cell.median(view)) for view in ("given", "including"))
-    text = f"{given} / {including} ({cell.reached}/{standing.studies})"
-    developed = standing.entries[pair].developed_here
-    return Shown(mark_developed(text, developed), cell.median("including"))
-
-
-def _flags(standing: Standing, contender: str) -> str:
-    entries = [e for (name, _), e in standing.entries.items() if name == contender]
-    declared = _DECLARED if any(entry.declared for entry in entries) else ""
-    return declared + (_FIXED if any(entry.fixed for entry in entries) else "")
-
-
-def _intervals(found: Inference | None) -> dict[str, Shown]:
-    if found is None:
-        return {}
-    return {
-        name: Shown(
-            f"{found.scores.low[s]:.2f} to {found.scores.high[s]:.2f}", found.scores.low[s].item()
-        )
-        for s, name in enumerate(found.samples.contenders)
-    }
-
-
-def decided_table(standing: Standing, found: Inference) -> Table | None:
-    """Return the best contender against each other one, or nothing for a single one."""
-    names = found.samples.contenders
-    best, *others = [name for name in standing.order() if name in names]
-    if not others:
-        return None
-    pairs = {frozenset((pair.first, pair.second)): pair for pair in found.comparisons}
-    rows = []
-    for other in others:
-        pair = pairs[frozenset((best, other))]
-        won, lost = (pair.wins, pair.losses)[:: 1 if pair.first == best else -1]
-        probability = found.wins.value[names.index(best), names.index(other)]
-        counts = f"{won}-{pair.ties}-{lost}"
-        beaten = Shown(f"{probability:.2f}", float(probability))
-        rows.append((plain(other), beaten, Shown(counts, won - lost), verdict(pair)))
-    caption = (
-        f"{plain(best)} against each other contender, study by study: the probability that it wins "
-        "(ties half), wins-ties-losses, and whether that is decided (sign test adjusted for all "
-        f"comparisons, {found.confidence:.0%}) or how many more studies on each workload it needs."
-    )
-    return Table(caption, ("contender", "beaten with", "wins-ties-losses", "decided"), tuple(rows))
+    scores = standing.scores()
+    intervals = {}
+    name = "intervals"
+    if found is not None:
+        name = f"{found.confidence:.0%}, bootstrap over studies"
+        for s, contender in enumerate(found.samples.contenders):
+            ends = float(found.scores.low[s]), float(found.scores.high[s])
+            intervals[contender, "including"] = ends
+    verified = {contender: standing.is_verified(contender) for contender in standing.contenders}
+    extras = Extras(score_intervals=intervals, interval_name=name, verified=verified)
+    return dataclasses.replace(score_table(scores, standing.marks(), extras), name="")
 
 
 def targets_table(standing: Standing) -> Table:
@@ -275,18 +214,15 @@ def targets_table(standing: Standing) -> Table:
     for workload in standing.workloads:
         entry = next(e for (_, w), e in standing.entries.items() if w == workload)
         sign = "<=" if entry.target.better == "lower" else ">="
-        rows.append(
-            (
-                plain(workload),
-                plain(entry.target.metric),
-                f"{sign} {entry.target.value:.6g}",
-                f"{entry.budget.study:,.6g}",
-                f"{entry.budget.eval_period:g}",
-            )
-        )
+        value = f"{sign} {entry.target.value:.6g}"
+        budget = entry.budget
+        rows.append((workload, entry.target.metric, value, budget.study, budget.eval_period))
     unit = unit_name(standing.currency)
-    header = ("workload", "target", "value", "budget of a study", "evaluated every")
-    return Table(f"Targets, and budgets in {unit}, tuning included", header, tuple(rows))
+    columns = (
+        Column("workload"), Column("target"), Column("value"),
+        Column("budget of a study", number(",.6g")), Column("evaluated every", number("g")),
+    )  # fmt: skip
+    return Table(f"Targets, and budgets in {unit}, tuning included", columns, tuple(rows))
 
 
 def provenance_table(standing: Standing) -> Table:
@@ -300,31 +236,24 @@ def provenance_table(standing: Standing) -> Table:
         reruns = sorted({rerun for entry in entries for rerun in _rerun(entry)})
         rows.append(
             (
-                plain(contender),
-                plain(entries[0].submission),
-                plain((entries[0].tuner or {}).get("name", "tunes itself")),
-                plain(", ".join(commit[:12] for commit in commits)),
-                plain(days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"),
-                f"{sum(study.trials for study in studies):,}",
-                f"{sum(study.failures for study in studies):,}",
-                plain("; ".join(reruns)),
+                contender,
+                entries[0].submission,
+                (entries[0].tuner or {}).get("name", "tunes itself"),
+                ", ".join(commit[:12] for commit in commits),
+                days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}",
+                sum(study.trials for study in studies),
+                sum(study.failures for study in studies),
+                "; ".join(reruns),
             )
         )
-    header = (
-        "contender",
-        "submission",
-        "tuner",
-        "commit",
-        "days (UTC)",
-        "trials",
-        "failures",
-        "rerun",
-    )
+    names = ("contender", "submission", "tuner", "commit", "days (UTC)")
+    columns = (*map(Column, names), Column("trials", COUNT), Column("failures", COUNT),
+               Column("rerun"))  # fmt: skip
     caption = (
-        "Where the numbers come from. Each record has the command that repeats its runs, such as: "
+        "The origin of the numbers. Each record has the command that repeats its runs, such as: "
         f"{plain(standing.first.command)}"
     )
-    return Table(caption, header, tuple(rows))
+    return Table(caption, columns, tuple(rows))
 
 
 def _rerun(entry: CampaignEntry) -> list[str]:
@@ -336,25 +265,21 @@ def _rerun(entry: CampaignEntry) -> list[str]:
     return [f"{' to '.join(sorted(days))} on {rerun.hardware}, {commits}"]
 
 
-def hardware_rows(entries: Sequence[Entry]) -> Table:
-    """Return what every slug stands for."""
-    found = {entry.hardware.slug: entry.hardware for entry in entries}
-    rows = tuple(fingerprint_row(found[slug]) for slug in sorted(found))
-    return Table("What the names of hardware stand for", FINGERPRINT_HEADER, rows)
-
-
 def across_hardware(entries: Sequence[Entry], campaign: str) -> tuple[list[OnHardware], str] | None:
     """Return a campaign's costs on each kind of hardware, and a reference that ran on all.
 
-    ``None`` where there is one kind only, or no such reference.
+    ``None`` if there is one kind only, or no such reference.
     """
     costs: dict[str, dict[tuple[str, str], dict[Currency, float]]] = defaultdict(dict)
+    seconds: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for entry in entries:
-        if campaign in entry.campaigns:
-            here = entry.campaigns[campaign]
-            costs[entry.hardware.slug][entry.contender, entry.workload] = {
-                currency: here.cell(currency).median("including") for currency in CURRENCIES
-            }
+        if campaign not in entry.campaigns:
+            continue
+        here, slug = entry.campaigns[campaign], entry.hardware.slug
+        pair = entry.contender, entry.workload
+        costs[slug][pair] = {unit: here.cell(unit).median("including") for unit in _UNITS}
+        if here.seconds_per_gradient is not None:
+            seconds[slug][pair] = here.seconds_per_gradient
     if len(costs) < 2:
         return None
     everywhere = set.intersection(*(set(pairs) for pairs in costs.values()))
@@ -366,4 +291,4 @@ def across_hardware(entries: Sequence[Entry], campaign: str) -> tuple[list[OnHar
     if not reached:
         return None
     ((reference, _),) = reached.most_common(1)  # the first of equals by name
-    return [OnHardware(slug, costs[slug]) for slug in sorted(costs)], reference
+    return [OnHardware(slug, costs[slug], seconds[slug]) for slug in sorted(costs)], reference

@@ -11,6 +11,7 @@ from typing import Any
 from analysis.checks.check import errors_by_rule, validate
 from analysis.checks.verification import verify
 from analysis.leaderboard.entries import (
+    AuditEntry,
     CampaignEntry,
     Entry,
     StudyEntry,
@@ -25,7 +26,8 @@ from analysis.logs.hardware import fingerprint_of, hardware_of
 from analysis.logs.logs import Logs
 from analysis.logs.reader import read_logs
 from analysis.report.pages import publish
-from analysis.scoring.costs import study_costs
+from analysis.scoring.costs import pass_ratios, study_costs, time_factors
+from analysis.scoring.machines import seconds_per_gradient
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.identity import WORKLOAD_PARTS, digest_of
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
@@ -186,10 +188,26 @@ def _campaign_entry(
         command=redact(command),
         first_day=days[0],
         last_day=days[-1],
+        audit=_audit_entry(logs, first),
+        seconds_per_gradient=seconds_per_gradient(logs).get((first.contender, first.workload)),
         studies=tuple(
             _study_entry(by_study[number], finished[first.contender, first.workload, number])
             for number in sorted(by_study)
         ),
+    )
+
+
+def _audit_entry(logs: Logs, record: TrialRecord) -> AuditEntry | None:
+    """Return the audits of a contender on a workload; ``None`` if it was not audited."""
+    pair = record.contender, record.workload
+    audits = [audit for audit in logs.audits if (audit.contender, audit.workload) == pair]
+    if not audits:
+        return None
+    return AuditEntry(
+        failed=any(audit.failed for audit in audits),
+        findings=tuple(finding.what for audit in audits for finding in audit.findings),
+        ratio=pass_ratios(logs).get(pair),
+        time_factor=time_factors(logs).get(pair),
     )
 
 

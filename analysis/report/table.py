@@ -75,7 +75,9 @@ class CellFormat:
 
     def key(self, value: Any) -> float | str | None:
         """Return the sort key of a value; ``None`` for a missed or undefined one, which is last."""
-        key = None if is_undefined(value) else self.sort(value)
+        if is_undefined(value) or is_missed(value):
+            return None
+        key = self.sort(value)
         return None if is_undefined(key) or is_missed(key) else key
 
 
@@ -179,7 +181,7 @@ class Column:
         """Return the fields of a value, under their full names; of an undefined one none."""
         if is_undefined(value):
             return {}
-        found = self.format.fields(value)
+        found = {"": value} if is_missed(value) else self.format.fields(value)
         return {"_".join(filter(None, (self.field, end))): part for end, part in found.items()}
 
 

@@ -19,7 +19,7 @@ from analysis.report.plots.canvas import (
     slug,
     style,
 )
-from analysis.report.tables.scores import unit_name
+from analysis.report.tables.scores import VIEW_NAMES, unit_name
 from analysis.scoring.costs import View
 from analysis.scoring.profiles import LIMIT, profile, ratios
 from analysis.scoring.scores import VIEWS, Scores
@@ -27,7 +27,6 @@ from analysis.text import plain
 from analysis.training.curves import Band
 from metaopt.bench.records import TrialRecord
 
-VIEW_NAMES: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
 Bands = Mapping[tuple[str, str], Band]  # by contender and workload
 # By contender and view: the corners of the staircase, tau and the share of workloads from there on.
 Profiles = Mapping[tuple[str, View], tuple[NDArray[np.float64], NDArray[np.float64]]]

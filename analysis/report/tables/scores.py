@@ -77,15 +77,13 @@ def unit_name(unit: str) -> str:
 
 def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:
     """Return a row for each contender: scores, intervals, and its costs on each workload."""
-    columns, values = [Column("contender", marks.format)], []
+    columns = [Column("contender", marks.format)]
+    shown = {view for _, view in extras.score_intervals}
     for index, view in enumerate(scores.views):
         name = "score" if index == 0 else VIEW_NAMES[view]
         key = f"score_{view}"
-        if extras.score_intervals:
-            columns.append(Column(name, estimate(SCORE), key))
-        else:
-            columns.append(Column(name, SCORE, key))
-        values.append(view)
+        style = estimate(SCORE) if view in shown else SCORE
+        columns.append(Column(name, style, key))
     if extras.facets:
         columns.append(Column("ruleset"))
     if extras.verified is not None:
@@ -97,7 +95,7 @@ def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tab
         for view in scores.views:
             value = scores.scores.get(name, {}).get(view)
             ends = extras.score_intervals.get((name, view))
-            if extras.score_intervals:
+            if view in shown:
                 row.append(None if value is None or ends is None else Estimate(value, *ends))
             else:
                 row.append(value)

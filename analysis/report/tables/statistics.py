@@ -93,8 +93,8 @@ def costs_with_intervals(found: Inference, marks: Marks) -> Table:
     return Table(caption, columns, rows, "median_costs")
 
 
-def comparisons_table(found: Inference, marks: Marks) -> Table:
-    """Return every two contenders, the better score first."""
+def comparisons_table(found: Inference, marks: Marks, first: str | None = None) -> Table:
+    """Return every two contenders, the better score first; or only those with a ``first``."""
     indices = {name: s for s, name in enumerate(found.samples.contenders)}
     rows = tuple(
         (
@@ -106,6 +106,7 @@ def comparisons_table(found: Inference, marks: Marks) -> Table:
             verdict(pair),
         )
         for pair in found.comparisons
+        if first in (None, pair.first)
     )
     columns = (
         Column("contender", marks.format), Column("versus", marks.format),
