@@ -7,6 +7,7 @@ from typing import Any
 from analysis.checks.rules import rule
 from analysis.logs.logs import Logs, Trial
 from analysis.logs.official import BUDGET_KEY, WHOLE
+from analysis.text import counted
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.records import Cost, Stretch, StudyRecord, algoperf_name
 
@@ -84,7 +85,7 @@ def unequal_time(logs: Logs) -> Iterator[tuple[str, str]]:
         found = Counter(trial.document("meta_data").get(BUDGET_KEY) for trial in trials)
         found.pop(None, None)
         if len(found) > 1:
-            listed = ", ".join(f"{budget} s ({count} trials)" for budget, count in
+            listed = ", ".join(f"{budget} s ({counted(count, 'trial')})" for budget, count in
                                sorted(found.items(), key=lambda entry: -entry[1]))  # fmt: skip
             yield workload, f"{BUDGET_KEY} differs: {listed}"
 

@@ -13,6 +13,7 @@ from analysis.checks.check import sentences
 from analysis.logs.audits import findings_of, without_audit
 from analysis.logs.logs import Logs, Trial
 from analysis.scoring.scores import Rules, tied_studies
+from analysis.text import counted
 from metaopt.bench.records import ERRORS, FAILURES
 
 _EARLY = {
@@ -111,8 +112,8 @@ class Failures:
         counts = [f"{count} {name.replace('_', ' ')}" for name, count in self.statuses.items()]
         if counts:  # "3 of 5 trials crashed, 1 diverged"
             number, _, status = counts[0].partition(" ")
-            counts[0] = f"{number} of {_plural(self.trials, 'trial')} {status}"
-        what = ", ".join(counts) or f"none of {_plural(self.trials, 'trial')} failed"
+            counts[0] = f"{number} of {counted(self.trials, 'trial')} {status}"
+        what = ", ".join(counts) or f"none of {counted(self.trials, 'trial')} failed"
         if not self.steps:
             what += ", without a step"
         cause = f": {self.cause}" if self.cause else ""
@@ -230,7 +231,7 @@ def _counted(logs: Logs, is_one: Callable[[Trial], bool], what: str) -> list[str
     found = []
     for (contender, workload), trials in sorted(logs.by_pair.items()):
         if count := sum(map(is_one, trials)):
-            number = f"{count} of {_plural(len(trials), 'trial')}"
+            number = f"{count} of {counted(len(trials), 'trial')}"
             found.append(f"{contender} on {workload}: {number} {what}")
     return found
 
@@ -346,10 +347,6 @@ def unequal_budgets(logs: Logs) -> list[str]:
 def differing_targets(logs: Logs) -> list[str]:
     """Return the workloads whose trials did not all have the same target."""
     return sentences("targets-agree", logs)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _range(low: str, high: str) -> str:

@@ -233,7 +233,7 @@ def test_budgets_and_targets_that_differ_are_said(build, tmp_path):
         "w: budgets of a study differ: 1,000 gradient_evaluations, 2,000 gradient_evaluations"
     ]
     assert differing_targets(logs) == [
-        "w: targets differ: validation/loss 0.5, validation/loss 0.7"
+        "w: targets differ: validation/loss 0.5 (1 trial), validation/loss 0.7 (1 trial)"
     ]
 
 
