@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from analysis.report.formats import Format
 from analysis.text import plain
 
 if TYPE_CHECKING:
+    from analysis.commands.source import Source
     from analysis.logs.hardware import HardwareChoice
 
 app = typer.Typer(
@@ -22,29 +23,30 @@ app = typer.Typer(
 
 
 class Rules(StrEnum):
-    """Which scoring."""
+    """The rules of scoring."""
 
     STRICT = "strict"
     ALGOPERF = "algoperf"
 
 
 class CostUnit(StrEnum):
-    """In what costs are counted."""
+    """The unit of costs."""
 
     STEPS = "steps"
     GRADIENT_EVALUATIONS = "gradient_evaluations"
     SECONDS = "seconds"
+    ADJUSTED = "adjusted"
 
 
 class View(StrEnum):
-    """Which cost."""
+    """The view of costs."""
 
     INCLUDING = "including"
     GIVEN = "given"
 
 
 class Ruleset(StrEnum):
-    """Which of AlgoPerf's rulesets."""
+    """AlgoPerf's rulesets."""
 
     EXTERNAL = "external"
     SELF = "self"
@@ -54,7 +56,28 @@ Logs = Annotated[Path, typer.Argument(help="folder or tar: a campaign's output, 
 Within = Annotated[str | None, typer.Option(help="a folder inside of LOGS")]
 Targets = Annotated[
     Path | None,
-    typer.Option(help="AlgoPerf's workload_targets.json; default: our records' own targets"),
+    typer.Option(
+        help="AlgoPerf's workload_targets.json; default: our records' targets, or those that "
+        "AlgoPerf's meta data name"
+    ),
+]
+LogRuleset = Annotated[
+    Ruleset | None, typer.Option(help="refuse AlgoPerf logs of another; default: their flags'")
+]
+Studies = Annotated[
+    int | None, typer.Option(help="of AlgoPerf logs, that there should be; default: the ruleset's")
+]
+Trials = Annotated[
+    int | None, typer.Option(help="of AlgoPerf logs, that a study may have; default: the ruleset's")
+]
+BudgetFactor = Annotated[
+    float | None, typer.Option(help="of max_allowed_runtime_sec; default: the ruleset's")
+]
+Cost = Annotated[
+    CostUnit | None,
+    typer.Option(
+        help="default: that of the budgets; adjusted: gradient evaluations times the time factor"
+    ),
 ]
 Hardware = Annotated[
     list[str] | None,
@@ -64,11 +87,12 @@ Board = Annotated[
     Path | None, typer.Option("--board", help="folder; default: this checkout's leaderboard")
 ]
 Rerun = Annotated[
-    Path | None, typer.Option(help="another run of the campaign: says who is verified by it")
+    Path | None, typer.Option(help="another run of the campaign, which verifies contenders")
 ]
 MixHardware = Annotated[
     bool, typer.Option("--mix-hardware", help="put seconds of different hardware in one table")
 ]
+AnyFormat = Annotated[Format, typer.Option(help="how to print it")]
 
 
 @app.command()
@@ -77,134 +101,147 @@ def score(
     within: Within = None,
     targets: Targets = None,
     rules: Annotated[Rules, typer.Option(help="strict, or as the official scorer")] = Rules.STRICT,
-    ruleset: Annotated[
-        Ruleset, typer.Option(help="says how many trials and how much time (with --targets)")
-    ] = Ruleset.EXTERNAL,
-    cost: Annotated[
-        CostUnit | None, typer.Option(help="default: the campaign's; AlgoPerf logs: seconds")
-    ] = None,
+    ruleset: LogRuleset = None,
+    cost: Cost = None,
     view: Annotated[
         View | None, typer.Option(help="default: including tuning; rules algoperf: given")
     ] = None,
-    studies: Annotated[
-        int | None, typer.Option(help="that each submission should have; default: the ruleset's")
-    ] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="that a study may have; default: the ruleset's")
-    ] = None,
-    budget_factor: Annotated[
-        float | None, typer.Option(help="times max_allowed_runtime_sec; default: the ruleset's")
-    ] = None,
-    diff: Annotated[
-        bool, typer.Option("--diff", help="where the two rules differ, and why")
-    ] = False,
-    times: Annotated[bool, typer.Option("--times", help="times to target in JSON too")] = False,
-    format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
+    studies: Studies = None,
+    trials: Trials = None,
+    budget_factor: BudgetFactor = None,
+    diff: Annotated[bool, typer.Option("--diff", help="where the two rules differ")] = False,
+    format: AnyFormat = Format.TABLE,
     hardware: Hardware = None,
     mix_hardware: MixHardware = False,
 ) -> None:
-    """Print the score of every contender under LOGS."""
-    from analysis.commands.score import Request, print_diff, print_score
+    """Print the scores of LOGS; exit code 1 if a contender failed throughout.
+
+    Example: python -m analysis score runs/demo --format json
+    """
+    from analysis.commands.score import exit_code, print_diff, print_score
 
     with one_line_errors("analysis"):
-        request = Request(
-            logs,
-            within,
-            targets,
-            rules.value,
-            ruleset.value,
-            None if cost is None else cost.value,
-            None if view is None else view.value,
-            studies,
-            trials,
-            budget_factor,
-            times,
-            format,
-            _choice(hardware, mix_hardware),
-        )
-        (print_diff if diff else print_score)(request)
+        choice = _choice(hardware, mix_hardware)
+        source = _source(logs, within, targets, ruleset, studies, trials, budget_factor, choice)
+        if diff:
+            if rules is not Rules.STRICT:
+                raise ValueError("--diff compares both sets of rules; leave --rules out.")
+            print_diff(source, _value(cost), _value(view), format)
+            return
+        code = exit_code(print_score(source, rules.value, _value(cost), _value(view), format))
+    raise typer.Exit(code)
 
 
 @app.command()
 def report(
-    logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    logs: Logs,
     out: Annotated[Path | None, typer.Option(help="default: LOGS/report")] = None,
+    within: Within = None,
+    targets: Targets = None,
+    ruleset: LogRuleset = None,
+    cost: Cost = None,
+    studies: Studies = None,
+    trials: Trials = None,
+    budget_factor: BudgetFactor = None,
     rerun: Rerun = None,
     hardware: Hardware = None,
     mix_hardware: MixHardware = False,
 ) -> None:
-    """Write the report of a campaign and print its path."""
+    """Write the report of LOGS and print its path; exit code 1 if a contender failed throughout.
+
+    Example: python -m analysis report logs.tar.xz --targets workload_targets.json --out report
+    """
+    from analysis.commands.score import exit_code
     from analysis.report.stability import STABILITY_FILE
 
     with one_line_errors("analysis"):
+        if out is None and logs.is_file():
+            raise ValueError("The report of an archive needs --out.")
         folder = out or logs / "report"
         if (logs / STABILITY_FILE).is_file():
             from analysis.report.stability_report import write_stability_report
 
             typer.echo(write_stability_report(logs, folder, command=shown_command("analysis")))
             return
+        from analysis.logs.reader import read_logs
         from analysis.report.report import write_report
 
         choice = _choice(hardware, mix_hardware)
+        source = _source(logs, within, targets, ruleset, studies, trials, budget_factor, choice)
+        read = source.read()
         path = write_report(
-            logs, folder, command=shown_command("analysis"), hardware=choice, rerun=rerun
-        )
+            read, folder, command=shown_command("analysis"), unit=_value(cost), hardware=choice,
+            rerun=None if rerun is None else read_logs(rerun),
+            title=(within or "").rstrip("/").rpartition("/")[2],
+        )  # fmt: skip
         typer.echo(path)
+        code = exit_code(read)
+    raise typer.Exit(code)
 
 
 @app.command()
 def statistics(
-    logs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
-    cost: Annotated[CostUnit | None, typer.Option(help="default: the campaign's")] = None,
-    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
+    logs: Logs,
+    within: Within = None,
+    targets: Targets = None,
+    ruleset: LogRuleset = None,
+    cost: Cost = None,
+    view: Annotated[View, typer.Option(help="of costs")] = View.INCLUDING,
+    studies: Studies = None,
+    trials: Trials = None,
+    budget_factor: BudgetFactor = None,
     confidence: Annotated[float, typer.Option(help="of every interval and test")] = 0.95,
     resamples: Annotated[int, typer.Option(help="of the bootstrap")] = 10_000,
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
     format: Annotated[
-        Format, typer.Option(help="how to print it; csv: every number")
+        Format, typer.Option(help="how to print it; csv and json: every number")
     ] = Format.TABLE,
     hardware: Hardware = None,
     mix_hardware: MixHardware = False,
 ) -> None:
-    """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md)."""
-    with one_line_errors("analysis"):
-        from analysis.commands.statistics import print_inference
-        from analysis.statistics.inference import infer
-        from analysis.statistics.samples import samples_of_path
+    """Print how sure the scores of LOGS are: intervals, comparisons, ranks (docs/statistics.md).
 
-        currency = None if cost is None else cost.value
+    Example: python -m analysis statistics runs/demo --view given
+    """
+    with one_line_errors("analysis"):
+        from analysis.commands.statistics import print_statistics
+
         choice = _choice(hardware, mix_hardware)
-        samples, currency, notes = samples_of_path(logs, currency, view.value, choice)
-        found = infer(
-            samples, currency, view.value, confidence=confidence, resamples=resamples, seed=seed
-        )
-        print_inference(found, notes, format)
+        source = _source(logs, within, targets, ruleset, studies, trials, budget_factor, choice)
+        print_statistics(
+            source, _value(cost), view.value, confidence=confidence, resamples=resamples,
+            seed=seed, format=format,
+        )  # fmt: skip
 
 
 @app.command("hardware")
 def show_hardware(
-    logs: Annotated[list[Path], typer.Argument(help="output folders of campaigns")],
+    logs: Annotated[list[Path], typer.Argument(help="campaigns' outputs, or AlgoPerf logs")],
+    within: Within = None,
+    targets: Targets = None,
     reference: Annotated[
-        str | None, typer.Option(help="contender that ran on each: seconds over its seconds")
+        str | None,
+        typer.Option(help="contender that ran on each: seconds per gradient evaluation over its"),
     ] = None,
-    view: Annotated[View, typer.Option(help="which cost")] = View.INCLUDING,
-    format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
+    view: Annotated[View, typer.Option(help="of costs")] = View.INCLUDING,
+    format: AnyFormat = Format.TABLE,
 ) -> None:
-    """List the hardware of LOGS; with --reference, compare costs across it."""
-    with one_line_errors("analysis"):
-        from analysis.commands.statistics import print_listed
-        from analysis.logs.reader import read_logs
-        from analysis.scoring.machines import (
-            across_hardware_table,
-            costs_by_hardware,
-            hardware_table,
-        )
+    """List the hardware of LOGS, with costs and speed on each.
 
-        read = [read_logs(path) for path in logs]
-        tables = [hardware_table(read)]
-        if reference is not None:
-            tables.append(across_hardware_table(costs_by_hardware(read, view.value), reference))
-        print_listed(tables, (), format)
+    Example: python -m analysis hardware runs/here runs/there --reference adamw+random
+    """
+    with one_line_errors("analysis"):
+        from analysis.report.formats import print_tables
+        from analysis.report.tables.hardware import across_hardware_table, hardware_table
+        from analysis.scoring.machines import measure_hardware
+
+        read = [
+            _source(path, within, targets, None, None, None, None, _choice(None, False)).read()
+            for path in logs
+        ]
+        measured = measure_hardware(read, view.value)
+        tables = [hardware_table(read), across_hardware_table(measured, reference)]
+        print_tables(tables, (), format)
 
 
 @app.command()
@@ -257,19 +294,19 @@ def submit(
 def verify(
     runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
     rerun: Annotated[Path, typer.Argument(help="that of another run of it, on any machine")],
-    format: Annotated[Format, typer.Option(help="how to print it; not json")] = Format.TABLE,
+    format: AnyFormat = Format.TABLE,
 ) -> None:
     """Print whether RERUN agrees with RUNS; exit code 1 if not, or if either breaks a rule."""
     from analysis.checks.check import errors_by_rule, validate
-    from analysis.checks.verification import verdicts_table
     from analysis.checks.verification import verify as compare
-    from analysis.commands.statistics import print_listed
     from analysis.logs.reader import read_logs
+    from analysis.report.formats import print_tables
+    from analysis.report.tables.verification import verdicts_table
 
     with one_line_errors("analysis"):
         claimed, again = read_logs(runs), read_logs(rerun)
         verdicts = compare(claimed, again)
-        print_listed([verdicts_table(verdicts, claimed, again)], (), format)
+        print_tables([verdicts_table(verdicts, claimed, again)], (), format)
         problems = [
             f"{name}: {problem}"
             for name, logs in (("runs", claimed), ("rerun", again))
@@ -329,8 +366,7 @@ def validate(
             raise ValueError("Missing argument 'logs'.")
         if all and format is not Format.TABLE:
             raise ValueError("--all goes with --format table: the others have every finding.")
-        kind = None if ruleset is None else ruleset.value
-        source = Source(logs, within, targets, kind, studies, trials, budget_factor)
+        source = Source(logs, within, targets, _value(ruleset), studies, trials, budget_factor)
         code = print_findings(source, accept=accept, format=format, everything=all)
     raise typer.Exit(code)
 
@@ -353,7 +389,27 @@ def table(
                        err=True)  # fmt: skip
 
 
+def _source(
+    logs: Path,
+    within: str | None,
+    targets: Path | None,
+    ruleset: Ruleset | None,
+    studies: int | None,
+    trials: int | None,
+    budget_factor: float | None,
+    hardware: "HardwareChoice",
+) -> "Source":
+    from analysis.commands.source import Source
+
+    kind = _value(ruleset)
+    return Source(logs, within, targets, kind, studies, trials, budget_factor, hardware)
+
+
 def _choice(names: list[str] | None, mix: bool) -> "HardwareChoice":
     from analysis.logs.hardware import HardwareChoice
 
     return HardwareChoice(tuple(names or ()), mix)
+
+
+def _value(option: StrEnum | None) -> Any:
+    return None if option is None else option.value

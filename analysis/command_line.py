@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from analysis.report.tables import plain
+from analysis.text import plain
 from metaopt.bench.redaction import redact
 
 # Typer's usage errors: click's, which newer versions of typer carry inside.

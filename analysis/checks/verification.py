@@ -11,22 +11,18 @@ target, given tuned and including tuning, are those of the rerun to within an ev
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
-from analysis.logs.hardware import hardware_of
 from analysis.logs.logs import Logs
-from analysis.report.tables import Facets, Shown, Table, plain, unit_name
-from analysis.scoring.costs import Cell, cost_table
-from analysis.scoring.scores import VIEWS, format_cost
+from analysis.scoring.costs import VIEWS, Cell, cost_table
+from analysis.text import plain
 from metaopt.bench.identity import differences, listed
 from metaopt.bench.records import TrialRecord
 
 TOLERANCE = 0.1  # of a median cost
 
 _Key = tuple[str, str]  # contender, workload
-_NO_FACETS: Mapping[_Key, Facets] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,35 +83,6 @@ def verified_contenders(verdicts: Sequence[Verdict]) -> dict[str, bool]:
     return found
 
 
-def verdicts_table(
-    verdicts: Sequence[Verdict],
-    claimed: Logs,
-    again: Logs,
-    facets: Mapping[_Key, Facets] = _NO_FACETS,
-) -> Table:
-    """Return both medians of each cost, and what keeps a contender from being verified."""
-    rows = []
-    for verdict in verdicts:
-        row = [plain(verdict.contender), plain(verdict.workload), verdict.problem or "verified"]
-        for view in reversed(VIEWS):
-            one = verdict.claimed.median(view)
-            other = None if verdict.again is None else verdict.again.median(view)
-            text = "" if other is None else f" / {format_cost(other)}"
-            row.append(Shown(format_cost(one) + text, one))
-        rows.append(tuple(row))
-    unit = unit_name(claimed.trials[0].record.budget.currency)
-    first, second = (", ".join(sorted(hardware_of(logs))) for logs in (claimed, again))
-    count = sum(verified_contenders(verdicts).values())
-    caption = (
-        f"{count} of {len(claimed.contenders)} contenders are verified. Median costs to target in "
-        f"{unit} on {plain(first)} / of the rerun on {plain(second)}: equal to within an "
-        f"evaluation period or {TOLERANCE:.0%}."
-    )
-    header = ("contender", "workload", "verdict", "given tuned", "including tuning")
-    kept = tuple(facets[v.contender, v.workload] for v in verdicts) if facets else ()
-    return Table(caption, header, tuple(rows), name="verification", facets=kept, keys=2)
-
-
 def _identities(logs: Logs) -> set[tuple[str, str, int, int, str]]:
     records = [trial.record for trial in logs.trials]
     return {(r.contender, r.workload, r.study, r.trial, r.started_at) for r in records}
@@ -169,5 +136,6 @@ def _disagreement(one: Cell, other: Cell, period: float) -> str:
             agree = abs(a - b) <= max(period, TOLERANCE * a)
         if not agree:
             name = "given tuned" if view == "given" else "including tuning"
-            return f"{name}: {format_cost(a)}, and {format_cost(b)} in the rerun"
+            shown = ["missed" if math.isinf(cost) else f"{cost:,.6g}" for cost in (a, b)]
+            return f"{name}: {shown[0]}, and {shown[1]} in the rerun"
     return ""

@@ -1,44 +1,38 @@
-"""``python -m analysis statistics`` and ``hardware``: what is computed, in every format."""
+"""``python -m analysis statistics``: how sure the scores are, in every format."""
 
-import json
-from collections.abc import Sequence
-
-import typer
-from rich.console import Console
-
-from analysis.report.formats import Format, as_text
-from analysis.report.inference_tables import (
-    ROWS_HEADER,
-    inference_document,
-    inference_rows,
-    inference_tables,
-)
-from analysis.report.pages import csv_text
-from analysis.report.tables import Table
-from analysis.report.terminal import print_tables
-from analysis.statistics.inference import Inference
+from analysis.commands.source import Source
+from analysis.report.formats import Format, print_tables
+from analysis.report.summary import contender_marks, warning_lines
+from analysis.report.tables.statistics import numbers_table, statistics_tables
+from analysis.scoring.costs import Unit, View
+from analysis.scoring.scores import score_logs
+from analysis.statistics.inference import infer
+from analysis.statistics.samples import samples_of
 
 
-def print_inference(found: Inference, notes: Sequence[str], format: Format) -> None:
-    """Print the statistics; ``csv`` and ``json`` have every number, the others tables."""
-    if format is Format.JSON:
-        document = inference_document(found) | {"notes": list(notes)}
-        typer.echo(json.dumps(document, allow_nan=False))
-    elif format is Format.CSV:
-        typer.echo(csv_text(ROWS_HEADER, inference_rows(found)), nl=False)
+def print_statistics(
+    source: Source,
+    unit: Unit | None = None,
+    view: View = "including",
+    *,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    format: Format = Format.TABLE,
+) -> None:
+    """Print the statistics: every number for ``csv`` and ``json``, tables otherwise."""
+    logs = source.read()
+    scores = score_logs(logs, "strict", unit, source.hardware)
+    found = infer(
+        samples_of(scores, view), scores.unit, view, confidence=confidence, resamples=resamples,
+        seed=seed,
+    )  # fmt: skip
+    notes = [*scores.notes, *warning_lines(logs), *found.warnings]
+    if format in (Format.CSV, Format.JSON):
+        tables = [numbers_table([found])]
     else:
-        print_listed(inference_tables(found), (*notes, *found.warnings), format)
-
-
-def print_listed(tables: Sequence[Table], warnings: Sequence[str], format: Format) -> None:
-    """Print tables, each with its caption; warnings only in a terminal, where nothing reads on.
-
-    Raises:
-        ValueError: JSON is asked for, which has no tables.
-    """
-    if format is Format.JSON:
-        raise ValueError("--format json is not offered here, only table, csv, markdown, latex.")
-    if format is Format.TABLE:
-        print_tables(tables, warnings, Console())
-    else:
-        typer.echo("\n".join(as_text(table, format) for table in tables), nl=False)
+        tables = statistics_tables(found, contender_marks(logs))
+    print_tables(
+        tables, notes, format, cost=scores.unit, view=view, confidence=confidence,
+        resamples=resamples, seed=seed, studies=scores.studies,
+    )  # fmt: skip

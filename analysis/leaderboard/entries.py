@@ -119,10 +119,6 @@ class CampaignEntry(_Model):
             including=tuple(_amount(study.including, currency) for study in self.studies),
         )
 
-    def spent(self, currency: Currency) -> tuple[float, ...]:
-        """Return what each study spent."""
-        return tuple(float(study.spent.amount(currency)) for study in self.studies)
-
 
 class Entry(_Model):
     """What one file holds."""

@@ -100,8 +100,7 @@ class Standing:
         """Return the statistics including tuning; ``None`` with one study, or nobody complete."""
         if self.studies < 2 or not self.complete:
             return None
-        spent = {pair: entry.spent(self.currency) for pair, entry in self.entries.items()}
-        samples = make_samples(self.complete, self.workloads, self.cells(), spent, "including")
+        samples = make_samples(self.complete, self.workloads, self.cells(), "including")
         return infer(samples, self.currency, "including")
 
 

@@ -1,11 +1,21 @@
-"""A table as Markdown, CSV or LaTeX; a stranger's text stays text in each."""
+"""Tables in every output format: terminal, Markdown, CSV, JSON and LaTeX.
 
+Untrusted text stays text in each of them. Notes are printed in every format; beside CSV they go to
+the standard error, so that the standard output can be read as CSV.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
-from analysis.report.latex import latex_table
-from analysis.report.pages import csv_text
-from analysis.report.tables import Table
-from analysis.text import escape_markdown
+import typer
+
+from analysis.report.latex import latex_table, latex_text
+from analysis.report.table import MISSED, Table, is_missed, is_undefined
+from analysis.text import escape_markdown, plain, spreadsheet_cell
 
 
 class Format(StrEnum):
@@ -18,29 +28,113 @@ class Format(StrEnum):
     LATEX = "latex"
 
 
-def as_text(table: Table, format: Format) -> str:
-    """Return a table as Markdown, as CSV (without the caption) or as LaTeX."""
-    writers = {Format.MARKDOWN: markdown, Format.CSV: csv, Format.LATEX: latex_table}
-    return writers[format](table)
+def print_tables(
+    tables: Sequence[Table],
+    notes: Sequence[str] = (),
+    format: Format = Format.TABLE,
+    **more: Any,
+) -> None:
+    """Print tables with their captions and notes, and notes on all of them.
+
+    Args:
+        tables: In their order.
+        notes: Printed first in a terminal, last elsewhere.
+        format: How.
+        more: Further entries of a JSON document.
+    """
+    if format is Format.TABLE:
+        from analysis.report.terminal import print_in_terminal
+
+        print_in_terminal(tables, notes)
+    elif format is Format.JSON:
+        typer.echo(json.dumps(document_of(tables, notes, **more), allow_nan=False))
+    elif format is Format.CSV:
+        typer.echo("\n".join(map(table_csv, tables)), nl=False)
+        for note in [*notes, *(note for table in tables for note in table.notes)]:
+            typer.echo(f"analysis: {plain(note)}", err=True)
+    elif format is Format.MARKDOWN:
+        said = [f"{escape_markdown(note)}\n" for note in notes]
+        typer.echo("\n".join([*map(markdown_table, tables), *said]), nl=False)
+    else:
+        said = [f"{latex_text(note)}\n" for note in notes]
+        typer.echo("\n".join([*map(latex_table, tables), *said]), nl=False)
 
 
-def markdown(table: Table) -> str:
-    """Return a pipe table with its caption below."""
+def document_of(tables: Sequence[Table], notes: Sequence[str], **more: Any) -> dict[str, Any]:
+    """Return tables and notes as JSON data."""
+    return {
+        **more,
+        "tables": [
+            {
+                "name": table.name,
+                "caption": table.caption,
+                "rows": [{k: json_value(v) for k, v in row.items()} for row in table.records],
+                "notes": list(table.notes),
+            }
+            for table in tables
+        ],
+        "notes": list(notes),
+    }
+
+
+def json_value(value: Any) -> Any:
+    """Return a value as JSON has it: ``"missed"`` for a miss, null for an undefined one.
+
+    Examples:
+        >>> json_value(float("inf")), json_value(float("nan")), json_value(2.5)
+        ('missed', None, 2.5)
+    """
+    if is_undefined(value):
+        return None
+    if is_missed(value):
+        return MISSED
+    return value.item() if hasattr(value, "item") else value
+
+
+def markdown_table(table: Table) -> str:
+    """Return a pipe table with its caption and notes below."""
     lines = [
         _row(table.header),
         "|" + "---|" * len(table.header),
-        *map(_row, table.rows),
+        *map(_row, table.texts),
         "",
         escape_markdown(table.caption),
         "",
     ]
+    for note in table.notes:
+        lines += [escape_markdown(note), ""]
     return "\n".join(lines)
 
 
-def csv(table: Table) -> str:
-    """Return a CSV file, as it is seen: rounded."""
-    return csv_text(table.header, table.rows)
+def table_csv(table: Table) -> str:
+    """Return a table's values as CSV, to the last digit."""
+    rows = [tuple(record.values()) for record in table.records]
+    return csv_text(table.fields, rows)
 
 
-def _row(cells: tuple[str, ...]) -> str:
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a CSV file: numbers to the last digit, no text that a spreadsheet would compute.
+
+    A miss is ``missed``, an undefined value an empty cell.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(spreadsheet_cell, header))
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    value = json_value(value)
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
+
+
+def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(map(escape_markdown, cells)) + " |"
+
+
+def as_mapping(fields: Sequence[str], row: Sequence[Any]) -> Mapping[str, Any]:
+    """Return a row by the names of its fields, as JSON data."""
+    return {name: json_value(value) for name, value in zip(fields, row, strict=True)}

@@ -1,22 +1,22 @@
-"""Pages from templates: HTML and Markdown of the same content, CSV files, pictures inside.
+"""Pages from templates: HTML and Markdown of the same content, with pictures inside.
 
-The HTML page is one file that asks nobody for anything: its policy forbids it to, and lets only the
-one style and the one script run that it was written with.
+The HTML page is one file without a network request: its Content-Security-Policy allows only the
+style and the script that it was written with.
 """
 
 import base64
-import csv
 import hashlib
-import io
 import json
+import os
 import re
+import stat
 import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report.tables import Shown, Table
+from analysis.report.table import Column
 from analysis.text import escape_markdown, plain, spreadsheet_cell
 from metaopt.bench.records import write_text
 
@@ -55,7 +55,7 @@ def render_html(template: str, context: dict[str, Any], *more_styles: str) -> st
         for names in (("page.css", *more_styles), ("page.js",))
     )
     environment = _environment(autoescape=True)
-    environment.filters |= {"json": _names, "sort_key": _sort_key, "classes": _classes}
+    environment.filters |= {"json": _names, "attributes": _attributes}
     environment.filters |= {"embed": embed, "label": _label}
     inlined = {"style": style, "script": script, "policy": _policy(style, script)}
     return environment.get_template(f"{template}.html.j2").render(context | inlined)
@@ -78,7 +78,22 @@ def _environment(*, autoescape: bool) -> "jinja2.Environment":
 
 
 def publish(path: Path, text: str) -> None:
-    """Write a file that everybody may read: records are the owner's, a report is to be shown."""
+    """Write a file that everybody may read: records are the owner's, a report is to be shown.
+
+    A pipe or a character device is written to, never replaced.
+
+    Raises:
+        ValueError: ``path`` is a link, or a device or socket that cannot be written to.
+    """
+    if os.path.lexists(path):
+        # A link may lead anywhere; to /dev/stdout and the like it is an honest one.
+        mode = path.stat().st_mode if path.exists() else 0
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            with path.open("w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        if path.is_symlink() or not stat.S_ISREG(mode):
+            raise ValueError(f"{path} is not a regular file. Choose another path, or remove it.")
     write_text(path, text)
     path.chmod(0o644)
 
@@ -90,17 +105,8 @@ def embed(plot: "Plot") -> dict[str, Any]:
     return {"data": data, "width": round(width * 0.768), "height": round(height * 0.768)}
 
 
-def csv_text(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
-    """Return a CSV file: numbers to the last digit, no text that a spreadsheet would compute."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(map(spreadsheet_cell, header))
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return buffer.getvalue()
-
-
 def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
-    """Write a table as CSV, text as :func:`csv_text` does, to a file or the standard output."""
+    """Write a data frame as CSV to a file or the standard output; texts are no formulas."""
     table = table.copy(deep=False)
     for name in table.select_dtypes("category"):
         names = {text: spreadsheet_cell(text) for text in table[name].cat.categories}
@@ -112,37 +118,8 @@ def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
         publish(out, table.to_csv(index=False, lineterminator="\n"))
 
 
-def table_csv(table: Table) -> str:
-    """Return a table as CSV: a cell that is a number to the last digit, any other as its text.
-
-    Examples:
-        >>> cells = Shown("1,200", 1200.25), Shown("6-2-1", 6.0), Shown("0.8 (0.7 to 0.9)", 0.8)
-        >>> print(table_csv(Table("", ("cost", "wins-ties-losses", "beats it"), (cells,))), end="")
-        cost,wins-ties-losses,beats_it
-        1200.25,6-2-1,0.8 (0.7 to 0.9)
-    """
-    header = tuple(name.replace(" ", "_") for name in table.header)
-    return csv_text(header, [tuple(map(_number_or_text, row)) for row in table.rows])
-
-
-def _number_or_text(cell: str) -> str | float:
-    if not isinstance(cell, Shown) or cell.sort is None:
-        return cell
-    try:
-        float(cell.replace(",", ""))
-    except ValueError:
-        return cell
-    return cell.sort
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
-
-
 def _policy(style: str, script: str) -> str:
-    """Return what a page may do: show what is in it, run its one script, ask nobody."""
+    """Return the Content-Security-Policy: inline style and script by hash, no network."""
     digests = [
         base64.b64encode(hashlib.sha256(part.encode("utf-8")).digest()).decode("ascii")
         for part in (style, script)
@@ -157,16 +134,16 @@ def _names(values: Sequence[str]) -> str:
     return json.dumps([plain(value) for value in values])
 
 
-def _sort_key(cell: Shown) -> str:
-    return "" if cell.sort is None else repr(cell.sort)
-
-
-def _classes(cell: str) -> str:
-    if isinstance(cell, Shown):
-        return "missed" if cell.sort is None else ""
-    return "left long" if len(cell) > _LONG else "left"
+def _attributes(value: Any, column: Column) -> dict[str, str]:
+    """Return a cell's sort key, if it has one, and its classes."""
+    if column.format.is_text:
+        return {"class": "left long" if len(column.format.text(value)) > _LONG else "left"}
+    key = column.format.key(value)
+    if key is None:
+        return {"data-sort": "", "class": "missed"}
+    return {"data-sort": repr(float(key))}
 
 
 def _label(caption: str) -> str:
-    """Return the beginning of a caption, as the name of what scrolls."""
+    """Return the beginning of a caption, as the name of a scrolling region."""
     return re.split(r"[:;.](?: |$)", caption)[0]

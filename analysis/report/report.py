@@ -1,166 +1,137 @@
-"""The report of a campaign: one HTML file, and beside it Markdown, CSV, LaTeX, SVG and PNG."""
+"""The report of a campaign or a competition: one HTML file, with Markdown, CSV and pictures."""
 
-import dataclasses
 import itertools
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.checks.fairness import (
-    differing_targets,
-    early_ends,
-    equality_of_budgets,
-    fixed_by_hand,
-    missing_studies,
-    never_evaluated,
-    only_random,
-    partial_data,
-    unequal_budgets,
-)
-from analysis.checks.verification import verdicts_table, verified_contenders, verify
+from analysis.checks.fairness import equality_of_budgets, fixed_by_hand, warnings_of
+from analysis.checks.verification import verified_contenders, verify
+from analysis.logs.audits import audit_summary
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
-from analysis.logs.reader import read_logs
-from analysis.report.certainty import additions_of, infer_both, statistics_csv
-from analysis.report.latex import latex_document
-from analysis.report.pages import csv_text, publish, table_csv, write_pages
-from analysis.report.sections import Additions, Section
-from analysis.report.standings import (
-    cost_header,
-    cost_rows,
-    costs_table,
+from analysis.report.formats import csv_text, table_csv
+from analysis.report.marks import Marks
+from analysis.report.pages import publish, write_pages
+from analysis.report.sections import Section
+from analysis.report.summary import contender_marks, shown_warnings
+from analysis.report.table import Table
+from analysis.report.tables import campaign, statistics, training
+from analysis.report.tables.scores import (
+    VIEW_NAMES,
+    Extras,
+    cost_table,
     facets_of,
-    standings_table,
+    filters_of,
+    score_table,
 )
-from analysis.report.tables import (
-    Facets,
-    budgets_line,
-    ends_table,
-    environment_table,
-    errors_table,
-    flags_of,
-    plain,
-    spent_table,
-    target_table,
-)
-from analysis.scoring.scores import Scores, score_path
-from analysis.training.best import Ended, read_ends
+from analysis.report.tables.verification import verdicts_table
+from analysis.scoring.costs import Unit
+from analysis.scoring.scores import Scores, score_logs
+from analysis.statistics.inference import Inference, infer
+from analysis.statistics.samples import samples_of
+from analysis.text import plain
+from analysis.training.best import read_ends
 from analysis.training.curves import anytime_bands
-from analysis.training.ends import (
-    ENDS_HEADER,
-    EPISODES_HEADER,
-    End,
-    EpisodeEnd,
-    end_rows,
-    end_tables,
-    ends_of_episodes,
-    ends_of_training,
-    episode_rows,
-    episode_tables,
-)
-from analysis.training.episodes import Runs, read_runs
-from analysis.training.hyperparameters import METHOD, all_points, importance, importance_table
-from metaopt.bench.budget import CURRENCIES
+from analysis.training.ends import ends_of_episodes, ends_of_training
+from analysis.training.episodes import read_runs
+from analysis.training.hyperparameters import METHOD, all_points, importance
 from metaopt.bench.redaction import redact
 
 if TYPE_CHECKING:
     from analysis.report.plots.canvas import Plot
     from analysis.report.plots.curves import Bands, Profiles
 
+_HOW_SURE = "How sure the scores are"
 _EPISODES = (
-    "Of the first run of each study: geometric mean over studies (lowest to highest); k/n where "
-    "only k of n studies have a finite loss there; cut where the run ended before the episode did. "
-    "A deployed run has no set length. The same in episodes.csv."
+    "The first run of each study: geometric mean over studies (lowest to highest). k/n: only k of "
+    "n studies have a finite loss there. Cut: the run ended before the episode did. A deployed run "
+    "has no set length. The numbers are in episodes.csv."
 )
 _ENDS = (
     "Values at the last evaluation: mean over studies (lowest to highest), geometric for losses. "
-    "Steps and phase are those since the last restart. Failed trials are never best; one that "
-    "ended at its target has its values there. Each deployed episode of a self-tuning run counts "
-    "as a trial. Studies: with a best trial, of all. The same in ends.csv."
+    "Failed trials are never best; a trial that ended at its target has its values there. Studies: "
+    "with a best trial, of all. The numbers are in ends.csv."
+)
+_ENDS_OF_OURS = (
+    " Steps and phase count from the last restart. Each deployed episode of a self-tuning run "
+    "counts as a trial."
+)
+_NOT_PAIRED = (
+    "Studies are paired by their order. AlgoPerf gives them seeds of their own, so that a pair has "
+    "nothing in common but its place."
 )
 
 
 def write_report(
-    logs: Path,
+    logs: Logs,
     out: Path,
     *,
     command: str | None = None,
+    unit: Unit | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
-    rerun: Path | None = None,
+    rerun: Logs | None = None,
+    title: str = "",
 ) -> Path:
-    """Write ``report.html``, ``report.md``, ``report.tex``, the CSV files and the plots.
+    """Write ``report.html``, ``report.md``, the CSV files and the plots.
 
-    Every table of the page is in the Markdown and the LaTeX file, every plot is there as PNG and
-    SVG, and every number in some CSV file: ``scores.csv``, ``trials.csv``, ``ends.csv``,
-    ``anytime.csv``, ``profiles.csv`` and those named like the other tables are always written,
-    ``statistics.csv`` if there is more than one study, ``episodes.csv`` if some contender learned
-    over episodes.
+    Every table of the page is in the Markdown file too, every plot is there as PNG and SVG, and
+    every number is in a CSV file: ``scores.csv``, ``costs.csv``, ``trials.csv``, ``ends.csv``,
+    ``anytime.csv``, ``profiles.csv``, those named like the other tables, ``statistics.csv`` if
+    there is more than one study, and ``episodes.csv`` if a contender learned over episodes.
 
     Args:
-        logs: A campaign's output folder, or its logs.
+        logs: What was read, with all columns.
         out: Folder of the report; files of these names in it are replaced.
         command: The command that this report is made by, to be shown.
-        hardware: Runs on which hardware, and whether their seconds may be mixed.
-        rerun: The output folder of another run of the campaign, which says who is verified; by
-            default nothing is said.
+        unit: Of the costs; by default that of the budgets.
+        hardware: Whether seconds of different hardware may be mixed.
+        rerun: Another run of the campaign, which decides which contenders are verified.
+        title: Of the page; by default the campaign's name.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        ValueError: There is nothing to report on, seconds would be mixed, or the rerun is a copy.
+        ValueError: Seconds would be mixed, the unit does not apply, or the rerun is a copy.
     """
     # Here and below: a command that prints a table needs none of the plots.
     from analysis.report.plots.curves import profiles_of
 
-    read, scores = score_path(logs, hardware=hardware)
-    inferred = infer_both(read, scores)
-    bands, profiles, last = anytime_bands(read), profiles_of(scores), read_ends(read)
-    runs = read_runs(read)
-    ends, episodes = ends_of_training(read, last), ends_of_episodes(read, runs)
-    facets = facets_of(read)
-    out.mkdir(parents=True, exist_ok=True)
-    additions = additions_of(inferred, out)
+    scores = score_logs(logs, unit=unit, hardware=hardware)
+    marks, facets = contender_marks(logs), facets_of(logs)
+    inferred = _infer(scores)
+    extras = _extras(inferred, facets)
     verification: list[Section] = []
     if rerun is not None:
-        again = read_logs(rerun)
-        verdicts = verify(read, again)
-        additions = dataclasses.replace(additions, verified=verified_contenders(verdicts))
-        table = verdicts_table(verdicts, read, again, facets)
+        verdicts = verify(logs, rerun)
+        verified = verified_contenders(verdicts)
+        extras = Extras(**{**vars(extras), "verified": verified})
+        table = verdicts_table(verdicts, logs, rerun, facets)
         verification = [Section("Verification", tables=(table,))]
+    bands, profiles = anytime_bands(logs), profiles_of(scores)
+    out.mkdir(parents=True, exist_ok=True)
     sections = [
-        *_standings(read, scores, facets, additions, out),
+        *_scores(logs, scores, marks, extras, out),
+        _certainty(logs, inferred, marks, out),
         *verification,
-        *_by_heading(_curves(read, scores, bands, profiles, runs, last, out)),
-        *_training(ends, episodes),
-        *_details(read, scores, facets, out),
+        *_by_heading(_curves(logs, scores, bands, profiles, out)),
+        *_training(logs, marks, out),
+        *_details(logs, scores, extras, out),
     ]
-    context = _context(read, scores, command)
-    context |= {"sections": sections, "filters": _filters(scores, facets)}
-    write_pages("report", context, out)
-    tables = [(section.heading, section.tables) for section in sections]
-    publish(out / "report.tex", latex_document(context["title"], tables))
-    for table in itertools.chain(*(section.tables for section in sections)):
-        if table.name not in ("", "standings", "costs"):
-            publish(out / f"{table.name}.csv", table_csv(table))
-    header = cost_header(scores, additions)
-    publish(out / "scores.csv", csv_text(header, cost_rows(scores, facets, additions)))
+    context = _context(logs, scores, command, title)
+    filters = {name: list(map(plain, values)) for name, values in
+               filters_of(scores, facets).items()}  # fmt: skip
+    write_pages("report", context | {"sections": sections, "filters": filters}, out)
+    tables = [table for part in sections for table in (*part.tables, *part.data) if table.name]
+    tables.append(campaign.trials_table(logs))
     if inferred:
-        publish(out / "statistics.csv", statistics_csv(inferred))
-    publish(out / "trials.csv", trials_csv(read))
-    publish(out / "ends.csv", csv_text(ENDS_HEADER, end_rows(ends)))
+        tables.append(statistics.numbers_table(inferred))
+    for table in tables:
+        publish(out / f"{table.name}.csv", table_csv(table))
     publish(out / "anytime.csv", anytime_csv(bands))
     publish(out / "profiles.csv", profiles_csv(profiles))
-    if episodes:
-        publish(out / "episodes.csv", csv_text(EPISODES_HEADER, episode_rows(episodes)))
     return out / "report.html"
-
-
-def scores_csv(logs: Logs, scores: Scores) -> str:
-    """Return scores and medians, one line per contender and workload."""
-    nothing = Additions()
-    return csv_text(cost_header(scores, nothing), cost_rows(scores, facets_of(logs), nothing))
 
 
 def anytime_csv(bands: "Bands") -> str:
@@ -183,109 +154,116 @@ def profiles_csv(profiles: "Profiles") -> str:
     return csv_text(("view", "contender", "ratio", "share"), rows)
 
 
-def trials_csv(logs: Logs) -> str:
-    """Return one line per trial."""
-    parts = ("reached", "episode", "before", "including")
-    costs = [f"{part}_{unit}" for part in parts for unit in CURRENCIES]
-    header = (
-        "contender", "workload", "study", "trial", "status", "best", *CURRENCIES,
-        "compilation_seconds", "evaluation_seconds", "tuner_seconds", "logging_seconds", "restarts",
-        *costs,
-        "segments", "hyperparameters", "error",
-    )  # fmt: skip
-    rows = []
-    for trial in logs.trials:
-        record, ledger, reached = trial.record, trial.record.ledger, trial.record.reached
-        parts = (
-            reached and reached.cost,
-            reached and reached.episode_cost,
-            record.spent_before,
-            reached and record.spent_at(reached.cost),
-        )
-        hyperparameters = record.hyperparameters
-        rows.append(
-            (
-                record.contender,
-                record.workload,
-                record.study,
-                record.trial,
-                record.status,
-                record.best,
-                *(ledger.cost.amount(unit) for unit in CURRENCIES),
-                ledger.compilation_seconds,
-                ledger.evaluation_seconds,
-                ledger.tuner_seconds,
-                ledger.logging_seconds,
-                ledger.restarts,
-                *(part.amount(unit) if part else None for part in parts for unit in CURRENCIES),
-                max(1, len(record.segments)),
-                json.dumps(hyperparameters, sort_keys=True) if hyperparameters else None,
-                record.error.strip().split("\n")[-1] if record.error else None,
-            )
-        )
-    return csv_text(header, rows)
+def _infer(scores: Scores) -> list[Inference]:
+    """Return the statistics of both views, including tuning first; none with one study only."""
+    if scores.studies < 2:
+        return []
+    return [infer(samples_of(scores, view), scores.unit, view) for view in scores.views]
 
 
-def _standings(
-    logs: Logs,
-    scores: Scores,
-    facets: Mapping[tuple[str, str], Facets],
-    additions: Additions,
-    out: Path,
+def _extras(found: list[Inference], facets: Any) -> Extras:
+    if not found:
+        return Extras(facets=facets)
+    areas, costs = {}, {}
+    for one in found:
+        for s, name in enumerate(one.samples.contenders):
+            areas[name, one.view] = float(one.scores.low[s]), float(one.scores.high[s])
+            for w, workload in enumerate(one.samples.workloads):
+                ends = float(one.costs.low[s, w]), float(one.costs.high[s, w])
+                costs[name, workload, one.view] = ends
+    first = found[0]
+    name = (
+        f"{100 * first.confidence:g} %, paired bootstrap over studies, {first.resamples:,} "
+        f"resamples, seed {first.seed}"
+    )
+    return Extras(areas, costs, name, facets=facets)
+
+
+def _scores(
+    logs: Logs, scores: Scores, marks: Marks, extras: Extras, out: Path
 ) -> Iterable[Section]:
     from analysis.report.plots import sweeps
-    from analysis.report.plots.costs import HEADING, plot_costs
+    from analysis.report.plots.costs import HEADING, plot_costs, study_budgets
 
-    standings = standings_table(scores, flags_of(logs), facets, additions)
-    yield Section("Scores", tables=(standings,))
-    costs = costs_table(scores, facets, additions)
-    yield Section(HEADING, plots=tuple(plot_costs(scores, additions, out)), tables=(costs,))
-    if sweeps := tuple(sweeps.plot_sweeps(logs, scores, additions, out)):
-        yield Section(sweeps.HEADING, plots=sweeps)
-    yield from additions.sections
+    yield Section("Scores", tables=(score_table(scores, marks, extras),))
+    budgets = study_budgets(logs, scores.unit)
+    drawn = tuple(plot_costs(scores, extras, out, budgets))
+    yield Section(HEADING, plots=drawn, tables=(cost_table(scores, marks, extras),))
+    if swept := tuple(sweeps.plot_sweeps(logs, scores, extras, out, budgets)):
+        yield Section(sweeps.HEADING, plots=swept)
+
+
+def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> Section:
+    """Return plots of both views; the tables are of the first one, costs including tuning."""
+    from analysis.report.plots.statistics import plot_inference
+
+    if not found:
+        text = "One study says nothing about chance: intervals and comparisons need two or more."
+        return Section(_HOW_SURE, (text,))
+    first = found[0]
+    plots = [plot for one in found for plot in plot_inference(one, out)]
+    tables: list[Table] = []
+    if first.comparisons:
+        tables.append(statistics.comparisons_table(first, marks))
+    tables.append(statistics.ranks_table(first, marks))
+    if first.left_out is not None:
+        tables.append(statistics.left_out_table(first))
+    text = [
+        f"Tables: costs {VIEW_NAMES[first.view]}. The numbers of both views are in statistics.csv.",
+        *dict.fromkeys(warning for one in found for warning in one.warnings),
+    ]
+    text += [] if logs.is_ours else [_NOT_PAIRED]
+    return Section(_HOW_SURE, tuple(map(plain, text)), tuple(plots), tuple(tables))
 
 
 def _curves(
-    logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", runs: Runs,
-    last: Sequence[Ended], out: Path,
-) -> "Iterable[Plot]":  # fmt: skip
-    from analysis.report.plots.curves import plot_anytime, plot_episodes, plot_profiles
-    from analysis.report.plots.episodes import plot_training
+    logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", out: Path
+) -> "Iterable[Plot]":
+    from analysis.report.plots.curves import plot_anytime, plot_profiles
 
     yield from plot_profiles(scores, profiles, out)
     yield from plot_anytime(logs, scores, bands, out)
-    yield from plot_episodes(logs, scores, out)
-    yield from plot_training(logs, runs, last, out)
 
 
-def _training(ends: Sequence[End], episodes: Sequence[EpisodeEnd]) -> Iterable[Section]:
-    if episodes:
-        tables = tuple(episode_tables(episodes))
-        yield Section("Training loss after each episode", (_EPISODES,), tables=tables)
-    yield Section("How training ended", (_ENDS,), tables=tuple(end_tables(ends)))
+def _training(logs: Logs, marks: Marks, out: Path) -> Iterable[Section]:
+    last = read_ends(logs)
+    if logs.is_ours:
+        from analysis.report.plots.episodes import plot_training
+
+        runs = read_runs(logs)
+        yield from _by_heading(plot_training(logs, runs, last, out))
+        if episodes := ends_of_episodes(logs, runs):
+            tables, data = training.episode_tables(episodes), training.episodes_table(episodes)
+            yield Section(
+                "Training loss after each episode", (_EPISODES,), tables=tuple(tables), data=(data,)
+            )
+    ends = ends_of_training(logs, last)
+    text = _ENDS + (_ENDS_OF_OURS if logs.is_ours else "")
+    tables, data = training.end_tables(ends, marks), training.ends_table(ends)
+    yield Section("How training ended", (text,), tables=tuple(tables), data=(data,))
 
 
-def _details(
-    logs: Logs, scores: Scores, facets: Mapping[tuple[str, str], Facets], out: Path
-) -> Iterable[Section]:
+def _details(logs: Logs, scores: Scores, extras: Extras, out: Path) -> Iterable[Section]:
     from analysis.report.plots.breakdown import plot_breakdown
     from analysis.report.plots.trials import plot_importance, plot_trials
 
-    spent = spent_table(logs, facets)
-    yield Section("Cost breakdown", plots=(plot_breakdown(logs, out),), tables=(spent,))
+    spent = campaign.spent_table(logs, extras.facets)
+    drawn = (plot_breakdown(logs, out),) if logs.is_ours else ()
+    yield Section("Cost breakdown", plots=drawn, tables=(spent,))
     points = all_points(logs)
     if plots := plot_trials(points, scores.workloads, out):
         yield Section("Trials: hyperparameters and outcome", plots=tuple(plots))
     if found := [one for some in points if (one := importance(some)) is not None]:
         plots = plot_importance(found, scores.workloads, out)
-        yield Section(
-            "Importance of hyperparameters", (METHOD,), tuple(plots), (importance_table(found),)
-        )
-    failures = [ends_table(logs), errors_table(logs)]
+        table = training.importance_table(found)
+        yield Section("Importance of hyperparameters", (METHOD,), tuple(plots), (table,))
+    failures = campaign.ends_table(logs), campaign.errors_table(logs)
     yield Section("Failures", tables=tuple(table for table in failures if table.rows))
-    yield Section("Targets and environment", tables=(target_table(logs), environment_table(logs)))
-    if missing := missing_studies(logs):
-        yield Section("Missing studies", entries=tuple(map(plain, missing)))
+    tables = campaign.target_table(logs), campaign.environment_table(logs)
+    yield Section("Targets and environment", tables=tables)
+    for warning in warnings_of(logs):
+        if len(warning.entries) > 5:
+            yield Section(warning.title, entries=tuple(map(plain, warning.entries)))
     if logs.notes:
         yield Section("Notes on the logs", entries=tuple(map(plain, logs.notes)))
 
@@ -295,41 +273,26 @@ def _by_heading(plots: "Iterable[Plot]") -> Iterable[Section]:
         yield Section(heading, plots=tuple(group))
 
 
-def _filters(scores: Scores, facets: Mapping[tuple[str, str], Facets]) -> dict[str, Sequence[str]]:
-    """Return the choices of each filter of the page."""
-    found: dict[str, Sequence[str]] = {
-        name: sorted({value for entry in facets.values() for value in entry.get(name, ())})
-        for name in ("hardware", "ruleset")
-    }
-    found = {"workload": scores.workloads, **found}
-    return {name: [plain(value) for value in values] for name, values in found.items()}
-
-
-def _context(logs: Logs, scores: Scores, command: str | None) -> dict[str, Any]:
-    campaign = logs.campaign or {}
-    dates = sorted(trial.record.started_at for trial in logs.trials)
-    environment = environment_table(logs)
+def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dict[str, Any]:
+    about = logs.campaign or {}
+    dates = sorted(getattr(trial.record, "started_at", "") for trial in logs.trials)
+    environment = campaign.environment_table(logs).texts
     return {
-        "title": plain(campaign.get("name", "runs")),
-        "flags": flags_of(logs),
-        "missing": [plain(entry) for entry in missing_studies(logs)],
-        "equality": plain(equality_of_budgets(logs)),
-        "unevaluated": [plain(entry) for entry in never_evaluated(logs)],
-        "unequal": [plain(entry) for entry in unequal_budgets(logs)],
-        "differing": [plain(entry) for entry in differing_targets(logs)],
-        "random": [plain(entry) for entry in only_random(logs)],
+        "title": plain(title or about.get("name", logs.path.name)),
+        "ours": logs.is_ours,
+        "warnings": shown_warnings(logs),
+        "equality": plain(equality_of_budgets(logs)) if logs.is_ours else "",
+        "audits": plain(audit_summary(list(logs.audits))) if logs.is_ours else "",
         "variants": [plain(entry) for entry in fixed_by_hand(logs)],
-        "partial": [plain(entry) for entry in partial_data(logs)],
-        "early": [plain(entry) for entry in early_ends(logs)],
-        "budgets": plain(budgets_line(logs, scores)),
+        "budgets": plain(campaign.budgets_line(logs, scores.unit)),
         "remarks": [plain(note) for note in scores.notes],
         "command": plain(redact(command)) if command else None,
         "dates": plain(" to ".join(sorted({dates[0][:10], dates[-1][:10]}))),
-        "seed": plain(campaign.get("seed", "unknown")),
+        "seed": plain(about.get("seed", "unknown")),
         "studies": scores.studies,
         "contenders": len(scores.contenders),
         "workloads": len(scores.workloads),
-        "hardware": environment.rows[0][0],
-        "devices": environment.rows[0][1],
-        "commits": ", ".join(sorted({row[3] for row in environment.rows})),
+        "hardware": environment[0][0],
+        "devices": environment[0][1],
+        "commits": ", ".join(sorted({row[3] for row in environment})),
     }

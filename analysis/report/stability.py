@@ -6,12 +6,13 @@ Definition 3 asks of every product of n consecutive transitions that its spectra
 kappa^2 (1 - gamma)^n. The *gap* of a product of n is n - 1, the paper's |r - s|.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from analysis.report.tables import Table, plain
+from analysis.report.table import COUNT, Column, Table, number
 
 STABILITY_FILE = "stability.json"
 
@@ -103,42 +104,40 @@ def read_stability(path: Path) -> StabilityRecord:
 
 def stability_table(record: StabilityRecord) -> Table:
     """Return one row for each setting: constants, fit, largest norms, and whether they decay."""
-    shown = _shown_gaps(record)
-    header = (
-        "setting", "data", "d", "eta", "delta", "beta", "age", "kappa", "mean's", "gamma",
-        *(f"gap {gap}" for gap in shown), "Assumption 2",
+    last = record.steps - 1
+    shown = sorted({0, min(1, last), last // 4, last // 2, last})
+    columns = (
+        Column("setting"), Column("data"), Column("d", COUNT),
+        *(Column(name, number("g")) for name in ("eta", "delta", "beta")), Column("age", COUNT),
+        Column("kappa", number(".2f")), Column("mean's", number(".2f")),
+        Column("gamma", number(".3f")),
+        *(Column(f"gap {gap}", number(".3f")) for gap in shown), Column("Assumption 2"),
     )  # fmt: skip
     rows = tuple(_row(result, shown, record.trials) for result in record.settings)
     caption = (
         f"Products of transitions, {record.trials} trials, {record.steps} steps: d parameters; "
         "age of the gradient, 1 as printed, 0 as in Algorithm 7; kappa and gamma of Definition 3, "
         "fitted to all trials, and the kappa of the mean over trials; the largest norm of all "
-        "trials at each gap |r - s|. Assumption 2 holds where at some gap all norms are below 1; "
-        "elsewhere the steps show no decay."
+        "trials at each gap |r - s|. Assumption 2 holds if at some gap all norms are below 1; "
+        "otherwise the steps show no decay."
     )
-    return Table(caption, header, rows)
+    return Table(caption, columns, rows, "stability")
 
 
 def stability_summary(record: StabilityRecord) -> Table:
-    """Return what of :func:`stability_table` fits into a terminal."""
+    """Return the columns of :func:`stability_table` that fit into a terminal."""
     whole = stability_table(record)
     names = ("setting", "eta", "delta", "beta", "kappa", "gamma", "Assumption 2")
-    places = [whole.header.index(name) for name in names]
+    summary = whole.with_columns([whole.header.index(name) for name in names])
     caption = (
         f"Products of transitions, {record.trials} trials, {record.steps} steps. kappa and gamma "
-        "of Definition 3, fitted to all trials; Assumption 2 holds where at some gap all norms are "
-        "below 1, elsewhere the steps show no decay. More in the report."
+        "of Definition 3, fitted to all trials. Assumption 2 holds if at some gap all norms are "
+        "below 1; otherwise the steps show no decay. More in the report."
     )
-    rows = tuple(tuple(row[place] for place in places) for row in whole.rows)
-    return Table(caption, names, rows)
+    return dataclasses.replace(summary, caption=caption)
 
 
-def _shown_gaps(record: StabilityRecord) -> list[int]:
-    last = record.steps - 1
-    return sorted({0, min(1, last), last // 4, last // 2, last})
-
-
-def _row(result: StabilityResult, shown: list[int], trials: int) -> tuple[str, ...]:
+def _row(result: StabilityResult, shown: list[int], trials: int) -> tuple[Any, ...]:
     setting, rows = result.setting, result.measured
     diverged = len(result.norms) - len(rows)
     if len(result.norms) < trials:
@@ -148,14 +147,16 @@ def _row(result: StabilityResult, shown: list[int], trials: int) -> tuple[str, .
     else:
         verdict = "yes" if result.decays else "not shown"
     return (
-        plain(setting.label),
+        setting.label,
         setting.workload,
-        f"{result.parameters:,}",
-        *(f"{number:g}" for number in (setting.eta, setting.delta, setting.beta)),
-        str(setting.gradient_age),
-        "-" if result.kappa is None else f"{result.kappa:.2f}",
-        "-" if result.mean_kappa is None else f"{result.mean_kappa:.2f}",
-        "-" if result.gamma is None else f"{result.gamma:.3f}",
-        *(f"{max(row[gap] for row in rows):.3f}" if rows else "-" for gap in shown),
+        result.parameters,
+        setting.eta,
+        setting.delta,
+        setting.beta,
+        setting.gradient_age,
+        result.kappa,
+        result.mean_kappa,
+        result.gamma,
+        *(max(row[gap] for row in rows) if rows else None for gap in shown),
         verdict,
     )

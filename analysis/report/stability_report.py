@@ -6,10 +6,11 @@ from typing import Any
 import seaborn as sns
 from matplotlib.lines import Line2D
 
-from analysis.report.pages import csv_text, publish, write_pages
+from analysis.report.formats import table_csv
+from analysis.report.pages import publish, write_pages
 from analysis.report.plots.canvas import Plot, figure_at, legend, legend_columns, legend_lines
 from analysis.report.stability import StabilityRecord, read_stability, stability_table
-from analysis.report.tables import plain
+from analysis.text import plain
 from metaopt.bench.redaction import redact
 
 _BOUND = (0, (4, 1.5))
@@ -56,7 +57,7 @@ def write_stability_report(folder: Path, out: Path, *, command: str | None = Non
         "table": table,
     }
     write_pages("stability", context, out)
-    publish(out / "stability.csv", csv_text(table.header, table.rows))
+    publish(out / "stability.csv", table_csv(table))
     return out / "report.html"
 
 

@@ -208,19 +208,3 @@ def score_path(
     """Read and score logs."""
     logs = hardware.select(read_logs(path, within, competition))
     return logs, score_logs(logs, rules, unit, hardware)
-
-
-_DEVELOPED = "\u2021"
-DEVELOPED_NOTE = f"{_DEVELOPED} The submission was designed with this workload."
-
-
-def mark_developed(text: str, developed: bool) -> str:
-    """Return a cell's text, marked where the workload took part in designing the submission."""
-    return f"{text} {_DEVELOPED}" if developed else text
-
-
-def format_cost(value: float) -> str:
-    """Write a cost for a table; a target that was not reached is a dash."""
-    if math.isinf(value):
-        return "-"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"

@@ -1,9 +1,9 @@
 r"""Is a comparison of two contenders decided, and if not, how many more studies does it need?
 
-The rule: in each paired study one of two contenders wins, at a lower cost, or they tie: equal
-costs, or both missed. If neither were better, each study without a tie would be a fair coin,
-whatever costs look like and however many are censored. So with n wins among N studies without a
-tie, of all workloads together, the exact two-sided sign test has
+In each paired study one of two contenders wins, at a lower cost, or they tie: equal costs, or both
+missed. If neither were better, each study without a tie would be a fair coin, whatever the
+distribution of costs and the number of misses. So with n wins among N studies without a tie, of all
+workloads together, the exact two-sided sign test has
 
 .. math:: p = \min\Bigl(1,\; 2 \sum_{i \ge \max(n, N - n)} \binom{N}{i} 2^{-N}\Bigr)
 
@@ -14,7 +14,6 @@ A comparison is decided when p, adjusted by Holm for all comparisons of the tabl
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,8 +21,8 @@ import numpy as np
 from analysis.statistics.resampling import CONFIDENCE, win_matrix
 from analysis.statistics.samples import Samples
 
-POWER = 0.8  # with which further studies are to decide a comparison
-MOST_STUDIES = 1000  # further ones that a forecast considers
+POWER = 0.8  # probability that the forecast number of studies decides a comparison
+MOST_STUDIES = 1000  # further studies that a forecast considers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Comparison:
 
     @property
     def winner(self) -> str | None:
-        """Who is better, once that is decided."""
+        """The better contender; ``None`` while undecided."""
         if not self.decided:
             return None
         return self.first if self.wins > self.losses else self.second
@@ -53,18 +52,16 @@ def compare_all(
     order: Sequence[int] | None = None,
     *,
     confidence: float = CONFIDENCE,
-    versus: int | None = None,
 ) -> list[Comparison]:
     """Compare every two contenders.
 
     Args:
-        samples: What was measured.
-        order: Indices of contenders; the earlier one of two is the first. By default as they are.
-        confidence: With which a comparison is to be decided, all of the table together.
-        versus: Compare this one with each other one only; fewer comparisons need fewer studies.
+        samples: The costs of every study.
+        order: Indices of contenders; the earlier one of two is the first. By default 0, 1, ...
+        confidence: One minus the probability of a false decision anywhere in the table.
     """
     order = list(range(len(samples.contenders)) if order is None else order)
-    pairs = [pair for pair in itertools.combinations(order, 2) if versus in (None, *pair)]
+    pairs = list(itertools.combinations(order, 2))
     wins = win_matrix(samples.costs)
     counts = [
         (int((wins[a, b] == 1).sum()), int((wins[a, b] == 0).sum()), int((wins[a, b] == 0.5).sum()))
@@ -83,10 +80,10 @@ def compare_all(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return the two-sided p of the exact sign test; 1 where there is nothing to count."""
-    total = wins + losses
-    tail = sum(math.comb(total, i) for i in range(max(wins, losses), total + 1))
-    return min(1.0, 2 * tail / 2**total)  # integers until here: exact however many there are
+    """Return the two-sided p of the exact sign test; 1 without wins and losses."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -109,14 +106,12 @@ def studies_needed(
     studies: int,
     *,
     level: float = 1 - CONFIDENCE,
-    power: float = POWER,
     chance: float | None = None,
-    most: int = MOST_STUDIES,
 ) -> int | None:
     r"""Forecast how many further studies on each workload decide a comparison.
 
     The least m for which a sign test over all studies, those seen and m more on each workload, has
-    p at most ``level`` with probability ``power``. Assumed: further studies are like those seen;
+    p at most ``level`` with probability ``POWER``. Assumed: further studies are like those seen;
     they tie as often, and the first contender wins one without a tie with
     :math:`(n + \frac12) / (N + 1)`, independently. Half a win is added because a few studies that
     all went one way do not prove that the next one will. Looking once, when the m are in, keeps the
@@ -126,13 +121,11 @@ def studies_needed(
         wins: n, of the first contender.
         losses: N - n.
         studies: K so far, on each workload.
-        level: Of p.
-        power: Wanted probability that the comparison is decided then.
-        chance: Of a win, where it is known.
-        most: Largest m considered.
+        level: The largest p that decides.
+        chance: The probability of a win, if it is known.
 
     Returns:
-        m, or ``None`` where no m up to ``most`` is enough, or every study tied.
+        m, or ``None`` where no m up to ``MOST_STUDIES`` is enough, or every study tied.
     """
     from scipy.stats import binom
 
@@ -140,11 +133,11 @@ def studies_needed(
     if total == 0:
         return None
     chance = (wins + 0.5) / (total + 1) if chance is None else chance
-    more = np.arange(1, most + 1)
+    more = np.arange(1, MOST_STUDIES + 1)
     further = more * total // studies  # without a tie
     # The least number of wins that has a p of at most `level`; beyond all of them, where none has.
     needed = binom.isf(level / 2, total + further, 0.5) + 1
     decided = binom.sf(needed - wins - 1, further, chance)
     decided += binom.cdf(further - (needed - losses), further, chance)
-    enough = np.flatnonzero(decided >= power)
+    enough = np.flatnonzero(decided >= POWER)
     return int(more[enough[0]]) if enough.size else None

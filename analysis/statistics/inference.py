@@ -1,16 +1,10 @@
-"""Everything the statistics say of a campaign, from one seed; docs/statistics.md has the formulas.
-
-Here it is computed; :mod:`analysis.report.inference_tables` prints it,
-:mod:`analysis.report.plots.statistics`
-draws it.
-"""
+"""All statistics of a campaign, from one seed; docs/statistics.md has the formulas."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 
-from analysis.scoring.costs import View
+from analysis.scoring.costs import Unit, View
 from analysis.statistics.comparisons import Comparison, compare_all
 from analysis.statistics.ranks import Ranking, rank_contenders
 from analysis.statistics.resampling import (
@@ -20,25 +14,22 @@ from analysis.statistics.resampling import (
     attainable_confidence,
     bootstrap,
     cost_estimates,
-    interquartile_means,
-    ratio_estimates,
     score_estimates,
     studies_for,
     win_estimates,
 )
 from analysis.statistics.samples import Samples
 from analysis.statistics.sensitivity import LeaveOneOut, leave_one_workload_out
-from metaopt.bench.budget import Currency
 
 SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """What may be said of the contenders, and how surely."""
+    """Scores, costs, comparisons and ranks of S contenders on W workloads, with intervals."""
 
     samples: Samples
-    currency: Currency
+    unit: Unit
     view: View
     confidence: float
     resamples: int
@@ -47,17 +38,15 @@ class Inference:
     scores: Estimate  # (S,)
     costs: Estimate  # (S, W)
     wins: Estimate  # (S, S)
-    interquartile: Estimate  # (S,)
-    ratios: dict[tuple[int, int], tuple[Estimate, Estimate]]  # by pair: (W,) and ()
     comparisons: tuple[Comparison, ...]
     ranking: Ranking
     left_out: LeaveOneOut | None
-    warnings: tuple[str, ...]  # what they do not say
+    warnings: tuple[str, ...]  # the limits of these statistics
 
 
 def infer(
     samples: Samples,
-    currency: Currency,
+    unit: Unit,
     view: View,
     *,
     confidence: float = CONFIDENCE,
@@ -67,15 +56,16 @@ def infer(
     """Compute the statistics.
 
     Args:
-        samples: Costs of every study.
-        currency: In which they are.
-        view: Which costs they are.
-        confidence: Of every interval, of the critical difference, and of all comparisons together.
-        resamples: Of the bootstrap.
-        seed: Of resamples and permutations.
+        samples: The costs of every study.
+        unit: The unit of the costs.
+        view: The view that the costs are of.
+        confidence: That of every interval, of the critical difference, and of all comparisons
+            together.
+        resamples: The number of resamples of the bootstrap.
+        seed: The seed of resamples and permutations.
 
     Raises:
-        ValueError: One study only, or too few resamples for the confidence.
+        ValueError: There is only one study, or there are too few resamples for the confidence.
     """
     rng = np.random.default_rng(seed)
     boot = bootstrap(samples, rng, resamples)
@@ -83,10 +73,10 @@ def infer(
     names = samples.contenders
     order = tuple(sorted(range(len(names)), key=lambda i: (-round(scores.value[i], 9), names[i])))
     ranking = rank_contenders(samples.medians, rng, confidence)
-    left_out = leave_one_workload_out(samples.medians)
+    left_out = leave_one_workload_out(samples)
     return Inference(
         samples=samples,
-        currency=currency,
+        unit=unit,
         view=view,
         confidence=confidence,
         resamples=resamples,
@@ -95,11 +85,6 @@ def infer(
         scores=scores,
         costs=cost_estimates(boot, confidence),
         wins=win_estimates(boot, confidence),
-        interquartile=interquartile_means(boot, confidence),
-        ratios={
-            (a, b): ratio_estimates(boot, a, b, confidence)
-            for a, b in itertools.combinations(order, 2)
-        },
         comparisons=tuple(compare_all(samples, order, confidence=confidence)),
         ranking=ranking,
         left_out=left_out,
@@ -115,19 +100,19 @@ def _warnings(
     if attainable < confidence:
         found.append(
             f"{samples.studies} studies are too few for {confidence:.0%} intervals of the cost on "
-            f"one workload: they can have {attainable:.0%} at most; {studies_for(confidence)} "
+            f"one workload: {attainable:.0%} is the most they can have; {studies_for(confidence)} "
             "studies are needed."
         )
     if ranking.warning:
         found.append(ranking.warning)
     if left_out is None:
-        found.append("One workload: how scores depend on the workloads cannot be said.")
+        found.append("With one workload, how scores depend on the workloads is unknown.")
     best = samples.medians.min(axis=0)
     if unreached := [
         name for name, cost in zip(samples.workloads, best, strict=True) if np.isinf(cost)
     ]:
         found.append(
-            f"No contender's median study reached the target on {', '.join(unreached)}: nothing "
-            "there counts in scores or in interquartile means."
+            f"No contender's median study reached the target on {', '.join(unreached)}: every "
+            "contender scores 0 there."
         )
     return found

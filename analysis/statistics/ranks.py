@@ -1,15 +1,17 @@
 r"""Ranks over workloads: Friedman's test, and the critical difference of mean ranks.
 
-On each workload contenders are ranked by median cost, 1 the least; equal ones, and all who missed,
-share the mean of their ranks. The mean rank of contender s over W workloads is :math:`\bar r_s`.
+On each workload contenders are ranked by median cost, 1 the least; equal costs, and
+all misses, share the mean of their ranks. The mean rank of contender s over W workloads is
+:math:`\bar r_s`.
 
 Friedman's statistic, corrected for ties, asks whether ranks are more than chance:
 
 .. math:: Q = \frac{W^2 (S - 1) \sum_s (\bar r_s - \frac{S + 1}{2})^2}
                    {\sum_{s,w} (r_{sw} - \frac{S + 1}{2})^2}
 
-Its p is that of permutations within workloads, which holds for few workloads too, where the usual
-chi-squared distribution does not. Two contenders differ by Nemenyi's test if their mean ranks do by
+Its p is that of permutations within workloads, all of them or 9,999 random ones, which holds for
+few workloads too, where the usual chi-squared distribution does not. By Nemenyi's test two
+contenders differ if their mean ranks do by
 
 .. math:: \mathrm{CD} = q_\alpha \sqrt{\frac{S (S + 1)}{6 W}}
 
@@ -28,15 +30,15 @@ from analysis.statistics.resampling import CONFIDENCE
 from analysis.statistics.samples import Floats
 
 ENOUGH_WORKLOADS = 10
-_PERMUTATIONS = 10_000
+_PERMUTATIONS = 9_999  # and the measured one; all of them where there are no more
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """Ranks of contenders, and what may be said of them."""
+    """Ranks of contenders on every workload, with Friedman's and Nemenyi's tests."""
 
     ranks: Floats  # (S, W)
-    statistic: float  # Friedman's; NaN where every rank ties or fewer than three take part
+    statistic: float  # Friedman's; NaN if every rank ties, or with two contenders or one workload
     p: float
     critical_difference: float
     warning: str | None  # why no critical-difference diagram may be drawn
@@ -67,30 +69,32 @@ def rank_contenders(
 
     Args:
         medians: (contenders, workloads), inf for a miss.
-        rng: Draws the permutations of Friedman's test.
-        confidence: Of the critical difference.
+        rng: The source of the permutations of Friedman's test.
+        confidence: That of the critical difference.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import permutation_test, rankdata
 
     ranks = rankdata(medians, axis=0)
     contenders, workloads = ranks.shape
     statistic = p = difference = math.nan
     if contenders > 1:
         difference = critical_difference(contenders, workloads, confidence)
-    if contenders > 2 and (ranks != ranks.mean()).any():
-        statistic = float(_friedman(ranks))
-        drawn = _friedman(rng.permuted(np.tile(ranks, (_PERMUTATIONS, 1, 1)), axis=1))
-        as_large = (drawn >= statistic - 1e-9).sum()
-        p = (1 + as_large) / (1 + _PERMUTATIONS)  # what was measured is one permutation of all
+    if contenders > 2 and workloads > 1 and (ranks != ranks.mean()).any():
+        test = permutation_test(
+            tuple(ranks), _friedman, permutation_type="samples", n_resamples=_PERMUTATIONS,
+            vectorized=True, alternative="greater", rng=rng,
+        )  # fmt: skip
+        statistic, p = float(test.statistic), float(test.pvalue)
     return Ranking(ranks, statistic, p, difference, _warning(contenders, workloads, difference))
 
 
-def _friedman(ranks: Floats) -> Floats:
-    """Return Q of ranks (..., S, W)."""
-    contenders, workloads = ranks.shape[-2:]
+def _friedman(*rows: Floats, axis: int) -> Floats:
+    """Return Q of each contender's ranks, whose workloads are along ``axis``."""
+    ranks = np.moveaxis(np.stack(rows), axis, -1)  # (S, ..., W)
+    contenders, workloads = len(rows), ranks.shape[-1]
     middle = (contenders + 1) / 2
-    between = ((ranks.mean(axis=-1) - middle) ** 2).sum(axis=-1)
-    return workloads**2 * (contenders - 1) * between / ((ranks - middle) ** 2).sum(axis=(-2, -1))
+    between = ((ranks.mean(axis=-1) - middle) ** 2).sum(axis=0)
+    return workloads**2 * (contenders - 1) * between / ((ranks - middle) ** 2).sum(axis=(0, -1))
 
 
 def critical_difference(contenders: int, workloads: int, confidence: float = CONFIDENCE) -> float:

@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 
 from analysis.scoring.profiles import profile_area, ratios
-from analysis.statistics.samples import Floats
+from analysis.statistics.samples import Floats, Samples
 
 
 @dataclasses.dataclass(frozen=True)
 class LeaveOneOut:
-    """Scores with each workload left out."""
+    """Scores with each base workload left out; its variants are left out with it."""
 
+    workloads: tuple[str, ...]  # those left out, W of them
     scores: Floats  # (W, S): row w without workload w
     places: Floats  # (W, S): places, 1 the best; equal scores share the better place
 
@@ -21,18 +22,15 @@ class LeaveOneOut:
         return self.scores.min(axis=0), self.scores.max(axis=0)
 
 
-def leave_one_workload_out(medians: Floats) -> LeaveOneOut | None:
-    """Return scores without each workload; ``None`` for a single workload: nothing would be left.
-
-    Args:
-        medians: (contenders, workloads), inf for a miss.
-    """
-    workloads = medians.shape[1]
-    if workloads < 2:
+def leave_one_workload_out(samples: Samples) -> LeaveOneOut | None:
+    """Return scores without each base workload; ``None`` if there is only one."""
+    workloads = samples.scored.base
+    if len(workloads) < 2:
         return None
-    terms = ratios(medians)
-    scores = np.array([profile_area(np.delete(terms, w, axis=1)) for w in range(workloads)])
-    return LeaveOneOut(scores, np.array([places(row) for row in scores]))
+    terms = ratios(samples.scored.apply(samples.medians))
+    left = (np.delete(terms, w, axis=1) for w in range(len(workloads)))
+    scores = np.array([profile_area(some) for some in left])
+    return LeaveOneOut(workloads, scores, np.array([places(row) for row in scores]))
 
 
 def places(scores: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What time went into: training, compilation, the tuner, evaluation, logging, and what was lost."""
+"""Seconds of trials by use: training, compilation, tuner, evaluation, logging, and lost ones."""
 
 from collections.abc import Iterable
 

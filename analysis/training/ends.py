@@ -7,33 +7,21 @@ axis, and arithmetic if one is negative.
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from analysis.logs.logs import Logs
-from analysis.report.tables import Shown, Table, plain
 from analysis.training.best import DEPLOYED, LOSS, Ended, best_of_studies
 from analysis.training.curves import Episode
 from analysis.training.episodes import Runs, is_loss, learning
 from metaopt.bench.records import TrialRecord
 
-ENDS_HEADER = (
-    "workload", "contender", "studies", "found", "phase", "validation_metric", "test_metric",
-    *(f"{part}_{edge}" for part in ("train_loss", "validation", "test", "steps")
-      for edge in ("mean", "low", "high")),
-)  # fmt: skip
-EPISODES_HEADER = (
-    "workload", "contender", "hyperparameters", "phase", "episode", "studies", "cut", "finite",
-    "loss_mean", "loss_low", "loss_high",
-)  # fmt: skip
-
-
 # A deployed run goes on to the end of its budget. To set it beside an episode it is also read where
 # it is as long as the run's first episode.
 EPISODE_LONG = "deployed, an episode long"
-_PHASES = ("learning", EPISODE_LONG, DEPLOYED)
+PHASES = ("learning", EPISODE_LONG, DEPLOYED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +155,7 @@ def ends_of_episodes(logs: Logs, runs: Runs) -> list[EpisodeEnd]:
 
 def _learning_first(entry: tuple[tuple[str, int], Any]) -> tuple[int, int]:
     (phase, number), _ = entry
-    return _PHASES.index(phase), number
+    return PHASES.index(phase), number
 
 
 def _episode_long(run: Sequence[Episode]) -> float | None:
@@ -182,110 +170,3 @@ def _episode_long(run: Sequence[Episode]) -> float | None:
     if not reached.size or later[-1] < length[-1]:
         return None
     return float(deployed[0].loss[reached[-1]])
-
-
-def end_tables(ends: Sequence[End]) -> list[Table]:
-    """Return one table per workload."""
-    tables = []
-    for workload in dict.fromkeys(end.workload for end in ends):
-        mine = [end for end in ends if end.workload == workload]
-        metric, test = mine[0].validation_metric, mine[0].test_metric
-        rows = tuple(
-            (
-                plain(end.contender),
-                summary_text(end.loss, ".3g"),
-                summary_text(end.validation, ".3g" if is_loss(metric) else ".4g"),
-                summary_text(end.test, ".3g" if is_loss(test) else ".4g"),
-                summary_text(end.steps, ",.0f"),
-                plain(end.phase) or "-",
-                Shown(f"{end.found}/{end.studies}", end.found),
-            )
-            for end in mine
-        )
-        header = (
-            "contender",
-            "training loss",
-            plain(metric),
-            plain(test),
-            "steps",
-            "phase",
-            "studies",
-        )
-        better = f"{plain(workload)}: the trial of each study with the best last {plain(metric)}"
-        tables.append(Table(better, header, rows, workload=workload))
-    return tables
-
-
-def episode_tables(ends: Sequence[EpisodeEnd]) -> list[Table]:
-    """Return one table per workload: a row per episode, a column per learner."""
-    tables = []
-    for workload in dict.fromkeys(end.workload for end in ends):
-        mine = {(e.phase, e.episode, e.contender): e for e in ends if e.workload == workload}
-        names = sorted({name for _, _, name in mine})
-        first = {name: _first_of(mine, name) for name in names}
-        rows = []
-        for phase, number in sorted(
-            {key[:2] for key in mine}, key=lambda k: (_PHASES.index(k[0]), k[1])
-        ):
-            label = str(number)
-            if phase != "learning":
-                label = phase if number == 1 else f"{phase} {number}"
-            cells = [_loss_text(mine.get((phase, number, name)), first[name]) for name in names]
-            rows.append((label, *cells))
-        caption = f"{plain(workload)}: training loss at the last evaluation of each episode"
-        header = ("episode", *map(plain, names))
-        tables.append(Table(caption, header, tuple(rows), workload=workload))
-    return tables
-
-
-def _first_of(ends: Mapping[tuple[str, int, str], EpisodeEnd], name: str) -> int:
-    """Return how many studies a learner has: those of its first episode, in whichever phase."""
-    return max(end.studies for (_, number, n), end in ends.items() if n == name and number == 1)
-
-
-def _loss_text(end: EpisodeEnd | None, studies: int) -> str:
-    if end is None:
-        return Shown("-", None)
-    text = summary_text(end.loss, ".3g", studies) if end.loss.finite else "not finite"
-    return Shown(f"{text} cut" if end.cut == end.studies else text, end.loss.mean)
-
-
-def summary_text(summary: Summary, form: str, studies: int | None = None) -> str:
-    """Return "mean (low to high)", with "k/n" behind it where only k of n studies have a value.
-
-    Args:
-        summary: The numbers.
-        form: Their format.
-        studies: n, if not all that the summary knows of.
-    """
-    if not summary.finite:
-        return Shown("-", None)
-    mean, low, high = (f"{value:{form}}" for value in (summary.mean, summary.low, summary.high))
-    text = mean if low == high else f"{mean} ({low} to {high})"
-    studies = summary.of if studies is None else studies
-    text = text if summary.finite == studies else f"{text} {summary.finite}/{studies}"
-    return Shown(text, summary.mean)
-
-
-def end_rows(ends: Iterable[End]) -> list[tuple[Any, ...]]:
-    """Return the lines of ``ends.csv`` below :data:`ENDS_HEADER`; NaN where there is no value."""
-    return [
-        (
-            end.workload, end.contender, end.studies, end.found, end.phase, end.validation_metric,
-            end.test_metric,
-            *(value for part in (end.loss, end.validation, end.test, end.steps)
-              for value in (part.mean, part.low, part.high)),
-        )
-        for end in ends
-    ]  # fmt: skip
-
-
-def episode_rows(ends: Iterable[EpisodeEnd]) -> list[tuple[Any, ...]]:
-    """Return the lines of ``episodes.csv`` below :data:`EPISODES_HEADER`."""
-    return [
-        (
-            end.workload, end.contender, end.hyperparameters or None, end.phase, end.episode,
-            end.studies, end.cut, end.loss.finite, end.loss.mean, end.loss.low, end.loss.high,
-        )
-        for end in ends
-    ]  # fmt: skip

@@ -21,20 +21,18 @@ def make_samples(costs):
     costs = np.array(costs, float)
     names = tuple("abcdefghijkl"[: len(costs)])
     workloads = tuple(f"w{i}" for i in range(costs.shape[1]))
-    return Samples(names, workloads, costs, np.zeros_like(costs))
+    return Samples(names, workloads, costs)
 
 
-@pytest.mark.parametrize("wins, losses", [(0, 0), (3, 0), (5, 1), (7, 7), (9, 4), (60, 40)])
-def test_the_sign_test_is_scipys_binomial_test(wins, losses):
+@pytest.mark.parametrize(
+    "wins, losses", [(0, 0), (3, 0), (5, 1), (7, 7), (9, 4), (60, 40), (1300, 1200), (600, 1500)]
+)
+def test_the_sign_test_is_exact_however_many_studies_there_are(wins, losses):
     total = wins + losses
-    peer = scipy.stats.binomtest(wins, total, 0.5).pvalue if total else 1.0
+    tail = sum(math.comb(total, i) for i in range(max(wins, losses), total + 1))
 
-    assert sign_test(wins, losses) == pytest.approx(peer)
+    assert sign_test(wins, losses) == pytest.approx(min(1.0, 2 * tail / 2**total), rel=1e-9)
     assert sign_test(losses, wins) == sign_test(wins, losses)
-
-
-def test_the_sign_test_of_thousands_of_studies_does_not_overflow():
-    assert sign_test(1300, 1200) == pytest.approx(scipy.stats.binomtest(1300, 2500).pvalue)
 
 
 def test_holms_adjustment_of_a_table_worked_by_hand():
@@ -75,14 +73,6 @@ def test_more_contenders_ask_for_more_studies_because_all_comparisons_share_the_
     assert together[0].adjusted == pytest.approx(10 * alone[0].p)
     assert 2 * 0.5**9 <= 0.05 / 10 < 2 * 0.5**8  # so nine wins of nine decide one of ten
     assert together[0].more == 3
-
-
-def test_one_against_all_others_is_fewer_comparisons():
-    costs = np.random.default_rng(0).lognormal(size=(4, 2, 5))
-
-    pairs = compare_all(make_samples(costs), versus=1)
-
-    assert [(p.first, p.second) for p in pairs] == [("a", "b"), ("b", "c"), ("b", "d")]
 
 
 def brute_force_need(wins, losses, studies, level, power, chance):
@@ -183,7 +173,7 @@ def test_friedmans_p_is_exact_for_a_few_workloads():
     # Three contenders in the same order on three workloads: 6 of 6^3 arrangements do that.
     ranking = rank_contenders(np.array([[1.0] * 3, [2.0] * 3, [3.0] * 3]), np.random.default_rng(5))
 
-    assert ranking.p == pytest.approx(6 / 216, abs=0.006)
+    assert ranking.p == pytest.approx(6 / 216)
 
 
 def test_where_everybody_ties_friedman_says_nothing():
@@ -206,7 +196,7 @@ def test_groups_are_the_largest_sets_within_one_critical_difference():
 
 def test_scores_without_each_workload_are_those_of_a_table_worked_by_hand():
     # Ratios: a 1, 2, inf; b 4, 1, 1. Scores without the first: a (2 + 0) / 6, b (3 + 3) / 6.
-    found = leave_one_workload_out(np.array([[1.0, 2.0, INF], [4.0, 1.0, 1.0]]))
+    found = leave_one_workload_out(make_samples([[[1.0], [2.0], [INF]], [[4.0], [1.0], [1.0]]]))
 
     np.testing.assert_allclose(found.scores, [[1 / 3, 1.0], [0.5, 0.5], [5 / 6, 0.5]])
     np.testing.assert_array_equal(found.places, [[2, 1], [1, 1], [1, 2]])
@@ -214,7 +204,7 @@ def test_scores_without_each_workload_are_those_of_a_table_worked_by_hand():
 
 
 def test_one_workload_cannot_be_left_out():
-    assert leave_one_workload_out(np.ones((2, 1))) is None
+    assert leave_one_workload_out(make_samples([[[1.0]], [[1.0]]])) is None
 
 
 def test_equal_scores_share_the_better_place():
@@ -222,7 +212,8 @@ def test_equal_scores_share_the_better_place():
 
 
 def test_the_numbers_in_the_document_are_these():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "statistics.md").read_text("utf-8")
+    page = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
+    text = " ".join(page.read_text("utf-8").split())
 
     assert f"{critical_difference(12, 9):.1f} of the 11 between" in text
     shares = [f"{attainable_confidence(studies):.0%}".replace("%", " %") for studies in (3, 5, 6)]

@@ -1,19 +1,20 @@
-"""The plot of costs: who is where, and what an interval without an end does."""
-
-import math
+"""The plot of costs: medians in order, misses and open intervals beside the axis of costs."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from matplotlib.patches import ConnectionPatch
 
+from analysis.logs.reader import read_logs
 from analysis.report.certainty import additions_of, infer_both
-from analysis.report.plots.costs import plot_costs
+from analysis.report.plots.costs import missed_label, plot_costs, study_budgets
 from analysis.report.sections import Additions
 from analysis.scoring.scores import score_path
 
 
 @pytest.fixture
 def drawn(build, tmp_path, monkeypatch):
-    """A campaign with a workload that nobody solved, and its figures, which stay open."""
+    """A campaign with a workload whose target was never reached; its figures stay open."""
     b = build(tmp_path / "runs", ["a+random", "b+random", "c+random"], ["easy", "never"], 3)
     for study, (a, c) in enumerate([(100.0, 300.0), (200.0, None), (50.0, 400.0)], start=1):
         for contender, hit in (("a+random", a), ("b+random", None), ("c+random", c)):
@@ -21,39 +22,80 @@ def drawn(build, tmp_path, monkeypatch):
             b.whole_study(contender, "never", study, [None])
     logs, scores = score_path(tmp_path / "runs")
     monkeypatch.setattr(plt, "close", lambda figure: None)
-    with_intervals = additions_of(infer_both(logs, scores), tmp_path)
+    with_intervals = additions_of(infer_both(scores), tmp_path)
     plt.close("all")
     before = set(plt.get_fignums())
-    plots = [list(plot_costs(scores, some, tmp_path)) for some in (with_intervals, Additions())]
+    budgets = study_budgets(logs, scores.unit)
+    plots = [
+        list(plot_costs(scores, some, tmp_path, budgets)) for some in (with_intervals, Additions())
+    ]
     figures = [plt.figure(n) for n in plt.get_fignums() if n not in before]
     monkeypatch.undo()
     yield plots, figures
     plt.close("all")
 
 
-def test_each_workload_that_somebody_solved_has_a_plot_cheapest_first(drawn):
+def test_each_workload_with_a_reached_target_has_a_plot_cheapest_first(drawn):
     (plots, _), (figure, _) = drawn
 
     assert [plot.workload for plot in plots] == ["easy"]
     assert plots[0].text == (
-        "easy: a+random 100, given tuned 100; c+random 400, given tuned 400; b+random not reached"
+        "easy: a+random 100, given tuned 100; c+random 400, given tuned 400; b+random missed"
     )
-    (axis,) = figure.axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "a+random", "c+random", "b+random",
-    ]  # fmt: skip
-    medians = {round(line.get_xdata()[0], 6) for line in axis.lines if line.get_marker() == "o"}
-    edge = axis.get_xlim()[1]
-    assert {100.0, 400.0} < medians and max(medians) > 2 * 400.0  # the miss stands apart
-    assert max(medians) < edge
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["a+random", "c+random", "b+random"]
 
 
-def test_intervals_are_bars_and_what_has_no_end_runs_up_to_the_misses(drawn):
-    (plots, bare), figures = drawn
+def test_no_miss_has_a_place_on_the_axis_of_costs(drawn):
+    _, figures = drawn
 
-    bars = [[c.get_segments()[0] for c in figure.axes[0].collections] for figure in figures]
-    assert bars[1] == [] and "Bars" not in bare[0].caption
-    assert "Bars: 95 %" in plots[0].caption
-    ends = sorted({(float(bar[0][0]), float(bar[1][0])) for bar in bars[0]})
-    assert ends[0] == (50.0, 200.0)
-    assert ends[1][0] == 300.0 and 800 < ends[1][1] < math.inf
+    for figure in figures:
+        axis, missed = figure.axes
+        xs = np.concatenate([line.get_xdata() for line in axis.lines])
+        assert set(xs) == {50.0, 100.0, 200.0, 300.0, 400.0}  # the costs of studies, and no other
+        assert axis.get_xscale() == "log" and missed.get_xscale() == "linear"
+        # Of b all three studies and both medians, of c one study.
+        ticks = [len(line.get_xdata()) for line in missed.lines if line.get_marker() == "|"]
+        assert sorted(ticks) == [0, 1, 3]
+        medians = [line for line in missed.lines if line.get_marker() in "oD"]
+        assert [round(line.get_ydata()[0]) for line in medians] == [2, 2]
+
+
+def test_the_place_of_misses_has_a_name_and_no_ticks(drawn):
+    _, (figure, _) = drawn
+
+    _, missed = figure.axes
+    (text,) = missed.texts
+    assert text.get_text().split() == ["missed", "(budget", "1,000)"]
+    for axis in (missed.xaxis, missed.yaxis):
+        shown = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        assert not any(part.get_visible() for tick in shown
+                       for part in (tick.tick1line, tick.label1, tick.gridline))  # fmt: skip
+
+
+def test_intervals_are_bars_and_an_open_one_runs_up_to_the_misses(drawn):
+    (plots, without), (figure, plain) = drawn
+
+    axis, missed = figure.axes
+    bars = sorted({tuple(c.get_segments()[0][:, 0]) for c in axis.collections})
+    assert bars == [(50.0, 200.0)] and "Bars: 95 %" in plots[0].caption
+    joined = [patch for patch in axis.patches if isinstance(patch, ConnectionPatch)]
+    assert [(p.xy1[0], p.xy2[0], p.coords2) for p in joined] == [
+        (300.0, 0.5, missed.transData)
+    ] * 2  # both views of c
+    assert not plain.axes[0].collections and not plain.axes[0].patches
+    assert "Bars" not in without[0].caption
+
+
+def test_a_budget_is_named_only_where_all_studies_have_the_same_in_the_costs_unit(build, tmp_path):
+    b = build(tmp_path, ["a"], ["same", "differs"], 2)
+    for study in (1, 2):
+        b.trial("a", "same", study, 10.0)
+        b.budget = 1000.0 * study
+        b.trial("a", "differs", study, 10.0)
+        b.budget = 1000.0
+    logs = read_logs(tmp_path)
+
+    assert study_budgets(logs, "gradient_evaluations") == {"same": 1000.0}
+    assert study_budgets(logs, "steps") == {}
+    assert missed_label(None) == "missed" and missed_label(6400.0) == "missed (budget 6,400)"

@@ -77,7 +77,7 @@ def test_everything_is_written(reported):
     )  # fmt: skip
     tables = (
         "scores", "trials", "ends", "spent", "failures", "targets", "environment", "anytime",
-        "profiles", "statistics", "comparisons", "ratios", "ranks", "left_out",
+        "profiles", "statistics", "comparisons", "ranks", "left_out",
     )  # fmt: skip
     assert names == {
         "report.html", "report.md", "report.tex", *(f"{name}.csv" for name in tables),

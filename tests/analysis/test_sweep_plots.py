@@ -1,5 +1,7 @@
-"""Sweeps are found among variants, and drawn where somebody reached something."""
+"""Sweeps are found among variants, and drawn with misses above the axis of costs."""
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from analysis.report.plots.sweeps import find_sweeps, plot_sweeps
@@ -40,13 +42,28 @@ def test_variants_that_differ_in_one_number_are_a_sweep(swept):
 
 
 def test_a_sweep_is_told_and_drawn_in_the_order_of_its_values(swept, tmp_path):
-    (plot,) = plot_sweeps(*swept, Additions(), tmp_path)
+    (plot,) = plot_sweeps(*swept, Additions(), tmp_path, {})
 
     assert plot.text == (
         "s over rate: easy 200 at 0.01, 100 at 0.1, missed at 1; "
         "never missed at 0.01, missed at 0.1, missed at 1"
     )
     assert plot.path.exists() and plot.svg.exists()
+
+
+def test_a_miss_of_a_sweep_is_above_the_axis_of_costs(swept, tmp_path, monkeypatch):
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+
+    list(plot_sweeps(*swept, Additions(), tmp_path, {"easy": 1000.0, "never": 1000.0}))
+
+    missed, axis = plt.gcf().axes
+    monkeypatch.undo()
+    plt.close("all")
+    ys = np.concatenate([line.get_ydata() for line in axis.lines])
+    assert set(ys[np.isfinite(ys)]) == {200.0, 100.0}
+    marks = sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in missed.lines)
+    assert marks == [(0.01, 1), (0.1, 1), (1.0, 0), (1.0, 1)]  # by workload
+    assert missed.get_ylabel().split() == ["missed", "(budget", "1,000)"]
 
 
 def test_two_variants_are_none(swept):

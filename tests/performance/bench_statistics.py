@@ -25,7 +25,7 @@ def make_samples() -> Samples:
     costs[rng.random(costs.shape) < 0.2] = np.inf
     contenders = tuple(f"contender_{i}" for i in range(12))
     workloads = tuple(f"workload_{i}" for i in range(9))
-    return Samples(contenders, workloads, costs, np.where(np.isinf(costs), 1.0, costs))
+    return Samples(contenders, workloads, costs)
 
 
 def loop(samples: Samples) -> None:

@@ -1,4 +1,4 @@
-"""The plot of what the time of each contender went into: a stacked bar for each."""
+"""The plot of where each contender's time went: a stacked bar for each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, WIDTH, Plot, figure_at, legend, palette
-from analysis.report.tables import plain
+from analysis.text import plain
 from analysis.training.breakdown import PARTS, seconds_of
 from metaopt.bench.records import TrialRecord
 
@@ -16,8 +16,10 @@ _HATCHES = ("", "////", "\\\\\\\\", "....", "xxxx", "++++")  # one for each part
 _HUES = (0, 1, 4, 2, 7, 3)  # of the palette
 _CAPTION = (
     "Where the time went, all workloads and studies together; per workload in the table below. "
-    "Training and compilation are the submission's own time; with the tuner's they are what a "
-    "budget in seconds pays for. Evaluation and logging are not charged."
+    "Training and compilation are the submission's own time; a budget in seconds is charged for "
+    "both and for the tuner's time, and not for evaluation and logging. Processes are reused: the "
+    "contender that comes first in a process pays compilation for the others. Unless budgets are "
+    "in seconds, seconds with compilation therefore do not rank contenders."
 )
 
 

@@ -1,4 +1,4 @@
-"""What every plot shares: colours, line styles, sizes, legends, files. Readable in print too."""
+"""Colours, line styles, sizes, legends and files of all plots. Readable in print too."""
 
 import dataclasses
 import warnings
@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.report.tables import plain
+from analysis.text import plain
 
 AS_IT_IS = {"parse_math": False}  # a stranger's name may hold a dollar sign
 WIDTH = 5.6  # inches; a wide picture takes two of them
@@ -38,14 +38,15 @@ _LOOKS: Any = {
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """One picture, under the heading that it shares with others.
+    """One picture.
 
     Attributes:
-        text: What a reader who cannot see it is told.
+        heading: The heading of its section.
+        text: The alt text.
         path: The PNG file; the SVG file lies beside it.
-        caption: What stands below it, for all.
-        wide: It takes the whole width of the page.
-        workload: That it is about; empty for all of them.
+        caption: The text below it.
+        wide: Whether it takes the whole width of the page.
+        workload: The workload that it shows; empty for all of them.
     """
 
     heading: str
@@ -111,6 +112,7 @@ def figure_at(
     panels: int | tuple[int, int] = 1,
     width: float = WIDTH,
     height: float = 3.6,
+    **grid: Any,
 ) -> Iterator[tuple[Any, Any]]:
     """Give a figure and its axes, to be drawn on; write it as PNG and SVG, and close it.
 
@@ -121,6 +123,7 @@ def figure_at(
             them is given.
         width: Of the figure, in inches.
         height: Of the figure without its legend, in inches.
+        grid: Of ``plt.subplots``: shared axes, ratios of widths or heights.
     """
     rows, columns = (1, panels) if isinstance(panels, int) else panels
     with (
@@ -131,7 +134,7 @@ def figure_at(
         # A stranger's name may have letters that the font lacks: boxes will do.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure, axes = plt.subplots(
-            rows, columns, figsize=(width, height + 0.22 * lines), layout="constrained"
+            rows, columns, figsize=(width, height + 0.22 * lines), layout="constrained", **grid
         )
         try:
             yield figure, axes

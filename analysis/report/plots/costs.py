@@ -1,41 +1,64 @@
-"""The plot of what it cost each contender to reach the target: medians, intervals, studies."""
+"""The plot of costs to target: medians, intervals and studies; misses beside the axis of costs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.patches import ConnectionPatch
 
+from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, palette, slug
-from analysis.report.sections import Additions
-from analysis.report.tables import plain, unit_name
-from analysis.scoring.costs import View
-from analysis.scoring.scores import Scores, format_cost
+from analysis.report.table import format_cost
+from analysis.report.tables.scores import Extras, unit_name
+from analysis.scoring.costs import Unit, View
+from analysis.scoring.scores import Scores
+from analysis.text import plain
 
 HEADING = "Costs to target"
-_BEYOND = 2.2  # times the largest cost: where those without one are drawn
 _LOOKS: dict[View, dict[str, Any]] = {
     "including": {"marker": "o", "markersize": 7, "offset": -0.14, "label": "including tuning"},
     "given": {"marker": "D", "markersize": 5.5, "offset": 0.18, "label": "given tuned"},
 }
+BAR = {"lw": 4.5, "alpha": 0.35}
 
 
-def plot_costs(scores: Scores, additions: Additions, out: Path) -> Iterator[Plot]:
-    """Draw a plot for each workload that somebody reached the target of, least cost first.
+def study_budgets(logs: Logs, unit: Unit) -> dict[str, float]:
+    """Return the budget of a study on each workload where all studies have the same, in ``unit``.
+
+    Workloads whose budgets differ or are counted in another unit are left out.
+    """
+    found: dict[str, set[tuple[str, float]]] = {}
+    for trial in logs.trials:
+        budget = trial.record.budget
+        found.setdefault(trial.record.workload, set()).add((budget.currency, budget.study))
+    alike = {workload: next(iter(some)) for workload, some in found.items() if len(some) == 1}
+    return {
+        workload: amount
+        for workload, (currency, amount) in alike.items()
+        if currency == unit and math.isfinite(amount)
+    }
+
+
+def plot_costs(
+    scores: Scores, extras: Extras, out: Path, budgets: Mapping[str, float]
+) -> Iterator[Plot]:
+    """Draw a plot for each workload whose target some study reached, the least cost first.
 
     Args:
         scores: The costs.
-        additions: Their intervals, if there are any.
-        out: Where the plots go.
+        extras: Their intervals, if there are any.
+        out: The folder of the plots.
+        budgets: Of a study by workload, in the unit of the costs; none where it is not known.
     """
     for index, workload in enumerate(scores.workloads, start=1):
-        cells = [scores.cells[name, workload] for name in scores.contenders]
-        if not any(cell.reached for cell in cells):
+        ran = [name for name in scores.contenders if (name, workload) in scores.cells]
+        if not any(scores.cells[name, workload].reached for name in ran):
             continue
         order = sorted(
-            scores.contenders,
+            ran,
             key=lambda name: (
                 scores.cells[name, workload].median("including"),
                 scores.cells[name, workload].median("given"),
@@ -44,77 +67,102 @@ def plot_costs(scores: Scores, additions: Additions, out: Path) -> Iterator[Plot
             ),
         )
         path = out / f"costs-{index}-{slug(workload)}.png"
-        _draw(order, workload, scores, additions, path)
-        bars = f" Bars: {additions.interval_name}." if additions.cost_intervals else ""
+        _draw(order, workload, scores, extras, path, budgets.get(workload))
+        bars = f" Bars: {extras.interval_name}." if extras.cost_intervals else ""
         yield Plot(
             HEADING,
             f"{plain(workload)}: {_told(order, workload, scores)}",
             path,
             f"{plain(workload)}: medians over studies; ticks: the studies, including tuning.{bars} "
-            "On the right, what missed the target; an open interval runs up to there.",
+            "On the right, beside the axis of costs: missed targets, hollow where the median is "
+            "one. An open interval runs up to there.",
             workload=workload,
         )
 
 
-def place_of_misses(costs: Sequence[float]) -> tuple[float, float]:
-    """Return where what missed is drawn on a logarithmic axis, and the line that sets it apart."""
-    beyond = _BEYOND * max(costs)
-    return beyond, beyond / math.sqrt(_BEYOND)
+def missed_label(budget: float | None) -> str:
+    """Return the name of the place of misses."""
+    return "missed" if budget is None else f"missed (budget {format_cost(budget)})"
+
+
+def bare(axis: Any) -> None:
+    """Take ticks, grid and background from the place of misses: nothing in it has a value."""
+    axis.grid(visible=False)
+    axis.tick_params(which="both", bottom=False, left=False, labelbottom=False, labelleft=False)
+    axis.patch.set_visible(False)
+
+
+def join(axis: Any, point: tuple[float, float], beside: Any, place: tuple[float, float],
+         **looks: Any) -> None:  # fmt: skip
+    """Draw a line from a point among the costs to a place among the misses."""
+    line = ConnectionPatch(point, place, axis.transData, beside.transData, capstyle="butt", **looks)
+    line.set_in_layout(False)
+    axis.add_artist(line)
 
 
 def _draw(
-    order: Sequence[str], workload: str, scores: Scores, additions: Additions, path: Path
+    order: Sequence[str],
+    workload: str,
+    scores: Scores,
+    extras: Extras,
+    path: Path,
+    budget: float | None,
 ) -> None:
-    rows = np.arange(len(order))
+    cells = {name: scores.cells[name, workload] for name in order}
     colours = palette()
-    costs = [c for name in order for c in _finite(scores, name, workload)]
-    beyond, border = place_of_misses(costs)
-    with figure_at(path, lines=2, height=1.2 + 0.27 * len(order)) as (figure, axis):
-        for hue, (view, looks) in enumerate(_LOOKS.items()):
-            for row, name in zip(rows, order, strict=True):
-                height, colour = row + looks["offset"], colours[hue]
-                ends = additions.cost_intervals.get((name, workload, view))
-                if ends is not None and math.isfinite(ends[0]):
-                    axis.hlines(
-                        height, ends[0], min(ends[1], beyond), color=colour, lw=4.5, alpha=0.35
-                    )
-                median = scores.cells[name, workload].median(view)
-                axis.plot(
-                    min(median, beyond), height, looks["marker"], color=colour,
-                    markersize=looks["markersize"],
-                    markerfacecolor=colour if math.isfinite(median) else "white",
-                )  # fmt: skip
-        for row, name in zip(rows, order, strict=True):
-            studies = np.minimum(scores.cells[name, workload].costs("including"), beyond)
-            height = np.full(len(studies), row + _LOOKS["including"]["offset"])
-            axis.plot(studies, height, "|", color="0.15", markersize=7, markeredgewidth=0.9)
-        axis.axvline(border, color="0.6", lw=1, linestyle=":")
+    costs = [c for cell in cells.values() for c in (*cell.given, *cell.including)]
+    costs = [cost for cost in costs if math.isfinite(cost) and cost > 0] or [1.0]
+    with figure_at(
+        path, lines=2, panels=2, height=1.2 + 0.27 * len(order), sharey=True, width_ratios=(4, 1)
+    ) as (figure, (axis, missed)):
         axis.set_xscale("log")
-        axis.set_xlim(min(costs) / 1.25, beyond * 1.25)
-        axis.set_yticks(rows, list(map(plain, order)), **AS_IT_IS)
-        axis.set_ylim(len(order) - 0.5, -1.0)
-        axis.text(beyond * 1.15, -0.6, "missed", ha="right", va="center", fontsize=8.5)
+        axis.set_xlim(min(costs) / 1.25, max(costs) * 1.25)
+        missed.set_xlim(0, 1)
+        for (view, looks), colour in zip(_LOOKS.items(), colours, strict=False):
+            for row, (name, cell) in enumerate(cells.items()):
+                height, median = row + looks["offset"], cell.median(view)
+                low, high = extras.cost_intervals.get((name, workload, view), (math.inf,) * 2)
+                if math.isfinite(high):
+                    axis.hlines(height, low, high, color=colour, **BAR)
+                elif math.isfinite(low):
+                    join(axis, (low, height), missed, (0.5, height), color=colour, **BAR)
+                dot = {"marker": looks["marker"], "ms": looks["markersize"], "color": colour}
+                if math.isfinite(median):
+                    axis.plot(median, height, **dot)
+                else:
+                    missed.plot(0.5, height, **dot, markerfacecolor="white")
+        tick = {"ls": "", "marker": "|", "color": "0.15", "ms": 7, "markeredgewidth": 0.9}
+        for row, cell in enumerate(cells.values()):
+            studies, height = np.array(cell.including), row + _LOOKS["including"]["offset"]
+            reached = studies[np.isfinite(studies)]
+            axis.plot(reached, np.full(len(reached), height), **tick)
+            count = len(studies) - len(reached)
+            side_by_side = 0.5 + 0.9 * (np.arange(count) - (count - 1) / 2) / len(studies)
+            missed.plot(side_by_side, np.full(count, height), **tick)
+        axis.set_yticks(range(len(order)), list(map(plain, order)), **AS_IT_IS)
+        axis.set_ylim(len(order) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel(f"{unit_name(scores.unit)} to the target")
         axis.set_title(plain(workload), **AS_IT_IS)
+        bare(missed)
+        # Text, because the layout leaves no room for an axis label that is wider than its axis.
+        missed.annotate(
+            missed_label(budget).replace(" (", "\n("), (0.5, 0), (0, -7), "axes fraction",
+            "offset points", ha="center", va="top", fontsize=8.5,
+        )  # fmt: skip
         handles = [
-            Line2D([], [], color=colours[hue], linestyle="", marker=looks["marker"])
-            for hue, looks in enumerate(_LOOKS.values())
+            Line2D([], [], color=colour, linestyle="", marker=looks["marker"])
+            for looks, colour in zip(_LOOKS.values(), colours, strict=False)
         ]
         legend(figure, [looks["label"] for looks in _LOOKS.values()], handles, 2)
 
 
-def _finite(scores: Scores, name: str, workload: str) -> list[float]:
-    cell = scores.cells[name, workload]
-    return [cost for cost in (*cell.given, *cell.including) if math.isfinite(cost)]
-
-
 def _told(order: Sequence[str], workload: str, scores: Scores) -> str:
-    """Say what the plot shows to who cannot see it."""
+    """Return the alt text."""
     told = []
     for name in order:
         cell = scores.cells[name, workload]
         given, including = (cell.median(view) for view in ("given", "including"))
         cost = f"{format_cost(including)}, given tuned {format_cost(given)}"
-        told.append(f"{plain(name)} {cost if math.isfinite(including) else 'not reached'}")
+        told.append(f"{plain(name)} {cost if math.isfinite(including) else 'missed'}")
     return "; ".join(told)

@@ -1,15 +1,13 @@
-"""The plots of scores, budgets and self-tuning runs, as PNG and SVG files."""
+"""The plots of performance profiles and of the best metric so far."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import seaborn as sns
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from analysis.logs.logs import Logs, Trial
+from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import (
     AS_IT_IS,
     Plot,
@@ -18,16 +16,15 @@ from analysis.report.plots.canvas import (
     legend_columns,
     legend_lines,
     markers,
-    palette,
     slug,
     style,
 )
-from analysis.report.tables import plain, unit_name
+from analysis.report.tables.scores import unit_name
 from analysis.scoring.costs import View
 from analysis.scoring.profiles import LIMIT, profile, ratios
 from analysis.scoring.scores import VIEWS, Scores
-from analysis.training.best import DEPLOYED
-from analysis.training.curves import Band, Episode, episodes
+from analysis.text import plain
+from analysis.training.curves import Band
 from metaopt.bench.records import TrialRecord
 
 VIEW_NAMES: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
@@ -37,7 +34,7 @@ Profiles = Mapping[tuple[str, View], tuple[NDArray[np.float64], NDArray[np.float
 
 
 def profiles_of(scores: Scores) -> Profiles:
-    """Return everybody's performance profiles."""
+    """Return the performance profiles of all contenders."""
     return {
         (name, view): profile(row)
         for view in VIEWS
@@ -95,29 +92,6 @@ def plot_anytime(logs: Logs, scores: Scores, bands: Bands, out: Path) -> list[Pl
     return plots
 
 
-def plot_episodes(logs: Logs, scores: Scores, out: Path) -> list[Plot]:
-    """Draw the first run of each study of every self-tuning contender, episode by episode."""
-    plots = []
-    pairs = [(c, w) for c in scores.contenders for w in scores.workloads]
-    learners = [(c, w) for c, w in pairs if any(map(_is_self_tuning, logs.of(c, w)))]
-    for index, (contender, workload) in enumerate(learners, start=1):
-        trials = [trial for trial in logs.of(contender, workload) if trial.record.trial == 1]
-        runs = [episodes(trial) for trial in trials]
-        path = out / f"episodes-{index}-{slug(contender)}-{slug(workload)}.png"
-        _draw_episodes(logs.of(contender, workload)[0].record, runs, path)
-        plots.append(
-            Plot(
-                "Loss over episodes of self-tuning runs",
-                _told_episodes(contender, workload, runs),
-                path,
-                f"{plain(contender)} on {plain(workload)}: the first run of each study, the first "
-                "study strong and the others faint; later episodes are darker.",
-                workload=workload,
-            )
-        )
-    return plots
-
-
 def _staircase(
     tau: NDArray[np.float64], rho: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -162,42 +136,3 @@ def _draw_anytime(
             axis.set_yscale("log", nonpositive="clip")
             axis.set_ylim(bottom=0.5 * values[values > 0].min())
         legend(figure, labels, handles, legend_columns(labels))
-
-
-def _draw_episodes(record: TrialRecord, runs: Sequence[Sequence[Episode]], path: Path) -> None:
-    most = max((len(run) for run in runs), default=1)
-    shades, blue = sns.color_palette("flare", max(2, most)), palette()[0]
-    phases: dict[str, Any] = {}
-    with figure_at(path, 1) as (figure, axis):
-        positive = False
-        for index, run in enumerate(runs):
-            for episode in run:
-                deployed = episode.phase == DEPLOYED
-                colour = blue if deployed else shades[episode.number]
-                axis.plot(
-                    episode.spent, episode.loss, color=colour, linewidth=1.5 if deployed else 1.1,
-                    alpha=0.9 if index == 0 else 0.35,
-                )  # fmt: skip
-                positive = positive or bool((episode.loss > 0).any())
-                phases.setdefault(episode.phase, Line2D([], [], color=colour, linewidth=2))
-        axis.set_title(f"{plain(record.contender)} on {plain(record.workload)}", **AS_IT_IS)
-        axis.set_ylabel("training loss")
-        axis.set_xlabel(f"budget spent by the run, {unit_name(record.budget.currency)}")
-        if positive:
-            axis.set_yscale("log")
-        names = [f"{name} (darker: later)" if name != DEPLOYED else name for name in phases]
-        legend(figure, names, list(phases.values()), 2)
-
-
-def _told_episodes(contender: str, workload: str, runs: Sequence[Sequence[Episode]]) -> str:
-    title = f"{plain(contender)} on {plain(workload)}: training loss, episode by episode"
-    run = next((run for run in runs if run), None)
-    if run is None:
-        return title
-    first, last = (f"{episode.loss[-1]:.3g}" for episode in (run[0], run[-1]))
-    count = f"{len(run)} episode{'s' if len(run) != 1 else ''}"
-    return f"{title}. First study: {count}, ending at {first} in the first and {last} in the last"
-
-
-def _is_self_tuning(trial: Trial) -> bool:
-    return trial.record.ruleset == "self-tuning"

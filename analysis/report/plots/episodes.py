@@ -18,7 +18,7 @@ from analysis.report.plots.canvas import (
     slug,
     style,
 )
-from analysis.report.tables import plain
+from analysis.text import plain
 from analysis.training.best import Ended
 from analysis.training.episodes import (
     Line,
@@ -126,7 +126,7 @@ def _fit(axis: Any, panel: Panel, shown: float) -> None:
 def _draw(
     axis: Any, line: Line, looks: dict[str, Any], *, behind: float | None = None, ends: bool = False
 ) -> Any:
-    """Draw a line with its band; return what stands for it in the legend.
+    """Draw a line with its band; return its handle for the legend.
 
     Args:
         axis: Where.
@@ -151,7 +151,7 @@ def _draw(
 
 
 def _told(data: OverEpisodes) -> str:
-    """Say what a learner's line does, and what the baselines come to, to who cannot see it."""
+    """Return the alt text: the ends of the learners' lines and of the baselines."""
     lines = []
     for line in data.learners:
         whole = [piece for piece in line.pieces if not piece.cut] or line.pieces

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.report.inference_tables import VIEW_NAMES
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at
+from analysis.report.tables.scores import VIEW_NAMES
 from analysis.statistics.inference import Inference
 from analysis.text import plain
 

@@ -1,17 +1,19 @@
 """The plot of a sweep: costs of variants that differ in one number, against that number."""
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, markers, slug, style
-from analysis.report.plots.costs import place_of_misses
-from analysis.report.sections import Additions
-from analysis.report.tables import plain, unit_name
-from analysis.scoring.scores import Scores, format_cost
+from analysis.report.plots.costs import BAR, bare, join, missed_label
+from analysis.report.table import format_cost
+from analysis.report.tables.scores import Extras, unit_name
+from analysis.scoring.scores import Scores
+from analysis.text import plain
 
 HEADING = "Costs over a sweep"
 _FEWEST = 3  # values that are a sweep
@@ -44,77 +46,91 @@ def find_sweeps(logs: Logs) -> list[Sweep]:
     ]
 
 
-def plot_sweeps(logs: Logs, scores: Scores, additions: Additions, out: Path) -> Iterator[Plot]:
-    """Draw a plot for each sweep in which some target was reached.
+def plot_sweeps(
+    logs: Logs, scores: Scores, extras: Extras, out: Path, budgets: Mapping[str, float]
+) -> Iterator[Plot]:
+    """Draw a plot for each sweep in which some median study reached its target.
 
     Args:
-        logs: Whose campaign has the variants.
+        logs: The campaign with the variants.
         scores: Their costs.
-        additions: Intervals of them, if there are any.
-        out: Where the plots go.
+        extras: Intervals of them, if there are any.
+        out: The folder of the plots.
+        budgets: Of a study by workload, in the unit of the costs; none where it is not known.
     """
     for index, sweep in enumerate(find_sweeps(logs), start=1):
-        cells = [
-            scores.cells[name, w] for name in sweep.contenders.values() for w in scores.workloads
-        ]
-        if not any(math.isfinite(cell.median("including")) for cell in cells):
+        medians = {workload: _medians(sweep, workload, scores) for workload in scores.workloads}
+        if not any(math.isfinite(cost) for row in medians.values() for cost in row):
             continue
         path = out / f"sweep-{index}-{slug(sweep.of)}-{slug(sweep.parameter)}.png"
-        _draw(sweep, scores, additions, path)
-        bars = f" Bars: {additions.interval_name}." if additions.cost_intervals else ""
+        shared = {budgets.get(workload) for workload in scores.workloads}
+        budget = shared.pop() if len(shared) == 1 else None
+        _draw(sweep, medians, scores, extras, path, budget)
+        bars = f" Bars: {extras.interval_name}." if extras.cost_intervals else ""
         yield Plot(
             HEADING,
-            f"{plain(sweep.of)} over {plain(sweep.parameter)}: {_told(sweep, scores)}",
+            f"{plain(sweep.of)} over {plain(sweep.parameter)}: {_told(sweep, medians)}",
             path,
             f"{plain(sweep.of)} with other values of {plain(sweep.parameter)}: median costs "
-            f"including tuning.{bars} Hollow, above the dotted line: the target was missed.",
+            f"including tuning.{bars} Hollow, above the axis of costs: missed targets.",
         )
 
 
-def _draw(sweep: Sweep, scores: Scores, additions: Additions, path: Path) -> None:
+def _medians(sweep: Sweep, workload: str, scores: Scores) -> list[float]:
+    found = (scores.median(name, workload, "including") for name in sweep.contenders.values())
+    return [math.inf if math.isnan(cost) else cost for cost in found]
+
+
+def _draw(
+    sweep: Sweep,
+    medians: Mapping[str, Sequence[float]],
+    scores: Scores,
+    extras: Extras,
+    path: Path,
+    budget: float | None,
+) -> None:
     looks, marks = style(scores.workloads), markers(scores.workloads)
-    xs = list(sweep.contenders)
-    medians = {
-        workload: [
-            scores.cells[name, workload].median("including") for name in sweep.contenders.values()
-        ]
-        for workload in scores.workloads
-    }
-    finite = [cost for row in medians.values() for cost in row if math.isfinite(cost)]
-    beyond, border = place_of_misses(finite)
-    with figure_at(path, lines=len(scores.workloads) // 2 + 1) as (figure, axis):
-        lines = []
-        for workload in scores.workloads:
-            look: dict[str, Any] = {"color": looks[workload]["color"]}
-            ys = [min(cost, beyond) for cost in medians[workload]]
-            shape = marks[workload]["marker"]
-            line = {**look, "lw": 2, "linestyle": looks[workload]["linestyle"], "marker": shape}
-            lines += axis.plot(xs, ys, **line, markersize=6.5)
-            for x, y, cost, name in zip(
-                xs, ys, medians[workload], sweep.contenders.values(), strict=True
-            ):
-                if math.isinf(cost):
-                    axis.plot(x, y, shape, **look, markersize=6.5, markerfacecolor="white")
-                ends = additions.cost_intervals.get((name, workload, "including"))
-                if ends is not None and math.isfinite(ends[0]):
-                    axis.vlines(x, ends[0], min(ends[1], beyond), **look, lw=4.5, alpha=0.3)
-        axis.axhline(border, color="0.6", lw=1, linestyle=":")
+    xs, count = list(sweep.contenders), len(medians)
+    with figure_at(
+        path, lines=count // 2 + 1, panels=(2, 1), height=3.6 + 0.16 * count, sharex=True,
+        height_ratios=(0.4 + 0.16 * count, 3.0),
+    ) as (figure, (missed, axis)):  # fmt: skip
         if min(xs) > 0 and max(xs) >= 10 * min(xs):
             axis.set_xscale("log")
         axis.set_yscale("log")
+        ends = {key: extras.cost_intervals.get((*key, "including"), (math.inf, math.inf))
+                for key in itertools.product(sweep.contenders.values(), medians)}  # fmt: skip
+        drawn = [y for row in (*medians.values(), *ends.values()) for y in row if math.isfinite(y)]
+        axis.set_ylim(min(drawn) / 1.2, max(drawn) * 1.2)
+        missed.set_ylim(count - 0.4, -0.6)
+        lines = []
+        for row, (workload, costs) in enumerate(medians.items()):
+            colour, shape = looks[workload]["color"], marks[workload]["marker"]
+            line = {"lw": 2, "linestyle": looks[workload]["linestyle"], "color": colour}
+            ys = [cost if math.isfinite(cost) else math.nan for cost in costs]
+            lines += axis.plot(xs, ys, **line, marker=shape, markersize=6.5)
+            points = zip(xs, costs, sweep.contenders.values(), strict=True)
+            for x, cost, name in points:
+                if math.isinf(cost):
+                    missed.plot(x, row, shape, color=colour, ms=6.5, markerfacecolor="white")
+                low, high = ends[name, workload]
+                if math.isfinite(high):
+                    axis.vlines(x, low, high, color=colour, **BAR)
+                elif math.isfinite(low):
+                    join(axis, (x, low), missed, (x, row), color=colour, **BAR)
+        bare(missed)
         axis.set_xlabel(plain(sweep.parameter), **AS_IT_IS)
         axis.set_ylabel(f"{unit_name(scores.unit)} to the target")
-        axis.set_title(plain(sweep.of), **AS_IT_IS)
-        legend(figure, list(scores.workloads), lines, 2)
+        missed.set_ylabel(missed_label(budget).replace(" (", "\n("), fontsize=8.5, rotation=0,
+                          ha="right", va="center")  # fmt: skip
+        missed.set_title(plain(sweep.of), **AS_IT_IS)
+        legend(figure, list(medians), lines, 2)
 
 
-def _told(sweep: Sweep, scores: Scores) -> str:
-    """Say what the plot shows to who cannot see it."""
+def _told(sweep: Sweep, medians: Mapping[str, Sequence[float]]) -> str:
+    """Return the alt text."""
     told = []
-    for workload in scores.workloads:
-        costs = [
-            scores.cells[name, workload].median("including") for name in sweep.contenders.values()
-        ]
+    for workload, costs in medians.items():
         listed = ", ".join(
             f"{format_cost(cost) if math.isfinite(cost) else 'missed'} at {value:g}"
             for value, cost in zip(sweep.contenders, costs, strict=True)

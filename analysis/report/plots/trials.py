@@ -1,4 +1,4 @@
-"""The plots of trials: hyperparameters against outcomes, and what mattered."""
+"""The plots of trials: hyperparameters against outcomes, and importances."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.report.plots.canvas import AS_IT_IS, WIDTH, Plot, figure_at, legend, slug
-from analysis.report.tables import plain
+from analysis.text import plain
 from analysis.training.hyperparameters import Importance, Points, tick_labels
 from metaopt.bench.records import FAILURES
 
@@ -19,7 +19,7 @@ MOST_LINES = 300  # trials of one panel; more are thinned out evenly by rank
 _BEST, _WORST = 0.05, 0.92  # of the colour map: its end cannot be seen on white
 _FAILED = 2.25  # where the outcome of a failure is drawn
 _TOP = 2.4
-_ENDS = {"met its target": "-", "missed it": (0, (4, 1.5)), "failed": (0, (1, 1.2))}
+_ENDS = {"reached": "-", "missed": (0, (4, 1.5)), "failed": (0, (1, 1.2))}
 
 
 def plot_trials(everything: Sequence[Points], workloads: Sequence[str], out: Path) -> list[Plot]:
@@ -48,7 +48,7 @@ def plot_importance(found: Sequence[Importance], workloads: Sequence[str], out: 
             path = out / f"importance-{index}-{slug(workload)}.png"
             _draw_importance(mine, path)
             first = [f"{plain(o.contender)} {plain(o.names[0])} {o.means[0]:.2f}" for o in mine]
-            text = f"{plain(workload)}: what mattered most to each: {', '.join(first)}"
+            text = f"{plain(workload)}: the most important hyperparameter: {', '.join(first)}"
             counts = [f"{plain(o.contender)} {o.trials} trials" for o in mine]
             caption = f"{plain(workload)}: {', '.join(counts)}."
             plots.append(
@@ -134,8 +134,8 @@ def _shown(ranks: NDArray[np.float64]) -> NDArray[np.int64]:
 def _end_of(points: Points, trial: int) -> str:
     record = points.records[trial]
     if record.reached is not None:
-        return "met its target"
-    return "failed" if record.status in FAILURES else "missed it"
+        return "reached"
+    return "failed" if record.status in FAILURES else "missed"
 
 
 def _colours(ranks: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,86 @@
+"""The marks behind contenders' names in every table, and what they stand for."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from analysis.logs.logs import Logs
+from analysis.report.table import CellFormat
+from analysis.scoring.costs import pass_ratios
+from analysis.text import plain
+
+DECLARED, FIXED, AUDIT, BROKEN = "*", "†", "§", "✗"
+_LEGEND = {
+    DECLARED: "* Gradient evaluations as the submission declares them, at least those of the "
+    "batches that it drew.",
+    FIXED: "† Some hyperparameters fixed by hand, which no budget paid for.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Marks:
+    """Marks by contender, and the notes that explain them."""
+
+    by_name: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def format(self) -> CellFormat:
+        """The format of a column of contenders."""
+        return CellFormat(lambda name: plain(self.marked(name)), is_text=True)
+
+    def marked(self, name: str) -> str:
+        """Return a contender's name with its marks."""
+        marks = self.by_name.get(name)
+        return f"{name} {marks}" if marks else name
+
+
+def make_marks(
+    declared: Iterable[str] = (),
+    fixed: Iterable[str] = (),
+    failed_audits: Mapping[str, list[str]] | None = None,
+    ratios: Mapping[str, float] | None = None,
+    broken: Mapping[str, list[str]] | None = None,
+) -> Marks:
+    """Return marks with their legend.
+
+    Args:
+        declared: Contenders that declare their gradient evaluations.
+        fixed: Contenders with hyperparameters fixed by hand.
+        failed_audits: What audits found against contenders, with both numbers.
+        ratios: Counted over charged gradient evaluations, where that was noted.
+        broken: How contenders failed throughout on a workload.
+    """
+    failed_audits, ratios, broken = failed_audits or {}, ratios or {}, broken or {}
+    found: dict[str, list[str]] = {}
+    groups = {DECLARED: declared, FIXED: fixed, AUDIT: failed_audits, BROKEN: broken}
+    for mark, names in groups.items():
+        for name in sorted(set(names)):
+            found.setdefault(name, []).append(mark)
+    for name, ratio in sorted(ratios.items()):
+        found.setdefault(name, []).append(f"(passes x{ratio:.2f})")
+    notes = [f"{BROKEN} {'; '.join(said)}." for said in broken.values()]
+    notes += [f"{AUDIT} Failed an audit: {'; '.join(said)}." for said in failed_audits.values()]
+    if ratios:
+        notes.append("Passes: gradient evaluations that an audit counted over those charged.")
+    notes += [_LEGEND[mark] for mark in (DECLARED, FIXED) if any(mark in m for m in found.values())]
+    return Marks({name: " ".join(marks) for name, marks in found.items()}, tuple(notes))
+
+
+def marks_of(logs: Logs, broken: Mapping[str, list[str]]) -> Marks:
+    """Return the marks of the contenders in logs.
+
+    Args:
+        logs: What was read.
+        broken: How contenders failed throughout, by name.
+    """
+    declared = {t.record.contender for t in logs.trials if t.record.ledger.declared}
+    failed: dict[str, list[str]] = {}
+    for audit in logs.audits:
+        said = [f.what.rstrip(".") for f in audit.findings if f.failed]
+        if said:
+            sentence = f"{audit.contender} on {audit.workload}: {'; '.join(said)}"
+            failed.setdefault(audit.contender, []).append(sentence)
+    ratios: dict[str, float] = {}
+    for (name, _), ratio in pass_ratios(logs).items():
+        ratios[name] = max(ratio, ratios.get(name, 0.0))
+    return make_marks(declared, (), failed, ratios, broken)

@@ -1,0 +1,51 @@
+"""The first lines of every output: what failed, what is missing, then the score table."""
+
+from analysis.checks.fairness import find_failures, warnings_of
+from analysis.logs.logs import Logs
+from analysis.report.marks import Marks, marks_of
+from analysis.report.table import Table
+from analysis.report.tables.scores import Extras, facets_of, score_table
+from analysis.report.terminal import listed
+from analysis.scoring.scores import Rules, Scores
+from analysis.text import plain
+
+
+def contender_marks(logs: Logs) -> Marks:
+    """Return the marks of contenders: declared costs, failed audits, failures throughout."""
+    broken: dict[str, list[str]] = {}
+    for failures in find_failures(logs):
+        if failures.is_broken:
+            broken.setdefault(failures.contender, []).append(str(failures))
+    return marks_of(logs, broken)
+
+
+def warning_lines(logs: Logs, rules: Rules = "strict", *, everything: bool = False) -> list[str]:
+    """Return one paragraph for each kind of warning, the serious ones first.
+
+    Args:
+        logs: What was read.
+        rules: The rules of the scores.
+        everything: Whether all entries are listed, not the first few.
+    """
+    return [
+        f"{warning.title}: {'; '.join(warning.entries) if everything else listed(warning.entries)}"
+        for warning in warnings_of(logs, rules)
+    ]
+
+
+def shown_warnings(logs: Logs) -> list[dict[str, object]]:
+    """Return the warnings of a page: title, the first entries, and how many more there are."""
+    return [
+        {
+            "title": plain(warning.title),
+            "entries": [plain(entry) for entry in warning.entries[:5]],
+            "more": max(0, len(warning.entries) - 5),
+            "serious": warning.serious,
+        }
+        for warning in warnings_of(logs)
+    ]
+
+
+def summary_table(logs: Logs, scores: Scores) -> Table:
+    """Return the score table of logs, with marks."""
+    return score_table(scores, contender_marks(logs), Extras(facets=facets_of(logs)))

@@ -1,0 +1,1 @@
+"""The tables of the commands, the report and the leaderboard."""

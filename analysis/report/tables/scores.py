@@ -1,0 +1,255 @@
+"""The score table and the cost table, which the commands, the report and the leaderboard share."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.logs.hardware import fingerprints, set_of
+from analysis.logs.logs import Logs
+from analysis.report.marks import Marks
+from analysis.report.table import (
+    COST,
+    COSTS,
+    DEVELOPED_NOTE,
+    SCORE,
+    SHARE,
+    YES,
+    Column,
+    Costs,
+    Estimate,
+    Facets,
+    Share,
+    Table,
+    estimate,
+    number,
+)
+from analysis.scoring.costs import Unit, View
+from analysis.scoring.scores import Scores
+
+VIEW_NAMES: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
+RULES_NOTES = {
+    "strict": "the cheapest trial within its budget; a missing study is a miss; exact integral",
+    "algoperf": "as the official scorer: the trial with the earliest evaluation; missing studies "
+    "are left out; a grid of 100 points",
+}
+_UNITS: dict[Unit, str] = {
+    "steps": "steps",
+    "gradient_evaluations": "gradient evaluations",
+    "seconds": "seconds",
+    "adjusted": "gradient evaluations times the time factor",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What is known about scores besides the scores.
+
+    Attributes:
+        score_intervals: Lower and upper ends by contender and view.
+        cost_intervals: Of the medians over studies, by contender, workload and view.
+        interval_name: A phrase for them, such as "95 % bootstrap intervals".
+        verified: By contender, whether another run of the campaign agrees; ``None``: no rerun.
+        rulesets: By contender.
+        facets: What rows can be filtered by, for each contender and workload; with the workload ""
+            those of all of a contender's trials.
+    """
+
+    score_intervals: Mapping[tuple[str, View], tuple[float, float]] = dataclasses.field(
+        default_factory=dict
+    )
+    cost_intervals: Mapping[tuple[str, str, View], tuple[float, float]] = dataclasses.field(
+        default_factory=dict
+    )
+    interval_name: str = "intervals"
+    verified: Mapping[str, bool] | None = None
+    facets: Mapping[tuple[str, str], Facets] = dataclasses.field(default_factory=dict)
+
+
+NO_EXTRAS = Extras()
+
+
+def unit_name(unit: str) -> str:
+    """Return a unit as people say it."""
+    return _UNITS.get(unit, unit.replace("_", " "))  # type: ignore[call-overload]
+
+
+def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:
+    """Return a row for each contender: scores, intervals, and its costs on each workload."""
+    columns, values = [Column("contender", marks.format)], []
+    for index, view in enumerate(scores.views):
+        name = "score" if index == 0 else VIEW_NAMES[view]
+        key = f"score_{view}"
+        if extras.score_intervals:
+            columns.append(Column(name, estimate(SCORE), key))
+        else:
+            columns.append(Column(name, SCORE, key))
+        values.append(view)
+    if extras.facets:
+        columns.append(Column("ruleset"))
+    if extras.verified is not None:
+        columns.append(Column("verified", YES))
+    columns += [Column(w, COSTS, workload=w) for w in scores.workloads]
+    rows = []
+    for name in scores.contenders:
+        row: list[Any] = [name]
+        for view in scores.views:
+            value = scores.scores.get(name, {}).get(view)
+            ends = extras.score_intervals.get((name, view))
+            if extras.score_intervals:
+                row.append(None if value is None or ends is None else Estimate(value, *ends))
+            else:
+                row.append(value)
+        if extras.facets:
+            row.append(", ".join(extras.facets.get((name, ""), {}).get("ruleset", ())))
+        if extras.verified is not None:
+            row.append(bool(extras.verified.get(name)))
+        row += [_costs(scores, name, workload) for workload in scores.workloads]
+        rows.append(tuple(row))
+    facets = tuple(extras.facets[name, ""] for name in scores.contenders) if extras.facets else ()
+    return Table(
+        _caption(scores, extras), tuple(columns), tuple(rows), "scores", facets=facets,
+        notes=(*scores.notes, *_notes(scores), *marks.notes),
+    )  # fmt: skip
+
+
+def _costs(scores: Scores, contender: str, workload: str) -> Costs | None:
+    cell = scores.cells.get((contender, workload))
+    if cell is None:
+        return None
+    including = cell.median("including") if "including" in scores.views else None
+    studies = max(len(cell.given), len(cell.including))
+    developed = (contender, workload) in scores.developed
+    return Costs(cell.median("given"), including, cell.reached, studies, developed)
+
+
+def _caption(scores: Scores, extras: Extras) -> str:
+    unit = unit_name(scores.unit)
+    if scores.rules == "algoperf":
+        text = f"AlgoPerf's benchmark score, {RULES_NOTES['algoperf']}. Times to target in {unit}"
+    else:
+        text = (
+            "Score: including tuning, and given tuned. Workloads: median cost to target in "
+            f"{unit}, given tuned / including tuning"
+        )
+    text += " (studies that reached it); missed: the median study did not reach the target."
+    if extras.score_intervals:
+        text += f" Intervals: {extras.interval_name}."
+    if extras.verified is not None:
+        text += " Verified: another run came to the same costs."
+    return text
+
+
+def _notes(scores: Scores) -> list[str]:
+    notes = []
+    if any(name not in scores.scores or not scores.scores[name] for name in scores.contenders):
+        notes.append("Without a score: did not run on every workload.")
+    if scores.developed:
+        notes.append(DEVELOPED_NOTE)
+    return notes
+
+
+def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:
+    """Return a row for each workload and contender: its costs, with intervals and time factor."""
+    columns = [Column("workload"), Column("contender", marks.format)]
+    views: list[View] = ["given", "including"] if "including" in scores.views else ["given"]
+    for view in views:
+        key = f"{VIEW_NAMES[view].replace(' ', '_')}_{scores.unit}"
+        style = estimate(COST) if extras.cost_intervals else COST
+        columns.append(Column(VIEW_NAMES[view], style, key))
+    columns.append(Column("reached", SHARE))
+    if scores.factors:
+        columns.append(Column("time factor", number(".2f")))
+    if extras.facets:
+        columns += [Column("ruleset"), Column("hardware")]
+    rows, facets = [], []
+    for workload in scores.workloads:
+        for name in scores.contenders:
+            cell = scores.cells.get((name, workload))
+            if cell is None:
+                continue
+            row: list[Any] = [workload, name]
+            for view in views:
+                cost = cell.median(view)
+                ends = extras.cost_intervals.get((name, workload, view))
+                if extras.cost_intervals:
+                    row.append(None if ends is None else _cost_estimate(cost, *ends))
+                else:
+                    row.append(cost)
+            row.append(Share(cell.reached, max(len(cell.given), len(cell.including))))
+            if scores.factors:
+                row.append(scores.factors.get((name, workload)))
+            mine = extras.facets.get((name, workload), {})
+            if extras.facets:
+                row.append(", ".join(mine.get("ruleset", ())))
+                row.append("; ".join(mine.get("hardware", ())) or "did not run")
+            rows.append(tuple(row))
+            facets.append(mine)
+    caption = (
+        f"Median cost to target over studies in {unit_name(scores.unit)}. Missed: the median study "
+        "did not meet the target within its budget; its cost is above the budget, and by how much "
+        "is not known."
+    )
+    if extras.cost_intervals:
+        caption += f" Intervals: {extras.interval_name}; open if they reach a miss."
+    if scores.factors:
+        caption += (
+            " Time factor: seconds per gradient evaluation without compilation, over AdamW's on "
+            "the same machine and workload."
+        )
+    kept = tuple(facets) if extras.facets else ()
+    return Table(
+        caption, tuple(columns), tuple(rows), "costs", facets=kept, keys=2, notes=marks.notes
+    )
+
+
+def _cost_estimate(cost: float, low: float, high: float) -> Any:
+    """Return a cost with its interval; a plain miss if all of it is one."""
+    return math.inf if math.isinf(low) else Estimate(cost, low, high)
+
+
+def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
+    """Return what rows can be filtered by, for each contender and workload, and for ""."""
+    names = hardware_names(logs)
+    found: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for trial, fingerprint in zip(logs.trials, fingerprints(logs), strict=True):
+        record = trial.record
+        for workload in (record.workload, ""):
+            entry = found.setdefault(
+                (record.contender, workload),
+                {"workload": set(), "hardware": set(), "ruleset": set()},
+            )
+            entry["workload"].add(record.workload)
+            entry["hardware"].add(names[fingerprint.id])
+            entry["ruleset"].add(record.ruleset)
+    facets: dict[tuple[str, str], Facets] = {
+        key: {name: sorted(v) for name, v in entry.items()} for key, entry in found.items()
+    }
+    # A contender that has not run is found by its facets elsewhere.
+    for contender in logs.contenders:
+        for workload in (*logs.workloads, ""):
+            facets.setdefault(
+                (contender, workload),
+                {**facets.get((contender, ""), {}), "workload": [workload] if workload else []},
+            )
+    return facets
+
+
+def hardware_names(logs: Logs) -> dict[str, str]:
+    """Return readable names of the hardware by its id; equal names are told apart by the id."""
+    found = set_of(fingerprints(logs))
+    shared = Counter(one.name for one in found)
+    return {
+        one.id: one.name if shared[one.name] == 1 else f"{one.name} ({one.id})" for one in found
+    }
+
+
+def filters_of(
+    scores: Scores, facets: Mapping[tuple[str, str], Facets]
+) -> dict[str, Sequence[str]]:
+    """Return the choices of each filter of a page."""
+    found: dict[str, Sequence[str]] = {"workload": scores.workloads}
+    for name in ("hardware", "ruleset"):
+        found[name] = sorted({value for entry in facets.values() for value in entry.get(name, ())})
+    return found

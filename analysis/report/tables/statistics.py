@@ -1,0 +1,217 @@
+"""The statistics as tables and as rows of numbers."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from analysis.report.marks import Marks
+from analysis.report.table import (
+    COST,
+    P_VALUE,
+    SCORE,
+    SHARE,
+    TEXT,
+    CellFormat,
+    Column,
+    Estimate,
+    Interval,
+    Share,
+    Table,
+    estimate,
+    interval,
+    number,
+)
+from analysis.report.tables.scores import VIEW_NAMES, unit_name
+from analysis.statistics import resampling
+from analysis.statistics.comparisons import MOST_STUDIES, Comparison
+from analysis.statistics.inference import Inference
+
+_PROBABILITY = estimate(number(".2f"))
+# wins, ties, losses: sorted by the difference
+_RECORD = CellFormat(
+    lambda found: "-".join(map(str, found)),
+    lambda found: dict(zip(("wins", "ties", "losses"), found, strict=True)),
+    lambda found: found[0] - found[2],
+)
+_PLACED = CellFormat(
+    lambda found: f"{found[0]:.3f} ({found[1]:.0f})",
+    lambda found: {"": found[0], "place": found[1]},
+    lambda found: found[0],
+)
+
+
+def statistics_tables(found: Inference, marks: Marks) -> list[Table]:
+    """Return every table, in the order of a page; tables without content are left out."""
+    tables = [scores_with_intervals(found, marks), costs_with_intervals(found, marks)]
+    if found.comparisons:
+        tables.append(comparisons_table(found, marks))
+    tables.append(ranks_table(found, marks))
+    if found.left_out is not None:
+        tables.append(left_out_table(found))
+    return tables
+
+
+def scores_with_intervals(found: Inference, marks: Marks) -> Table:
+    """Return scores, their intervals, and their range with a workload left out."""
+    studies = found.samples.studies * len(found.samples.workloads)
+    reached = found.samples.reached
+    rows = []
+    for s in found.order:
+        without = None
+        if found.left_out is not None:
+            lowest, highest = found.left_out.range
+            without = Interval(float(lowest[s]), float(highest[s]))
+        share = Share(round(reached[s].mean() * studies), studies)
+        rows.append((found.samples.contenders[s], _at(found.scores, s), without, share))
+    columns = (
+        Column("contender", marks.format), Column("score", estimate(SCORE)),
+        Column("a workload left out", interval(SCORE)), Column("reached", SHARE),
+    )  # fmt: skip
+    caption = (
+        f"Scores {VIEW_NAMES[found.view]}, with bootstrap intervals of {percent(found)} "
+        f"({found.resamples:,} paired resamples of studies, seed {found.seed}); the lowest and "
+        "highest score with one workload left out; studies that reached the target."
+    )
+    return Table(caption, columns, tuple(rows), "intervals", notes=marks.notes)
+
+
+def costs_with_intervals(found: Inference, marks: Marks) -> Table:
+    """Return the median cost of each contender on each workload."""
+    workloads = found.samples.workloads
+    rows = tuple(
+        (found.samples.contenders[s], *(_cost_at(found, s, w) for w in range(len(workloads))))
+        for s in found.order
+    )
+    caption = (
+        f"Median cost to target {VIEW_NAMES[found.view]}, {unit_name(found.unit)}, with intervals "
+        f"of {percent(found)}."
+    )
+    columns = (
+        Column("contender", marks.format),
+        *(Column(w, estimate(COST), workload=w) for w in workloads),
+    )
+    return Table(caption, columns, rows, "median_costs")
+
+
+def comparisons_table(found: Inference, marks: Marks) -> Table:
+    """Return every two contenders, the better score first."""
+    indices = {name: s for s, name in enumerate(found.samples.contenders)}
+    rows = tuple(
+        (
+            pair.first,
+            pair.second,
+            _at(found.wins, (indices[pair.first], indices[pair.second])),
+            (pair.wins, pair.ties, pair.losses),
+            pair.adjusted,
+            verdict(pair),
+        )
+        for pair in found.comparisons
+    )
+    columns = (
+        Column("contender", marks.format), Column("versus", marks.format),
+        Column("beats it", _PROBABILITY), Column("wins-ties-losses", _RECORD, "studies"),
+        Column("p (Holm)", P_VALUE, "p_holm"), Column("decided", TEXT),
+    )  # fmt: skip
+    caption = (
+        f"With intervals of {percent(found)}: probability that the first beats the second in the "
+        "same study, equal costs and two misses counting half; p of the sign test, adjusted for "
+        f"all comparisons. Decided: p is at most {1 - found.confidence:.2g}. Otherwise: the "
+        "further studies on each workload that would decide it with probability 0.8 if they are "
+        "like those seen."
+    )
+    return Table(caption, columns, rows, "comparisons", keys=2)
+
+
+def verdict(pair: Comparison) -> str:
+    """Return the better contender, or how many more studies a decision would take."""
+    if pair.winner is not None:
+        return f"yes: {pair.winner}"
+    if pair.more is None:
+        return f"no: more than {MOST_STUDIES:,} more" if pair.wins + pair.losses else "no: all tie"
+    return f"no: {pair.more} more stud{'y' if pair.more == 1 else 'ies'}"
+
+
+def ranks_table(found: Inference, marks: Marks) -> Table:
+    """Return ranks on every workload, and the result of Friedman's test."""
+    mean, names = found.ranking.mean, found.samples.contenders
+    order = sorted(range(len(mean)), key=lambda s: (mean[s], names[s]))
+    rows = tuple((names[s], float(mean[s]), *map(float, found.ranking.ranks[s])) for s in order)
+    p, difference = found.ranking.p, found.ranking.critical_difference
+    parts = ["Ranks by median cost, 1 the least; equal ones share the mean of their ranks."]
+    if math.isnan(p):
+        parts.append("Friedman's test does not apply.")
+    else:
+        parts.append(
+            f"Friedman's test: Q = {found.ranking.statistic:.2f}, p = {p:.2g} by permutations."
+        )
+    if not math.isnan(difference):
+        parts.append(f"Two mean ranks differ (Nemenyi, {percent(found)}) from {difference:.2f} on.")
+    if found.ranking.warning:
+        parts.append(found.ranking.warning)
+    columns = (
+        Column("contender", marks.format), Column("mean rank", number(".2f")),
+        *(Column(w, number("g"), workload=w) for w in found.samples.workloads),
+    )  # fmt: skip
+    return Table(" ".join(parts), columns, rows, "ranks")
+
+
+def left_out_table(found: Inference) -> Table:
+    """Return scores and order with each workload left out."""
+    assert found.left_out is not None
+    names = found.samples.contenders
+    rows = []
+    for workload, scores, places in zip(
+        found.left_out.workloads, found.left_out.scores, found.left_out.places, strict=True
+    ):
+        best = ", ".join(names[s] for s in found.order if places[s] == 1)
+        cells = ((float(scores[s]), float(places[s])) for s in found.order)
+        rows.append((workload, best, *cells))
+    columns = (
+        Column("left out"), Column("best"), *(Column(names[s], _PLACED) for s in found.order),
+    )  # fmt: skip
+    caption = "Scores, and places in parentheses, with one workload left out."
+    return Table(caption, columns, tuple(rows), "left_out")
+
+
+def numbers_table(found: list[Inference]) -> Table:
+    """Return every number of the statistics, one row each."""
+    names = ("view", "statistic", "contender", "versus", "workload", "value", "low", "high")
+    rows = tuple((one.view, *row) for one in found for row in _rows(one))
+    return Table("Statistics", tuple(map(Column, names)), rows, "statistics", keys=5)
+
+
+def _rows(found: Inference) -> Iterator[tuple[Any, ...]]:
+    names, workloads = found.samples.contenders, found.samples.workloads
+    for s in found.order:
+        yield "score", names[s], None, None, *_at(found.scores, s)
+    for s in found.order:
+        for w, workload in enumerate(workloads):
+            yield "median_cost", names[s], None, workload, *_at(found.costs, (s, w))
+            yield "reached", names[s], None, workload, float(found.samples.reached[s, w]), *_NONE
+            yield "rank", names[s], None, workload, float(found.ranking.ranks[s, w]), *_NONE
+    for pair in found.comparisons:
+        a, b = names.index(pair.first), names.index(pair.second)
+        beaten = "probability_of_beating", pair.first, pair.second, None
+        yield *beaten, *_at(found.wins, (a, b))
+        yield "p_holm", pair.first, pair.second, None, pair.adjusted, *_NONE
+    if found.left_out is not None:
+        for workload, scores in zip(found.left_out.workloads, found.left_out.scores, strict=True):
+            for s in found.order:
+                yield "score_without", names[s], None, workload, float(scores[s]), *_NONE
+
+
+_NONE = (None, None)
+
+
+def _at(values: resampling.Estimate, index: int | tuple[int, ...]) -> Estimate:
+    return Estimate(*(float(part[index]) for part in (values.value, values.low, values.high)))
+
+
+def _cost_at(found: Inference, s: int, w: int) -> Estimate | float:
+    cost = _at(found.costs, (s, w))
+    return math.inf if math.isinf(cost.low) else cost
+
+
+def percent(found: Inference) -> str:
+    """Return the confidence as people say it."""
+    return f"{100 * found.confidence:g}%"
