@@ -108,7 +108,7 @@ def wrong_study_counts(logs: Logs) -> Iterator[tuple[str, str]]:
             for workload in ran & set(map(algoperf_name, logs.campaign["workloads"])):
                 counts.setdefault((contender, workload, "jax"), set())
     planned = None if logs.campaign is None else logs.campaign["studies"]
-    due = planned or (logs.study_count if logs.trials else 0)
+    due = planned or logs.study_count
     for (submission, workload, _), studies in sorted(counts.items()):
         if due and len(studies) != due:
             listed = f" ({', '.join(map(str, sorted(studies)))})" if studies else ""
@@ -133,7 +133,7 @@ def wrong_trial_counts(logs: Logs) -> Iterator[tuple[str, str]]:
         due = asked.get(submission) or (len(trials) if logs.is_ours else most[submission])
         if numbers != list(range(1, due + 1)):
             where = f"{submission} on {workload}, study {study}"
-            yield where, f"trials {', '.join(map(str, numbers))} are there, not 1 to {due}"
+            yield where, f"trials found: {', '.join(map(str, numbers))}; due: 1 to {due}"
 
 
 @rule(
