@@ -19,3 +19,8 @@ def spreadsheet_cell(text: Any) -> str:
 def escape_markdown(text: Any) -> str:
     """Return text that Markdown shows as it is."""
     return "".join("\\" + c if c in "\\|<>*_`[]$&" else c for c in plain(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 trial`` or ``2,000 trials``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.checks.rules import rule
 from analysis.logs.logs import Logs, Trial
 from analysis.logs.official import BUDGET_KEY, WHOLE
+from analysis.text import counted
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.records import Cost, Stretch, StudyRecord, algoperf_name
 
@@ -84,7 +85,7 @@ def unequal_time(logs: Logs) -> Iterator[tuple[str, str]]:
         found = Counter(trial.document("meta_data").get(BUDGET_KEY) for trial in trials)
         found.pop(None, None)
         if len(found) > 1:
-            listed = ", ".join(f"{budget} s ({count} trials)" for budget, count in
+            listed = ", ".join(f"{budget} s ({counted(count, 'trial')})" for budget, count in
                                sorted(found.items(), key=lambda entry: -entry[1]))  # fmt: skip
             yield workload, f"{BUDGET_KEY} differs: {listed}"
 
@@ -107,7 +108,7 @@ def wrong_study_counts(logs: Logs) -> Iterator[tuple[str, str]]:
             for workload in ran & set(map(algoperf_name, logs.campaign["workloads"])):
                 counts.setdefault((contender, workload, "jax"), set())
     planned = None if logs.campaign is None else logs.campaign["studies"]
-    due = planned or (logs.study_count if logs.trials else 0)
+    due = planned or logs.study_count
     for (submission, workload, _), studies in sorted(counts.items()):
         if due and len(studies) != due:
             listed = f" ({', '.join(map(str, sorted(studies)))})" if studies else ""
@@ -132,7 +133,7 @@ def wrong_trial_counts(logs: Logs) -> Iterator[tuple[str, str]]:
         due = asked.get(submission) or (len(trials) if logs.is_ours else most[submission])
         if numbers != list(range(1, due + 1)):
             where = f"{submission} on {workload}, study {study}"
-            yield where, f"trials {', '.join(map(str, numbers))} are there, not 1 to {due}"
+            yield where, f"trials found: {', '.join(map(str, numbers))}; due: 1 to {due}"
 
 
 @rule(

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.checks.rules import rule
 from analysis.logs.hardware import fingerprints
 from analysis.logs.logs import Logs, Trial
+from analysis.text import counted
 
 _NEEDED = ("cpu_model_name", "python_version", "os_platform")
 _HARDWARE = ("gpu_model_name", "gpu_count", "cpu_model_name", "cpu_count")
@@ -145,7 +146,9 @@ def partial_data(logs: Logs) -> Iterator[tuple[str, str]]:
 
 
 def _counts(found: Counter[str], between: str = "; ") -> str:
-    return between.join(f"{name} ({count} trials)" for name, count in found.most_common())
+    return between.join(
+        f"{name} ({counted(count, 'trial')})" for name, count in found.most_common()
+    )
 
 
 def _part(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:

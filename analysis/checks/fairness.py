@@ -13,6 +13,7 @@ from analysis.checks.check import sentences
 from analysis.logs.audits import findings_of, without_audit
 from analysis.logs.logs import Logs, Trial
 from analysis.scoring.scores import Rules, tied_studies
+from analysis.text import counted
 from metaopt.bench.records import ERRORS, FAILURES
 
 _EARLY = {
@@ -35,9 +36,6 @@ class Warning:
     entries: tuple[str, ...]
     serious: bool
 
-    def __str__(self) -> str:
-        return f"{self.title}: {'; '.join(self.entries)}."
-
 
 def warnings_of(logs: Logs, rules: Rules = "strict") -> list[Warning]:
     """Return the warnings that tables and reports of logs need, the serious ones first.
@@ -54,13 +52,13 @@ def warnings_of(logs: Logs, rules: Rules = "strict") -> list[Warning]:
         ("Never took a step", (str(one) for one in broken if not one.steps), True),
         ("Every trial failed", (str(one) for one in broken if one.steps), True),
         ("Audit failed", findings_of(audits, failed=True), True),
-        ("Missing studies, counted as missed", missing_studies(logs), True),
-        ("Missing trials", missing_trials(logs), True),
+        ("Missing studies", missing_studies(logs), True),
+        ("Missing trials", () if logs.is_ours else sentences("budgets-trials", logs), True),
         ("Workloads without logs", unlogged_workloads(logs), True),
         ("Trials that broke off", broken_off(logs), True),
         ("Never evaluated, the budget is too small", never_evaluated(logs), True),
-        ("Not comparable", differing_targets(logs), True),
-        ("Spent budgets are not equal", unequal_budgets(logs), True),
+        ("Not comparable", sentences("targets-agree", logs), True),
+        ("Spent budgets are not equal", sentences("budgets-spent", logs), True),
         (
             "Failed trials, counted as missed",
             (str(one) for one in failures if not one.is_broken),
@@ -78,7 +76,7 @@ def warnings_of(logs: Logs, rules: Rules = "strict") -> list[Warning]:
             only_random(logs),
             False,
         ),
-        ("On a part of the data set", partial_data(logs), False),
+        ("On a part of the data set", sentences("environment-data", logs), False),
     ]
     warnings = [Warning(title, tuple(entries), serious) for title, entries, serious in found]
     return [warning for warning in warnings if warning.entries]
@@ -111,8 +109,8 @@ class Failures:
         counts = [f"{count} {name.replace('_', ' ')}" for name, count in self.statuses.items()]
         if counts:  # "3 of 5 trials crashed, 1 diverged"
             number, _, status = counts[0].partition(" ")
-            counts[0] = f"{number} of {_plural(self.trials, 'trial')} {status}"
-        what = ", ".join(counts) or f"none of {_plural(self.trials, 'trial')} failed"
+            counts[0] = f"{number} of {counted(self.trials, 'trial')} {status}"
+        what = ", ".join(counts) or f"none of {counted(self.trials, 'trial')} failed"
         if not self.steps:
             what += ", without a step"
         cause = f": {self.cause}" if self.cause else ""
@@ -121,7 +119,7 @@ class Failures:
 
 def find_failures(logs: Logs) -> list[Failures]:
     """Return the failures of each contender on each workload where some trial failed."""
-    evaluated = {name for (name, _), trials in logs.by_pair.items() if any(map(_steps, trials))}
+    evaluated = {trial.record.contender for trial in logs.trials if trial.rows.rows}
     found = []
     for (contender, workload), trials in sorted(logs.by_pair.items()):
         records = [trial.record for trial in trials]
@@ -175,11 +173,6 @@ def missing_studies(logs: Logs) -> list[str]:
     return [*absent, *few]
 
 
-def missing_trials(logs: Logs) -> list[str]:
-    """Return the studies of AlgoPerf's logs that lack trials, a sentence for each."""
-    return [] if logs.is_ours else sentences("budgets-trials", logs)
-
-
 def unlogged_workloads(logs: Logs) -> list[str]:
     """Return the base workloads of the targets' file for which there are no logs."""
     return [f"{name}, which gives no score" for name in _base(logs) if name not in logs.workloads]
@@ -230,7 +223,7 @@ def _counted(logs: Logs, is_one: Callable[[Trial], bool], what: str) -> list[str
     found = []
     for (contender, workload), trials in sorted(logs.by_pair.items()):
         if count := sum(map(is_one, trials)):
-            number = f"{count} of {_plural(len(trials), 'trial')}"
+            number = f"{count} of {counted(len(trials), 'trial')}"
             found.append(f"{contender} on {workload}: {number} {what}")
     return found
 
@@ -261,11 +254,6 @@ def early_ends(logs: Logs) -> list[str]:
         f"studies, {_range(f'{min(shares):.0%}', f'{max(shares):.0%}')} of the budget spent"
         for (contender, ended), shares in sorted(groups.items())
     ]
-
-
-def partial_data(logs: Logs) -> list[str]:
-    """Return the workloads that ran on a part of their data set."""
-    return sentences("environment-data", logs)
 
 
 def fixed_by_hand(logs: Logs) -> list[str]:
@@ -307,7 +295,7 @@ def only_random(logs: Logs) -> list[str]:
 
 
 def equality_of_budgets(logs: Logs) -> str:
-    """Return how equal the spent budgets are, where :func:`unequal_budgets` finds nothing.
+    """Return how equal the spent budgets are, where the rule budgets-spent finds nothing.
 
     This is about the studies that spent their budget. Those of :func:`early_ends` are left out.
     """
@@ -336,20 +324,6 @@ def never_evaluated(logs: Logs) -> list[str]:
         for (contender, workload, study), evaluated in sorted(seen.items())
         if not evaluated
     ]
-
-
-def unequal_budgets(logs: Logs) -> list[str]:
-    """Return where budgets, or spent amounts, differ by more than one evaluation period."""
-    return sentences("budgets-spent", logs)
-
-
-def differing_targets(logs: Logs) -> list[str]:
-    """Return the workloads whose trials did not all have the same target."""
-    return sentences("targets-agree", logs)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _range(low: str, high: str) -> str:

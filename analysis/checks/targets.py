@@ -6,6 +6,7 @@ from analysis.checks.rules import rule
 from analysis.logs.files import SECONDS, STEP, first_hit
 from analysis.logs.logs import Logs
 from analysis.logs.official import logged_target
+from analysis.text import counted
 from metaopt.bench.targets import Target, load_targets
 
 
@@ -46,7 +47,7 @@ def differing_targets(logs: Logs) -> Iterator[tuple[str, str]]:
             found.setdefault(official.target(workload), 0)
         if len(found) > 1:
             listed = ", ".join(
-                f"{target.metric} {target.value:g} ({f'{count} trials' if count else 'file'})"
+                f"{target.metric} {target.value:g} ({counted(count, 'trial') if count else 'file'})"
                 for target, count in sorted(found.items(), key=lambda entry: -entry[1])
             )
             yield workload, f"targets differ: {listed}"

@@ -13,7 +13,7 @@ from analysis.checks.check import read_for_checks, rule_of, validate
 from analysis.checks.rules import RULES
 from analysis.commands.source import Source
 from analysis.report.formats import Format
-from analysis.text import escape_markdown, plain
+from analysis.text import counted, escape_markdown, plain
 
 _LISTED = 5
 
@@ -49,8 +49,8 @@ def print_findings(
         typer.echo(json.dumps({**numbers, "findings": findings}))
     else:
         summary = (
-            f"{trials:,} trials, {len(RULES)} rules: {_count(counts['error'], 'error')}, "
-            f"{_count(counts['note'], 'note')}"
+            f"{counted(trials, 'trial')}, {len(RULES)} rules: {counted(counts['error'], 'error')}, "
+            f"{counted(counts['note'], 'note')}"
         )
         if accept is not None:
             summary += f", {counts['accepted']:,} accepted"
@@ -88,10 +88,6 @@ def _print_markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) ->
     typer.echo(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for row in rows:
         typer.echo(f"| {' | '.join(map(escape_markdown, row))} |")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _print_lines(found: list[Judged], everything: bool) -> None:

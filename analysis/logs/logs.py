@@ -123,7 +123,7 @@ class Logs:
         groups: dict[tuple[str, ...], set[int]] = {}
         for trial in self.trials:
             groups.setdefault(trial.key[:3], set()).add(trial.key.study)
-        return max(map(len, groups.values()))
+        return max(map(len, groups.values()), default=0)
 
     @property
     def notes(self) -> tuple[str, ...]:

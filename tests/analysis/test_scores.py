@@ -9,13 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.checks.fairness import (
-    differing_targets,
-    early_ends,
-    missing_studies,
-    only_random,
-    unequal_budgets,
-)
+from analysis.checks.check import sentences
+from analysis.checks.fairness import early_ends, missing_studies, only_random
 from analysis.logs.reader import read_logs
 from analysis.scoring.costs import cost_table
 from analysis.scoring.profiles import profile, profile_area, ratios
@@ -199,7 +194,7 @@ def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):
 
     logs = read_logs(tmp_path)
 
-    assert unequal_budgets(logs) == ["a on w, study 1: spent 950 of 1,000"]
+    assert sentences("budgets-spent", logs) == ["a on w, study 1: spent 950 of 1,000"]
     assert early_ends(logs) == [
         "g: its grid was exhausted in 1 of 1 studies, 10% of the budget spent",
         "s: its trials cost nothing in 1 of 1 studies, 30% of the budget spent",
@@ -229,11 +224,11 @@ def test_budgets_and_targets_that_differ_are_said(build, tmp_path):
         b.study(name, "w", 1)
     logs = read_logs(tmp_path)
 
-    assert unequal_budgets(logs) == [
+    assert sentences("budgets-spent", logs) == [
         "w: budgets of a study differ: 1,000 gradient_evaluations, 2,000 gradient_evaluations"
     ]
-    assert differing_targets(logs) == [
-        "w: targets differ: validation/loss 0.5, validation/loss 0.7"
+    assert sentences("targets-agree", logs) == [
+        "w: targets differ: validation/loss 0.5 (1 trial), validation/loss 0.7 (1 trial)"
     ]
 
 

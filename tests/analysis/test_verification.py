@@ -171,3 +171,13 @@ def test_a_rerun_that_is_not_valid_verifies_nothing(runs, run_again, tmp_path):
 
     with pytest.raises(RefusedRuns, match="rerun: files-study"):
         submit(runs, tmp_path / "board", rerun=rerun)
+
+
+def test_the_command_names_what_is_wrong_with_the_rerun(runs, run_again, capsys):
+    rerun = run_again()
+    next(rerun.rglob(records.STUDY_FILE)).unlink()
+
+    assert run_app(app, "analysis", ["verify", str(runs), str(rerun)]) == 1
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1:3] for line in lines] == [["rerun", "files-study"]]

@@ -260,7 +260,7 @@ def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_coul
     assert "run.json: campaign: Field required" in said.err
     assert not (key.folder(out) / "study.json").exists()
     lines = shown(out).splitlines()
-    assert lines[0].endswith(f": 10 crashed of 10 trials, without a step: {CAUSE}")
+    assert lines[0].endswith(f": 10 of 10 trials crashed, without a step: {CAUSE}")
     (equal,) = [line for line in lines if line.startswith("Spent budgets are equal")]
     assert "left out of this: typo+random: its trials cost nothing in 1 of 1 studies" in equal
 
@@ -286,7 +286,7 @@ def test_trials_that_all_fail_after_some_steps_are_said_first(tmp_path, clock, m
     assert failures.is_broken
     assert failures.statuses == {"invalid": failures.trials}
     (line,) = [line for line in shown(tmp_path).splitlines() if "FAILED" in line]
-    assert shown(tmp_path).startswith("EVERY TRIAL FAILED: fake+random on quadratic: 17 invalid of")
+    assert shown(tmp_path).startswith("EVERY TRIAL FAILED: fake+random on quadratic: 17 of")
     assert "no 'validation/f1', only ['test/loss', 'train/loss', 'validation/loss']." in line
     with pytest.raises(typer.Exit) as ended:
         _exit_if_broken(tmp_path)
@@ -307,7 +307,7 @@ def test_a_contender_of_which_some_trials_fail_is_no_broken_one(tmp_path, clock,
     (failures,) = find_failures(read_logs(tmp_path))
     assert not failures.is_broken
     _exit_if_broken(tmp_path)
-    assert str(failures).startswith("fake+random on quadratic: 1 crashed of 4 trials: ValueError: ")
+    assert str(failures).startswith("fake+random on quadratic: 1 of 4 trials crashed: ValueError: ")
     assert not shown(tmp_path).startswith("EVERY")
     assert "FAILED trials, which count as misses: fake+random on quadratic" in shown(tmp_path)
 

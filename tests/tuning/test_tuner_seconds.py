@@ -2,8 +2,7 @@
 
 import pytest
 
-from analysis.checks.check import validate
-from analysis.checks.subject import read_subject
+from analysis.checks import read_for_checks, validate
 from metaopt.bench import records
 from metaopt.bench.records import Cost
 from metaopt.bench.tuner import Observer
@@ -102,7 +101,7 @@ def test_every_tuners_ledger_adds_up(
     assert study.tuner_seconds > 0
     assert study.spent.seconds == training + study.tuner_seconds
     check_budgets([study])
-    found = {finding.rule for finding in validate(read_subject(tmp_path))}
+    found = {finding.rule for finding in validate(read_for_checks(tmp_path))}
     assert not found & {"budgets-ledger", "budgets-spent"}
 
 
@@ -182,5 +181,5 @@ def test_records_older_than_that_are_read_as_they_were(
         Cost(seconds=seconds) for seconds in (2, 3, 3)
     ]
     assert {p.deciding for t in read_trials(tmp_path) for p in t.stretches} == {Cost()}
-    found = {finding.rule for finding in validate(read_subject(tmp_path))}
+    found = {finding.rule for finding in validate(read_for_checks(tmp_path))}
     assert "budgets-ledger" not in found
