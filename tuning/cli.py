@@ -213,13 +213,16 @@ def _print_estimates(campaign: Any, workers: int | None) -> None:
 
 def _finish_campaign(campaign: Any, folder: Path) -> None:
     """Write the report, print the scores, and see that all spent the same."""
+    from analysis.commands.score import print_scores
+    from analysis.logs.reader import read_logs
     from analysis.report.report import write_report
-    from analysis.report.terminal import print_scores
+    from analysis.scoring.scores import score_logs
     from metaopt.bench.records import STUDY_FILE, read_study
     from tuning.executor import check_budgets, list_studies
 
-    report = write_report(folder, folder / "report", command=shown_command("tuning"))
-    print_scores(folder)
+    logs = read_logs(folder)
+    report = write_report(logs, folder / "report", command=shown_command("tuning"))
+    print_scores(logs, score_logs(logs))
     typer.echo(f"report: {report}")
     paths = [key.folder(folder) / STUDY_FILE for key in list_studies(campaign)]
     check_budgets([read_study(path) for path in paths if path.exists()])
@@ -234,14 +237,16 @@ def _exit_if_broken(folder: Path, *, say: bool = False) -> None:
     """
     from analysis.checks.fairness import find_failures
     from analysis.logs.reader import read_logs
-    from analysis.report.terminal import print_broken
+    from analysis.report.summary import warning_lines
+    from analysis.report.terminal import print_note
     from metaopt.bench.records import RUN_FILE
 
     if next(folder.rglob(RUN_FILE), None) is None:  # all trials are in other workers' folders
         return
     logs = read_logs(folder)
     if say:
-        print_broken(logs, Console())
+        for line in warning_lines(logs, serious=True):
+            print_note(line, Console())
     if any(failures.is_broken for failures in find_failures(logs)):
         raise typer.Exit(1)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.report.tables import Table, plain, unit_name
+from analysis.report.table import CellFormat, Column, Table, number
+from analysis.report.tables.scores import unit_name
 from metaopt.bench import records
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import ERRORS, FAILURES, Cost, TrialRecord
@@ -162,13 +163,13 @@ def estimate_table(estimates: list[Estimate], processes: int) -> Table:
     """Return what each contender will do, and the time of it all on ``processes`` processes."""
     rows = [
         (
-            plain(estimate.key.contender),
-            plain(estimate.key.workload),
+            estimate.key.contender,
+            estimate.key.workload,
             f"{estimate.studies} x {estimate.trials}",
             f"{estimate.budget:,.6g} x {1000 * estimate.unit_seconds:.3g}",
             f"{estimate.evaluations:,} x {1000 * estimate.evaluation_seconds:.3g}",
-            f"{estimate.compilation_seconds:.1f}",
-            format_duration(estimate.study_seconds),
+            estimate.compilation_seconds,
+            estimate.study_seconds,
         )
         for estimate in estimates
     ]
@@ -181,8 +182,12 @@ def estimate_table(estimates: list[Estimate], processes: int) -> Table:
         f"are evaluated too). Training: the study's {unit_name(estimates[0].currency)} x "
         "milliseconds of one; evaluations alike."
     )
-    header = ("contender", "workload", "runs", "training", "evaluations", "compile s", "a study")
-    return Table(caption, header, tuple(rows), keys=2)
+    names = ("contender", "workload", "runs", "training", "evaluations")
+    columns = (
+        *map(Column, names), Column("compile s", number(".1f")),
+        Column("a study", CellFormat(format_duration), "study_seconds"),
+    )  # fmt: skip
+    return Table(caption, columns, tuple(rows), keys=2)
 
 
 def format_duration(seconds: float) -> str:

@@ -4,9 +4,8 @@ from analysis.checks.fairness import find_failures
 from analysis.commands.source import Source
 from analysis.logs.logs import Logs
 from analysis.report.formats import Format, json_value, print_tables
-from analysis.report.summary import summary_table, warning_lines
+from analysis.report.summary import about_lines, summary_table, warning_lines
 from analysis.report.table import COST, Column, Table, number
-from analysis.report.tables.campaign import budgets_line
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Rules, Scores, score_logs
 
@@ -53,8 +52,7 @@ def print_scores(
     everything = format is Format.JSON
     notes = warning_lines(logs, scores.rules, everything=everything)
     notes += _notes_on_logs(logs, everything)
-    if format is Format.TABLE:
-        table = table.with_notes(budgets_line(logs, scores.unit))
+    table = table.with_notes(*about_lines(logs, scores.unit))
     print_tables(
         [table], notes, format, rules=scores.rules, cost=scores.unit, view=view,
         scores={n: json_value(scores.scores[n].get(view)) for n in scores.contenders},

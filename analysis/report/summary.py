@@ -1,9 +1,11 @@
 """The first lines of every output: what failed, what is missing, then the score table."""
 
-from analysis.checks.fairness import find_failures, warnings_of
+from analysis.checks.fairness import equality_of_budgets, find_failures, warnings_of
+from analysis.logs.audits import audit_summary
 from analysis.logs.logs import Logs
 from analysis.report.marks import Marks, marks_of
 from analysis.report.table import Table
+from analysis.report.tables.campaign import budgets_line
 from analysis.report.tables.scores import Extras, facets_of, score_table
 from analysis.report.terminal import listed
 from analysis.scoring.scores import Rules, Scores
@@ -19,18 +21,30 @@ def contender_marks(logs: Logs) -> Marks:
     return marks_of(logs, broken)
 
 
-def warning_lines(logs: Logs, rules: Rules = "strict", *, everything: bool = False) -> list[str]:
+def warning_lines(
+    logs: Logs, rules: Rules = "strict", *, everything: bool = False, serious: bool = False
+) -> list[str]:
     """Return one paragraph for each kind of warning, the serious ones first.
 
     Args:
         logs: What was read.
         rules: The rules of the scores.
         everything: Whether all entries are listed, not the first few.
+        serious: Whether only serious warnings are returned.
     """
     return [
         f"{warning.title}: {'; '.join(warning.entries) if everything else listed(warning.entries)}"
         for warning in warnings_of(logs, rules)
+        if warning.serious or not serious
     ]
+
+
+def about_lines(logs: Logs, unit: str) -> list[str]:
+    """Return sentences on budgets and audits."""
+    lines = [budgets_line(logs, unit)]
+    if logs.is_ours:
+        lines.append(f"{equality_of_budgets(logs)}.")
+    return [*lines, audit_summary(list(logs.audits))] if logs.audits else lines
 
 
 def shown_warnings(logs: Logs) -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from analysis.checks import read_subject, validate
+from analysis.checks import read_for_checks, validate
 from metaopt.bench import records
 from metaopt.bench.loading import find_submissions, load_submission
 from metaopt.bench.pins import optax_needs
@@ -31,7 +31,7 @@ def read_rows(trial):
 def errors_in(trial):
     """What `validate` has against the logs around a trial."""
     logs = trial.parents[3]
-    return [f for f in validate(read_subject(logs)) if f.severity == "error"]
+    return [f for f in validate(read_for_checks(logs)) if f.severity == "error"]
 
 
 def test_metaopt_trains_their_mnist_to_its_end(run_official, mnist_dir):

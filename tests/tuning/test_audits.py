@@ -1,13 +1,13 @@
 """One trial of each contender on each workload is audited, and the terminal says what was found."""
 
 import dataclasses
-import io
 
 import pytest
-from rich.console import Console
 
+from analysis.commands.score import print_scores
 from analysis.logs.audits import audit_summary, read_audits
-from analysis.report.terminal import print_scores
+from analysis.logs.reader import read_logs
+from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 from metaopt.bench.audits.record import AUDIT_FILE, AuditFinding, AuditRecord
 from tuning.campaign import make_campaign
@@ -83,7 +83,7 @@ def report(optimizer_state):
 '''
 
 
-def test_a_campaign_says_first_who_failed_an_audit(tmp_path):
+def test_a_campaign_says_first_who_failed_an_audit(tmp_path, capsys, monkeypatch):
     (tmp_path / "cheat").mkdir()
     (tmp_path / "cheat" / "submission.py").write_text(CHEAT)
     document = {
@@ -95,12 +95,15 @@ def test_a_campaign_says_first_who_failed_an_audit(tmp_path):
 
     run_campaign(campaign, tmp_path / "out", workers=1)
 
-    out = io.StringIO()
-    print_scores(tmp_path / "out", console=Console(file=out, width=200))
-    first, *_ = out.getvalue().splitlines()
-    assert first.startswith("AUDIT FAILED: cheat on breast_cancer_logistic: The episode at step")
-    assert "2 pairs of contender and workload, 1 failed" in out.getvalue()
-    assert "cheat *" in out.getvalue() and "sgd+random *" not in out.getvalue()
+    monkeypatch.setenv("COLUMNS", "200")
+    capsys.readouterr()
+    logs = read_logs(tmp_path / "out")
+    print_scores(logs, score_logs(logs))
+    out = capsys.readouterr().out
+    first, *_ = out.splitlines()
+    assert first.startswith("Audit failed: cheat on breast_cancer_logistic: The episode at step")
+    assert "2 pairs of contender and workload, 1 failed" in out
+    assert "cheat * §" in out and "sgd+random *" not in out and "sgd+random §" not in out
     assert choose_audited(list_studies(campaign), tmp_path / "out") == set()
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from analysis.logs.reader import read_logs
-from analysis.report.tables import ends_table
+from analysis.report.tables.campaign import ends_table
 from metaopt.bench import records
 from metaopt.bench.targets import Target
 from metaopt.bench.tuner import FAILURE_VALUE, Proposal
@@ -184,7 +184,7 @@ def test_a_trial_that_diverges_costs_what_it_spent_and_is_told_as_a_finite_value
     assert diverged.best is None and diverged.reached is None
     shown = ends_table(read_logs(tmp_path))  # in the report
     assert shown.header == ("contender", "trial budget", "diverged")
-    assert shown.rows == (("fake+none", "1", "1"),)
+    assert shown.rows == (("fake+none", 1, 1),)
 
 
 def test_a_rung_with_a_diverging_trial_promotes_another(

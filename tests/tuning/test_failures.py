@@ -1,17 +1,16 @@
 """Failures never look like results: they are found before the campaign, or said first after it."""
 
-import io
 import math
 import os
 
 import pytest
 import typer
-from rich.console import Console
 
 from analysis.checks.fairness import equality_of_budgets, find_failures
 from analysis.command_line import run_app
+from analysis.commands.score import print_scores
 from analysis.logs.reader import read_logs
-from analysis.report.terminal import print_scores
+from analysis.scoring.scores import score_logs
 from metaopt.bench.loading import find_submissions
 from metaopt.bench.spaces import check_point
 from metaopt.bench.targets import Target
@@ -232,14 +231,22 @@ def test_seconds_on_the_command_line_are_finite(option, value, capsys):
 # After a campaign.
 
 
-def shown(folder):
-    text = io.StringIO()
-    print_scores(folder, console=Console(file=text, width=500))
-    return text.getvalue()
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """What is printed of a campaign."""
+
+    def show(folder):
+        monkeypatch.setenv("COLUMNS", "500")
+        capsys.readouterr()
+        logs = read_logs(folder)
+        print_scores(logs, score_logs(logs))
+        return capsys.readouterr().out
+
+    return show
 
 
 def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_could_not_go_on(
-    write, tmp_path, capsys
+    write, tmp_path, capsys, shown
 ):
     contenders = f"{write('typo', TYPO)}+random", "sgd+random", "momentum+random"
     out = tmp_path / "out"
@@ -254,15 +261,16 @@ def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_coul
 
     said = capsys.readouterr()
     assert code == 1
-    assert said.out.startswith("NEVER TOOK A STEP: typo+random on breast_cancer_logistic:")
+    assert said.out.startswith("Never took a step: typo+random on breast_cancer_logistic:")
     assert said.out.endswith("report.html\n")
     assert said.err.startswith("tuning: 1 of 3 studies could not go on: sgd+random on breast_")
     assert "run.json: campaign: Field required" in said.err
     assert not (key.folder(out) / "study.json").exists()
     lines = shown(out).splitlines()
-    assert lines[0].endswith(f": 10 of 10 trials crashed, without a step: {CAUSE}")
-    (equal,) = [line for line in lines if line.startswith("Spent budgets are equal")]
-    assert "left out of this: typo+random: its trials cost nothing in 1 of 1 studies" in equal
+    assert lines[0].endswith(f": 10 of 10 trials crashed, without a step: {CAUSE}.")
+    (early,) = [line for line in lines if line.startswith("Ended before the budget was spent")]
+    assert "typo+random: its trials cost nothing in 1 of 1 stud" in early
+    assert any(line.startswith("Spent budgets are equal") for line in lines)
 
 
 def test_a_single_run_that_fails_says_so_first_and_ends_with_exit_code_1(write, tmp_path, capsys):
@@ -276,7 +284,9 @@ def test_a_single_run_that_fails_says_so_first_and_ends_with_exit_code_1(write, 
     assert (tmp_path / "out").as_posix() in lines[2]
 
 
-def test_trials_that_all_fail_after_some_steps_are_said_first(tmp_path, clock, make_fake_study):
+def test_trials_that_all_fail_after_some_steps_are_said_first(
+    tmp_path, clock, make_fake_study, shown
+):
     plan = make_fake_study("random", clock, target=Target("validation/f1", 0.2, "lower"))
 
     study = run_study(plan, tmp_path / "logs", clock=clock)
@@ -285,15 +295,18 @@ def test_trials_that_all_fail_after_some_steps_are_said_first(tmp_path, clock, m
     (failures,) = find_failures(read_logs(tmp_path))
     assert failures.is_broken
     assert failures.statuses == {"invalid": failures.trials}
-    (line,) = [line for line in shown(tmp_path).splitlines() if "FAILED" in line]
-    assert shown(tmp_path).startswith("EVERY TRIAL FAILED: fake+random on quadratic: 17 of")
+    line, *others = shown(tmp_path).splitlines()
+    assert line.startswith("Every trial failed: fake+random on quadratic: 17 of")
+    assert any(other.startswith("✗ fake+random on quadratic: 17 of") for other in others)
     assert "no 'validation/f1', only ['test/loss', 'train/loss', 'validation/loss']." in line
     with pytest.raises(typer.Exit) as ended:
         _exit_if_broken(tmp_path)
     assert ended.value.exit_code == 1
 
 
-def test_a_contender_of_which_some_trials_fail_is_no_broken_one(tmp_path, clock, make_fake_study):
+def test_a_contender_of_which_some_trials_fail_is_no_broken_one(
+    tmp_path, clock, make_fake_study, shown
+):
     calls = iter(range(1000))
 
     def before_step(step):
@@ -308,8 +321,8 @@ def test_a_contender_of_which_some_trials_fail_is_no_broken_one(tmp_path, clock,
     assert not failures.is_broken
     _exit_if_broken(tmp_path)
     assert str(failures).startswith("fake+random on quadratic: 1 of 4 trials crashed: ValueError: ")
-    assert not shown(tmp_path).startswith("EVERY")
-    assert "FAILED trials, which count as misses: fake+random on quadratic" in shown(tmp_path)
+    assert not shown(tmp_path).startswith("Every")
+    assert "Failed trials, counted as missed: fake+random on quadratic" in shown(tmp_path)
 
 
 def test_divergence_alone_breaks_no_contender(tmp_path, clock, make_fake_study):
@@ -325,7 +338,7 @@ def test_divergence_alone_breaks_no_contender(tmp_path, clock, make_fake_study):
 
 
 def test_equal_budgets_are_not_claimed_of_studies_that_all_ended_early(
-    tmp_path, clock, make_fake_study
+    tmp_path, clock, make_fake_study, shown
 ):
     def before_step(step):
         raise ValueError("no step")
