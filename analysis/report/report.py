@@ -18,11 +18,11 @@ from analysis.report.summary import contender_marks, shown_warnings
 from analysis.report.table import Table
 from analysis.report.tables import campaign, statistics, training
 from analysis.report.tables.scores import (
-    VIEW_NAMES,
     Extras,
     cost_table,
     facets_of,
     filters_of,
+    in_view,
     score_table,
 )
 from analysis.report.tables.verification import verdicts_table
@@ -209,7 +209,7 @@ def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> S
     if first.left_out is not None:
         tables.append(statistics.left_out_table(first))
     text = [
-        f"Tables: costs {VIEW_NAMES[first.view]}. The numbers of both views are in statistics.csv.",
+        f"{in_view('Tables: costs', first.view)}. All numbers are in statistics.csv.",
         *dict.fromkeys(warning for one in found for warning in one.warnings),
     ]
     text += [] if logs.is_ours else [_NOT_PAIRED]
@@ -280,6 +280,7 @@ def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dic
     return {
         "title": plain(title or about.get("name", logs.path.name)),
         "ours": logs.is_ours,
+        "tuned": scores.tuned,
         "warnings": shown_warnings(logs),
         "equality": plain(equality_of_budgets(logs)) if logs.is_ours else "",
         "audits": plain(audit_summary(list(logs.audits))) if logs.is_ours else "",

@@ -237,9 +237,9 @@ class Table:
     @property
     def records(self) -> list[dict[str, Any]]:
         """The rows as raw values by field."""
-        records = []
+        records, empty = [], dict.fromkeys(self.fields)
         for row in self.rows:
-            record: dict[str, Any] = dict.fromkeys(self.fields)
+            record: dict[str, Any] = {**empty}
             for column, value in zip(self.columns, row, strict=True):
                 record |= column.fields(value)
             records.append(record)

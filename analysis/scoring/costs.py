@@ -14,15 +14,16 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from analysis.logs.logs import Logs
 from analysis.logs.official import OfficialRecord
 from metaopt.bench.audits.record import RATIO_NOTED
 from metaopt.bench.budget import Currency
 
-View = Literal["including", "given"]
-VIEWS: tuple[View, ...] = get_args(View)
+# Only: the one cost there is where nothing was tuned.
+View = Literal["including", "given", "only"]
+VIEWS: tuple[View, View] = ("including", "given")
 # Adjusted: gradient evaluations times the time factor.
 Unit = Literal["steps", "gradient_evaluations", "seconds", "adjusted"]
 
@@ -52,7 +53,7 @@ class Cell:
 
     def costs(self, view: View) -> tuple[float, ...]:
         """Return the studies' costs in one view."""
-        return getattr(self, view)
+        return self.including if view == "including" else self.given
 
     def median(self, view: View) -> float:
         """Return the median over studies; NaN without any."""
@@ -66,7 +67,8 @@ class Cell:
 
     def times(self, factor: float) -> "Cell":
         """Return the costs multiplied by a factor."""
-        return Cell(*(tuple(factor * cost for cost in self.costs(view)) for view in VIEWS[::-1]))
+        given, including = (tuple(factor * cost for cost in self.costs(v)) for v in VIEWS[::-1])
+        return Cell(given, including)
 
 
 def hit_of(record: Any, currency: Currency) -> Hit | None:

@@ -53,6 +53,7 @@ class Scores:
         notes: What a table of them has to say.
         developed: Contenders and workloads that the submission was designed with.
         factors: Time factors by contender and workload, where they were measured.
+        tuned: Whether any contender was tuned; otherwise both views are the same cost.
     """
 
     rules: Rules
@@ -65,6 +66,7 @@ class Scores:
     notes: tuple[str, ...] = ()
     developed: frozenset[tuple[str, str]] = frozenset()
     factors: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+    tuned: bool = True
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -75,7 +77,9 @@ class Scores:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views that the rules know."""
+        """The views that the rules know: one only if nothing was tuned."""
+        if not self.tuned:
+            return ("only",)
         return VIEWS if self.rules == "strict" else ("given",)
 
     def median(self, contender: str, workload: str, view: View) -> float:
@@ -91,12 +95,12 @@ class Scores:
 
     def sorted_by(self, view: View) -> "Scores":
         """Return the same with the contenders in the order of one view, ties by the other."""
-        other = VIEWS[1 - VIEWS.index(view)]
+        views = [view, *(other for other in self.views if other != view)]
 
-        def key(name: str) -> tuple[float, float, str]:
+        def key(name: str) -> tuple[list[float], str]:
             # Rounded: sums in another order differ in their last digit.
             mine = self.scores.get(name, {})
-            return -round(mine.get(view, -1), 9), -round(mine.get(other, -1), 9), name
+            return [-round(mine.get(one, -1), 9) for one in views], name
 
         return dataclasses.replace(self, contenders=tuple(sorted(self.contenders, key=key)))
 
@@ -133,6 +137,7 @@ def score_logs(
     return scores_of(
         rules, unit, tuple(logs.contenders), benchmark, cells, logs.study_count, notes=notes,
         developed=developed, factors=time_factors(logs),
+        tuned=logs.is_ours or any(t.record.ruleset == "external" for t in logs.trials),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from matplotlib.patches import ConnectionPatch
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, palette, slug
 from analysis.report.table import format_cost
-from analysis.report.tables.scores import Extras, unit_name
+from analysis.report.tables.scores import Extras, in_view, unit_name
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores
 from analysis.text import plain
@@ -21,6 +21,7 @@ HEADING = "Costs to target"
 _LOOKS: dict[View, dict[str, Any]] = {
     "including": {"marker": "o", "markersize": 7, "offset": -0.14, "label": "including tuning"},
     "given": {"marker": "D", "markersize": 5.5, "offset": 0.18, "label": "given tuned"},
+    "only": {"marker": "o", "markersize": 7, "offset": 0.0, "label": "median"},
 }
 BAR = {"lw": 4.5, "alpha": 0.35}
 
@@ -53,6 +54,7 @@ def plot_costs(
         out: The folder of the plots.
         budgets: Of a study by workload, in the unit of the costs; none where it is not known.
     """
+    first = scores.views[0]
     for index, workload in enumerate(scores.workloads, start=1):
         ran = [name for name in scores.contenders if (name, workload) in scores.cells]
         if not any(scores.cells[name, workload].reached for name in ran):
@@ -73,8 +75,8 @@ def plot_costs(
             HEADING,
             f"{plain(workload)}: {_told(order, workload, scores)}",
             path,
-            f"{plain(workload)}: medians over studies; ticks: the studies, including tuning.{bars} "
-            "On the right, beside the axis of costs: missed targets, hollow where the median is "
+            f"{plain(workload)}: medians over studies; "
+            f"{in_view('ticks: the studies', first)}.{bars} On the right, beside the axis of costs: missed targets, hollow where the median is "
             "one. An open interval runs up to there.",
             workload=workload,
         )
@@ -118,7 +120,8 @@ def _draw(
         axis.set_xscale("log")
         axis.set_xlim(min(costs) / 1.25, max(costs) * 1.25)
         missed.set_xlim(0, 1)
-        for (view, looks), colour in zip(_LOOKS.items(), colours, strict=False):
+        for view, colour in zip(scores.views, colours, strict=False):
+            looks = _LOOKS[view]
             for row, (name, cell) in enumerate(cells.items()):
                 height, median = row + looks["offset"], cell.median(view)
                 low, high = extras.cost_intervals.get((name, workload, view), (math.inf,) * 2)
@@ -133,7 +136,8 @@ def _draw(
                     missed.plot(0.5, height, **dot, markerfacecolor="white")
         tick = {"ls": "", "marker": "|", "color": "0.15", "ms": 7, "markeredgewidth": 0.9}
         for row, cell in enumerate(cells.values()):
-            studies, height = np.array(cell.including), row + _LOOKS["including"]["offset"]
+            studies = np.array(cell.costs(scores.views[0]))
+            height = row + _LOOKS[scores.views[0]]["offset"]
             reached = studies[np.isfinite(studies)]
             axis.plot(reached, np.full(len(reached), height), **tick)
             count = len(studies) - len(reached)
@@ -150,11 +154,12 @@ def _draw(
             missed_label(budget).replace(" (", "\n("), (0.5, 0), (0, -7), "axes fraction",
             "offset points", ha="center", va="top", fontsize=8.5,
         )  # fmt: skip
+        looks = [_LOOKS[view] for view in scores.views]
         handles = [
-            Line2D([], [], color=colour, linestyle="", marker=looks["marker"])
-            for looks, colour in zip(_LOOKS.values(), colours, strict=False)
+            Line2D([], [], color=colour, linestyle="", marker=look["marker"])
+            for look, colour in zip(looks, colours, strict=False)
         ]
-        legend(figure, [looks["label"] for looks in _LOOKS.values()], handles, 2)
+        legend(figure, [look["label"] for look in looks], handles, 2)
 
 
 def _told(order: Sequence[str], workload: str, scores: Scores) -> str:
@@ -162,7 +167,9 @@ def _told(order: Sequence[str], workload: str, scores: Scores) -> str:
     told = []
     for name in order:
         cell = scores.cells[name, workload]
-        given, including = (cell.median(view) for view in ("given", "including"))
-        cost = f"{format_cost(including)}, given tuned {format_cost(given)}"
-        told.append(f"{plain(name)} {cost if math.isfinite(including) else 'missed'}")
+        first, *others = (cell.median(view) for view in scores.views)
+        cost = format_cost(first)
+        if others and math.isfinite(first):
+            cost += f", given tuned {format_cost(others[0])}"
+        told.append(f"{plain(name)} {cost}")
     return "; ".join(told)

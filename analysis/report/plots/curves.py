@@ -19,10 +19,10 @@ from analysis.report.plots.canvas import (
     slug,
     style,
 )
-from analysis.report.tables.scores import VIEW_NAMES, unit_name
+from analysis.report.tables.scores import in_view, unit_name
 from analysis.scoring.costs import View
 from analysis.scoring.profiles import LIMIT, profile, ratios
-from analysis.scoring.scores import VIEWS, Scores
+from analysis.scoring.scores import Scores
 from analysis.text import plain
 from analysis.training.curves import Band
 from metaopt.bench.records import TrialRecord
@@ -33,24 +33,26 @@ Profiles = Mapping[tuple[str, View], tuple[NDArray[np.float64], NDArray[np.float
 
 
 def profiles_of(scores: Scores) -> Profiles:
-    """Return the performance profiles of all contenders."""
-    return {
-        (name, view): profile(row)
-        for view in VIEWS
-        for name, row in zip(scores.contenders, ratios(scores.matrix(view)), strict=True)
-    }
+    """Return the performance profiles whose areas are the scores, of all contenders."""
+    found = {}
+    for view in scores.views:
+        rows = ratios(scores.benchmark.apply(scores.matrix(view)))
+        for name, row in zip(scores.contenders, rows, strict=True):
+            found[name, view] = profile(row)
+    return found
 
 
 def plot_profiles(scores: Scores, profiles: Profiles, out: Path) -> list[Plot]:
     """Draw the performance profiles of both views into ``out``."""
     plots = []
-    for view in VIEWS:
-        title = VIEW_NAMES[view]
+    for view in scores.views:
+        title = in_view("Profile", view)
         path = out / f"profile-{view}.png"
         text = _told_profiles(profiles, view)
+        cost = in_view("a cost", view)
         caption = (
-            f"Share of the workloads that a contender solved at a cost of at most this many times "
-            f"the best contender's, {title}: higher and further left is better."
+            f"Share of the workloads that a contender solved at {cost} of at most this many times "
+            "the best contender's: higher and further left is better."
         )
         styles, names = style(scores.contenders), sorted(scores.contenders)
         marks = markers(names)
@@ -108,7 +110,7 @@ def _told_profiles(profiles: Profiles, view: View) -> str:
             first = rho[np.searchsorted(tau, 1.0, side="right") - 1]
             shares.append(f"{plain(name)} {first:.0%} and {rho[-1]:.0%}")
     return (
-        f"Performance profiles, {VIEW_NAMES[view]}: share of workloads on which each is the best, "
+        f"{in_view('Performance profiles', view)}: share of workloads on which each is the best, "
         f"and within {LIMIT:g} times the best: {', '.join(shares)}"
     )
 

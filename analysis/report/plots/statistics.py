@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at
-from analysis.report.tables.scores import VIEW_NAMES
+from analysis.report.tables.scores import in_view
 from analysis.statistics.inference import Inference
 from analysis.text import plain
 
@@ -22,13 +22,13 @@ _HEADING = "How sure the scores are"
 
 def plot_inference(found: Inference, out: Path) -> list[Plot]:
     """Draw what there is to draw into ``out``; return the plots in the order of the page."""
-    title = VIEW_NAMES[found.view]
+    title = in_view("scores", found.view)
     scores = Plot(
         _HEADING,
-        f"Scores {title} with intervals, and with each workload left out",
+        f"{title.capitalize()} with intervals, and with each workload left out",
         out / f"intervals-{found.view}.png",
         caption=(
-            f"Dots: scores {title}. Bars: bootstrap intervals of {100 * found.confidence:g}%. "
+            f"Dots: {title}. Bars: bootstrap intervals of {100 * found.confidence:g}%. "
             "Ticks: scores with one workload left out."
         ),
     )
@@ -37,7 +37,7 @@ def plot_inference(found: Inference, out: Path) -> list[Plot]:
     if found.ranking.warning is None:
         ranks = Plot(
             _HEADING,
-            f"Critical-difference diagram of mean ranks, {title}",
+            in_view("Critical-difference diagram of mean ranks", found.view),
             out / f"ranks-{found.view}.png",
             caption=(
                 "Mean ranks over workloads, 1 the least cost. A thick line joins contenders whose "
@@ -67,7 +67,7 @@ def plot_scores(found: Inference, path: Path) -> None:
         for label in axis.get_yticklabels():
             label.set(**AS_IT_IS)
         axis.set(xlim=(-0.02, 1.02), ylim=(len(order) - 0.5, -0.5), xlabel="score")
-        axis.set_title(f"Scores {VIEW_NAMES[found.view]}")
+        axis.set_title(in_view("Scores", found.view))
         axis.grid(axis="y", visible=False)
 
 
@@ -104,7 +104,7 @@ def plot_critical_differences(found: Inference, path: Path) -> None:
             left = position < half
             row = position if left else places - 1 - position
             _draw_name(axis, _label(found, s), mean[s], depth + 0.95 + row, places, left)
-        axis.set_title(f"Mean ranks {VIEW_NAMES[found.view]}")
+        axis.set_title(in_view("Mean ranks", found.view))
 
 
 def _draw_scale(axis: Any, places: int, difference: float) -> None:

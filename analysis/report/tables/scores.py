@@ -28,7 +28,9 @@ from analysis.report.table import (
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores
 
-VIEW_NAMES: dict[View, str] = {"including": "including tuning", "given": "given tuned"}
+VIEW_NAMES: dict[View, str] = {
+    "including": "including tuning", "given": "given tuned", "only": "",
+}  # fmt: skip
 RULES_NOTES = {
     "strict": "the cheapest trial within its budget; a missing study is a miss; exact integral",
     "algoperf": "as the official scorer: the trial with the earliest evaluation; missing studies "
@@ -68,6 +70,16 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
+
+
+def in_view(text: str, view: View) -> str:
+    """Return a phrase with the name of a view behind it, if that has one.
+
+    Examples:
+        >>> in_view("Scores", "given"), in_view("Scores", "only")
+        ('Scores given tuned', 'Scores')
+    """
+    return f"{text} {VIEW_NAMES[view]}".rstrip()
 
 
 def unit_name(unit: str) -> str:
@@ -126,6 +138,8 @@ def _caption(scores: Scores, extras: Extras) -> str:
     unit = unit_name(scores.unit)
     if scores.rules == "algoperf":
         text = f"AlgoPerf's benchmark score, {RULES_NOTES['algoperf']}. Times to target in {unit}"
+    elif not scores.tuned:
+        text = f"Score: area under the profile. Workloads: median cost to target in {unit}"
     else:
         text = (
             "Score: including tuning, and given tuned. Workloads: median cost to target in "
@@ -151,11 +165,12 @@ def _notes(scores: Scores) -> list[str]:
 def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:
     """Return a row for each workload and contender: its costs, with intervals and time factor."""
     columns = [Column("workload"), Column("contender", marks.format)]
-    views: list[View] = ["given", "including"] if "including" in scores.views else ["given"]
+    views: list[View] = [*reversed(scores.views)]
     for view in views:
-        key = f"{VIEW_NAMES[view].replace(' ', '_')}_{scores.unit}"
+        name = VIEW_NAMES[view] or "cost"
+        key = f"{name.replace(' ', '_')}_{scores.unit}"
         style = estimate(COST) if extras.cost_intervals else COST
-        columns.append(Column(VIEW_NAMES[view], style, key))
+        columns.append(Column(name, style, key))
     columns.append(Column("reached", SHARE))
     if scores.factors:
         columns.append(Column("time factor", number(".2f")))

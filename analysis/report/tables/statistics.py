@@ -21,7 +21,7 @@ from analysis.report.table import (
     interval,
     number,
 )
-from analysis.report.tables.scores import VIEW_NAMES, unit_name
+from analysis.report.tables.scores import in_view, unit_name
 from analysis.statistics import resampling
 from analysis.statistics.comparisons import MOST_STUDIES, Comparison
 from analysis.statistics.inference import Inference
@@ -68,7 +68,7 @@ def scores_with_intervals(found: Inference, marks: Marks) -> Table:
         Column("a workload left out", interval(SCORE)), Column("reached", SHARE),
     )  # fmt: skip
     caption = (
-        f"Scores {VIEW_NAMES[found.view]}, with bootstrap intervals of {percent(found)} "
+        f"{in_view('Scores', found.view)}, with bootstrap intervals of {percent(found)} "
         f"({found.resamples:,} paired resamples of studies, seed {found.seed}); the lowest and "
         "highest score with one workload left out; studies that reached the target."
     )
@@ -83,7 +83,7 @@ def costs_with_intervals(found: Inference, marks: Marks) -> Table:
         for s in found.order
     )
     caption = (
-        f"Median cost to target {VIEW_NAMES[found.view]}, {unit_name(found.unit)}, with intervals "
+        f"{in_view('Median cost to target', found.view)}, {unit_name(found.unit)}, with intervals "
         f"of {percent(found)}."
     )
     columns = (

@@ -53,7 +53,7 @@ if (form) {
       const parts = section.querySelectorAll("figure[data-workload], .scroll[data-workload]");
       section.hidden = [...parts].every(part => part.hidden);
     }
-    const all = [...document.querySelectorAll("#standings tbody tr")];
+    const all = [...document.querySelectorAll("#scores tbody tr")];
     said.textContent = `${shownOf(all)} of ${all.length} contenders shown`;
   };
   form.addEventListener("submit", event => event.preventDefault());
