@@ -54,7 +54,7 @@ def plot_costs(
         out: The folder of the plots.
         budgets: Of a study by workload, in the unit of the costs; none where it is not known.
     """
-    first = scores.views[0]
+    ticks = in_view("ticks: the studies", scores.views[0])
     for index, workload in enumerate(scores.workloads, start=1):
         ran = [name for name in scores.contenders if (name, workload) in scores.cells]
         if not any(scores.cells[name, workload].reached for name in ran):
@@ -75,9 +75,9 @@ def plot_costs(
             HEADING,
             f"{plain(workload)}: {_told(order, workload, scores)}",
             path,
-            f"{plain(workload)}: medians over studies; "
-            f"{in_view('ticks: the studies', first)}.{bars} On the right, beside the axis of costs: missed targets, hollow where the median is "
-            "one. An open interval runs up to there.",
+            f"{plain(workload)}: medians over studies; {ticks}.{bars} On the right, beside the axis "
+            "of costs: missed targets, hollow where the median is one. An open interval runs up to "
+            "there.",
             workload=workload,
         )
 
