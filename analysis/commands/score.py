@@ -49,7 +49,7 @@ def print_scores(
     view = view or scores.views[0]
     scores = scores.sorted_by(view)
     table = summary_table(logs, scores)
-    everything = format is Format.JSON
+    everything = format is not Format.TABLE
     notes = warning_lines(logs, scores.rules, everything=everything)
     notes += _notes_on_logs(logs, everything)
     table = table.with_notes(*about_lines(logs, scores.unit))

@@ -180,6 +180,8 @@ class HardwareChoice:
             ValueError: The costs are seconds of different hardware, and no option allows that.
         """
         if unit != "seconds":
+            if self.mix:
+                raise ValueError("--mix-hardware has no effect: the costs are not seconds.")
             return ()
         found = set_of(fingerprints(logs))
         notes: tuple[str, ...] = ()

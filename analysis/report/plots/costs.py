@@ -75,9 +75,9 @@ def plot_costs(
             HEADING,
             f"{plain(workload)}: {_told(order, workload, scores)}",
             path,
-            f"{plain(workload)}: medians over studies; {ticks}.{bars} On the right, beside the axis "
-            "of costs: missed targets, hollow where the median is one. An open interval runs up to "
-            "there.",
+            f"{plain(workload)}: medians over studies; {ticks}.{bars} On the right, beside the "
+            "axis of costs: missed targets, hollow where the median is one. An open interval runs "
+            "up to there.",
             workload=workload,
         )
 
