@@ -99,8 +99,8 @@ def write_report(
 
     scores = score_logs(logs, unit=unit, hardware=hardware)
     marks, facets = contender_marks(logs), facets_of(logs)
-    inferred = _infer(scores)
-    extras = _extras(inferred, facets)
+    inferred = infer_all(scores)
+    extras = extras_of(inferred, facets)
     verification: list[Section] = []
     if rerun is not None:
         verdicts = verify(logs, rerun)
@@ -152,14 +152,15 @@ def profiles_csv(profiles: "Profiles") -> str:
     return csv_text(("view", "contender", "ratio", "share"), rows)
 
 
-def _infer(scores: Scores) -> list[Inference]:
+def infer_all(scores: Scores) -> list[Inference]:
     """Return the statistics of both views, including tuning first; none with one study only."""
     if scores.studies < 2:
         return []
     return [infer(samples_of(scores, view), scores.unit, view) for view in scores.views]
 
 
-def _extras(found: list[Inference], facets: Any) -> Extras:
+def extras_of(found: list[Inference], facets: Any) -> Extras:
+    """Return the intervals of scores and costs, and the facets of rows."""
     if not found:
         return Extras(facets=facets)
     areas, costs = {}, {}
