@@ -1,7 +1,10 @@
 """Strangers' names are text everywhere: no terminal escape, no formula, no markup."""
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
+
+LISTED = 5  # entries of a note in a terminal
 
 
 def plain(text: Any) -> str:
@@ -24,3 +27,14 @@ def escape_markdown(text: Any) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as ``1 trial`` or ``2,000 trials``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(entries: Sequence[str]) -> str:
+    """Return the first few entries of a list and how many more there are.
+
+    Examples:
+        >>> listed(["a", "b."]), listed(list("abcdefg"))
+        ('a; b.', 'a; b; c; d; e; and 2 more.')
+    """
+    more = f"; and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+    return f"{'; '.join(entry.rstrip('.') for entry in entries[:LISTED])}{more}."

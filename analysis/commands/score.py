@@ -8,6 +8,7 @@ from analysis.report.summary import about_lines, summary_table, warning_lines
 from analysis.report.table import COST, Column, Table, number
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Rules, Scores, score_logs
+from analysis.text import listed
 
 _FOUR = number(".4f")
 
@@ -26,7 +27,7 @@ def print_score(
     """
     if rules == "algoperf" and view not in (None, "given"):
         raise ValueError(f"The rules algoperf count given tuned, got --view {view}.")
-    logs = source.read()
+    logs = source.read(costs_only=True)
     scores = score_logs(logs, rules, unit, source.hardware)
     print_scores(logs, scores, view, format)
     return logs
@@ -60,8 +61,6 @@ def print_scores(
 
 
 def _notes_on_logs(logs: Logs, everything: bool) -> list[str]:
-    from analysis.report.terminal import listed
-
     if not logs.notes:
         return []
     return [f"Notes on the logs: {'; '.join(logs.notes) if everything else listed(logs.notes)}"]
@@ -84,7 +83,7 @@ def print_diff(
         raise ValueError(f"--diff compares times in seconds, got --cost {unit}.")
     if view not in (None, "given"):
         raise ValueError(f"--diff compares times given tuned, got --view {view}.")
-    logs = source.read()
+    logs = source.read(costs_only=True)
     notes = source.hardware.check(logs, "seconds")
     found = compare_rules(logs)
     cells = Table(

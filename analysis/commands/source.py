@@ -6,7 +6,7 @@ from pathlib import Path
 from analysis.logs.competition import Competition, Ruleset, read_official_targets
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
-from analysis.logs.reader import read_logs
+from analysis.logs.reader import all_columns, no_columns, read_logs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,20 @@ class Source:
         targets = None if self.targets is None else read_official_targets(self.targets)
         return Competition(targets, self.ruleset, self.studies, self.trials, self.budget_factor)
 
-    def read(self) -> Logs:
+    def read(self, *, costs_only: bool = False) -> Logs:
         """Read the logs and keep the runs on the chosen hardware.
+
+        Args:
+            costs_only: Whether costs to target are enough: no other metrics, no hyperparameters.
 
         Raises:
             ValueError: There is nothing to read, or an option has no effect on these logs.
         """
-        logs = read_logs(self.logs, self.within, self.competition())
+        columns = no_columns if costs_only else all_columns
+        logs = read_logs(
+            self.logs, self.within, self.competition(), columns=columns,
+            hyperparameters=not costs_only,
+        )  # fmt: skip
         self.check_options(logs)
         return self.hardware.select(logs)
 

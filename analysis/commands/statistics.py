@@ -21,7 +21,7 @@ def print_statistics(
     format: Format = Format.TABLE,
 ) -> None:
     """Print the statistics: every number for ``csv`` and ``json``, tables otherwise."""
-    logs = source.read()
+    logs = source.read(costs_only=True)
     scores = score_logs(logs, "strict", unit, source.hardware)
     found = infer(
         samples_of(scores, view), scores.unit, view, confidence=confidence, resamples=resamples,

@@ -7,6 +7,7 @@ Hardware is compared by seconds per gradient evaluation without compilation, see
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -46,13 +47,13 @@ class Fingerprint(pydantic.BaseModel):
     xla_flags: str = ""
     software: dict[str, str] = {}
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Six digits that differ where anything does."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode("utf-8")).hexdigest()[:6]
 
-    @property
+    @functools.cached_property
     def slug(self) -> str:
         """A name for files and options, such as ``amd-epyc-9v74-x2-1a2b3c``."""
         name, count = self._computing
@@ -113,12 +114,16 @@ def fingerprints(logs: Logs) -> list[Fingerprint]:
     """Return the fingerprint of each trial."""
     # One computation for each environment: a campaign has thousands of trials and few of these.
     known: dict[str, Fingerprint] = {}
+    by_object: dict[int, Fingerprint] = {}
     found = []
     for trial in logs.trials:
-        key = repr(trial.record.environment)
-        if key not in known:
-            known[key] = fingerprint_of(trial.record.environment)
-        found.append(known[key])
+        environment = trial.record.environment
+        one = by_object.get(id(environment))
+        if one is None:
+            key = repr(environment)
+            one = known.get(key) or fingerprint_of(environment)
+            known[key] = by_object[id(environment)] = one
+        found.append(one)
     return found
 
 

@@ -9,6 +9,7 @@ was not logged is charged the whole of its budget.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -252,18 +253,27 @@ def _budget(trial: Trial) -> float | None:
 
 def _environment(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an environment as our records have it; versions of JAX and torch are not known."""
-    gpus = meta.get("gpu_count")
-    gpus = gpus if isinstance(gpus, int) and not isinstance(gpus, bool) and gpus > 0 else 0
+    names = ("cpu_model_name", "cpu_count", "gpu_model_name", "gpu_count", "gpu_driver",
+             "python_version", "git_commit_hash")  # fmt: skip
+    return _shared_environment(*(str(meta.get(name) or "") for name in names))
+
+
+@functools.lru_cache
+def _shared_environment(
+    cpu: str, cpus: str, gpu: str, gpus: str, driver: str, python: str, commit: str
+) -> Mapping[str, Any]:
+    """Return one object for all trials of a machine."""
+    count = min(int(gpus), 10_000) if gpus.isdecimal() else 0
     return {
         "hardware": {
-            "cpu": meta.get("cpu_model_name"),
-            "cpu_count": meta.get("cpu_count"),
-            "backend": "gpu" if gpus else "cpu",
-            "devices": [meta.get("gpu_model_name") or "unknown"] * min(gpus, 10_000),
-            "device_version": meta.get("gpu_driver"),
+            "cpu": cpu or None,
+            "cpu_count": int(cpus) if cpus.isdecimal() else None,
+            "backend": "gpu" if count else "cpu",
+            "devices": [gpu or "unknown"] * count,
+            "device_version": driver or None,
         },
-        "software": {"python": meta.get("python_version")},
-        "git": {"commit": meta.get("git_commit_hash")},
+        "software": {"python": python or None},
+        "git": {"commit": commit or None},
     }
 
 

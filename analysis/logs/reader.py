@@ -15,7 +15,6 @@ from analysis.logs.competition import Competition
 from analysis.logs.files import (
     MAX_DOCUMENT_BYTES,
     MAX_EVALUATION_BYTES,
-    PREEMPTIONS,
     SCORE,
     SECONDS,
     STEP,
@@ -35,7 +34,7 @@ from metaopt.bench.identity import parse_identity
 from metaopt.bench.records import StudyRecord, TrialRecord
 
 MAX_TRIALS = 200_000
-_ALWAYS = (STEP, SECONDS, SCORE, PREEMPTIONS)
+_ALWAYS = (STEP, SECONDS, SCORE)
 
 _M = TypeVar("_M", bound=pydantic.BaseModel)
 ANYTHING = Competition()
@@ -48,12 +47,18 @@ def all_columns(key: TrialKey, name: str) -> bool:
     return True
 
 
+def no_columns(key: TrialKey, name: str) -> bool:
+    """Return false: only those that are always kept."""
+    return False
+
+
 def read_logs(
     path: Path,
     within: str | None = None,
     competition: Competition = ANYTHING,
     *,
     columns: Callable[[TrialKey, str], bool] = all_columns,
+    hyperparameters: bool = True,
     uncounted: bool = False,
 ) -> Logs:
     """Read an output folder of ours, a folder of AlgoPerf's logs, or a tar of either.
@@ -65,6 +70,7 @@ def read_logs(
             as AlgoPerf's too: their own targets and records do not count.
         columns: Which columns of a trial's evaluations are kept. Those of the clocks and of the
             target always are.
+        hyperparameters: Whether ``hparams.json`` is read.
         uncounted: Whether logs are read in which no trial counts: none has a valid record, or no
             workload has a target.
 
@@ -75,7 +81,7 @@ def read_logs(
     base = path / (within or ".")
     if path.is_dir() and base.name == "logs" and (base.parent / records.CAMPAIGN_FILE).is_file():
         path, within = base.parent, None
-    logs = _Reader(path, within, competition, columns).read()
+    logs = _Reader(path, within, competition, columns, hyperparameters).read()
     if not logs.trials and not uncounted:
         what = "finished trial: no valid run.json" if logs.is_ours else "workload that has a target"
         raise ValueError(f"{path}: no {what} (<submission>/study_1/<workload>_jax/trial_1).")
@@ -105,9 +111,11 @@ class _Reader:
         within: str | None,
         competition: Competition,
         columns: Callable[[TrialKey, str], bool],
+        hyperparameters: bool,
     ) -> None:
         self.path, self.within = path, within
         self.competition, self.columns = competition, columns
+        self.hyperparameters = hyperparameters
         self.oddities = Oddities()
         self.pending: dict[str, _Pending] = {}
         self.roots: set[str] = set()
@@ -153,6 +161,8 @@ class _Reader:
             return MAX_DOCUMENT_BYTES if name in _OF_STUDIES else None
         if place.file == records.EVAL_FILE:
             return MAX_EVALUATION_BYTES
+        if place.file == records.HPARAMS_FILE and not self.hyperparameters:
+            return None
         return MAX_DOCUMENT_BYTES if document_of(place.file) else None
 
     def _look_into(self, entry: Entry, place: Place, key: TrialKey) -> None:
@@ -164,16 +174,17 @@ class _Reader:
                 )
             self.pending[place.path] = _Pending(key)
             self.roots.add(place.root)
-        if not place.file:
+        file = place.file
+        if not file:
             return
         trial = self.pending[place.path]
-        if not is_known_file(place.file):
+        if not is_known_file(file):
             self.oddities.add("files-stray", entry.path, "not a file of a trial")
             return
-        document = document_of(place.file)
-        if entry.is_folder or (document is None and place.file != records.EVAL_FILE):
+        document = document_of(file)
+        if entry.is_folder or (document is None and file != records.EVAL_FILE):
             return
-        trial.files.add(sys.intern(place.file))
+        trial.files.add(sys.intern(file))
         if entry.content is None:
             return
         if document is None:
@@ -182,9 +193,9 @@ class _Reader:
             )
             for fault in trial.evaluations.faults:
                 self.oddities.add(fault.rule, entry.path, fault.what)
-        elif place.file == records.RUN_FILE:
+        elif file == records.RUN_FILE:
             trial.record, trial.problem = _parse(TrialRecord, entry.content)
-        elif place.file == AUDIT_FILE:
+        elif file == AUDIT_FILE:
             audit, problem = _parse(AuditRecord, entry.content)
             if audit is None:
                 self.oddities.add("types-json", entry.path, problem)
@@ -193,8 +204,11 @@ class _Reader:
         elif (content := self._document(entry)) is not None:
             name, preemptions = document
             if name == "flags":  # absl writes sixty of them, most of them unset
-                unset = (None, False, "")
-                content = {k: v for k, v in content.items() if not any(v is u for u in unset)}
+                content = {
+                    key: value
+                    for key, value in content.items()
+                    if value is not None and value is not False and value != ""
+                }
             known = trial.documents.get(name)
             if known is None or preemptions < known[0]:
                 trial.documents[name] = preemptions, content

@@ -87,12 +87,12 @@ def _inside(path: Path, inner: PurePosixPath) -> Path:
     return root
 
 
-def _folder(root: Path, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
-    todo = [""]
+def _folder(path: Path, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
+    root, todo = str(path), [""]
     while todo:
         folder = todo.pop()
         try:
-            with os.scandir(root / folder) as listing:
+            with os.scandir(os.path.join(root, folder)) as listing:
                 found = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
             oddities.add("files-unreadable", folder or ".", f"cannot be listed: {error.strerror}")
@@ -113,10 +113,10 @@ def _folder(root: Path, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
         todo += reversed(folders)
 
 
-def _read(root: Path, name: str, limit: int, oddities: Oddities) -> bytes | None:
+def _read(root: str | Path, name: str, limit: int, oddities: Oddities) -> bytes | None:
     try:
         # A link or a pipe may have taken the file's place since it was listed.
-        descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(os.path.join(root, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

@@ -7,7 +7,6 @@ from analysis.report.marks import Marks, marks_of
 from analysis.report.table import Table
 from analysis.report.tables.campaign import budgets_line
 from analysis.report.tables.scores import Extras, facets_of, score_table
-from analysis.report.terminal import listed
 from analysis.scoring.scores import Rules, Scores
 
 

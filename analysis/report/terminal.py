@@ -10,8 +10,6 @@ from rich.table import Table as RichTable
 from analysis.report.table import Table
 from analysis.text import plain
 
-_LISTED = 5  # entries of a note
-
 
 def print_in_terminal(
     tables: Sequence[Table], notes: Sequence[str], console: Console | None = None
@@ -58,14 +56,3 @@ def _parts(widths: list[int], keys: int, width: int) -> list[list[int]]:
             parts.append([*first])
         parts[-1].append(place)
     return parts
-
-
-def listed(entries: Sequence[str]) -> str:
-    """Return the first few entries of a list and how many more there are.
-
-    Examples:
-        >>> listed(["a", "b."]), listed(list("abcdefg"))
-        ('a; b.', 'a; b; c; d; e; and 2 more.')
-    """
-    more = f"; and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
-    return f"{'; '.join(entry.rstrip('.') for entry in entries[:_LISTED])}{more}."
