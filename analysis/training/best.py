@@ -58,7 +58,11 @@ def _lasts(trial: Trial) -> list[int | None]:
     last, phases, episodes = rows.rows - 1, rows.text("phase"), rows.column("episode")
     if phases[last] != DEPLOYED or not episodes[last] > 0:
         return [last]
-    deployed = {float(episodes[i]): i for i, phase in enumerate(phases) if phase == DEPLOYED}
+    deployed = {
+        float(episode): i
+        for i, (phase, episode) in enumerate(zip(phases, episodes, strict=True))
+        if phase == DEPLOYED and not math.isnan(episode)
+    }
     return [*deployed.values()]
 
 

@@ -172,7 +172,7 @@ def test_seconds_of_different_hardware_in_one_table_are_refused_by_name(two_mach
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("currency", ["steps"])
+@pytest.mark.parametrize("currency", ["steps", "gradient_evaluations"])
 def test_steps_and_gradient_evaluations_may_be_compared_across_hardware(two_machines, currency):
     assert score_logs(read_logs(two_machines), unit=currency).notes == ()
 
@@ -224,15 +224,43 @@ def test_the_commands_refuse_and_give_way_to_the_flag(two_machines, capsys, comm
     assert "MIXED HARDWARE" in mixed and "MIXED HARDWARE" not in single
 
 
-def test_seconds_per_gradient_over_a_reference_go_across_hardware(two_machines):
-    fast, slow = measure_hardware([read_logs(two_machines)], "given")
-    if not fast.slug.startswith("amd"):
-        fast, slow = slow, fast
+@pytest.fixture
+def timed(build, tmp_path):
+    """Like two_machines, but a gradient evaluation has another speed in each of the four runs."""
+    b = build(tmp_path, ["a", "b", "c"], ["w"], 2)
+    for name, study, environment, per_gradient, compilation in [
+        ("a", 1, FAST, 0.01, 5.0), ("b", 1, FAST, 0.02, 0.0),
+        ("a", 2, SLOW, 0.04, 0.0), ("c", 2, SLOW, 0.02, 7.0),
+    ]:  # fmt: skip
+        seconds = 200 * per_gradient + compilation
+        cost = records.Cost(steps=100, gradient_evaluations=200.0, seconds=seconds)
+        ledger = records.Ledger(cost=cost, compilation_seconds=compilation)
+        b.trial(name, "w", study, 100.0, reached=50.0, ledger=ledger, environment=environment)
+    return tmp_path
 
-    # Everybody needs a hundredth of a second for a gradient evaluation, wherever they ran.
-    assert reference_ratio(fast.seconds, "b", "w", "a") == pytest.approx(1.0)
-    assert reference_ratio(slow.seconds, "c", "w", "a") == pytest.approx(1.0)
+
+def test_seconds_per_gradient_over_a_reference_go_across_hardware(timed):
+    fast, slow = sorted(
+        measure_hardware([read_logs(timed)], "given"), key=lambda one: one.slug[:3] != "amd"
+    )
+
+    assert fast.seconds == pytest.approx({("a", "w"): 0.01, ("b", "w"): 0.02})
+    assert slow.seconds == pytest.approx({("a", "w"): 0.04, ("c", "w"): 0.02})
+    # b takes twice the reference's time where it ran, c half of it.
+    assert reference_ratio(fast.seconds, "b", "w", "a") == pytest.approx(2.0)
+    assert reference_ratio(slow.seconds, "c", "w", "a") == pytest.approx(0.5)
     assert math.isnan(reference_ratio(slow.seconds, "b", "w", "a"))  # not measured there
+    assert math.isnan(reference_ratio(fast.seconds, "b", "w", "c"))
+
+
+@pytest.mark.parametrize(
+    ("mine", "reference", "ratio"),
+    [(1.0, 4.0, 0.25), (0.0, 4.0, 0.0), (1.0, 0.0, math.nan), (0.0, 0.0, math.nan)],
+)
+def test_a_ratio_over_no_seconds_is_not_defined(mine, reference, ratio):
+    seconds = {("a", "w"): mine, ("r", "w"): reference}
+
+    assert reference_ratio(seconds, "a", "w", "r") == pytest.approx(ratio, nan_ok=True)
 
 
 def test_compilation_is_no_part_of_the_seconds_that_compare_hardware(build, tmp_path):
@@ -255,18 +283,20 @@ def test_seconds_do_not_rank_where_budgets_are_in_something_else(hand_made):
         score_logs(read_logs(hand_made()), unit="seconds")
 
 
-def test_the_table_across_hardware_shows_speed_its_ratio_steps_and_gradients(two_machines):
-    table = across_hardware_table(measure_hardware([read_logs(two_machines)], "given"), "a")
+def test_the_table_across_hardware_shows_speed_its_ratio_steps_and_gradients(timed):
+    measured = measure_hardware([read_logs(timed)], "given")
+    table = across_hardware_table(measured, "a")
 
     rows = {row[1]: row[2:] for row in table.texts}
     fast = 0 if table.header[2].startswith("amd") else 4
-    assert rows["b"][fast : fast + 4] == ("0.01", "1", "200", "200")
+    assert rows["b"][fast : fast + 4] == ("0.02", "2", "50", "50")
     assert rows["b"][4 - fast : 8 - fast] == ("", "", "", "")
-    assert rows["c"][4 - fast : 8 - fast] == ("0.01", "1", "200", "200")
+    assert rows["c"][4 - fast : 8 - fast] == ("0.02", "0.5", "50", "50")
+    assert len(across_hardware_table(measured, None).header) == 2 + 2 * 3  # no ratios
     with pytest.raises(
         ValueError, match=r"No runs of the reference 'z', only of \['a', 'b', 'c'\]"
     ):
-        across_hardware_table(measure_hardware([read_logs(two_machines)], "given"), "z")
+        across_hardware_table(measured, "z")
 
 
 def test_the_order_of_trials_does_not_change_what_hardware_there_is(two_machines):

@@ -43,10 +43,12 @@ def test_every_number_of_a_table_is_one_of_the_rows():
     found = make_inference()
     rows = {row[1:5]: row[5:] for row in numbers_table([found]).rows}
 
-    for name, score, *_ in scores_with_intervals(found, Marks()).rows:
-        assert rows["score", name, None, None] == score
-    for first, second, beats, *_ in comparisons_table(found, Marks()).rows:
-        assert rows["probability_of_beating", first, second, None] == beats
+    for name, shown, *_ in scores_with_intervals(found, Marks()).texts:
+        value, low, high = rows["score", name, None, None]
+        assert shown == f"{value:.3f} ({low:.3f} to {high:.3f})"
+    for first, second, shown, *_ in comparisons_table(found, Marks()).texts:
+        value, low, high = rows["probability_of_beating", first, second, None]
+        assert shown == f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def test_contenders_are_in_the_order_of_their_scores_and_every_pair_is_compared_once():

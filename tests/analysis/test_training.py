@@ -93,6 +93,42 @@ def test_of_equals_the_first_is_best_and_higher_may_be_better(build, tmp_path):
     assert best(tmp_path, "no such column") == {}
 
 
+@pytest.mark.parametrize(
+    ("phase", "rows"),
+    [("plain", 3), ("two\nlines, and a comma", 3), ('a "quote"', 1), ("x" * 10_000, 2)],
+    ids=["plain", "quoted", "quotes", "long"],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["newline", "windows"])
+def test_the_end_is_the_last_row_of_the_whole_file(build, tmp_path, phase, rows, newline):
+    b = build(tmp_path, ["a+grid"], ["w"], 1)
+    b.baseline("a+grid", "w", 1, {n: n / 7 for n in range(1, rows + 1)}, [("phase", phase)])
+    (path,) = tmp_path.rglob(EVAL_FILE)
+    with path.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, table[0], lineterminator=newline)
+        writer.writeheader()
+        writer.writerows(table)
+
+    (end,) = read_ends(read_logs(tmp_path))
+
+    assert (end.phase, end.steps, end.value(LOSS)) == (phase, rows, rows / 7)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"a,b\n", b"a,b\n1,2,3\n", b"a,b\n\xff,1\n", None],
+    ids=["empty", "blank", "header", "too long", "bytes", "no file"],
+)  # fmt: skip
+def test_what_is_no_table_has_no_end(build, tmp_path, content):
+    build(tmp_path, ["a+grid"], ["w"], 1).baseline("a+grid", "w", 1, {1: 0.5})
+    (path,) = tmp_path.rglob(EVAL_FILE)
+    path.unlink() if content is None else path.write_bytes(content)
+
+    (end,) = read_ends(read_logs(tmp_path))
+
+    assert end.phase == "" and math.isnan(end.value(LOSS)) and math.isnan(end.steps)
+
+
 # Means over studies.
 
 
@@ -372,6 +408,19 @@ def test_a_file_that_is_damaged_before_its_last_row_is_not_fatal(build, tmp_path
     path.write_bytes(header + damage + b"".join(rows))
 
     assert [end.value(LOSS) for end in read(tmp_path)[2]] == [0.125, 0.25]
+
+
+def test_rows_without_an_episode_are_no_episode(build, tmp_path):
+    b = build(tmp_path, ["m"], ["w"], 1)
+    b.learner("m", "w", 1, *[("deployed", 4, {2: 1.0, 4: loss}) for loss in (0.5, 0.125, 0.25)])
+    (path,) = tmp_path.rglob(EVAL_FILE)
+    with path.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for row in table[2:4]:
+        row["episode"] = ""
+    records.write_evaluations(path, table)
+
+    assert [end.value(LOSS) for end in read(tmp_path)[2]] == [0.5, 0.25]
 
 
 def test_where_targets_differ_the_first_contenders_counts(build, tmp_path):
