@@ -73,8 +73,13 @@ def _environment(*, autoescape: bool) -> "jinja2.Environment":
 
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined,
-        autoescape=autoescape, trim_blocks=True,
+        autoescape=autoescape, trim_blocks=True, finalize=_shown if autoescape else None,
     )  # fmt: skip
+
+
+def _shown(value: Any) -> Any:
+    """Return text without control characters; markup is ours."""
+    return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def publish(path: Path, text: str) -> None:

@@ -34,7 +34,7 @@ class Interval(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A value with its interval; the value is NaN where it is not defined."""
+    """A value with its interval; NaN where it is not defined. All of it may be missed."""
 
     value: float
     low: float
@@ -134,10 +134,16 @@ def estimate(inner: CellFormat) -> CellFormat:
     """Return the format of an :class:`Estimate` whose numbers have a format."""
 
     def show(value: Estimate) -> str:
+        if all(map(is_undefined, value)) or is_missed(value.low):
+            return inner.text(value.low)
         ends = f"({inner.text(value.low)} to {inner.text(value.high)})"
         return ends if is_undefined(value.value) else f"{inner.text(value.value)} {ends}"
 
-    return CellFormat(show, lambda value: value._asdict() | {"": value.value}, lambda v: v.value)
+    return CellFormat(
+        show,
+        lambda value: {"": value.value, "low": value.low, "high": value.high},
+        lambda value: value.value,
+    )
 
 
 def _show_costs(costs: Costs) -> str:

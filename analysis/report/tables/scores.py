@@ -1,7 +1,6 @@
 """The score table and the cost table, which the commands, the report and the leaderboard share."""
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -187,7 +186,7 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
                 cost = cell.median(view)
                 ends = extras.cost_intervals.get((name, workload, view))
                 if extras.cost_intervals:
-                    row.append(None if ends is None else _cost_estimate(cost, *ends))
+                    row.append(None if ends is None else Estimate(cost, *ends))
                 else:
                     row.append(cost)
             row.append(Share(cell.reached, max(len(cell.given), len(cell.including))))
@@ -215,11 +214,6 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
     return Table(
         caption, tuple(columns), tuple(rows), "costs", facets=kept, keys=2, notes=marks.notes
     )
-
-
-def _cost_estimate(cost: float, low: float, high: float) -> Any:
-    """Return a cost with its interval; a plain miss if all of it is one."""
-    return math.inf if math.isinf(low) else Estimate(cost, low, high)
 
 
 def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:

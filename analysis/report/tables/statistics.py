@@ -79,7 +79,7 @@ def costs_with_intervals(found: Inference, marks: Marks) -> Table:
     """Return the median cost of each contender on each workload."""
     workloads = found.samples.workloads
     rows = tuple(
-        (found.samples.contenders[s], *(_cost_at(found, s, w) for w in range(len(workloads))))
+        (found.samples.contenders[s], *(_at(found.costs, (s, w)) for w in range(len(workloads))))
         for s in found.order
     )
     caption = (
@@ -206,11 +206,6 @@ _NONE = (None, None)
 
 def _at(values: resampling.Estimate, index: int | tuple[int, ...]) -> Estimate:
     return Estimate(*(float(part[index]) for part in (values.value, values.low, values.high)))
-
-
-def _cost_at(found: Inference, s: int, w: int) -> Estimate | float:
-    cost = _at(found.costs, (s, w))
-    return math.inf if math.isinf(cost.low) else cost
 
 
 def percent(found: Inference) -> str:
