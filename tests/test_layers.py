@@ -68,6 +68,50 @@ def test_analysis_knows_what_the_referee_writes_and_nothing_of_how_it_runs():
         assert all(name.startswith(allowed) for name in ours), path
 
 
+# Each room of analysis, and the rooms that it may import; `text` is open to all.
+ROOMS = {
+    "logs": set(),
+    "scoring": {"logs"},
+    "statistics": {"logs", "scoring"},
+    "training": {"logs", "scoring"},
+    "checks": {"logs", "scoring"},
+    "report": {"logs", "scoring", "statistics", "training", "checks"},
+    "leaderboard": {"logs", "scoring", "statistics", "checks", "report"},
+    "commands": {"logs", "scoring", "statistics", "checks", "report"},
+}
+
+
+def modules_of(path: Path) -> set[str]:
+    """The modules of analysis that a file imports."""
+    found = set()
+    for name in imports_of(path):
+        module = ROOT / name.replace(".", "/")
+        if name.startswith("analysis.") and (
+            module.with_suffix(".py").is_file() or module.is_dir()
+        ):
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_rooms_of_analysis_import_one_way(room):
+    for path in files(f"analysis/{room}"):
+        others = {name.split(".")[1] for name in modules_of(path)} - {room, "text"}
+        assert others <= ROOMS[room], path
+
+
+def test_the_files_of_analysis_import_in_no_circle():
+    import graphlib
+
+    graph = {}
+    for path in files("analysis"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found = {m for m in modules_of(path) if (ROOT / f"{m.replace('.', '/')}.py").is_file()}
+        graph[name.removesuffix(".__init__")] = found
+
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(graph)
+
+
 def test_nothing_of_ours_imports_tensorflow_or_torch_but_the_gaussian_process():
     samplers = ROOT / "tuning" / "tuners" / "samplers.py"  # inside a function; torch is an extra
 

@@ -19,7 +19,6 @@ from analysis.report.tables.hardware import across_hardware_table, fingerprints_
 from analysis.report.tables.scores import unit_name
 from analysis.report.tables.statistics import comparisons_table
 from analysis.statistics.inference import Inference
-from analysis.text import plain
 from metaopt.bench.targets import load_targets, to_document
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -84,12 +83,12 @@ def _context(entries: list[Entry]) -> dict[str, Any]:
 def _part(standing: Standing, hardware: str) -> dict[str, Any]:
     found = standing.inference()
     return {
-        "campaign": plain(standing.campaign),
-        "hardware_name": plain(f"{hardware} ({standing.hardware})"),
-        "summary": plain(_summary(standing)),
+        "campaign": standing.campaign,
+        "hardware_name": f"{hardware} ({standing.hardware})",
+        "summary": _summary(standing),
         "scores": standing_table(standing, found),
         "bars": [] if found is None else [_bar(found, n) for n in standing.scores().contenders],
-        "warnings": [plain(warning) for warning in found.warnings] if found else [],
+        "warnings": found.warnings if found else (),
         "decided": _decided(standing, found),
         "targets": targets_table(standing),
         "provenance": provenance_table(standing),
@@ -130,5 +129,5 @@ def _across(entries: list[Entry], campaigns: list[str]) -> list[dict[str, Any]]:
         if found is not None:
             measured, reference = found
             table = across_hardware_table(measured, reference)
-            tables.append({"heading": f"{plain(campaign)} across hardware", "table": table})
+            tables.append({"heading": f"{campaign} across hardware", "table": table})
     return tables

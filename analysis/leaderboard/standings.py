@@ -14,6 +14,7 @@ import numpy as np
 from analysis.leaderboard.entries import CampaignEntry, Entry
 from analysis.report.marks import Marks, make_marks
 from analysis.report.table import COUNT, Column, Table, number
+from analysis.report.tables.campaign import TARGET
 from analysis.report.tables.scores import Extras, score_table, unit_name
 from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.machines import OnHardware
@@ -214,12 +215,12 @@ def targets_table(standing: Standing) -> Table:
     for workload in standing.workloads:
         entry = next(e for (_, w), e in standing.entries.items() if w == workload)
         sign = "<=" if entry.target.better == "lower" else ">="
-        value = f"{sign} {entry.target.value:.6g}"
+        value = sign, entry.target.value
         budget = entry.budget
         rows.append((workload, entry.target.metric, value, budget.study, budget.eval_period))
     unit = unit_name(standing.currency)
     columns = (
-        Column("workload"), Column("target"), Column("value"),
+        Column("workload"), Column("target"), Column("value", TARGET),
         Column("budget of a study", number(",.6g")), Column("evaluated every", number("g")),
     )  # fmt: skip
     return Table(f"Targets, and budgets in {unit}, tuning included", columns, tuple(rows))

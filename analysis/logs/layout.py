@@ -24,6 +24,9 @@ _IN_A_TRIAL = re.compile(
 )
 
 
+Cell = tuple[str, str, str, int]  # submission, workload, framework, study
+
+
 class TrialKey(NamedTuple):
     """Which trial; in the order by which trials are sorted."""
 
@@ -39,7 +42,7 @@ class Place(NamedTuple):
 
     root: str  # what comes before the submission, "" for nothing
     inner: tuple[str, ...]  # what comes after the study
-    cell: tuple[str, str, str, int] | None  # submission, workload, framework, study
+    cell: Cell | None
     trial: int | None
     path: str  # of the trial's folder; without a trial, of the first thing that is none
 

@@ -11,7 +11,6 @@ from analysis.logs.competition import Competition
 from analysis.logs.files import Evaluations
 from analysis.logs.layout import TrialKey
 from analysis.logs.oddities import Oddity
-from analysis.logs.official import OfficialRecord
 from metaopt.bench.audits.record import AuditRecord
 from metaopt.bench.identity import Identity
 from metaopt.bench.records import StudyRecord, TrialRecord
@@ -26,8 +25,8 @@ class Trial:
     Attributes:
         key: Which; by its folder.
         where: Path of its folder in the logs.
-        record: Its ``run.json``, or the record that was derived from AlgoPerf's files; ``None`` for
-            a trial of ours without a valid one, which counts for nothing.
+        record: Its TrialRecord, or the OfficialRecord that was derived from AlgoPerf's files;
+            ``None`` for a trial that counts for nothing.
         evaluations: Its rows; ``None`` without a file that can be read.
         documents: Of ``hparams``, ``flags`` and ``meta_data`` those that were read; of several
             numbered ones the first.
@@ -36,7 +35,7 @@ class Trial:
 
     key: TrialKey
     where: str
-    record: TrialRecord | OfficialRecord | Any
+    record: Any
     evaluations: Evaluations | None
     documents: Mapping[str, Mapping[str, Any]]
     files: frozenset[str]

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.logs.competition import Limits, OfficialTargets, Ruleset
-from analysis.logs.files import SCORE, SECONDS, STEP, Evaluations, first_hit
+from analysis.logs.files import SCORE, SECONDS, STEP, first_hit
+from analysis.logs.logs import Trial
 from analysis.logs.oddities import Oddities
 from metaopt.bench.budget import Currency
 from metaopt.bench.records import TargetRecord
@@ -107,33 +108,6 @@ class OfficialRecord:
         return self.spent_before + cost
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A trial's files, before it has a record."""
-
-    where: str
-    number: int
-    evaluations: Evaluations | None
-    documents: Mapping[str, Mapping[str, Any]]
-
-    def document(self, name: str) -> Mapping[str, Any]:
-        """Return a document; an empty one if there is none."""
-        return self.documents.get(name, {})
-
-    @property
-    def seconds(self) -> np.ndarray:
-        """The submission's time in each row: of one column, or of the other that holds the same."""
-        assert self.evaluations is not None
-        first, second = self.evaluations.columns.get(SECONDS), self.evaluations.columns.get(SCORE)
-        found = first if second is None else second
-        return np.full(self.evaluations.rows, np.nan) if found is None else found
-
-    @property
-    def budget(self) -> float | None:
-        """The workload's budget of time by the trial's meta data, before any factor."""
-        return _positive(self.document("meta_data").get(BUDGET_KEY))
-
-
 def ruleset_of(flags: Mapping[str, Any]) -> Ruleset | None:
     """Return the ruleset that a trial's flags name; ``None`` if they name none."""
     found = flags.get("tuning_ruleset")
@@ -155,33 +129,34 @@ def logged_target(meta: Mapping[str, Any]) -> Target | None:
 
 def study_records(
     names: tuple[str, str, int],
-    runs: Sequence[Run],
+    trials: Sequence[Trial],
     target: Target,
     ruleset: Ruleset,
     limits: Limits,
     oddities: Oddities,
 ) -> list[OfficialRecord]:
-    """Return the records of one study's trials, in the order of the runs.
+    """Return the records of one study's trials, in the order of the trials.
 
     Args:
         names: The submission, the workload, and the study's number.
-        runs: The trials, sorted by number.
+        trials: The trials, sorted by number.
         target: The validation target.
         ruleset: Of the submission.
         limits: Of the ruleset.
         oddities: Where missing columns and costs are noted.
     """
-    known = [budget for run in runs if (budget := run.budget) is not None]
+    known = [budget for trial in trials if (budget := _budget(trial)) is not None]
     # What a trial without a budget or without logs is charged: the study's own largest.
     whole = Amounts(math.inf, max(known, default=math.inf) * limits.budget_factor)
     records, spent = [], Amounts()
     due = 1  # the number of the next trial
-    for run in runs:
-        if run.number <= limits.trials:
-            for _ in range(due, run.number):
+    for trial in trials:
+        number = trial.key.trial
+        if number <= limits.trials:
+            for _ in range(due, number):
                 spent += whole
-        due = max(due, run.number + 1)
-        record = _record(names, run, target, ruleset, limits, spent, oddities)
+        due = max(due, number + 1)
+        record = _record(names, trial, target, ruleset, limits, spent, oddities)
         records.append(record)
         if record.counts:
             cost = record.ledger.cost
@@ -193,17 +168,17 @@ def study_records(
 
 
 def _record(
-    names: tuple[str, str, int], run: Run, target: Target, ruleset: Ruleset, limits: Limits,
+    names: tuple[str, str, int], trial: Trial, target: Target, ruleset: Ruleset, limits: Limits,
     spent: Amounts, oddities: Oddities,
 ) -> OfficialRecord:  # fmt: skip
-    meta, flags = run.document("meta_data"), run.document("flags")
-    budget = run.budget
+    meta, flags = trial.document("meta_data"), trial.document("flags")
+    budget = _budget(trial)
     allowed = math.inf if budget is None else budget * limits.budget_factor
-    reached, cost, best = _outcome(run, target, oddities)
+    reached, cost, best = _outcome(trial, target, oddities)
     hints = (flags.get("max_global_steps"), meta.get("workload.step_hint"))
     hint = min((found for value in hints if (found := _positive(value))), default=None)
     cause = None
-    if run.evaluations is None or not run.evaluations.rows:
+    if trial.evaluations is None or not trial.evaluations.rows:
         status, cause = "crashed", "no evaluations"
     elif reached is not None:
         status = "target"
@@ -216,12 +191,12 @@ def _record(
     test = meta.get("workload.test_target_value")
     metric = target.metric.removeprefix("validation/")
     period = _positive(meta.get("workload.eval_period_time_sec"))
-    hyperparameters = run.document("hparams")
+    hyperparameters = trial.document("hparams")
     return OfficialRecord(
         *names,
-        trial=run.number,
+        trial=trial.key.trial,
         ruleset="external" if ruleset == "external" else "self-tuning",
-        counts=run.number <= limits.trials,
+        counts=trial.key.trial <= limits.trials,
         hyperparameters=hyperparameters or None,
         budget=OfficialBudget(allowed, allowed * limits.trials, period),
         step_hint=None if hint is None else round(hint),
@@ -240,13 +215,13 @@ def _record(
 
 
 def _outcome(
-    run: Run, target: Target, oddities: Oddities
+    trial: Trial, target: Target, oddities: Oddities
 ) -> tuple[OfficialReached | None, Amounts, float | None]:
     """Return where the target was met, what the trial spent, and its best value."""
-    if run.evaluations is None or not run.evaluations.rows:
+    if trial.evaluations is None or not trial.evaluations.rows:
         return None, Amounts(math.nan, math.nan), None
     values, steps, seconds = (
-        run.evaluations.column(target.metric), run.evaluations.column(STEP), run.seconds,
+        trial.evaluations.column(target.metric), trial.evaluations.column(STEP), _seconds(trial),
     )  # fmt: skip
     cost = Amounts(float(np.fmax.reduce(steps)), float(np.fmax.reduce(seconds)))
     finite = values[np.isfinite(values)]
@@ -258,9 +233,21 @@ def _outcome(
         return None, cost, best
     if not (math.isfinite(seconds[hit]) and seconds[hit] >= 0):
         what = f"meets its target in row {hit + 1}, which has no time: a miss"
-        oddities.add("clocks-numbers", run.where, what)
+        oddities.add("clocks-numbers", trial.where, what)
         return None, cost, best
     return OfficialReached(hit, Amounts(float(steps[hit]), float(seconds[hit]))), cost, best
+
+
+def _seconds(trial: Trial) -> np.ndarray:
+    """Return the submission's time in each row, from either column that holds it."""
+    first, second = (trial.rows.columns.get(name) for name in (SECONDS, SCORE))
+    found = first if second is None else second
+    return np.full(trial.rows.rows, np.nan) if found is None else found
+
+
+def _budget(trial: Trial) -> float | None:
+    """Return the workload's budget of time by the trial's meta data, before any factor."""
+    return _positive(trial.document("meta_data").get(BUDGET_KEY))
 
 
 def _environment(meta: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,19 +5,16 @@ One pass over the files, in whatever order they come.
 
 import dataclasses
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pydantic
 
-from analysis.logs.competition import Competition, OfficialTargets, Ruleset
+from analysis.logs.competition import Competition
 from analysis.logs.files import (
     MAX_DOCUMENT_BYTES,
     MAX_EVALUATION_BYTES,
-    NEEDED,
     PREEMPTIONS,
     SCORE,
     SECONDS,
@@ -29,21 +26,19 @@ from analysis.logs.files import (
 from analysis.logs.layout import Place, TrialKey, document_of, is_known_file, locate
 from analysis.logs.logs import Logs, Trial
 from analysis.logs.oddities import Oddities
-from analysis.logs.official import Run, logged_target, ruleset_of, study_records
+from analysis.logs.official_logs import official_logs
+from analysis.logs.ours import Beside, campaign_problem, our_logs
 from analysis.logs.sources import Entry, read_entries
 from metaopt.bench import identity, records
 from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
-from metaopt.bench.identity import Identity, digest_of, parse_identity
-from metaopt.bench.records import StudyRecord, TrialRecord, algoperf_name
-from metaopt.bench.targets import Target
+from metaopt.bench.identity import parse_identity
+from metaopt.bench.records import StudyRecord, TrialRecord
 
 MAX_TRIALS = 200_000
 _ALWAYS = (STEP, SECONDS, SCORE, PREEMPTIONS)
 
-_Cell = tuple[str, str, str, int]  # submission, workload, framework, study
 _M = TypeVar("_M", bound=pydantic.BaseModel)
 ANYTHING = Competition()
-_DOCUMENTS = ("hparams", "flags", "meta_data")
 _AROUND = ("report", records.CAMPAIGN_FILE)  # beside a campaign's logs
 _OF_STUDIES = (records.STUDY_FILE, identity.FILE)
 
@@ -96,6 +91,12 @@ class _Pending:
     problem: str = f"no {records.RUN_FILE}: unfinished, not counted"
     files: set[str] = dataclasses.field(default_factory=set)
 
+    def finish(self, where: str) -> Trial:
+        documents = {name: content for name, (_, content) in self.documents.items()}
+        return Trial(
+            self.key, where, self.record, self.evaluations, documents, frozenset(self.files)
+        )
+
 
 class _Reader:
     def __init__(
@@ -110,10 +111,7 @@ class _Reader:
         self.oddities = Oddities()
         self.pending: dict[str, _Pending] = {}
         self.roots: set[str] = set()
-        self.campaign: Mapping[str, Any] | None = None
-        self.studies: dict[_Cell, StudyRecord | None] = {}  # None: not valid
-        self.identities: dict[_Cell, Identity] = {}
-        self.audits: list[AuditRecord] = []
+        self.beside = Beside()
         self.outside: dict[str, None] = {}  # files and folders without a study in their path
 
     def read(self) -> Logs:
@@ -136,11 +134,15 @@ class _Reader:
                 "with --within."
             )
         self._note_strays()
-        found = sorted(self.pending.items(), key=lambda entry: (entry[1].key, entry[0]))
-        is_ours = any(records.RUN_FILE in trial.files for _, trial in found)
+        found = [
+            (trial.finish(where), trial.problem)
+            for where, trial in sorted(self.pending.items(), key=lambda e: (e[1].key, e[0]))
+        ]
+        is_ours = any(records.RUN_FILE in trial.files for trial, _ in found)
         if is_ours and self.competition.targets is None:
-            return self._ours(found)
-        return self._official(found)
+            return our_logs(self.path, found, self.beside, self.competition, self.oddities)
+        trials = [dataclasses.replace(trial, record=None) for trial, _ in found]
+        return official_logs(self.path, trials, self.competition, self.oddities)
 
     def _limit(self, path: str) -> int | None:
         """Return how many bytes of a file are read at most; ``None`` for nothing of it."""
@@ -187,7 +189,7 @@ class _Reader:
             if audit is None:
                 self.oddities.add("types-json", entry.path, problem)
             else:
-                self.audits.append(audit)
+                self.beside.audits.append(audit)
         elif (content := self._document(entry)) is not None:
             name, preemptions = document
             if name == "flags":  # absl writes sixty of them, most of them unset
@@ -216,12 +218,12 @@ class _Reader:
             what = "not <workload>_<framework>" if place.cell is None else "not a trial"
             self.oddities.add("files-stray", place.path, what)
         elif entry.content is not None and inner[1] == records.STUDY_FILE:
-            self.studies[place.cell], problem = _parse(StudyRecord, entry.content)
+            self.beside.studies[place.cell], problem = _parse(StudyRecord, entry.content)
             if problem:
                 self.oddities.add("files-study", entry.path, problem)
         elif entry.content is not None:
             try:
-                self.identities[place.cell] = parse_identity(entry.content)
+                self.beside.identities[place.cell] = parse_identity(entry.content)
             except ValueError as error:
                 self.oddities.add("files-study", entry.path, str(error))
 
@@ -234,11 +236,11 @@ class _Reader:
     def _look_outside(self, entry: Entry) -> None:
         if entry.path.rpartition("/")[2] == records.CAMPAIGN_FILE and entry.content is not None:
             if (campaign := self._document(entry, "files-campaign")) is not None:
-                problem = _campaign_problem(campaign)
+                problem = campaign_problem(campaign)
                 if problem:
                     self.oddities.add("files-campaign", entry.path, problem)
                 else:
-                    self.campaign = campaign
+                    self.beside.campaign = campaign
         elif len(self.outside) < MAX_TRIALS:
             self.outside[entry.path] = None
 
@@ -260,162 +262,6 @@ class _Reader:
                 self.oddities.add("files-stray", path, "in no study")
             stray.add(path)
 
-    def _ours(self, found: list[tuple[str, _Pending]]) -> Logs:
-        trials, unrecorded = [], []
-        for where, pending in found:
-            problem = pending.problem
-            if pending.record is not None:
-                problem = _misplaced(pending.record, pending.key)
-            trial = _trial(where, pending, None if problem else pending.record)
-            if problem:
-                self.oddities.add("files-run", where, problem)
-                unrecorded.append(trial)
-                continue
-            trials.append(trial)
-            record = trial.record
-            self._note_preemptions(where, record.preemptions)
-            failed = record.status in records.FAILURES
-            if record.ledger.cost.steps and not (failed or trial.rows.rows or trial.rows.faults):
-                what = f"{records.EVAL_FILE} is missing or has no rows"
-                self.oddities.add("files-evaluations", where, what)
-        trials.sort(key=lambda t: _order(t.record))
-        self._compare_with_studies(trials, found)
-        self._compare_with_campaign(trials)
-        studies = [study for study in self.studies.values() if study is not None]
-        return Logs(
-            self.path,
-            True,
-            tuple(trials),
-            tuple(unrecorded),
-            tuple(sorted(studies, key=lambda s: (s.contender, s.workload, s.study))),
-            self.campaign,
-            {digest_of(one): one for one in self.identities.values()},
-            self.identities,
-            tuple(sorted(self.audits, key=_order)),
-            self.oddities.all(),
-            self.competition,
-        )
-
-    def _compare_with_studies(self, trials: list[Trial], found: list[tuple[str, _Pending]]) -> None:
-        counts = Counter(trial.key[:4] for trial in trials)
-        folders = {trial.key[:4]: where.rpartition("/")[0] for where, trial in found}
-        for cell, folder in folders.items():
-            if cell not in self.studies:
-                what = f"no {records.STUDY_FILE}: an unfinished study"
-                self.oddities.add("files-study", folder, what)
-            elif (study := self.studies[cell]) is not None and study.trials != counts[cell]:
-                what = f"{study.trials} trials were run, {counts[cell]} can be read"
-                self.oddities.add("files-study", folder, what)
-
-    def _compare_with_campaign(self, trials: list[Trial]) -> None:
-        if self.campaign is None:
-            if not any(oddity.rule == "files-campaign" for oddity in self.oddities.seen):
-                what = f"no {records.CAMPAIGN_FILE}: what should have run is not known"
-                self.oddities.add("files-campaign", ".", what)
-            return
-        for names, of in (("contenders", "contender"), ("workloads", "workload")):
-            planned, ran = set(self.campaign[names]), {getattr(t.record, of) for t in trials}
-            if missing := sorted(planned - ran):
-                what = f"{names} of the campaign that have no trial: {missing}"
-                self.oddities.add("files-campaign", ".", what)
-            if extra := sorted(ran - planned):
-                what = f"{names} that the campaign does not have: {extra}"
-                self.oddities.add("files-campaign", ".", what)
-
-    def _official(self, found: list[tuple[str, _Pending]]) -> Logs:
-        groups: dict[_Cell, list[tuple[str, _Pending]]] = {}
-        for where, pending in found:
-            groups.setdefault(pending.key[:4], []).append((where, pending))
-        targets = self.competition.targets or _logged_targets(found)
-        competition = dataclasses.replace(self.competition, targets=targets)
-        # A version is known with the file only; its limits are those of the file.
-        limits = {ruleset: self.competition.limits(ruleset) for ruleset in ("external", "self")}
-        rulesets = self._rulesets(found)
-        trials: list[Trial] = []
-        for cell, members in groups.items():
-            submission, workload, _, study = cell
-            target = _target(targets, workload)
-            if target is None:
-                trials += [_trial(where, pending, None) for where, pending in members]
-                continue
-            runs = [
-                Run(
-                    where,
-                    pending.key.trial,
-                    pending.evaluations,
-                    {name: content for name, (_, content) in pending.documents.items()},
-                )
-                for where, pending in members
-            ]
-            for run, (_, pending) in zip(runs, members, strict=True):
-                self._note_columns(run, target, records.EVAL_FILE in pending.files)
-            ruleset = rulesets[submission]
-            derived = study_records(
-                (submission, workload, study), runs, target, ruleset, limits[ruleset], self.oddities
-            )
-            trials += [
-                _trial(where, pending, record)
-                for (where, pending), record in zip(members, derived, strict=True)
-            ]
-        unscored = sorted({t.key.workload for t in trials if t.record is None})
-        for workload in unscored:
-            self.oddities.add("targets-known", workload, "no target: it is left out")
-        counted = tuple(trial for trial in trials if trial.record is not None)
-        return Logs(
-            self.path, False, counted,
-            unrecorded=tuple(trial for trial in trials if trial.record is None),
-            oddities=self.oddities.all(), competition=competition,
-            due_studies=self.competition.limits("external").studies,
-        )  # fmt: skip
-
-    def _note_preemptions(self, where: str, count: float) -> None:
-        if count > 0:
-            times = f"{count:g} time{'s' if count > 1 else ''}"
-            self.oddities.add("clocks-preempted", where, f"preempted {times}")
-
-    def _note_columns(self, run: Run, target: Target, is_there: bool) -> None:
-        if run.evaluations is None or not run.evaluations.rows:
-            if is_there if run.evaluations is None else run.evaluations.faults:
-                return  # an oddity says why it cannot be read
-            what = f"{records.EVAL_FILE} {'is missing' if run.evaluations is None else 'is empty'}"
-            self.oddities.add("files-evaluations", run.where, f"{what}: a miss")
-            return
-        preemptions = run.evaluations.column(PREEMPTIONS)
-        self._note_preemptions(run.where, float(np.nan_to_num(preemptions).max()))
-        header = run.evaluations.header
-        file = f"{run.where}/{records.EVAL_FILE}"
-        if target.metric not in header:
-            self.oddities.add("columns-metric", file, f"no column {target.metric}: a miss")
-        if missing := [name for name in NEEDED if name not in header]:
-            self.oddities.add("columns-needed", file, f"no columns {missing}")
-
-    def _rulesets(self, found: list[tuple[str, _Pending]]) -> dict[str, Ruleset]:
-        """Return each submission's ruleset: the one that its flags name, of two the more frequent.
-
-        Raises:
-            ValueError: A submission's flags contradict the ruleset that was asked for.
-        """
-        asked = self.competition.ruleset
-        counts: dict[str, Counter[Ruleset]] = {}
-        for _, pending in found:
-            mine = counts.setdefault(pending.key.submission, Counter())
-            _, flags = pending.documents.get("flags", (0, {}))
-            if (ruleset := ruleset_of(flags)) is not None:
-                mine[ruleset] += 1
-        rulesets: dict[str, Ruleset] = {}
-        for submission, mine in counts.items():
-            named: Ruleset = mine.most_common(1)[0][0] if mine else asked or "external"
-            if asked is not None and named != asked:
-                raise ValueError(
-                    f"The flags of {submission} say --tuning_ruleset={named}, which contradicts "
-                    f"--ruleset {asked}. Leave the option out, or choose a part with --within."
-                )
-            if len(mine) > 1:
-                listed = ", ".join(f"{name} in {n} trials" for name, n in mine.most_common())
-                self.oddities.add("files-flags", submission, f"flags of two rulesets: {listed}")
-            rulesets[submission] = named
-        return rulesets
-
 
 def _parse(model: type[_M], content: bytes) -> tuple[_M | None, str]:
     """Return a record and ``""``, or ``None`` and what is wrong."""
@@ -424,70 +270,3 @@ def _parse(model: type[_M], content: bytes) -> tuple[_M | None, str]:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         return None, f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
-
-
-def _misplaced(record: TrialRecord, key: TrialKey) -> str:
-    """Return why a record is not that of its folder; nothing if it is."""
-    # Our folders carry AlgoPerf's names of its workloads.
-    told = record.contender, algoperf_name(record.workload), record.study, record.trial
-    if told == (key.submission, key.workload, key.study, key.trial):
-        return ""
-    return (
-        f"its record is of trial {record.trial} of study {record.study} of {record.contender} on "
-        f"{record.workload}, ignored"
-    )
-
-
-def _campaign_problem(campaign: Mapping[str, Any]) -> str:
-    """Return what is wrong with a ``campaign.json``; nothing if it is one."""
-    try:
-        for key in ("contenders", "workloads"):
-            if not isinstance(campaign[key], list) or not all(
-                isinstance(name, str) for name in campaign[key]
-            ):
-                raise TypeError(f"{key} is no list of names")
-        if not isinstance(campaign["studies"], int):
-            raise TypeError("studies is no number")
-        for variant in campaign.get("variants", {}).values():
-            if not isinstance(variant["of"], str) or not isinstance(
-                variant["hyperparameters"], dict
-            ):
-                raise TypeError("variants are not contenders with hyperparameters")
-        for key, kind in (("file", str), ("toml", str), ("changes", dict)):
-            if "source" in campaign and not isinstance(campaign["source"][key], kind):
-                raise TypeError(f"{key} of the source is no {kind.__name__}")
-    except (KeyError, TypeError, AttributeError) as error:
-        return f"cannot be read: {error!r}"
-    return ""
-
-
-def _logged_targets(found: list[tuple[str, _Pending]]) -> OfficialTargets:
-    """Return the targets that the logs' own meta data name; of several the most frequent.
-
-    A workload whose name has another's in it is a variant of that one.
-    """
-    counts: dict[str, Counter[tuple[str, float]]] = {}
-    for _, pending in found:
-        _, meta = pending.documents.get("meta_data", (0, {}))
-        target = logged_target(meta)
-        if target is not None:
-            told = target.metric.removeprefix("validation/"), target.value
-            counts.setdefault(pending.key.workload, Counter())[told] += 1
-    metrics = {name: told.most_common(1)[0][0] for name, told in sorted(counts.items())}
-    base = tuple(name for name in metrics if not any(o in name for o in metrics if o != name))
-    return OfficialTargets(base, tuple(name for name in metrics if name not in base), metrics)
-
-
-def _target(targets: OfficialTargets, workload: str) -> Target | None:
-    return targets.target(workload) if workload in targets.metrics else None
-
-
-def _trial(where: str, pending: _Pending, record: Any) -> Trial:
-    documents = {name: content for name, (_, content) in pending.documents.items()}
-    return Trial(
-        pending.key, where, record, pending.evaluations, documents, frozenset(pending.files)
-    )
-
-
-def _order(record: Any) -> tuple[str, str, int, int]:
-    return record.contender, record.workload, record.study, record.trial

@@ -7,7 +7,7 @@ the standard error, so that the standard output can be read as CSV.
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -133,8 +133,3 @@ def _cell(value: Any) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(map(escape_markdown, cells)) + " |"
-
-
-def as_mapping(fields: Sequence[str], row: Sequence[Any]) -> Mapping[str, Any]:
-    """Return a row by the names of its fields, as JSON data."""
-    return {name: json_value(value) for name, value in zip(fields, row, strict=True)}

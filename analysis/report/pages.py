@@ -35,7 +35,7 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
 
     Args:
         template: Name of the templates, without ``.html.j2`` and ``.md.j2``.
-        context: What they show; strings are escaped for either.
+        context: What they show; strings are escaped and lose control characters.
         out: An existing folder.
     """
     publish(out / "report.html", render_html(template, context))
@@ -47,14 +47,14 @@ def render_html(template: str, context: dict[str, Any], *more_styles: str) -> st
 
     Args:
         template: Its name, without ``.html.j2``.
-        context: What it shows; strings are escaped.
+        context: What it shows; strings are escaped and lose control characters.
         more_styles: Style sheets beside the templates, which come after the common one.
     """
     style, script = (
         "".join((_TEMPLATES / name).read_text("utf-8") for name in names)
         for names in (("page.css", *more_styles), ("page.js",))
     )
-    environment = _environment(autoescape=True)
+    environment = _environment(autoescape=True, finalize=_as_text)
     environment.filters |= {"json": _names, "attributes": _attributes}
     environment.filters |= {"embed": embed, "label": _label}
     inlined = {"style": style, "script": script, "policy": _policy(style, script)}
@@ -68,18 +68,18 @@ def render_markdown(template: str, context: dict[str, Any]) -> str:
     return environment.get_template(f"{template}.md.j2").render(context)
 
 
-def _environment(*, autoescape: bool) -> "jinja2.Environment":
+def _environment(**options: Any) -> "jinja2.Environment":
     import jinja2
 
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined,
-        autoescape=autoescape, trim_blocks=True, finalize=_shown if autoescape else None,
+        trim_blocks=True, **options,
     )  # fmt: skip
 
 
-def _shown(value: Any) -> Any:
-    """Return text without control characters; markup is ours."""
-    return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+def _as_text(value: Any) -> Any:
+    """Return a value without control characters; markup, which is of a template, as it is."""
+    return plain(value) if type(value) is str else value
 
 
 def publish(path: Path, text: str) -> None:

@@ -30,7 +30,6 @@ from analysis.scoring.costs import Unit
 from analysis.scoring.scores import Scores, score_logs
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
-from analysis.text import plain
 from analysis.training.best import read_ends
 from analysis.training.curves import anytime_bands
 from analysis.training.ends import ends_of_episodes, ends_of_training
@@ -100,8 +99,8 @@ def write_report(
 
     scores = score_logs(logs, unit=unit, hardware=hardware)
     marks, facets = contender_marks(logs), facets_of(logs)
-    inferred = _infer(scores)
-    extras = _extras(inferred, facets)
+    inferred = infer_all(scores)
+    extras = extras_of(inferred, facets)
     verification: list[Section] = []
     if rerun is not None:
         verdicts = verify(logs, rerun)
@@ -120,8 +119,7 @@ def write_report(
         *_details(logs, scores, extras, out),
     ]
     context = _context(logs, scores, command, title)
-    filters = {name: list(map(plain, values)) for name, values in
-               filters_of(scores, facets).items()}  # fmt: skip
+    filters = filters_of(scores, facets)
     write_pages("report", context | {"sections": sections, "filters": filters}, out)
     tables = [table for part in sections for table in (*part.tables, *part.data) if table.name]
     tables.append(campaign.trials_table(logs))
@@ -154,14 +152,15 @@ def profiles_csv(profiles: "Profiles") -> str:
     return csv_text(("view", "contender", "ratio", "share"), rows)
 
 
-def _infer(scores: Scores) -> list[Inference]:
+def infer_all(scores: Scores) -> list[Inference]:
     """Return the statistics of both views, including tuning first; none with one study only."""
     if scores.studies < 2:
         return []
     return [infer(samples_of(scores, view), scores.unit, view) for view in scores.views]
 
 
-def _extras(found: list[Inference], facets: Any) -> Extras:
+def extras_of(found: list[Inference], facets: Any) -> Extras:
+    """Return the intervals of scores and costs, and the facets of rows."""
     if not found:
         return Extras(facets=facets)
     areas, costs = {}, {}
@@ -213,7 +212,7 @@ def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> S
         *dict.fromkeys(warning for one in found for warning in one.warnings),
     ]
     text += [] if logs.is_ours else [_NOT_PAIRED]
-    return Section(_HOW_SURE, tuple(map(plain, text)), tuple(plots), tuple(tables))
+    return Section(_HOW_SURE, tuple(text), tuple(plots), tuple(tables))
 
 
 def _curves(
@@ -263,9 +262,9 @@ def _details(logs: Logs, scores: Scores, extras: Extras, out: Path) -> Iterable[
     yield Section("Targets and environment", tables=tables)
     for warning in warnings_of(logs):
         if len(warning.entries) > 5:
-            yield Section(warning.title, entries=tuple(map(plain, warning.entries)))
+            yield Section(warning.title, entries=tuple(warning.entries))
     if logs.notes:
-        yield Section("Notes on the logs", entries=tuple(map(plain, logs.notes)))
+        yield Section("Notes on the logs", entries=tuple(logs.notes))
 
 
 def _by_heading(plots: "Iterable[Plot]") -> Iterable[Section]:
@@ -278,18 +277,18 @@ def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dic
     dates = sorted(getattr(trial.record, "started_at", "") for trial in logs.trials)
     environment = campaign.environment_table(logs).texts
     return {
-        "title": plain(title or about.get("name", logs.path.name)),
+        "title": title or about.get("name", logs.path.name),
         "ours": logs.is_ours,
         "tuned": scores.tuned,
         "warnings": shown_warnings(logs),
-        "equality": plain(equality_of_budgets(logs)) if logs.is_ours else "",
-        "audits": plain(audit_summary(list(logs.audits))) if logs.is_ours else "",
-        "variants": [plain(entry) for entry in fixed_by_hand(logs)],
-        "budgets": plain(campaign.budgets_line(logs, scores.unit)),
-        "remarks": [plain(note) for note in scores.notes],
-        "command": plain(redact(command)) if command else None,
-        "dates": plain(" to ".join(sorted({dates[0][:10], dates[-1][:10]}))),
-        "seed": plain(about.get("seed", "unknown")),
+        "equality": equality_of_budgets(logs) if logs.is_ours else "",
+        "audits": audit_summary(list(logs.audits)) if logs.is_ours else "",
+        "variants": fixed_by_hand(logs),
+        "budgets": campaign.budgets_line(logs, scores.unit),
+        "remarks": scores.notes,
+        "command": redact(command) if command else None,
+        "dates": " to ".join(sorted({dates[0][:10], dates[-1][:10]})),
+        "seed": about.get("seed", "unknown"),
         "studies": scores.studies,
         "contenders": len(scores.contenders),
         "workloads": len(scores.workloads),

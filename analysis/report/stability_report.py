@@ -38,20 +38,20 @@ def write_stability_report(folder: Path, out: Path, *, command: str | None = Non
     """
     record = read_stability(folder)
     out.mkdir(parents=True, exist_ok=True)
-    text = f"{plain(record.name)}: norms of products of transitions against the gap"
+    text = f"{record.name}: norms of products of transitions against the gap"
     path = out / "stability.png"
     picture = Plot("Sequential stability", text, path, _CAPTION, wide=True)
     plot_stability(record, picture.path)
     table = stability_table(record)
     git = record.environment.get("git", {})
     context: dict[str, Any] = {
-        "title": plain(record.name),
+        "title": record.name,
         "trials": record.trials,
         "steps": record.steps,
         "seed": record.seed,
-        "dates": plain(record.started_at[:10]),
-        "commits": plain(git.get("commit")) + (" (modified)" if git.get("dirty") else ""),
-        "command": plain(redact(command)) if command else None,
+        "dates": record.started_at[:10],
+        "commits": str(git.get("commit")) + (" (modified)" if git.get("dirty") else ""),
+        "command": redact(command) if command else None,
         "unfinished": any(len(result.norms) < record.trials for result in record.settings),
         "picture": picture,
         "table": table,

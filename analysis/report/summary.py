@@ -9,7 +9,6 @@ from analysis.report.tables.campaign import budgets_line
 from analysis.report.tables.scores import Extras, facets_of, score_table
 from analysis.report.terminal import listed
 from analysis.scoring.scores import Rules, Scores
-from analysis.text import plain
 
 
 def contender_marks(logs: Logs) -> Marks:
@@ -51,8 +50,8 @@ def shown_warnings(logs: Logs) -> list[dict[str, object]]:
     """Return the warnings of a page: title, the first entries, and how many more there are."""
     return [
         {
-            "title": plain(warning.title),
-            "entries": [plain(entry) for entry in warning.entries[:5]],
+            "title": warning.title,
+            "entries": warning.entries[:5],
             "more": max(0, len(warning.entries) - 5),
             "serious": warning.serious,
         }

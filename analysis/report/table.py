@@ -6,6 +6,7 @@ their column. A cost that is infinite is a target that was not reached: ``missed
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ class Interval(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A value with its interval; NaN where it is not defined. All of it may be missed."""
+    """A value with its interval; the value is NaN where it is not defined."""
 
     value: float
     low: float
@@ -123,8 +124,14 @@ SHARE = CellFormat(
 
 def interval(ends: CellFormat) -> CellFormat:
     """Return the format of an :class:`Interval` whose ends have a format."""
+
+    def show(value: Interval) -> str:
+        if all(map(is_undefined, value)):
+            return ""
+        return f"{ends.text(value.low)} to {ends.text(value.high)}"
+
     return CellFormat(
-        lambda value: f"{ends.text(value.low)} to {ends.text(value.high)}",
+        show,
         lambda value: {"low": value.low, "high": value.high},
         lambda value: value.low,
     )
@@ -134,7 +141,7 @@ def estimate(inner: CellFormat) -> CellFormat:
     """Return the format of an :class:`Estimate` whose numbers have a format."""
 
     def show(value: Estimate) -> str:
-        if all(map(is_undefined, value)) or is_missed(value.low):
+        if is_missed(value.low) or all(map(is_undefined, value)):
             return inner.text(value.low)
         ends = f"({inner.text(value.low)} to {inner.text(value.high)})"
         return ends if is_undefined(value.value) else f"{inner.text(value.value)} {ends}"
@@ -183,12 +190,11 @@ class Column:
         """The name of its field."""
         return self.key or self.name.replace(",", "").replace(" ", "_")
 
-    def fields(self, value: Any) -> dict[str, Any]:
-        """Return the fields of a value, under their full names; of an undefined one none."""
+    def fields(self, value: Any) -> Mapping[str, Any]:
+        """Return the raw fields of a value by the ending of their names; none if undefined."""
         if is_undefined(value):
             return {}
-        found = {"": value} if is_missed(value) else self.format.fields(value)
-        return {"_".join(filter(None, (self.field, end))): part for end, part in found.items()}
+        return {"": value} if is_missed(value) else self.format.fields(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,24 +238,37 @@ class Table:
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the fields of CSV and JSON, in their order."""
-        names: dict[str, None] = {}
-        for index, column in enumerate(self.columns):
-            found: dict[str, Any] = {}
-            for row in self.rows:
-                found |= column.fields(row[index])
-            names |= dict.fromkeys(found or [column.field])
-        return tuple(names)
+        return tuple(name for names in self._names() for name in names.values())
 
     @property
     def records(self) -> list[dict[str, Any]]:
         """The rows as raw values by field."""
-        records, empty = [], dict.fromkeys(self.fields)
-        for row in self.rows:
-            record: dict[str, Any] = {**empty}
-            for column, value in zip(self.columns, row, strict=True):
-                record |= column.fields(value)
-            records.append(record)
-        return records
+        names = self._names()
+        empty = dict.fromkeys(name for group in names for name in group.values())
+        return [
+            empty
+            | {
+                group[end]: part
+                for column, group, value in zip(self.columns, names, row, strict=True)
+                for end, part in column.fields(value).items()
+            }
+            for row in self.rows
+        ]
+
+    def _names(self) -> list[dict[str, str]]:
+        """Return each column's fields by their ending; equal names get a number."""
+        taken: set[str] = set()
+        found = []
+        for index, column in enumerate(self.columns):
+            endings = [end for row in self.rows for end in column.fields(row[index])]
+            group = {}
+            for end in dict.fromkeys(endings or [""]):
+                name = "_".join(filter(None, (column.field, end)))
+                numbered = (f"{name}_{n}" if n > 1 else name for n in itertools.count(1))
+                group[end] = next(one for one in numbered if one not in taken)
+                taken.add(group[end])
+            found.append(group)
+        return found
 
     def with_notes(self, *notes: str) -> "Table":
         """Return the table with further notes in front."""

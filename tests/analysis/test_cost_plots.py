@@ -6,9 +6,9 @@ import pytest
 from matplotlib.patches import ConnectionPatch
 
 from analysis.logs.reader import read_logs
-from analysis.report.certainty import additions_of, infer_both
 from analysis.report.plots.costs import missed_label, plot_costs, study_budgets
-from analysis.report.sections import Additions
+from analysis.report.report import extras_of, infer_all
+from analysis.report.tables.scores import NO_EXTRAS
 from analysis.scoring.scores import score_path
 
 
@@ -22,12 +22,12 @@ def drawn(build, tmp_path, monkeypatch):
             b.whole_study(contender, "never", study, [None])
     logs, scores = score_path(tmp_path / "runs")
     monkeypatch.setattr(plt, "close", lambda figure: None)
-    with_intervals = additions_of(infer_both(scores), tmp_path)
+    with_intervals = extras_of(infer_all(scores), {})
     plt.close("all")
     before = set(plt.get_fignums())
     budgets = study_budgets(logs, scores.unit)
     plots = [
-        list(plot_costs(scores, some, tmp_path, budgets)) for some in (with_intervals, Additions())
+        list(plot_costs(scores, some, tmp_path, budgets)) for some in (with_intervals, NO_EXTRAS)
     ]
     figures = [plt.figure(n) for n in plt.get_fignums() if n not in before]
     monkeypatch.undo()

@@ -16,14 +16,16 @@ from analysis.logs.hardware import (
     hardware_of,
 )
 from analysis.logs.reader import read_logs
-from analysis.report.tables import score_table
+from analysis.report.marks import Marks
+from analysis.report.tables.hardware import across_hardware_table
+from analysis.report.tables.scores import score_table
 from analysis.scoring.machines import (
-    across_hardware_table,
     measure_hardware,
     reference_ratio,
     seconds_per_gradient,
 )
 from analysis.scoring.scores import score_logs
+from metaopt.bench import records
 from metaopt.bench.environment import describe_environment
 
 INF = math.inf
@@ -181,7 +183,7 @@ def test_a_mix_that_is_asked_for_is_given_and_the_table_says_so(two_machines):
     for choice in (HardwareChoice(mix=True), HardwareChoice(tuple(slugs(two_machines)))):
         scores = score_logs(choice.select(logs), unit="seconds", hardware=choice)
 
-        caption = score_table(scores, {}).caption
+        caption = " ".join(score_table(scores, Marks()).notes)
         assert "MIXED HARDWARE" in caption
         assert all(slug in caption for slug in slugs(two_machines))
 
@@ -253,14 +255,14 @@ def test_seconds_do_not_rank_where_budgets_are_in_something_else(hand_made):
         score_logs(read_logs(hand_made()), unit="seconds")
 
 
-def test_the_table_across_hardware_shows_no_seconds_but_ratios_steps_and_gradients(two_machines):
+def test_the_table_across_hardware_shows_speed_its_ratio_steps_and_gradients(two_machines):
     table = across_hardware_table(measure_hardware([read_logs(two_machines)], "given"), "a")
 
-    rows = {row[1]: row[2:] for row in table.rows}
-    fast = 0 if table.header[2].startswith("amd") else 3
-    assert rows["b"][fast : fast + 3] == ("2", "200", "200")
-    assert rows["b"][3 - fast : 6 - fast] == ("", "", "")
-    assert rows["c"][3 - fast : 6 - fast] == ("0.5", "200", "200")
+    rows = {row[1]: row[2:] for row in table.texts}
+    fast = 0 if table.header[2].startswith("amd") else 4
+    assert rows["b"][fast : fast + 4] == ("0.01", "1", "200", "200")
+    assert rows["b"][4 - fast : 8 - fast] == ("", "", "", "")
+    assert rows["c"][4 - fast : 8 - fast] == ("0.01", "1", "200", "200")
     with pytest.raises(
         ValueError, match=r"No runs of the reference 'z', only of \['a', 'b', 'c'\]"
     ):

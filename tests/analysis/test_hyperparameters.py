@@ -7,12 +7,12 @@ import pytest
 
 from analysis.logs.reader import read_logs
 from analysis.report.plots.trials import MOST_LINES, plot_importance, plot_trials
+from analysis.report.tables.training import importance_table
 from analysis.training.hyperparameters import (
     Parameter,
     Points,
     all_points,
     importance,
-    importance_table,
     points_of,
     tick_labels,
 )
@@ -135,7 +135,7 @@ def test_what_decides_the_outcome_leads_the_table_and_both_pictures_are_drawn(se
     mattered = plot_importance(found, ["w"], tmp_path)
 
     assert table.rows[0][:3] == ("w", "a+random", "learning_rate")
-    assert table.rows[0][-1] == "52"
+    assert table.texts[0][-1] == "52"
     assert "learning_rate 0.2" in trials[0].text
     assert "a+random 52 trials" in mattered[0].caption
     for plot in (*trials, *mattered):

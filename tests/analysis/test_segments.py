@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from analysis.logs.reader import read_logs
-from analysis.report.report import trials_csv
+from analysis.report.formats import table_csv
+from analysis.report.tables.campaign import trials_table
 from analysis.scoring.costs import cost_table
 from analysis.training.curves import anytime
 from metaopt.bench.records import Cost, Segment
@@ -78,7 +79,7 @@ def test_the_anytime_curve_follows_the_study_and_not_the_trial(promoted):
 
 
 def test_the_table_of_trials_says_what_a_hit_had_cost_the_study(promoted):
-    first, second = csv.DictReader(io.StringIO(trials_csv(promoted)))
+    first, second = csv.DictReader(io.StringIO(table_csv(trials_table(promoted))))
 
     assert (first["segments"], first["including_steps"]) == ("2", "350")
     assert (second["segments"], second["status"], second["including_steps"]) == ("1", "paused", "")

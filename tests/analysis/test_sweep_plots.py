@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from analysis.report.plots.sweeps import find_sweeps, plot_sweeps
-from analysis.report.sections import Additions
+from analysis.report.tables.scores import NO_EXTRAS
 from analysis.scoring.scores import score_path
 from metaopt.bench import records
 
@@ -42,7 +42,7 @@ def test_variants_that_differ_in_one_number_are_a_sweep(swept):
 
 
 def test_a_sweep_is_told_and_drawn_in_the_order_of_its_values(swept, tmp_path):
-    (plot,) = plot_sweeps(*swept, Additions(), tmp_path, {})
+    (plot,) = plot_sweeps(*swept, NO_EXTRAS, tmp_path, {})
 
     assert plot.text == (
         "s over rate: easy 200 at 0.01, 100 at 0.1, missed at 1; "
@@ -54,7 +54,7 @@ def test_a_sweep_is_told_and_drawn_in_the_order_of_its_values(swept, tmp_path):
 def test_a_miss_of_a_sweep_is_above_the_axis_of_costs(swept, tmp_path, monkeypatch):
     monkeypatch.setattr(plt, "close", lambda figure: None)
 
-    list(plot_sweeps(*swept, Additions(), tmp_path, {"easy": 1000.0, "never": 1000.0}))
+    list(plot_sweeps(*swept, NO_EXTRAS, tmp_path, {"easy": 1000.0, "never": 1000.0}))
 
     missed, axis = plt.gcf().axes
     monkeypatch.undo()

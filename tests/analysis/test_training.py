@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from analysis.logs.reader import read_logs
+from analysis.report.marks import Marks
 from analysis.report.plots.episodes import plot_training
 from analysis.report.report import write_report
+from analysis.report.tables.training import end_tables, episode_tables
 from analysis.training.best import LOSS, best_of_studies, read_ends
 from analysis.training.curves import episodes
 from analysis.training.ends import (
     EPISODE_LONG,
-    end_tables,
     ends_of_episodes,
     ends_of_training,
-    episode_tables,
     summarize,
 )
 from analysis.training.episodes import (
@@ -416,11 +416,11 @@ def test_ends_are_those_of_the_best_trials_by_the_targets_metric(build, tmp_path
     assert (a.loss.mean, a.loss.low, a.loss.high) == pytest.approx((0.05, 0.01, 0.25))
     assert (a.test_metric, a.steps.mean, a.steps.high, a.phase) == ("test/loss", 6, 8, "training")
     assert (m.phase, m.steps.mean, m.loss.mean) == ("deployed", 6, pytest.approx(0.0625))
-    (table,) = end_tables(list(found.values()))
-    assert table.rows[0][0] == "a+grid"
-    assert table.rows[0][1] == "0.05 (0.01 to 0.25)"
-    assert table.rows[0][-3:] == ("6 (4 to 8)", "training", "2/2")
-    assert table.rows[1] == ("b+grid", "-", "-", "-", "-", "-", "0/2")
+    (table,) = end_tables(list(found.values()), Marks())
+    assert table.texts[0][0] == "a+grid"
+    assert table.texts[0][1] == "0.05 (0.01 to 0.25)"
+    assert table.texts[0][-3:] == ("6 (4 to 8)", "training", "2/2")
+    assert table.texts[1] == ("b+grid", "", "", "", "", "", "0/2")
 
 
 def test_episodes_are_compared_in_columns_and_what_was_cut_is_left_out_or_marked(build, tmp_path):
@@ -436,13 +436,13 @@ def test_episodes_are_compared_in_columns_and_what_was_cut_is_left_out_or_marked
     (table,) = episode_tables(ends)
 
     assert table.header == ("episode", "m", "m_0.4")
-    assert table.rows == (
+    assert table.texts == [
         ("1", "2 (1 to 4)", "1"),
         ("2", "0.5 (0.25 to 1)", "0.25 1/2"),
         ("3", "0.25 1/2", "7 1/2 cut"),
-        ("deployed, an episode long", "0.125", "-"),
-        ("deployed", "0.0625", "-"),
-    )
+        ("deployed, an episode long", "0.125", ""),
+        ("deployed", "0.0625", ""),
+    ]
     second = next(e for e in ends if (e.contender, e.episode) == ("m_0.4", 2))
     assert (second.studies, second.cut, second.loss.of) == (2, 1, 1)
     assert json.loads(second.hyperparameters) == {"learning_rate": 0.4}
@@ -473,7 +473,7 @@ def test_an_episode_that_ended_in_no_number_is_counted_and_said(build, tmp_path)
     logs, runs, _ = read(tmp_path)
     (table,) = episode_tables(ends_of_episodes(logs, runs))
 
-    assert table.rows == (("1", "2 1/2"), ("2", "not finite"))
+    assert table.texts == [("1", "2 1/2"), ("2", "not finite")]
 
 
 # The report.
@@ -490,7 +490,7 @@ def campaign(build, tmp_path):
 
 
 def test_the_report_shows_the_figures_and_the_files_hold_their_numbers(campaign, tmp_path):
-    page = write_report(campaign, tmp_path / "report").read_text("utf-8")
+    page = write_report(read_logs(campaign), tmp_path / "report").read_text("utf-8")
 
     for name in ("learning-1-w-3.png", "changing-1-w-3.png", "deployed-1-w.png"):
         assert (tmp_path / "report" / name).stat().st_size > 10_000

@@ -7,12 +7,18 @@ from typing import Any
 
 from analysis.logs.logs import Logs
 from analysis.logs.official import OfficialRecord
-from analysis.report.table import COUNT, TEXT, Column, Facets, Table, number
+from analysis.report.table import COUNT, TEXT, CellFormat, Column, Facets, Table, number
 from analysis.report.tables.scores import unit_name
 from analysis.training.breakdown import PARTS, seconds_of
 from metaopt.bench.budget import CURRENCIES
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 
+# A target's sign and value.
+TARGET = CellFormat(
+    lambda target: f"{target[0]} {target[1]:.6g}",
+    lambda target: {"": target[1], "sign": target[0]},
+    lambda target: target[1],
+)
 _SECONDS = number(",.2f")
 _AMOUNT = number(",.6g")
 # Our runner reuses processes: the contender that runs first compiles for the others.
@@ -121,26 +127,26 @@ def target_table(logs: Logs) -> Table:
         record, known = trial.record, found.get(trial.record.workload)
         if known is None or (logs.is_ours and known.tuner is None and record.tuner is not None):
             found[record.workload] = record
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, record in sorted(found.items()):
-        sign = "<=" if record.target.better == "lower" else ">="
-        row = [name, record.target.metric, f"{sign} {record.target.value:.6g}"]
-        budget = record.budget
+        sign, budget = "<=" if record.target.better == "lower" else ">=", record.budget
+        row = name, record.target.metric, (sign, record.target.value)
         if isinstance(record, OfficialRecord):
-            row += [budget.trial, budget.eval_period, record.step_hint]
+            rows.append((*row, budget.trial, budget.eval_period, record.step_hint))
         else:
-            trial = f"{budget.trial:,.6g}" if record.tuner else "the study's"
-            row += [budget.study, trial, budget.eval_period, record.reference_batch_size]
-        rows.append(tuple(row))
-    columns = [Column("workload"), Column("target"), Column("value")]
-    if logs.is_ours:
-        columns += [Column("study's budget", _AMOUNT), Column("trial's budget")]
-        columns += [Column("evaluated every", number("g")), Column("reference batch", COUNT)]
-    else:
-        columns += [Column("trial's budget", _AMOUNT), Column("evaluated every", number("g"))]
-        columns.append(Column("step hint", COUNT))
-    unit = unit_name(next(iter(found.values())).budget.currency)
-    return Table(f"Targets, and budgets in {unit}", tuple(columns), tuple(rows), "targets")
+            trial = budget.trial if record.tuner else None
+            size = record.reference_batch_size
+            rows.append((*row, budget.study, trial, budget.eval_period, size))
+    columns = (
+        Column("workload"), Column("target"), Column("value", TARGET),
+        *([Column("study's budget", _AMOUNT)] if logs.is_ours else []),
+        Column("trial's budget", _AMOUNT), Column("evaluated every", number("g")),
+        Column("reference batch" if logs.is_ours else "step hint", COUNT),
+    )  # fmt: skip
+    caption = f"Targets, and budgets in {unit_name(next(iter(found.values())).budget.currency)}"
+    if any(record.tuner is None for record in found.values() if logs.is_ours):
+        caption += ". A run without a trial's budget has that of its study"
+    return Table(caption, columns, tuple(rows), "targets")
 
 
 def environment_table(logs: Logs) -> Table:

@@ -9,8 +9,11 @@ from analysis.logs.logs import Logs
 from analysis.report.table import COST, COUNT, Column, Table, number
 from analysis.scoring.machines import OnHardware, reference_ratio
 
-_COLUMNS = ("hardware", "processor", "accelerators", "memory, GiB", "precision", "XLA flags",
-            "software")  # fmt: skip
+_COLUMNS = (
+    Column("hardware"), Column("processor"), Column("accelerators"),
+    Column("memory, GiB", COUNT), Column("precision"), Column("XLA flags"),
+    Column("software"),
+)  # fmt: skip
 _RATIO, _SECONDS = number(".3g"), number(".3g")
 
 
@@ -22,7 +25,7 @@ def hardware_table(campaigns: Sequence[Logs]) -> Table:
         found |= hardware_of(logs)
         trials.update(one.slug for one in fingerprints(logs))
     rows = tuple((*_row(found[slug]), trials[slug]) for slug in sorted(found))
-    columns = (*map(Column, _COLUMNS), Column("trials", COUNT))
+    columns = (*_COLUMNS, Column("trials", COUNT))
     return Table("Hardware of the runs", columns, rows, "hardware")
 
 
@@ -30,7 +33,7 @@ def fingerprints_table(found: Iterable[Fingerprint]) -> Table:
     """Return what each hardware's short name stands for."""
     by_slug = {one.slug: one for one in found}
     rows = tuple(_row(by_slug[slug]) for slug in sorted(by_slug))
-    return Table("The names of hardware", tuple(map(Column, _COLUMNS)), rows, "hardware")
+    return Table("The names of hardware", _COLUMNS, rows, "hardware")
 
 
 def _row(f: Fingerprint) -> tuple[Any, ...]:
@@ -39,7 +42,7 @@ def _row(f: Fingerprint) -> tuple[Any, ...]:
         f.slug,
         f"{f.processor} x {f.processor_count or '?'}",
         ", ".join(f"{n} x {kind}" for kind, n in Counter(f.devices).items()) or "none",
-        "?" if f.memory_gib is None else f"{f.memory_gib}",
+        f.memory_gib,
         _listed(f.precision) or "default",
         f.xla_flags or "none",
         _listed(software),

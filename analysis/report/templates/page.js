@@ -1,10 +1,10 @@
 "use strict";
-// Sorting: every table whose heads are buttons. A cell's number is in data-sort; a cell with an
-// empty one (a target that was not reached) comes last, whichever way.
+// Sorting: every table whose heads are buttons. A cell's number is in data-sort. Missed and
+// undefined cells, whose key or text is empty, come last in both directions.
 const collator = new Intl.Collator("en", { numeric: true });
 const keyOf = cell => {
   if (!cell) return null;
-  if (!cell.hasAttribute("data-sort")) return cell.textContent.trim();
+  if (!cell.hasAttribute("data-sort")) return cell.textContent.trim() || null;
   return cell.dataset.sort === "" ? null : Number(cell.dataset.sort);
 };
 const compare = (x, y) =>
