@@ -365,7 +365,7 @@ def test_budgets_lost_trials_and_mixed_hardware_are_refused_too(make_runs, board
 
     text = "\n".join(error.value.problems)
     assert "budgets-spent: a+random on digits_mlp, study 1: spent 250 of 1,000" in text
-    assert re.search("files-study: .*: 1 trials were run, 4 can be read; and 1 more", text)
+    assert re.search("files-study: .*: 1 trial was run, 4 can be read; and 1 more", text)
     assert "environment-machines: a+random on digits_mlp: ran on 2 kinds of hardware" in text
 
 
