@@ -47,7 +47,7 @@ def print_scores(
         view: The score that the rows are sorted by; by default the first one of the rules.
         format: How.
     """
-    view = view or scores.views[0]
+    view = view if view in scores.views else scores.views[0]  # one view if nothing was tuned
     scores = scores.sorted_by(view)
     table = summary_table(logs, scores)
     everything = format is not Format.TABLE

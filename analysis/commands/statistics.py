@@ -23,6 +23,7 @@ def print_statistics(
     """Print the statistics: every number for ``csv`` and ``json``, tables otherwise."""
     logs = source.read(costs_only=True)
     scores = score_logs(logs, "strict", unit, source.hardware)
+    view = view if view in scores.views else scores.views[0]  # one view if nothing was tuned
     found = infer(
         samples_of(scores, view), scores.unit, view, confidence=confidence, resamples=resamples,
         seed=seed,

@@ -78,9 +78,9 @@ class Scores:
     @property
     def views(self) -> tuple[View, ...]:
         """The views that the rules know: one only if nothing was tuned."""
-        if not self.tuned:
-            return ("only",)
-        return VIEWS if self.rules == "strict" else ("given",)
+        if self.rules == "algoperf":
+            return ("given",)
+        return VIEWS if self.tuned else ("only",)
 
     def median(self, contender: str, workload: str, view: View) -> float:
         """Return the median cost; NaN without logs."""
