@@ -16,7 +16,7 @@ from analysis.leaderboard.standings import (
 from analysis.report.pages import publish, render_html, render_markdown
 from analysis.report.table import Table
 from analysis.report.tables.hardware import across_hardware_table, fingerprints_table
-from analysis.report.tables.scores import unit_name
+from analysis.report.tables.scores import cost_table, unit_name
 from analysis.report.tables.statistics import comparisons_table
 from analysis.statistics.inference import Inference
 from metaopt.bench.targets import load_targets, to_document
@@ -81,7 +81,7 @@ def _context(entries: list[Entry]) -> dict[str, Any]:
 
 
 def _part(standing: Standing, hardware: str) -> dict[str, Any]:
-    found = standing.inference()
+    found, scores = standing.inference(), standing.scores()
     return {
         "campaign": standing.campaign,
         "hardware_name": f"{hardware} ({standing.hardware})",
@@ -90,6 +90,7 @@ def _part(standing: Standing, hardware: str) -> dict[str, Any]:
         "bars": [] if found is None else [_bar(found, n) for n in standing.scores().contenders],
         "warnings": found.warnings if found else (),
         "decided": _decided(standing, found),
+        "costs": cost_table(scores, standing.marks()) if scores.factors else None,
         "targets": targets_table(standing),
         "provenance": provenance_table(standing),
     }

@@ -50,6 +50,7 @@ class Costs(NamedTuple):
     reached: int
     studies: int
     developed: bool = False
+    time_factor: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _show_costs(costs: Costs) -> str:
 
 COSTS = CellFormat(
     _show_costs,
-    lambda costs: {k: v for k, v in costs._asdict().items() if k != "developed"},
+    lambda costs: {k: v for k, v in costs._asdict().items() if k != "developed" and v is not None},
     lambda costs: costs.given_tuned if costs.including_tuning is None else costs.including_tuning,
 )
 

@@ -130,7 +130,8 @@ def _costs(scores: Scores, contender: str, workload: str) -> Costs | None:
     including = cell.median("including") if "including" in scores.views else None
     studies = max(len(cell.given), len(cell.including))
     developed = (contender, workload) in scores.developed
-    return Costs(cell.median("given"), including, cell.reached, studies, developed)
+    factor = scores.factors.get((contender, workload))
+    return Costs(cell.median("given"), including, cell.reached, studies, developed, factor)
 
 
 def _caption(scores: Scores, extras: Extras) -> str:
