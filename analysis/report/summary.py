@@ -8,6 +8,7 @@ from analysis.report.table import Table
 from analysis.report.tables.campaign import budgets_line
 from analysis.report.tables.scores import Extras, facets_of, score_table
 from analysis.scoring.scores import Rules, Scores
+from analysis.text import listed
 
 
 def contender_marks(logs: Logs) -> Marks:
