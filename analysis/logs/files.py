@@ -7,6 +7,7 @@ A row that was cut counts for nothing: all of its entries are NaN, and a last li
 is left out. Nothing is evaluated or unpickled: cells go to ``float``, documents to a JSON parser.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -106,7 +107,8 @@ def read_evaluations(
     if len(header) > MAX_COLUMNS:
         what = f"{len(header):,} columns, not read: the limit is {MAX_COLUMNS:,}"
         return Evaluations(faults=(Fault("files-size", what),))
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
+    if len(set(header)) < len(header):
+        repeated = sorted({name for name in header if header.count(name) > 1})
         faults.append(Fault("columns-repeated", f"columns that come twice: {repeated}"))
     if broken := [number for number, row in enumerate(rows) if len(row) != len(header)]:
         what = f"not {len(header)} cells, which do not count: {len(broken)} rows, first row "
@@ -115,23 +117,23 @@ def read_evaluations(
             rows[number] = [""] * len(header)
     columns: dict[str, Column] = {}
     texts: dict[str, tuple[str, ...]] = {}
+    is_plain = "_" not in text[text.find("\n") :]  # float() takes 1_0 for 10
     for index, name in enumerate(header):
         if name in columns or name in texts or not wanted(name):
             continue
         if name in TEXT_COLUMNS:
             texts[name] = tuple(row[index] for row in rows)
         else:
-            columns[name] = _numbers(rows, index, name, faults)
+            columns[name] = _numbers(rows, index, name, is_plain, faults)
     return Evaluations(header, len(rows), columns, texts, tuple(faults))
 
 
-def _numbers(rows: list[list[str]], index: int, name: str, faults: list[Fault]) -> Column:
-    try:
-        cells = [row[index] for row in rows]
-        if "_" not in "".join(cells):  # float() takes 1_0 for 10
-            return np.array(list(map(float, cells)), np.float64)
-    except ValueError:
-        pass
+def _numbers(
+    rows: list[list[str]], index: int, name: str, is_plain: bool, faults: list[Fault]
+) -> Column:
+    if is_plain:
+        with contextlib.suppress(ValueError):
+            return np.array([float(row[index]) for row in rows], np.float64)
     values, wrong = np.full(len(rows), np.nan), []
     for number, row in enumerate(rows):
         cell = row[index].strip()

@@ -163,10 +163,12 @@ COMMAND = "make it --storage postgresql://me:TopSecret1@host/base"
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
     """The folder of a report on the hand-made campaign, for tests that only read it."""
+    from analysis.logs.reader import read_logs
     from analysis.report.report import write_report
 
     folder = tmp_path_factory.mktemp("reported")
-    write_report(write_hand_made(folder / "runs"), folder / "report", command=COMMAND)
+    logs = read_logs(write_hand_made(folder / "runs"))
+    write_report(logs, folder / "report", command=COMMAND)
     return folder / "report"
 
 

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from analysis.logs.reader import read_logs
 from analysis.report.report import write_report
-from analysis.scoring.scores import format_cost
+from analysis.report.table import MISSED, format_cost
 from metaopt.bench.records import RUN_FILE, read_trial, write_json
 from tuning.campaign import make_campaign
 from tuning.executor import run_campaign
@@ -48,6 +48,7 @@ CAMPAIGN = {
     },
 }
 ELSEWHERE = "another machine"
+FACETS = ("ruleset", "hardware")
 RUN_AGAIN = ["momentum+random"]
 
 
@@ -67,9 +68,8 @@ def folder(tmp_path_factory, worker_id):
             command = "python -m tuning compare tiny"
             again = make_campaign(CAMPAIGN | {"contenders": RUN_AGAIN}, "tiny")
             run_campaign(again, shared / "rerun", workers=1)
-            write_report(
-                shared / "runs", shared / "report", command=command, rerun=shared / "rerun"
-            )
+            logs, rerun = (read_logs(shared / name) for name in ("runs", "rerun"))
+            write_report(logs, shared / "report", command=command, rerun=rerun)
             (shared / "done").touch()
     return shared
 
@@ -110,6 +110,12 @@ def rows_of(page, table):
         [...row.cells].filter(shown).map(cell => [cell.textContent, cell.dataset.sort ?? null]));
     """
     return page.execute_script(script, table)
+
+
+def named_rows_of(page, table):
+    """The shown rows of a table by the names of its columns."""
+    names = [head.text for head in heads_of(page, table) if head.is_displayed()]
+    return [dict(zip(names, row, strict=True)) for row in rows_of(page, table)]
 
 
 def heads_of(page, table):
@@ -171,58 +177,73 @@ def test_the_policy_of_the_page_refuses_other_scripts_and_the_network(browser, f
     assert any("img-src" in message for message in refused)
 
 
-def test_the_numbers_of_the_page_are_those_of_the_csv(page, folder):
-    rows = csv_of(folder, "scores.csv")
+def shown_estimate(row, key, show):
+    """The text that a page has for an estimate in a row of a CSV file."""
+    value, low, high = (
+        MISSED if row[f"{key}{end}"] == MISSED else show(float(row[f"{key}{end}"]))
+        for end in ("", "_low", "_high")
+    )
+    return MISSED if low == MISSED else f"{value} ({low} to {high})"
 
-    shown = {(row[0][0], row[1][0]): row for row in rows_of(page, "costs")}
-    standings = {row[0][0]: row for row in rows_of(page, "standings")}
+
+def score_text(value):
+    return f"{value:.3f}"
+
+
+def test_the_numbers_of_the_page_are_those_of_the_csv(page, folder):
+    rows, scores = csv_of(folder, "costs.csv"), csv_of(folder, "scores.csv")
+
+    shown = {(r["workload"][0], r["contender"][0]): r for r in named_rows_of(page, "costs")}
+    standings = {row["contender"][0]: row for row in named_rows_of(page, "scores")}
 
     assert len(rows) == len(shown) == 6
     reached = 0
     for row in rows:
-        workload, contender = row["workload"], row["contender"]
-        cells = shown[workload, contender]
-        for place, column in (2, "given_tuned"), (4, "including_tuning"):
-            value = float(row[f"{column}_gradient_evaluations"])
-            reached += value < float("inf")
-            text = "not reached" if value == float("inf") else format_cost(value)
-            assert cells[place] == [text, "" if value == float("inf") else repr(value)]
-        assert cells[6][0] == f"{row['reached']} of {row['studies']}"
-        assert [cells[7][0], cells[8][0]] == [row["ruleset"], row["hardware"]]
-        own = standings[contender]
-        for place, view in (1, "including"), (3, "given"):
-            assert own[place][0] == f"{float(row[f'score_{view}']):.3f}"
-        assert own[6][0] == row["verified"]
-        share = f"({row['reached']}/{row['studies']})"
-        assert any(cell[0].endswith(share) for cell in own[7:])
-    assert [n for n, own in standings.items() if own[6][0] == "verified"] == RUN_AGAIN
+        cells = shown[row["workload"], row["contender"]]
+        for name in "given tuned", "including tuning":
+            key = f"{name.replace(' ', '_')}_gradient_evaluations"
+            is_missed = row[key] == MISSED
+            reached += not is_missed
+            sort = "" if is_missed else repr(float(row[key]))
+            assert cells[name] == [shown_estimate(row, key, format_cost), sort]
+        share = f"{row['reached']}/{row['reached_of']}"
+        assert cells["reached"][0] == share
+        assert [cells[name][0] for name in FACETS] == [row[name] for name in FACETS]
+        own = standings[row["contender"]][row["workload"]]
+        assert own[0].endswith(f"({share})")
     assert 0 < reached < 12  # else the campaign shows only one of the two
+    assert len(scores) == len(standings) == 3
+    for row in scores:
+        own = standings[row["contender"]]
+        for name, view in ("score", "including"), ("given tuned", "given"):
+            assert own[name][0] == shown_estimate(row, f"score_{view}", score_text)
+            assert float(own[name][1]) == float(row[f"score_{view}"])
+        assert own["verified"][0] == ("yes" if row["contender"] in RUN_AGAIN else "no")
 
 
 def test_intervals_are_those_of_the_statistics_and_an_open_one_says_so(page, folder):
-    shown = {(row[0][0], row[1][0]): row for row in rows_of(page, "costs")}
-    standings = {row[0][0]: row for row in rows_of(page, "standings")}
+    shown = {(r["workload"][0], r["contender"][0]): r for r in named_rows_of(page, "costs")}
+    standings = {row["contender"][0]: row for row in named_rows_of(page, "scores")}
 
     found = {"score": 0, "median_cost": 0}
     for row in csv_of(folder, "statistics.csv"):
         if row["statistic"] not in found:
             continue
         found[row["statistic"]] += 1
-        low, high = float(row["low"]), float(row["high"])
+        row |= {"": row["value"], "_low": row["low"], "_high": row["high"]}
         if row["statistic"] == "score":
-            text = standings[row["contender"]][{"including": 2, "given": 4}[row["view"]]][0]
-            assert text == f"{low:.3f} to {high:.3f}"
+            name = {"including": "score", "given": "given tuned"}[row["view"]]
+            text = standings[row["contender"]][name][0]
+            assert text == shown_estimate(row, "", score_text)
         else:
-            cells = shown[row["workload"], row["contender"]]
-            text = cells[{"given": 3, "including": 5}[row["view"]]][0]
-            end = "not reached" if high == float("inf") else format_cost(high)
-            begin = f"{format_cost(low)} to " if low < float("inf") else ""
-            assert text == f"{begin}{end}"
+            name = {"including": "including tuning", "given": "given tuned"}[row["view"]]
+            text = shown[row["workload"], row["contender"]][name][0]
+            assert text == shown_estimate(row, "", format_cost)
     assert found == {"score": 6, "median_cost": 12}
 
 
 @pytest.mark.parametrize(
-    "table, way", [("standings", "click"), ("costs", "keyboard"), ("spent", "click")]
+    "table, way", [("scores", "click"), ("costs", "keyboard"), ("spent", "click")]
 )
 def test_every_column_sorts(page, table, way):
     before = rows_of(page, table)
@@ -257,9 +278,9 @@ def test_filters_leave_what_was_chosen(page):
     choose(page, "workload", "breast_cancer_logistic")
 
     assert {row[0][0] for row in rows_of(page, "costs")} == {"breast_cancer_logistic"}
-    heads = [head.text for head in heads_of(page, "standings") if head.is_displayed()]
+    heads = [head.text for head in heads_of(page, "scores") if head.is_displayed()]
     assert heads[-1].startswith("breast_cancer_logistic ") or heads[-1] == "breast_cancer_logistic"
-    assert len(heads) == len(rows_of(page, "standings")[0])
+    assert len(heads) == len(rows_of(page, "scores")[0])
     drawn = page.find_elements(By.CSS_SELECTOR, "figure[data-workload]")
     for figure in drawn:
         mine = json.loads(figure.get_attribute("data-workload")) == ["breast_cancer_logistic"]
@@ -267,7 +288,7 @@ def test_filters_leave_what_was_chosen(page):
 
     choose(page, "ruleset", "self-tuning")
 
-    assert [row[0][0] for row in rows_of(page, "standings")] == ["dog"]
+    assert [row[0][0] for row in rows_of(page, "scores")] == ["dog"]
     assert page.find_element(By.CSS_SELECTOR, ".filters output").text == "1 of 3 contenders shown"
 
     page.find_element(By.CSS_SELECTOR, ".filters button").click()
@@ -286,7 +307,7 @@ def test_filters_work_with_the_keyboard(page):
     select.send_keys(ELSEWHERE[:7])
 
     assert select.get_property("value") == elsewhere
-    assert [row[0][0] for row in rows_of(page, "standings")] == ["sgd+random"]
+    assert [row[0][0] for row in rows_of(page, "scores")] == ["sgd+random"]
     assert {row[1][0] for row in rows_of(page, "costs")} == {"sgd+random"}
 
 
@@ -340,7 +361,7 @@ def test_texts_have_the_contrast_that_wcag_asks_for(page, scheme):
         paper = luminance(page.find_element(By.TAG_NAME, "body").value_of_css_property(
             "background-color"
         ))  # fmt: skip
-        for selector in ("h1", "#standings td", ".soft", "caption span", "nav a", ".missed"):
+        for selector in ("h1", "#scores td", ".soft", "caption span", "nav a", ".missed"):
             text = page.find_element(By.CSS_SELECTOR, selector)
             dim, bright = sorted([paper, luminance(text.value_of_css_property("color"))])
             assert (bright + 0.05) / (dim + 0.05) >= 4.5, selector

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.report.latex import latex_document, latex_table, latex_text
-from analysis.report.tables import Shown, Table
+from analysis.report.latex import latex_table, latex_text
+from analysis.report.table import COUNT, Column, Table
 
 HOSTILE = (
     r"\input{/etc/passwd}", r"\write18{rm -rf}", "50 % off", "a_b^c", "$x$", "#1 & co", "{", "}",
@@ -45,9 +45,8 @@ def test_latex_prints_what_stands_in_a_cell(text):
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_cell_is_a_command(text):
-    row = latex_table(Table("caption", ("a", "b"), ((text, text),))).split(
-        "\\midrule\n\\endhead\n"
-    )[1]
+    table = Table("caption", (Column("a"), Column("b")), ((text, text),))
+    row = latex_table(table).split("\\midrule\n\\endhead\n")[1]
     first, _, rest = row.partition("\n")
 
     assert rest.startswith("\\bottomrule")
@@ -59,10 +58,9 @@ def test_no_cell_is_a_command(text):
 
 
 def test_numbers_stand_right_and_a_wide_table_goes_on_below_with_its_first_column():
-    header = ("contender", *(f"w{i}" for i in range(12)))
-    row = ("a", *(Shown(str(i), i) for i in range(12)))
+    columns = (Column("contender"), *(Column(f"w{i}", COUNT) for i in range(12)))
 
-    text = latex_table(Table("what it shows", header, (row,)))
+    text = latex_table(Table("what it shows", columns, (("a", *range(12)),)))
 
     assert text.count(r"\begin{longtable}") == 2
     assert text.count("{contender}") == 2
@@ -71,18 +69,18 @@ def test_numbers_stand_right_and_a_wide_table_goes_on_below_with_its_first_colum
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex")
-def test_a_document_of_hostile_cells_compiles(tmp_path):
-    table = Table(HOSTILE[0], HOSTILE, (HOSTILE, HOSTILE))
-    (tmp_path / "x.tex").write_text(latex_document(HOSTILE[1], [(HOSTILE[2], [table])]), "utf-8")
+def test_a_table_of_hostile_cells_compiles(tmp_path):
+    columns = tuple(map(Column, HOSTILE))
+    table = Table(HOSTILE[0], columns, (HOSTILE, HOSTILE), notes=HOSTILE)
+    document = (
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}"
+        r"\usepackage{textcomp,booktabs,longtable}\begin{document}"
+        f"\n{latex_table(table)}\n" + r"\end{document}"
+    )
+    (tmp_path / "x.tex").write_text(document, "utf-8")
 
-    command = [
-        "pdflatex",
-        "-halt-on-error",
-        "-interaction=nonstopmode",
-        "-no-shell-escape",
-        "x.tex",
-    ]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape"]
+    run = subprocess.run([*command, "x.tex"], cwd=tmp_path, capture_output=True, timeout=120)
 
     assert run.returncode == 0, run.stdout[-2000:]
     assert (tmp_path / "x.pdf").stat().st_size > 1000

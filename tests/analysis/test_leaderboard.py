@@ -20,9 +20,8 @@ from analysis.leaderboard.pages import BOARD, generated_files, outdated_files
 from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
 from analysis.logs.reader import read_logs
-from analysis.report.sections import Additions
-from analysis.report.standings import facets_of, standings_table
-from analysis.report.tables import score_table
+from analysis.report.marks import Marks
+from analysis.report.tables.scores import Extras, facets_of, score_table
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 from metaopt.bench.identity import digest_of
@@ -137,13 +136,14 @@ def test_scores_and_cells_of_the_leaderboard_are_those_of_the_logs(make_runs, bo
     (standing,) = standings(read_entries(board))
 
     expected = score_logs(read_logs(runs))
-    assert standing.cells() == expected.cells
-    for view in ("including", "given"):
-        scores = standing.scores(view)
-        assert scores == {name: pytest.approx(expected.scores[name][view]) for name in scores}
-        assert list(scores) == ["a+random", "b+random"]
+    found = standing.scores()
+    assert found.cells == expected.cells
+    assert set(found.scores) == set(expected.scores) == {"a+random", "b+random"}
+    for name, scores in found.scores.items():
+        assert scores == pytest.approx(expected.scores[name])
+    assert found.contenders == expected.contenders
     # The third study of b on the second workload: two trials of 250 in, none hit but the first.
-    assert standing.cells()["b+random", "digits_mlp"].including == (math.inf, math.inf, 240.0)
+    assert found.cells["b+random", "digits_mlp"].including == (math.inf, math.inf, 240.0)
 
 
 def test_a_record_keeps_what_a_study_did(filled):
@@ -243,16 +243,18 @@ def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build
     submit(runs, board)
 
     (standing,) = standings(read_entries(board))
-    found = standing_table(standing, standing.inference())
-    here = score_table(score_logs(read_logs(runs)), {})
-    for table in (found, here):
-        marked = [(row[0], name) for row in table.rows for name, cell in
+    logs = read_logs(runs)
+    scores = score_logs(logs)
+    tables = (
+        standing_table(standing, standing.inference()),
+        score_table(scores, Marks()),
+        score_table(scores, Marks(), Extras(facets=facets_of(logs))),
+    )
+    for table in tables:
+        marked = [(row[0], name) for row in table.texts for name, cell in
                   zip(table.header, row, strict=True) if "‡" in cell]  # fmt: skip
         assert marked == [("a+random", "digits_mlp")]
-        assert "‡ The submission was designed with this workload." in table.caption
-    facets = facets_of(read_logs(runs))
-    page = standings_table(score_logs(read_logs(runs)), {}, facets, Additions())
-    assert sum("‡" in cell for row in page.rows for cell in row) == 1 and "‡" in page.caption
+        assert any("‡" in note and "designed with this workload" in note for note in table.notes)
 
 
 def test_regenerating_is_byte_identical_whatever_the_order_of_files(filled, tmp_path):
@@ -289,10 +291,10 @@ def test_scores_do_not_depend_on_the_unit_of_costs(make_runs, filled, tmp_path):
 
     (one,), (two,) = (standings(read_entries(path)) for path in (filled, tmp_path / "scaled_board"))
 
-    for view in ("including", "given"):
-        assert one.scores(view) == pytest.approx(two.scores(view))
-    rows = [standing_table(standing, standing.inference()).rows for standing in (one, two)]
-    assert [row[:4] for row in rows[0]] == [row[:4] for row in rows[1]]
+    for name, scores in one.scores().scores.items():
+        assert scores == pytest.approx(two.scores().scores[name])
+    rows = [standing_table(standing, standing.inference()).texts for standing in (one, two)]
+    assert [row[:3] for row in rows[0]] == [row[:3] for row in rows[1]]
 
 
 @pytest.mark.parametrize("name", ["README.md", "index.html", "targets.json"])
@@ -363,7 +365,7 @@ def test_budgets_lost_trials_and_mixed_hardware_are_refused_too(make_runs, board
 
     text = "\n".join(error.value.problems)
     assert "budgets-spent: a+random on digits_mlp, study 1: spent 250 of 1,000" in text
-    assert re.search("files-study: .*: 1 trials were run, 4 can be read; and 1 more", text)
+    assert re.search("files-study: .*: 1 trial was run, 4 can be read; and 1 more", text)
     assert "environment-machines: a+random on digits_mlp: ran on 2 kinds of hardware" in text
 
 
@@ -409,10 +411,11 @@ def test_who_did_not_run_everywhere_has_costs_and_no_score(make_runs, filled):
     (standing,) = standings(read_entries(filled))
     table = standing_table(standing, standing.inference())
 
-    assert standing.scores("including") == whole.scores("including")
-    row = table.rows[-1]
-    assert row[0] == "c+random" and row[1:4] == ("", "", "") and row[6] == ""
-    assert row[5].endswith("(3/3)") and "did not run on every workload" in table.caption
+    assert standing.scores().scores == whole.scores().scores
+    row = dict(zip(table.header, table.texts[-1], strict=True))
+    assert (row["contender"], row["score"], row["given tuned"]) == ("c+random", "", "")
+    assert row["breast_cancer_logistic"].endswith("(3/3)") and row["digits_mlp"] == ""
+    assert any("did not run on every workload" in note for note in table.notes)
 
 
 def test_one_study_has_a_table_without_intervals(build, tmp_path):
@@ -423,7 +426,7 @@ def test_one_study_has_a_table_without_intervals(build, tmp_path):
     (standing,) = standings(entries_of(read_logs(tmp_path / "runs")))
 
     assert standing.inference() is None
-    assert standing_table(standing, None).rows[0][1:4] == ("1.000", "", "1.000")
+    assert standing_table(standing, None).texts[0][1:3] == ("1.000", "1.000")
 
 
 def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):
@@ -433,9 +436,8 @@ def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):
     one, two = standings(read_entries(filled))
 
     assert one.hardware.startswith("abacus-x1-") and two.hardware.startswith("slide-rule-x1-")
-    assert one.scores("given") == two.scores("given")
-    text = (filled / "README.md").read_text()
-    assert "## made across hardware" in text and "seconds, ratio" in text
+    assert one.scores().scores == two.scores().scores
+    assert "## made across hardware" in (filled / "README.md").read_text()
 
 
 EVIL = "<img src=x onerror=alert(1)>|=cmd()\\`$x$&amp;"
@@ -472,7 +474,7 @@ def test_strangers_names_are_text_on_every_page_and_stay_inside_the_folder(make_
     assert not re.search(r"(?<!\\)<img", readme) and "\\<img" in readme
     rows = [line for line in readme.splitlines() if line.startswith("| \\<img")]
     assert rows and all(
-        len(re.findall(r"(?<!\\)\|", line)) in (5, 6, 7, 8, 9) for line in rows
+        len(re.findall(r"(?<!\\)\|", line)) in range(5, 12) for line in rows
     )  # as many cells as columns
 
 

@@ -84,7 +84,7 @@ def test_a_target_that_was_missed_again_agrees_and_one_that_was_met_does_not(run
     ]  # it had missed the second in two of three
     verdicts = verify(read_logs(runs), read_logs(run_again(HITS | {"b+random": met})))
 
-    assert verdicts[-1].problem == "given tuned: -, and 10 in the rerun"
+    assert verdicts[-1].problem == "given tuned: missed, and 10 in the rerun"
     assert verified_contenders(verdicts) == {"a+random": True, "b+random": False}
 
 
@@ -143,7 +143,10 @@ def test_the_command_prints_verdicts_and_fails_where_there_is_no_agreement(runs,
 
     assert code == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "contender,workload,verdict,given tuned,including tuning"
+    assert lines[0] == (
+        "contender,workload,verdict,given_tuned,given_tuned_rerun,including_tuning,"
+        "including_tuning_rerun"
+    )
     assert sum(",verified," in line for line in lines) == 3
     assert run_app(app, "analysis", ["verify", str(runs), str(runs)]) == 2
 
@@ -155,8 +158,13 @@ def test_the_leaderboard_marks_who_is_verified(runs, run_again, tmp_path):
 
     found = standings(read_entries(board))
     (standing,) = found
-    shown = {row[0]: row[4] for row in standing_table(standing, standing.inference()).rows}
-    assert shown == {"a+random": "yes", "b+random": "no"}
+    table = standing_table(standing, standing.inference())
+    assert {r["contender"]: r["verified"] for r in table.records} == {
+        "a+random": True, "b+random": False,
+    }  # fmt: skip
+    assert {row[0]: row[table.header.index("verified")] for row in table.texts} == {
+        "a+random": "yes", "b+random": "no",
+    }  # fmt: skip
     entry = standing.entries["a+random", "digits_mlp"]
     assert (entry.verified.first_day, entry.verified.commits) == (WHEN[:10], ("0" * 40,))
     assert "2026-02-02 on" in (board / "README.md").read_text()
