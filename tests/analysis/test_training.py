@@ -472,6 +472,18 @@ def test_ends_are_those_of_the_best_trials_by_the_targets_metric(build, tmp_path
     assert table.texts[1] == ("b+grid", "", "", "", "", "", "0/2")
 
 
+def test_losses_and_phases_that_no_contender_has_are_no_columns(build, tmp_path):
+    b = build(tmp_path, ["a+grid"], ["w"], 1)
+    rows = [{"global_step": 3, "validation/loss": 0.25, "test/loss": 0.5}]
+    b.trial("a+grid", "w", 1, 3.0, rows=rows)
+
+    logs, _, last = read(tmp_path)
+    (table,) = end_tables(ends_of_training(logs, last), Marks())
+
+    assert table.header == ("contender", "validation/loss", "test/loss", "steps", "studies")
+    assert table.texts == [("a+grid", "0.25", "0.5", "3", "1/1")]
+
+
 def test_episodes_are_compared_in_columns_and_what_was_cut_is_left_out_or_marked(build, tmp_path):
     b = build(tmp_path, ["m", "m_0.4"], ["w"], 2)
     two_learners(b)

@@ -91,7 +91,8 @@ def across_hardware_table(measured: Sequence[OnHardware], reference: str | None)
         rows.append(tuple(row))
     over = "" if reference is None else f" Ratio: over those of {reference} on the same hardware."
     caption = (
-        "On each hardware: seconds per gradient evaluation without compilation, and median costs "
-        f"to target.{over} Empty: it was not run there, or not measured."
+        "On each hardware: seconds per gradient evaluation without compilation (of AlgoPerf's "
+        f"logs: per step, with compilation), and median costs to target.{over} Empty: it was not "
+        "run there, or not measured."
     )
     return Table(caption, tuple(columns), tuple(rows), "across_hardware", keys=2)

@@ -45,14 +45,13 @@ def _column(name: str, plain: str = ".4g") -> Column:
 
 
 def end_tables(ends: Sequence[End], marks: Marks) -> list[Table]:
-    """Return one table per workload."""
+    """Return one table per workload; training losses and phases only where there are some."""
     tables = []
     for workload in dict.fromkeys(end.workload for end in ends):
         mine = [end for end in ends if end.workload == workload]
         metric, test = mine[0].validation_metric, mine[0].test_metric
         has_phase = any(end.phase for end in mine)
-        has_loss = any(end.loss.finite for end in mine) and metric != "validation/loss"
-        has_loss = has_loss or any(end.loss.finite for end in mine)
+        has_loss = any(end.loss.finite for end in mine)
         columns = [Column("contender", marks.format)]
         columns += [_column("training loss")] if has_loss else []
         columns += [_column(metric), _column(test), Column("steps", _mean(",.0f"))]
