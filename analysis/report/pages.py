@@ -90,17 +90,25 @@ def publish(path: Path, text: str) -> None:
     Raises:
         ValueError: ``path`` is a link, or a device or socket that cannot be written to.
     """
-    if os.path.lexists(path):
-        # A link may lead anywhere; to /dev/stdout and the like it is an honest one.
-        mode = path.stat().st_mode if path.exists() else 0
-        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-            with path.open("w", encoding="utf-8") as file:
-                file.write(text)
-            return
-        if path.is_symlink() or not stat.S_ISREG(mode):
-            raise ValueError(f"{path} is not a regular file. Choose another path, or remove it.")
+    mode = path.stat().st_mode if path.exists() else 0
+    # A link may lead anywhere; to /dev/stdout and the like it is an honest one.
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with path.open("w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    check_replaceable(path)
     write_text(path, text)
     path.chmod(0o644)
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that nothing but a regular file would be replaced.
+
+    Raises:
+        ValueError: ``path`` is something else, such as a link.
+    """
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise ValueError(f"{path} is not a regular file. Choose another path, or remove it.")
 
 
 def embed(plot: "Plot") -> dict[str, Any]:

@@ -143,9 +143,12 @@ def figure_at(
             if (engine := figure.get_layout_engine()) is not None:
                 engine.execute(figure)
             figure.set_layout_engine(None)
+            vectors = path.with_suffix(".svg")
+            for file in (path, vectors):
+                check_replaceable(file)
             figure.savefig(path, dpi=125)
             _rasterize_dense(figure)
-            figure.savefig(path.with_suffix(".svg"), dpi=200, metadata={"Date": None})
+            figure.savefig(vectors, dpi=200, metadata={"Date": None})
         finally:
             plt.close(figure)
 
