@@ -13,7 +13,8 @@ from analysis.leaderboard.standings import (
     standings,
     targets_table,
 )
-from analysis.report.pages import publish, render_html, render_markdown
+from analysis.report.files import publish
+from analysis.report.pages import render_html, render_markdown
 from analysis.report.table import Table
 from analysis.report.tables.hardware import across_hardware_table, fingerprints_table
 from analysis.report.tables.scores import cost_table, unit_name

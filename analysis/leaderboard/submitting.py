@@ -25,7 +25,7 @@ from analysis.leaderboard.standings import check_comparable
 from analysis.logs.hardware import fingerprint_of, hardware_of
 from analysis.logs.logs import Logs
 from analysis.logs.reader import read_logs
-from analysis.report.pages import publish
+from analysis.report.files import publish
 from analysis.scoring.costs import pass_ratios, study_costs, time_factors
 from analysis.scoring.machines import seconds_per_gradient
 from metaopt.bench.budget import CURRENCIES

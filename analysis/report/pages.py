@@ -7,18 +7,16 @@ style and the script that it was written with.
 import base64
 import hashlib
 import json
-import os
 import re
-import stat
 import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.report.files import publish
 from analysis.report.table import Column
 from analysis.text import escape_markdown, plain, spreadsheet_cell
-from metaopt.bench.records import write_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -80,35 +78,6 @@ def _environment(**options: Any) -> "jinja2.Environment":
 def _as_text(value: Any) -> Any:
     """Return a value without control characters; markup, which is of a template, as it is."""
     return plain(value) if type(value) is str else value
-
-
-def publish(path: Path, text: str) -> None:
-    """Write a file that everybody may read: records are the owner's, a report is to be shown.
-
-    A pipe or a character device is written to, never replaced.
-
-    Raises:
-        ValueError: ``path`` is a link, or a device or socket that cannot be written to.
-    """
-    mode = path.stat().st_mode if path.exists() else 0
-    # A link may lead anywhere; to /dev/stdout and the like it is an honest one.
-    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-        with path.open("w", encoding="utf-8") as file:
-            file.write(text)
-        return
-    check_replaceable(path)
-    write_text(path, text)
-    path.chmod(0o644)
-
-
-def check_replaceable(path: Path) -> None:
-    """Check that nothing but a regular file would be replaced.
-
-    Raises:
-        ValueError: ``path`` is something else, such as a link.
-    """
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise ValueError(f"{path} is not a regular file. Choose another path, or remove it.")
 
 
 def embed(plot: "Plot") -> dict[str, Any]:

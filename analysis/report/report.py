@@ -10,9 +10,10 @@ from analysis.checks.verification import verified_contenders, verify
 from analysis.logs.audits import audit_summary
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
+from analysis.report.files import publish
 from analysis.report.formats import csv_text, table_csv
 from analysis.report.marks import Marks
-from analysis.report.pages import publish, write_pages
+from analysis.report.pages import write_pages
 from analysis.report.sections import Section
 from analysis.report.summary import contender_marks, shown_warnings
 from analysis.report.table import Table

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.report.pages import check_replaceable
+from analysis.report.files import check_replaceable
 from analysis.text import plain
 
 AS_IT_IS = {"parse_math": False}  # a stranger's name may hold a dollar sign
