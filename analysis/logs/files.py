@@ -67,7 +67,7 @@ class Evaluations:
         if not self.rows or all(fault.rule != "types-rows" for fault in self.faults):
             return np.ones(self.rows, bool)
         cut = [np.isnan(values) for values in self.columns.values()]
-        return ~np.array(cut, bool).reshape(-1, self.rows).all(axis=0)
+        return ~np.logical_and.reduce(np.array(cut, bool).reshape(-1, self.rows), axis=0)
 
     def column(self, name: str) -> Column:
         """Return a column; NaN in every row if the file has none of that name."""

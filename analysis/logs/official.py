@@ -189,7 +189,7 @@ def _record(
         status = "trial_budget"  # how long it might have run is not known
     else:
         status = "broke_off"
-    test = meta.get("workload.test_target_value")
+    test = _positive(meta.get("workload.test_target_value"))
     metric = target.metric.removeprefix("validation/")
     period = _positive(meta.get("workload.eval_period_time_sec"))
     hyperparameters = trial.document("hparams")
@@ -203,8 +203,8 @@ def _record(
         step_hint=None if hint is None else round(hint),
         target=TargetRecord(metric=target.metric, value=target.value, better=target.better),
         test_target=None
-        if _positive(test) is None
-        else TargetRecord(metric=f"test/{metric}", value=float(test), better=target.better),
+        if test is None
+        else TargetRecord(metric=f"test/{metric}", value=test, better=target.better),
         status=status,
         cause=cause,
         ledger=OfficialLedger(cost),

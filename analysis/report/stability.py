@@ -7,6 +7,7 @@ kappa^2 (1 - gamma)^n. The *gap* of a product of n is n - 1, the paper's |r - s|
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,7 +84,7 @@ class StabilityRecord(_Model):
     settings: tuple[StabilityResult, ...]
     environment: dict[str, Any]  # of the process that began
     started_at: str  # UTC, ISO 8601
-    identity: dict[str, dict[str, str]] = {}  # what decides the norms; none in older records
+    identity: Mapping[str, Mapping[str, str]] = {}  # what decides the norms; none in older records
 
 
 def read_stability(path: Path) -> StabilityRecord:

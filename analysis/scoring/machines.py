@@ -50,9 +50,8 @@ def measure_hardware(campaigns: Sequence[Logs], view: View) -> list[OnHardware]:
             here = HardwareChoice((slug,)).select(logs)
             tables = {unit: cost_table(here, unit) for unit in units}
             for pair in here.by_pair:
-                costs.setdefault(slug, {})[pair] = {
-                    unit: table[pair].median(view) for unit, table in tables.items()
-                }
+                mine = costs.setdefault(slug, {}).setdefault(pair, {})
+                mine.update((unit, tables[unit][pair].median(view)) for unit in units)
             seconds.setdefault(slug, {}).update(seconds_per_gradient(here))
     return [OnHardware(slug, costs[slug], seconds[slug]) for slug in sorted(costs)]
 

@@ -95,11 +95,11 @@ class Scores:
 
     def sorted_by(self, view: View) -> "Scores":
         """Return the same with the contenders in the order of one view, ties by the other."""
-        views = [view, *(other for other in self.views if other != view)]
+        views: list[View] = [view, *(other for other in self.views if other != view)]
 
         def key(name: str) -> tuple[list[float], str]:
             # Rounded: sums in another order differ in their last digit.
-            mine = self.scores.get(name, {})
+            mine: Mapping[View, float] = self.scores.get(name, {})
             return [-round(mine.get(one, -1), 9) for one in views], name
 
         return dataclasses.replace(self, contenders=tuple(sorted(self.contenders, key=key)))

@@ -96,9 +96,9 @@ def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
         trial: The run.
         currency: Of what was spent; by default the budget's.
     """
-    currency = currency or trial.record.budget.currency
-    spent, loss = finite(trial.rows, COLUMNS[currency]), finite(trial.rows, LOSS)
-    starts = finite(trial.rows, f"episode_start_{currency}")
+    unit: Currency = currency or trial.record.budget.currency
+    spent, loss = finite(trial.rows, COLUMNS[unit]), finite(trial.rows, LOSS)
+    starts = finite(trial.rows, f"episode_start_{unit}")
     numbers, phases = trial.rows.column("episode"), trial.rows.text("phase")
     found: list[Episode] = []
     for index, number in enumerate(np.unique(numbers[~np.isnan(numbers)])):
