@@ -29,12 +29,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(entries: Sequence[str]) -> str:
-    """Return the first few entries of a list and how many more there are.
+def listed(entries: Sequence[str], most: int | None = LISTED) -> str:
+    """Return the first ``most`` entries of a list, or all, and how many more there are.
 
     Examples:
         >>> listed(["a", "b."]), listed(list("abcdefg"))
         ('a; b.', 'a; b; c; d; e; and 2 more.')
     """
-    more = f"; and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
-    return f"{'; '.join(entry.rstrip('.') for entry in entries[:LISTED])}{more}."
+    shown = entries[:most]
+    more = f"; and {len(entries) - len(shown)} more" if len(entries) > len(shown) else ""
+    return f"{'; '.join(entry.rstrip('.') for entry in shown)}{more}."

@@ -8,7 +8,7 @@ from analysis.report.summary import about_lines, summary_table, warning_lines
 from analysis.report.table import COST, Column, Table, number
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Rules, Scores, score_logs
-from analysis.text import listed
+from analysis.text import LISTED, listed
 
 _FOUR = number(".4f")
 
@@ -63,7 +63,7 @@ def print_scores(
 def _notes_on_logs(logs: Logs, everything: bool) -> list[str]:
     if not logs.notes:
         return []
-    return [f"Notes on the logs: {'; '.join(logs.notes) if everything else listed(logs.notes)}"]
+    return [f"Notes on the logs: {listed(logs.notes, None if everything else LISTED)}"]
 
 
 def print_diff(

@@ -40,8 +40,8 @@ def audit_summary(audits: list[AuditRecord]) -> str:
     """
     if not audits:
         return "No trial was audited."
-    pairs = {(audit.contender, audit.workload): audit for audit in audits}
-    failed = {pair for pair, audit in pairs.items() if audit.failed}
+    pairs = {(audit.contender, audit.workload) for audit in audits}
+    failed = {(audit.contender, audit.workload) for audit in audits if audit.failed}
     count = f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} of contender and workload"
     text = f"Audited: {count}, {len(failed) or 'none'} failed."
     factors = [audit.time_factor for audit in audits if audit.time_factor is not None]

@@ -15,6 +15,7 @@ from metaopt.bench.audits.record import AuditRecord
 from metaopt.bench.identity import Identity
 from metaopt.bench.records import StudyRecord, TrialRecord
 
+MAX_STUDIES = 10_000
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -113,7 +114,17 @@ class Logs:
 
     @functools.cached_property
     def study_count(self) -> int:
-        """How many studies each contender should have on each workload."""
+        """How many studies each contender should have on each workload.
+
+        Raises:
+            ValueError: They are more than ``MAX_STUDIES``; a missing one takes memory as well.
+        """
+        count = self._due()
+        if count > MAX_STUDIES:
+            raise ValueError(f"{self.path}: {count:,} studies; the limit is {MAX_STUDIES:,}.")
+        return count
+
+    def _due(self) -> int:
         if self.is_ours:
             planned = self.campaign["studies"] if self.campaign else 0
             return max([planned, *(trial.record.study for trial in self.trials)])

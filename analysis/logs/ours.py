@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.logs.competition import Competition
 from analysis.logs.layout import Cell, TrialKey
-from analysis.logs.logs import Logs, Trial
+from analysis.logs.logs import MAX_STUDIES, Logs, Trial
 from analysis.logs.oddities import Oddities
 from metaopt.bench import records
 from metaopt.bench.audits.record import AuditRecord
@@ -143,8 +143,11 @@ def campaign_problem(campaign: Mapping[str, Any]) -> str:
                 isinstance(name, str) for name in campaign[key]
             ):
                 raise TypeError(f"{key} is no list of names")
-        if not isinstance(campaign["studies"], int):
+        studies = campaign["studies"]
+        if isinstance(studies, bool) or not isinstance(studies, int):
             raise TypeError("studies is no number")
+        if not 1 <= studies <= MAX_STUDIES:
+            raise TypeError(f"studies must be 1 to {MAX_STUDIES:,}, and is {studies:,}")
         for variant in campaign.get("variants", {}).values():
             if not isinstance(variant["of"], str) or not isinstance(
                 variant["hyperparameters"], dict

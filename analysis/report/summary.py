@@ -8,7 +8,7 @@ from analysis.report.table import Table
 from analysis.report.tables.campaign import budgets_line
 from analysis.report.tables.scores import Extras, facets_of, score_table
 from analysis.scoring.scores import Rules, Scores
-from analysis.text import listed
+from analysis.text import LISTED, listed
 
 
 def contender_marks(logs: Logs) -> Marks:
@@ -31,8 +31,9 @@ def warning_lines(
         everything: Whether all entries are listed, not the first few.
         serious: Whether only serious warnings are returned.
     """
+    most = None if everything else LISTED
     return [
-        f"{warning.title}: {'; '.join(warning.entries) if everything else listed(warning.entries)}"
+        f"{warning.title}: {listed(warning.entries, most)}"
         for warning in warnings_of(logs, rules)
         if warning.serious or not serious
     ]

@@ -61,10 +61,7 @@ class Benchmark:
 
     def score_on_grid(self, costs: Floats) -> Floats:
         """Return the area as AlgoPerf's scorer integrates it: trapezoids between 100 points."""
-        table = self.apply(costs)
-        best = table.min(axis=-2, keepdims=True)
-        ratio = np.full_like(table, np.inf)
-        np.divide(table, best, out=ratio, where=np.isfinite(table) & (best > 0))
+        ratio = ratios(self.apply(costs))
         tau = np.linspace(1.0, LIMIT, 100)
         rho = (ratio[..., None] <= tau).mean(axis=-2)
         return np.trapezoid(rho, tau, axis=-1) / (LIMIT - 1.0)
