@@ -295,13 +295,15 @@ def only_random(logs: Logs) -> list[str]:
 
 
 def equality_of_budgets(logs: Logs) -> str:
-    """Return how equal the spent budgets are, where the rule budgets-spent finds nothing.
+    """Return how equal the spent budgets are: not at all where the rule budgets-spent finds one.
 
     This is about the studies that spent their budget. Those of :func:`early_ends` are left out.
     """
     spent = [study for study in logs.studies if study.ended == "budget" or spent_all(study)]
     if not spent:
         return "No study spent its budget"
+    if unequal := sentences("budgets-spent", logs):
+        return f"Spent budgets are not equal: {counted(len(unequal), 'finding')}"
     gaps = [gap for s in spent if (gap := budget_gap(s)) > s.budget.eval_period]
     if not gaps:
         return "Spent budgets are equal to within one evaluation period"

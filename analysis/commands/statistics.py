@@ -20,7 +20,13 @@ def print_statistics(
     seed: int,
     format: Format = Format.TABLE,
 ) -> None:
-    """Print the statistics: every number for ``csv`` and ``json``, tables otherwise."""
+    """Print the statistics: every number for ``csv`` and ``json``, tables otherwise.
+
+    Raises:
+        ValueError: An option is out of range, or the logs cannot be counted in that unit.
+    """
+    if seed < 0:
+        raise ValueError(f"`seed` must be at least 0, got {seed}.")
     logs = source.read(costs_only=True)
     scores = score_logs(logs, "strict", unit, source.hardware)
     view = view if view in scores.views else scores.views[0]  # one view if nothing was tuned

@@ -127,7 +127,8 @@ def score_logs(
             raise ValueError(f"The rules algoperf count seconds, got --cost {unit}.")
         if hardware.mix:
             raise ValueError("--mix-hardware goes with --rules strict: algoperf mixes all seconds.")
-        unit, notes, cells = "seconds", (), official_cells(logs)
+        unit, cells = "seconds", official_cells(logs)
+        notes = HardwareChoice(mix=True).check(logs, unit)
     else:
         unit = unit_of(logs, unit)
         notes, cells = hardware.check(logs, unit), cost_table(logs, unit)

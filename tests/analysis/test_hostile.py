@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from analysis.checks.fairness import equality_of_budgets
+from analysis.commands.source import Source
+from analysis.commands.statistics import print_statistics
 from analysis.logs.audits import audit_summary
 from analysis.logs.reader import read_logs
 from analysis.scoring.benchmark import Benchmark
@@ -57,3 +60,27 @@ def test_a_full_list_reads_as_a_short_one_does():
     entries = ["a.", *"bcdefg"]
     assert listed(entries, None) == "a; b; c; d; e; f; g."
     assert listed(entries[:3], None) == listed(entries[:3])
+
+
+def test_budgets_that_are_not_equal_are_not_called_equal(build, tmp_path):
+    build(tmp_path, ["a"], ["w"], 1).whole_study("a", "w", 1, [100.0])  # 250 of 1000
+    assert "not equal" in equality_of_budgets(read_logs(tmp_path))
+
+
+def test_the_official_rules_say_that_they_mix_hardware(build, tmp_path):
+    b = build(tmp_path, ["a", "b"], ["w"], 1, currency="seconds")
+    for name, cpu in (("a", "abacus"), ("b", "sliderule")):
+        environment = {"hardware": {"cpu": cpu, "cpu_count": 1}, "software": {}, "git": {}}
+        b.trial(name, "w", 1, 250.0, 100.0, environment=environment)
+        b.study(name, "w", 1)
+    logs = read_logs(tmp_path)
+    with pytest.raises(ValueError, match="different hardware"):
+        score_logs(logs)
+    (note,) = score_logs(logs, "algoperf").notes
+    assert "abacus" in note
+    assert "sliderule" in note
+
+
+def test_a_negative_seed_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"`seed`.*-1"):
+        print_statistics(Source(tmp_path), confidence=0.95, resamples=100, seed=-1)
