@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import io
 import math
+import operator
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -95,12 +96,11 @@ def read_evaluations(
     # Lines of bare cells need no CSV reader; quotes or a bare \r do.
     try:
         if '"' in text or "\r" in text or "\0" in text:
-            lines = list(csv.reader(io.StringIO(text, newline="")))
+            lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
         else:
             lines = [line.split(",") for line in text.split("\n") if line]
     except csv.Error as error:
         return Evaluations(faults=(Fault("types-csv", f"no CSV: {error}"),))
-    lines = [line for line in lines if line]
     if not lines:
         return Evaluations(faults=tuple(faults))
     header, rows = tuple(map(sys.intern, lines[0])), lines[1:]
@@ -110,7 +110,8 @@ def read_evaluations(
     if len(set(header)) < len(header):
         repeated = sorted({name for name in header if header.count(name) > 1})
         faults.append(Fault("columns-repeated", f"columns that come twice: {repeated}"))
-    if broken := [number for number, row in enumerate(rows) if len(row) != len(header)]:
+    if rows and set(map(len, rows)) != {len(header)}:
+        broken = [number for number, row in enumerate(rows) if len(row) != len(header)]
         what = f"not {len(header)} cells, which do not count: {len(broken)} rows, first row "
         faults.append(Fault("types-rows", f"{what}{broken[0] + 1}"))
         for number in broken:
@@ -133,7 +134,8 @@ def _numbers(
 ) -> Column:
     if is_plain:
         with contextlib.suppress(ValueError):
-            return np.array([float(row[index]) for row in rows], np.float64)
+            cells = map(operator.itemgetter(index), rows)
+            return np.fromiter(map(float, cells), np.float64, len(rows))
     values, wrong = np.full(len(rows), np.nan), []
     for number, row in enumerate(rows):
         cell = row[index].strip()

@@ -72,8 +72,10 @@ def locate(path: str) -> Place | None:
         (None, 'adamw/study_1/trial_1')
     """
     parts = path.split("/")
-    at = next((i for i, part in enumerate(parts) if i and _STUDY.fullmatch(part)), None)
-    if at is None:
+    for at, part in enumerate(parts):
+        if at and part.startswith("study_") and _STUDY.fullmatch(part):
+            break
+    else:
         return None
     inner = tuple(parts[at + 1 :])
     workload = _WORKLOAD.fullmatch(inner[0]) if inner else None

@@ -127,10 +127,10 @@ class _Reader:
             place = locate(entry.path)
             if place is None:
                 self._look_outside(entry)
-            elif place.key is None:
+            elif (key := place.key) is None:
                 self._look_beside(entry, place)
             else:
-                self._look_into(entry, place, place.key)
+                self._look_into(entry, place, key)
         if not self.pending:
             raise ValueError(
                 f"{self.path}: no finished trial (<submission>/study_1/<workload>_jax/trial_1)."
@@ -157,7 +157,7 @@ class _Reader:
         place, name = locate(path), path.rpartition("/")[2]
         if place is None:
             return MAX_DOCUMENT_BYTES if name == records.CAMPAIGN_FILE else None
-        if place.key is None:
+        if place.trial is None:
             return MAX_DOCUMENT_BYTES if name in _OF_STUDIES else None
         if place.file == records.EVAL_FILE:
             return MAX_EVALUATION_BYTES
