@@ -9,6 +9,7 @@ from typing import Literal
 from metaopt.bench.targets import Target
 
 Ruleset = Literal["external", "self"]
+MOST = 10_000  # studies, or trials of one: each that is missing takes memory and is named
 
 _MINIMISED = ("ce_loss", "error_rate", "ctc_loss", "wer", "l1_loss", "loss", "ppl")
 _MAXIMISED = ("mean_average_precision", "ssim", "accuracy", "bleu")
@@ -72,8 +73,8 @@ class Limits:
         """Check the numbers."""
         for name in ("studies", "trials"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+            if value is not None and not 1 <= value <= MOST:
+                raise ValueError(f"`{name}` must be at least 1 and at most {MOST:,}, got {value}.")
         if not (self.budget_factor > 0 and math.isfinite(self.budget_factor)):
             raise ValueError(f"`budget_factor` must be positive, got {self.budget_factor}.")
 

@@ -9,6 +9,7 @@ from analysis.checks.fairness import equality_of_budgets
 from analysis.commands.source import Source
 from analysis.commands.statistics import print_statistics
 from analysis.logs.audits import audit_summary
+from analysis.logs.competition import Competition
 from analysis.logs.reader import read_logs
 from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.scores import score_logs
@@ -84,3 +85,9 @@ def test_the_official_rules_say_that_they_mix_hardware(build, tmp_path):
 def test_a_negative_seed_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"`seed`.*-1"):
         print_statistics(Source(tmp_path), confidence=0.95, resamples=100, seed=-1)
+
+
+@pytest.mark.parametrize("name", ["studies", "trials"])
+def test_a_billion_studies_or_trials_are_not_asked_for(name):
+    with pytest.raises(ValueError, match=f"`{name}`.*10,000"):
+        Competition(**{name: 10**9})
