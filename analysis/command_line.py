@@ -1,4 +1,4 @@
-"""What the commands share: a user's mistake is one line on stderr and exit code 2.
+"""Shared by the commands: a user's mistake is one line on stderr and exit code 2.
 
 Nothing that they print has a secret in it.
 """

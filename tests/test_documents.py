@@ -1,6 +1,7 @@
 """What the documents show works as they show it."""
 
 import importlib
+import importlib.util
 import json
 import re
 import sys
@@ -109,3 +110,17 @@ def test_every_link_inside_the_checkout_leads_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8"))
 
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_every_module_that_a_docstring_refers_to_exists():
+    sources = [
+        path for room in ("metaopt", "tuning", "analysis") for path in ROOT.glob(f"{room}/**/*.py")
+    ]
+    named = {
+        (module, path.relative_to(ROOT))
+        for path in sources
+        for module in re.findall(r":mod:`~?([\w.]+)`", path.read_text("utf-8"))
+    }
+
+    assert len(named) > 20
+    assert [entry for entry in sorted(named) if importlib.util.find_spec(entry[0]) is None] == []

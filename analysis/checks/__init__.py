@@ -1,6 +1,6 @@
 """Problems of logs: one list of rules for `validate`, `verify` and `submit`."""
 
-# First of all modules here: the list of rules is complete and in order, whoever imports from it.
+# Imported first, so that the list of rules is complete and in order for every importer.
 from analysis.checks.check import read_for_checks as read_for_checks
 from analysis.checks.check import rule_of as rule_of
 from analysis.checks.check import validate as validate

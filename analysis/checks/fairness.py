@@ -24,7 +24,7 @@ _EARLY = {
 
 @dataclasses.dataclass(frozen=True)
 class Warning:
-    """What a table of scores has to say.
+    """A warning above a table of scores.
 
     Attributes:
         title: The kind of problem, a phrase.

@@ -1,4 +1,4 @@
-"""What a rule on logs is, and the list of all rules.
+"""The type of a rule on logs, and the list of all rules.
 
 A rule is a function with its text beside it. It takes :class:`~analysis.logs.logs.Logs` and yields
 ``(where, what)`` for each problem. The reader notes some problems itself, as oddities under a

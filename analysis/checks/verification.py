@@ -27,7 +27,7 @@ _Key = tuple[str, str]  # contender, workload
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a rerun says of one contender on one workload."""
+    """The verdict of a rerun on one contender and workload."""
 
     contender: str
     workload: str

@@ -1,1 +1,1 @@
-"""What the commands of ``python -m analysis`` do."""
+"""The commands of ``python -m analysis``, as functions."""

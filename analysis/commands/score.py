@@ -42,7 +42,7 @@ def print_scores(
     """Print warnings, the score table and the budgets.
 
     Args:
-        logs: What was read.
+        logs: The logs.
         scores: Its scores.
         view: The score that the rows are sorted by; by default the first one of the rules.
         format: How.

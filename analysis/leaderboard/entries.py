@@ -1,4 +1,4 @@
-"""Entries of the leaderboard: what is kept of a contender's runs on a workload, as JSON files.
+"""Entries of the leaderboard: the records of a contender's runs on a workload, as JSON files.
 
     <leaderboard>/records/<hardware>/<workload>/<contender>.json      :class:`Entry`
 

@@ -116,7 +116,7 @@ def _summary(standing: Standing) -> str:
 
 
 def _bar(found: Inference, contender: str) -> dict[str, str] | None:
-    """Return a score and its interval, of a hundred; nothing for who has none."""
+    """Return a score and its interval in percent; empty without a score."""
     if contender not in found.samples.contenders:
         return None
     s = found.samples.contenders.index(contender)

@@ -47,7 +47,7 @@ class Standing:
 
     @property
     def complete(self) -> list[str]:
-        """Those who ran on every workload: they have scores."""
+        """The contenders that ran on every workload: only these have scores."""
         return [
             contender
             for contender in self.contenders

@@ -47,7 +47,7 @@ class RefusedRuns(Exception):
 def submit(
     runs: Path, board: Path, command: str | None = None, rerun: Path | None = None
 ) -> list[Path]:
-    """Add a campaign's records to a leaderboard and rebuild its pages; return what was written.
+    """Add a campaign's records to a leaderboard and rebuild its pages; return the written files.
 
     Raises like :func:`files_to_submit`, before anything is written.
     """

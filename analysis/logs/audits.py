@@ -1,4 +1,4 @@
-"""What the audits of a campaign found, in sentences."""
+"""The findings of a campaign's audits, in sentences."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,7 +32,7 @@ def findings_of(audits: list[AuditRecord], *, failed: bool) -> list[str]:
 
 
 def audit_summary(audits: list[AuditRecord]) -> str:
-    """Return one sentence on how many were audited and what was measured.
+    """Return a summary: the number of audits, the failures and the time factors.
 
     Examples:
         >>> audit_summary([])

@@ -1,4 +1,4 @@
-"""Hardware: what a run's seconds depend on, as a fingerprint; seconds of two are not mixed.
+"""Hardware, on which seconds depend, as a fingerprint; seconds of two are not mixed.
 
 Steps and gradient evaluations may be compared across hardware, seconds may not. A table in seconds
 over runs of more than one fingerprint is refused, unless it is asked for by name; then it says so.
@@ -76,7 +76,7 @@ class Fingerprint(pydantic.BaseModel):
 
 
 def fingerprint_of(environment: Mapping[str, Any]) -> Fingerprint:
-    """Return the fingerprint of the environment in a ``run.json``; what it lacks is unknown."""
+    """Return the fingerprint of the environment in a ``run.json``; missing parts are unknown."""
     hardware, software, precision = (
         part if isinstance(part := environment.get(key), Mapping) else {}
         for key in ("hardware", "software", "precision")
@@ -154,7 +154,7 @@ class HardwareChoice:
 
         Contenders, workloads and studies without a run on it are left out, so that they are not
         missing there, and the studies of ours that are left are numbered from 1. A study that only
-        some contenders ran there is missing for the others. An oddity says what was left out.
+        some contenders ran there is missing for the others. An oddity names the exclusions.
 
         Raises:
             ValueError: There is no such hardware in the logs.
@@ -179,7 +179,7 @@ class HardwareChoice:
         """Refuse seconds of different hardware; return the notes that a table of them needs.
 
         Hardware of AlgoPerf's logs differs by its accelerators, or by its processors if there are
-        none, which is what the rules fix. Other differences between machines are a note.
+        none, and the rules fix that. Other differences between machines are a note.
 
         Raises:
             ValueError: The costs are seconds of different hardware, and no option allows that.
@@ -228,7 +228,7 @@ def _differences(name: str, found: list[Fingerprint]) -> str:
 
 
 def _without_others(logs: Logs) -> tuple[Logs, str]:
-    """Return a campaign without what has no trial, studies numbered from 1, and a note on that."""
+    """Return a campaign without pairs that have no trial, studies numbered from 1, and a note."""
     records = [trial.record for trial in logs.trials]
     keys = {(r.contender, r.workload, r.study) for r in records}
     contenders, workloads = ({key[i] for key in keys} for i in (0, 1))

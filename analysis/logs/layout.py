@@ -1,4 +1,4 @@
-"""AlgoPerf's layout of logs, which is ours too: what a path says.
+"""AlgoPerf's layout of logs, which is ours too: from a path to a trial.
 
 <anything>/<submission>[-YYYY-MM-DD-HH-MM-SS]/study_<j>/<workload>_<framework>/trial_<i>/<file>
 """
@@ -40,8 +40,8 @@ class TrialKey(NamedTuple):
 class Place(NamedTuple):
     """Where a path lies in the layout."""
 
-    root: str  # what comes before the submission, "" for nothing
-    inner: tuple[str, ...]  # what comes after the study
+    root: str  # the path before the submission, may be ""
+    inner: tuple[str, ...]  # the parts after the study
     cell: Cell | None
     trial: int | None
     path: str  # of the trial's folder; without a trial, of the first thing that is none

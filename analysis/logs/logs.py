@@ -1,4 +1,4 @@
-"""Logs as data: trials with their records and evaluations, studies, and what was odd."""
+"""Logs as data: trials with their records and evaluations, studies, and oddities."""
 
 import dataclasses
 import functools
@@ -65,7 +65,7 @@ class Logs:
         identities: What decided our trials' results, by its digest.
         study_identities: The same by the folder's contender, workload, framework and study.
         audits: Records of our audits.
-        oddities: What was odd.
+        oddities: Problems found while reading.
         competition: The rules that AlgoPerf's logs were read by, with targets.
         due_studies: How many studies those rules ask for; ``None``: as many as the logs have.
     """
@@ -137,7 +137,7 @@ class Logs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was odd, as sentences."""
+        """The oddities, as sentences."""
         return tuple(map(str, self.oddities))
 
     @functools.cached_property

@@ -71,7 +71,7 @@ class OfficialBudget:
 
 @dataclasses.dataclass(frozen=True)
 class OfficialLedger:
-    """What a trial cost."""
+    """The cost of a trial."""
 
     cost: Amounts
     declared: bool = False
@@ -79,7 +79,7 @@ class OfficialLedger:
 
 @dataclasses.dataclass(frozen=True)
 class OfficialRecord:
-    """One trial of AlgoPerf's runner; the attributes mean what they mean in a TrialRecord."""
+    """One trial of AlgoPerf's runner; the attributes have the meaning of a TrialRecord's."""
 
     contender: str
     workload: str
@@ -105,7 +105,7 @@ class OfficialRecord:
     error: None = None
 
     def spent_at(self, cost: Amounts) -> Amounts:
-        """Return what the study had spent when this trial had cost ``cost``."""
+        """Return the study's cost at the time when this trial had cost ``cost``."""
         return self.spent_before + cost
 
 
@@ -147,7 +147,7 @@ def study_records(
         oddities: Where missing columns and costs are noted.
     """
     known = [budget for trial in trials if (budget := _budget(trial)) is not None]
-    # What a trial without a budget or without logs is charged: the study's own largest.
+    # A trial without a budget or without logs is charged the study's largest.
     whole = Amounts(math.inf, max(known, default=math.inf) * limits.budget_factor)
     records, spent = [], Amounts()
     due = 1  # the number of the next trial
@@ -218,7 +218,7 @@ def _record(
 def _outcome(
     trial: Trial, target: Target, oddities: Oddities
 ) -> tuple[OfficialReached | None, Amounts, float | None]:
-    """Return where the target was met, what the trial spent, and its best value."""
+    """Return the hit, the trial's cost, and its best value."""
     if trial.evaluations is None or not trial.evaluations.rows:
         return None, Amounts(math.nan, math.nan), None
     values, steps, seconds = (

@@ -18,7 +18,7 @@ from metaopt.bench.records import StudyRecord, TrialRecord, algoperf_name
 
 @dataclasses.dataclass
 class Beside:
-    """What lies beside the trials of a campaign."""
+    """The files beside the trials of a campaign."""
 
     campaign: Mapping[str, Any] | None = None
     studies: dict[Cell, StudyRecord | None] = dataclasses.field(default_factory=dict)  # None: wrong
@@ -38,7 +38,7 @@ def our_logs(
     Args:
         path: Where they were read.
         found: The trials, each with the problem of its record.
-        beside: What lies beside them.
+        beside: The files beside them.
         competition: The rules that were asked for.
         oddities: Where oddities are noted.
     """
@@ -136,7 +136,7 @@ def _misplaced(record: TrialRecord, key: TrialKey) -> str:
 
 
 def campaign_problem(campaign: Mapping[str, Any]) -> str:
-    """Return what is wrong with a ``campaign.json``; nothing if it is one."""
+    """Return the fault of a ``campaign.json``; empty if it is valid."""
     try:
         for key in ("contenders", "workloads"):
             if not isinstance(campaign[key], list) or not all(

@@ -222,12 +222,12 @@ class _Reader:
         return known or (targets is None and name.startswith("validation/"))
 
     def _look_beside(self, entry: Entry, place: Place) -> None:
-        """Look at what lies in a study but in none of its trials: our files, or strays."""
+        """Read an entry in a study but in none of its trials: our files, or strays."""
         inner = place.inner
         if not inner or inner[-1].startswith(".") or (len(inner) == 1 and place.cell):
             return
         if place.cell and len(inner) == 2 and inner[1].endswith(".log"):
-            return  # what AlgoPerf's launcher printed
+            return  # the output of AlgoPerf's launcher
         if place.cell is None or len(inner) != 2 or inner[1] not in _OF_STUDIES:
             what = "not <workload>_<framework>" if place.cell is None else "not a trial"
             self.oddities.add("files-stray", place.path, what)
@@ -259,7 +259,7 @@ class _Reader:
             self.outside[entry.path] = None
 
     def _note_strays(self) -> None:
-        """Note what is in no study and above none, unless a campaign has it beside its logs."""
+        """Note entries in no study and above none, except a campaign's own files."""
         (root,) = self.roots
         known = {oddity.where for oddity in self.oddities.seen}
         for where in self.pending:
@@ -278,7 +278,7 @@ class _Reader:
 
 
 def _parse(model: type[_M], content: bytes) -> tuple[_M | None, str]:
-    """Return a record and ``""``, or ``None`` and what is wrong."""
+    """Return a record and ``""``, or ``None`` and the fault."""
     try:
         return model.model_validate_json(content), ""
     except pydantic.ValidationError as error:

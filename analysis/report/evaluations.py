@@ -46,7 +46,7 @@ _COUNTS = ("test/num_examples", "validation/num_examples")  # sizes, no metrics
 
 
 def read_table(path: Path, within: str | None = None) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the table of a folder or tar of logs, and notes on what is odd in them.
+    """Return the table of a folder or tar of logs, and notes on its oddities.
 
     Raises:
         ValueError: There is no trial, or the table has more than ``MAX_ROWS`` rows.
@@ -57,7 +57,7 @@ def read_table(path: Path, within: str | None = None) -> tuple[pd.DataFrame, tup
 
 
 def make_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return the table of trials; what it costs is 40 bytes a row and the texts once."""
+    """Return the table of trials; it takes 40 bytes a row, and each text once."""
     parts = [_long(trial) for trial in trials]
     counts = np.array([len(values) for *_, values in parts], np.int64)
     if counts.sum() > MAX_ROWS:

@@ -68,7 +68,7 @@ def _one_table(table: Table, places: list[int], *, is_first: bool) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    # Braces: a row must not begin with what could be an argument of the line before.
+    # Braces: otherwise TeX could take the start of a row as an argument of the line before.
     return " & ".join(f"{{{latex_text(cell)}}}" for cell in cells) + r" \\"
 
 

@@ -1,4 +1,4 @@
-"""The marks behind contenders' names in every table, and what they stand for."""
+"""The marks behind contenders' names in every table, and their legend."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -70,7 +70,7 @@ def marks_of(logs: Logs, broken: Mapping[str, list[str]]) -> Marks:
     """Return the marks of the contenders in logs.
 
     Args:
-        logs: What was read.
+        logs: The logs.
         broken: How contenders failed throughout, by name.
     """
     declared = {t.record.contender for t in logs.trials if t.record.ledger.declared}

@@ -33,7 +33,7 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
 
     Args:
         template: Name of the templates, without ``.html.j2`` and ``.md.j2``.
-        context: What they show; strings are escaped and lose control characters.
+        context: The template's variables; strings are escaped and lose control characters.
         out: An existing folder.
     """
     publish(out / "report.html", render_html(template, context))
@@ -45,7 +45,7 @@ def render_html(template: str, context: dict[str, Any], *more_styles: str) -> st
 
     Args:
         template: Its name, without ``.html.j2``.
-        context: What it shows; strings are escaped and lose control characters.
+        context: The template's variables; strings are escaped and lose control characters.
         more_styles: Style sheets beside the templates, which come after the common one.
     """
     style, script = (
@@ -92,7 +92,7 @@ def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
     table = table.copy(deep=False)
     for name in table.select_dtypes("category"):
         names = {text: spreadsheet_cell(text) for text in table[name].cat.categories}
-        # Two names may differ in what is not shown: they stay two rows, under one text.
+        # Two names may differ only in characters that are not shown: they stay two rows.
         table[name] = [names[text] for text in table[name]]
     if out is None:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")

@@ -81,7 +81,7 @@ def write_report(
     there is more than one study, and ``episodes.csv`` if a contender learned over episodes.
 
     Args:
-        logs: What was read, with all columns.
+        logs: The logs, with all columns.
         out: Folder of the report; files of these names in it are replaced.
         command: The command that this report is made by, to be shown.
         unit: Of the costs; by default that of the budgets.

@@ -38,7 +38,7 @@ class StabilitySetting(_Model):
 
 
 class StabilityResult(_Model):
-    """What was measured in one setting, and the fit once every trial is in."""
+    """The measurements in one setting, and the fit once every trial has ended."""
 
     setting: StabilitySetting
     parameters: int  # d
@@ -47,7 +47,7 @@ class StabilityResult(_Model):
     norms: tuple[tuple[float, ...] | None, ...]
     kappa: float | None = None  # of all trials together; None: unfinished, or one diverged
     gamma: float | None = None
-    mean_kappa: float | None = None  # of the mean over trials: what a figure that averages shows
+    mean_kappa: float | None = None  # of the mean over trials, as in a figure of averages
 
     @pydantic.model_validator(mode="after")
     def _check_lengths(self) -> "StabilityResult":

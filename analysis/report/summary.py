@@ -1,4 +1,4 @@
-"""The first lines of every output: what failed, what is missing, then the score table."""
+"""The first lines of every output: failures, missing runs, then the score table."""
 
 from analysis.checks.fairness import equality_of_budgets, find_failures, warnings_of
 from analysis.logs.audits import audit_summary
@@ -26,7 +26,7 @@ def warning_lines(
     """Return one paragraph for each kind of warning, the serious ones first.
 
     Args:
-        logs: What was read.
+        logs: The logs.
         rules: The rules of the scores.
         everything: Whether all entries are listed, not the first few.
         serious: Whether only serious warnings are returned.

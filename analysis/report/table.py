@@ -206,8 +206,8 @@ class Table:
         name: Of its CSV file and its place in a page; empty: it has none of its own.
         workload: The workload that it is about; empty: all of them.
         facets: Of each row; or empty.
-        keys: How many of the first columns say what a row is about.
-        notes: What is said below it, a paragraph each.
+        keys: The number of leading columns that identify a row.
+        notes: The paragraphs below it.
     """
 
     caption: str

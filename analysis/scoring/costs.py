@@ -4,10 +4,10 @@ For one study of a contender on a workload, with inf if no trial met the target 
 
     given       given tuned: the smallest own cost of a trial that met it; for a self-tuning run the
                 cost since the restart of the episode that met it
-    including   including tuning: what the study had spent on all of its trials when one first met
-                it, also what was spent while that trial was paused
+    including   including tuning: the study's cost over all of its trials when one first met
+                it, including costs while that trial was paused
 
-Both sets of rules choose among the same hits; see :mod:`analysis.scoring.rules`.
+Both sets of rules choose among the same hits; see :mod:`analysis.scoring.scores`.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ VIEWS: tuple[View, View] = ("including", "given")
 # Adjusted: gradient evaluations times the time factor.
 Unit = Literal["steps", "gradient_evaluations", "seconds", "adjusted"]
 
-# The column of evaluations that holds what a trial had spent.
+# The column of evaluations with a trial's cost so far.
 COLUMNS: dict[Currency, str] = {
     "steps": "global_step",
     "gradient_evaluations": "gradient_evaluations",

@@ -50,7 +50,7 @@ class Scores:
             is over.
         scores: By contender and view.
         studies: That each contender should have on each workload.
-        notes: What a table of them has to say.
+        notes: The notes below a table of them.
         developed: Contenders and workloads that the submission was designed with.
         factors: Time factors by contender and workload, where they were measured.
         tuned: Whether any contender was tuned; otherwise both views are the same cost.
@@ -114,7 +114,7 @@ def score_logs(
     """Score logs, ours or AlgoPerf's.
 
     Args:
-        logs: What was read.
+        logs: The logs.
         rules: The set of rules.
         unit: Of the costs; by default the budgets' currency.
         hardware: Whether seconds of different hardware may be mixed.

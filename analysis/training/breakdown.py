@@ -16,7 +16,7 @@ def seconds_of(records: Iterable[TrialRecord], studies: Iterable[StudyRecord]) -
     Args:
         records: Of the trials.
         studies: Of the studies that have ended. They know also of what their tuner did after the
-            last trial, and of what was lost with the files of a machine.
+            last trial, and of trials lost with the files of a machine.
     """
     records, studies = list(records), list(studies)
     ended = {(study.contender, study.workload, study.study) for study in studies}

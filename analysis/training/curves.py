@@ -27,7 +27,7 @@ class Band:
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-    """The training loss of one episode against what the run had spent, in one currency."""
+    """The training loss of one episode against the run's cost so far, in one currency."""
 
     number: int  # from 0, of those that have a row
     phase: str
@@ -94,7 +94,7 @@ def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
 
     Args:
         trial: The run.
-        currency: Of what was spent; by default the budget's.
+        currency: The currency of the cost; by default the budget's.
     """
     unit: Currency = currency or trial.record.budget.currency
     spent, loss = finite(trial.rows, COLUMNS[unit]), finite(trial.rows, LOSS)

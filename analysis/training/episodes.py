@@ -1,7 +1,7 @@
-"""Training curves over episodes and since deployment: what the paper's figures show, as numbers.
+"""Training curves over episodes and since deployment: the numbers of the paper's figures.
 
     T        steps of an episode
-    first    the first run of a study: what a learner is shown by
+    first    the first run of a study, by which a learner is shown
     best     of a study, the trial with the best last value; see :mod:`analysis.training.best`
 
 A learner is a self-tuning contender with more than one episode; every other contender is a

@@ -62,7 +62,7 @@ def _draw(names: Sequence[str], table: NDArray[np.float64], path: Path) -> None:
 def _told(names: Sequence[str], table: NDArray[np.float64]) -> str:
     told: Mapping[str, str] = {name: _told_one(row) for name, row in zip(names, table, strict=True)}
     listed = "; ".join(f"{plain(name)} {text}" for name, text in told.items())
-    return f"Seconds of each contender by what they went into: {listed}"
+    return f"Seconds of each contender by activity: {listed}"
 
 
 def _told_one(row: NDArray[np.float64]) -> str:

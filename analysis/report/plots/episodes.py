@@ -38,7 +38,7 @@ _SINCE = "Deployed: frozen, on new batches"
 
 
 def plot_training(logs: Logs, runs: Runs, ends: Iterable[Ended], out: Path) -> list[Plot]:
-    """Draw what the logs have of each figure into ``out``; return them in the order of the page."""
+    """Draw the figures that the logs have data for into ``out``, in the order of the page."""
     ends = tuple(ends)
     styles = style(tuple(logs.contenders))
     learning, changing, deployed = [], [], []
@@ -108,7 +108,7 @@ def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], 
 
 
 def _fit(axis: Any, panel: Panel, shown: float) -> None:
-    """Leave what lies beyond the shown steps out of the limits of the vertical axis too."""
+    """Exclude values beyond the shown steps from the limits of the vertical axis."""
     pieces = [line.pieces[0] for line in panel.lines]
     seen = [values[piece.x <= shown] for piece in pieces for values in (piece.low, piece.high)]
     values = np.concatenate(seen)

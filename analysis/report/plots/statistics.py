@@ -21,7 +21,7 @@ _HEADING = "How sure the scores are"
 
 
 def plot_inference(found: Inference, out: Path) -> list[Plot]:
-    """Draw what there is to draw into ``out``; return the plots in the order of the page."""
+    """Draw the defined statistics into ``out``; return the plots in the order of the page."""
     title = in_view("scores", found.view)
     scores = Plot(
         _HEADING,

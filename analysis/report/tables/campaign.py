@@ -51,7 +51,7 @@ def budgets_line(logs: Logs, unit: str) -> str:
 
 
 def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
-    """Return what each contender spent on each workload, all studies together."""
+    """Return the cost of each contender on each workload, summed over studies."""
     rows, kept = [], []
     for (contender, workload), trials in sorted(logs.by_pair.items(), key=lambda e: e[0][::-1]):
         records = [trial.record for trial in trials]

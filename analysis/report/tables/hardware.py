@@ -1,4 +1,4 @@
-"""Tables of hardware: what each fingerprint stands for, and costs across hardware."""
+"""Tables of hardware: the meaning of each fingerprint, and costs across hardware."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ def hardware_table(campaigns: Sequence[Logs]) -> Table:
 
 
 def fingerprints_table(found: Iterable[Fingerprint]) -> Table:
-    """Return what each hardware's short name stands for."""
+    """Return the hardware behind each short name."""
     by_slug = {one.slug: one for one in found}
     rows = tuple(_row(by_slug[slug]) for slug in sorted(by_slug))
     return Table("The names of hardware", _COLUMNS, rows, "hardware")

@@ -24,7 +24,7 @@ from analysis.report.table import (
     estimate,
     number,
 )
-from analysis.scoring.costs import Unit, View
+from analysis.scoring.costs import View
 from analysis.scoring.scores import Scores
 
 VIEW_NAMES: dict[View, str] = {
@@ -35,7 +35,7 @@ RULES_NOTES = {
     "algoperf": "as the official scorer: the trial with the earliest evaluation; missing studies "
     "are left out; a grid of 100 points",
 }
-_UNITS: dict[Unit, str] = {
+_UNITS: dict[str, str] = {
     "steps": "steps",
     "gradient_evaluations": "gradient evaluations",
     "seconds": "seconds",
@@ -45,7 +45,7 @@ _UNITS: dict[Unit, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-    """What is known about scores besides the scores.
+    """Facts that a score table shows beside the scores.
 
     Attributes:
         score_intervals: Lower and upper ends by contender and view.
@@ -83,7 +83,7 @@ def in_view(text: str, view: View) -> str:
 
 def unit_name(unit: str) -> str:
     """Return a unit as people say it."""
-    return _UNITS.get(unit, unit.replace("_", " "))  # type: ignore[call-overload]
+    return _UNITS.get(unit, unit.replace("_", " "))
 
 
 def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:
