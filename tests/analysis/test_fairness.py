@@ -160,6 +160,21 @@ def test_trials_that_broke_off_are_counted_by_submission_and_workload(official, 
     assert entries(read(tmp_path), "broke off") == ("s on easy: 2 of 4 trials broke off",)
 
 
+def test_of_two_step_hints_a_trial_needs_the_smaller(official, tmp_path):
+    b = official(tmp_path)
+    for trial, steps in ((1, 10), (2, 100)):  # the last step is 11
+        folder = b.trial("s", 1, "easy", trial, [(0.9, 10.0), (0.9, 20.0)])
+        for name, hints in (
+            ("flags_0.json", {"max_global_steps": steps}),
+            ("meta_data_0.json", {"workload.step_hint": 110 - steps}),
+        ):
+            document = json.loads((folder / name).read_text())
+            records.write_json(folder / name, document | hints)
+
+    b.trial("s", 1, "easy", 3, [(0.9, 10.0), (0.9, 20.0)])  # no hint, and 20 s of 100
+    assert entries(read(tmp_path), "broke off") == ("s on easy: 1 of 3 trials broke off",)
+
+
 def test_extra_trials_and_studies_do_not_count(good):
     logs = read(good, studies=1, trials=1)
 

@@ -1,5 +1,6 @@
 """Costs to target, profiles and scores against hand-made tables and brute force."""
 
+import dataclasses
 import math
 import random
 import shutil
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from analysis.checks.check import sentences
 from analysis.checks.fairness import early_ends, missing_studies, only_random
 from analysis.logs.reader import read_logs
-from analysis.scoring.costs import cost_table
+from analysis.scoring.costs import cost_factors, cost_table, pass_ratios, time_factors
 from analysis.scoring.profiles import profile, profile_area, ratios
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
+from metaopt.bench.audits.record import AuditedWindow, AuditRecord
 
 INF = math.inf
 GRADS = "gradient_evaluations"
@@ -287,3 +289,23 @@ def test_an_empty_folder_is_no_campaign(tmp_path):
     (tmp_path / "notes").mkdir()
     with pytest.raises(ValueError, match="no finished trial"):
         read_logs(tmp_path)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_largest_time_factor_and_ratio_of_several_audits_count(hand_made, order):
+    def audit(trial, seconds, charged):
+        window = AuditedWindow(
+            kind="sampled", first_step=1, steps=10, charged=charged, counted=30.0,
+            counted_in_evaluation_mode=0.0, moved=1.0, norm=1.0, deviation=0.0,
+        )  # fmt: skip
+        return AuditRecord(
+            campaign="made", contender="a+random", workload="easy", study=1, trial=trial,
+            position=0.5, seconds=seconds, reference_seconds=2.0, windows=(window,), findings=(),
+        )  # fmt: skip
+
+    audits = (audit(1, 4.0, 10.0), audit(2, 3.0, 20.0))[::order]
+    logs = dataclasses.replace(read_logs(hand_made()), audits=audits)
+
+    assert time_factors(logs) == {("a+random", "easy"): 2.0}
+    assert pass_ratios(logs) == {("a+random", "easy"): 3.0}
+    assert cost_factors(logs) == {("a+random", "easy"): 3.0}

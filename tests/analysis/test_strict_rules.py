@@ -82,6 +82,15 @@ def test_studies_beyond_the_rulesets_number_do_not_count(logs, read):
     assert score_logs(read(studies=2)).cells["s", "easy"].given == (10.0, 20.0)
 
 
+@pytest.mark.parametrize("slower", ["jax", "pytorch"])
+def test_of_two_frameworks_the_more_expensive_counts(logs, read, slower):
+    for framework in ("jax", "pytorch"):
+        seconds = 50.0 if framework == slower else 40.0
+        logs.trial("s", 1, "easy", 1, [(0.4, seconds)], framework=framework)
+
+    assert score_logs(read()).cells["s", "easy"].given == (50.0,)
+
+
 def test_the_budget_is_multiplied_by_the_rulesets_factor(logs, read):
     logs.trial("s", 1, "easy", 1, [(0.9, 10.0), (0.4, 140.0)], ruleset="self")
 
