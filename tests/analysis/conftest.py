@@ -125,6 +125,18 @@ def curve_rows(losses, start=0, episode=0, phase="training"):
     ]  # fmt: skip
 
 
+def two_learners(b, workload="w", last="deployed", **changes):
+    """Two studies of m with two and with three episodes of learning, then ``last``."""
+    one, four = {1: 1.0, 2: 1.0, 3: 1.0}, {1: 4.0, 2: 4.0, 3: 4.0}
+    small = {1: 0.25, 2: 0.25, 3: 0.25}
+    after = (last, 6, {3: 0.125, 6: 0.0625})
+    b.learner("m", workload, 1, ("learning", 3, one), ("learning", 3, small), after, **changes)
+    b.learner(
+        "m", workload, 2, ("learning", 3, four), ("learning", 3, one), ("learning", 3, small),
+        after, **changes,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def build():
     """The builder."""
@@ -238,6 +250,12 @@ class OfficialBuilder:
 def official():
     """The builder of AlgoPerf's logs."""
     return OfficialBuilder
+
+
+@pytest.fixture
+def good(tmp_path, official):
+    """AlgoPerf logs that break no rule: two submissions, workloads, studies and trials."""
+    return official(tmp_path / "logs").good()
 
 
 def pack(folder, path, mode="w:xz"):

@@ -1,12 +1,10 @@
-"""The official scoring: published tables, traps, and what is at hand: logs, the official scorer."""
+"""The official scoring: published tables, traps, and the competition's logs."""
 
 import csv
 import io
 import math
 import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,6 @@ from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.costs import Cell
 from analysis.scoring.diff import compare_rules
 from analysis.scoring.scores import score_logs, scores_of, tied_studies
-from metaopt.bench import records
 
 # Published times to target (rounded seconds) and scores of AlgoPerf v0.5, self-tuning and external.
 PUBLISHED = """\
@@ -370,70 +367,3 @@ def test_another_file_is_no_targets_file(tmp_path, document, message):
 def test_an_unknown_metric_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"no metric 'fun', only names that begin with one of"):
         OfficialTargets((), (), {"w": ("fun", 1.0)}).target("w")
-
-
-# Runs the official scorer. Of trials that hit at the same evaluation it takes the one that its file
-# system lists first: here that is the cheapest, as in ours.
-_DRIVER = """
-import os, runpy, sys
-root, order = sys.argv[1], sys.argv[2].split("|")
-real = os.listdir
-rank = {path: number for number, path in enumerate(order)}
-def listdir(path="."):
-    place = lambda name: rank.get(os.path.relpath(os.path.join(path, name), root), -1)
-    return sorted(real(path), key=place)
-os.listdir = listdir
-sys.argv = ["scoring"] + sys.argv[3:]
-runpy.run_module("scoring.score_submissions", run_name="__main__")
-"""
-
-
-def score_with_the_official_package(root, targets, order, out):
-    checkout = os.environ.get("METAOPT_ALGOPERF_SCORING")
-    if not checkout or not (Path(checkout) / "scoring" / "score_submissions.py").is_file():
-        pytest.skip("METAOPT_ALGOPERF_SCORING, a checkout of submissions_algorithms, is not set")
-    arguments = ["--workload_targets", targets, "--submission_directory", root, "--output_dir", out]
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _DRIVER, root, "|".join(order),
-         "--compute_performance_profiles", *arguments],
-        cwd=checkout, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "Agg"},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-2000:]
-    with (out / "scores.csv").open() as file:
-        return {row["submission"]: float(row["score"]) for row in csv.DictReader(file)}
-
-
-def test_the_official_scorer_gives_the_same_on_a_campaign_of_ours(build, tmp_path):
-    b = build(tmp_path / "out", ["a+random", "b+random", "c"], ["easy", "hard"], 3)
-    hits = {
-        "a+random": {"easy": [[None, 100.0, 50.0], [200.0, None], [10.0, 90.0]],
-                     "hard": [[None, 70.0], [None], [80.0]]},
-        "b+random": {"easy": [[60.0], [61.0, 63.0], [None, 64.0]],
-                     "hard": [[210.0, None], [190.0], [200.0]]},
-        "c": {"easy": [[100.0], [120.0], [110.0]], "hard": [[None], [None], [30.0]]},
-    }  # fmt: skip
-    for contender, workloads in hits.items():
-        for workload, studies in workloads.items():
-            for study, trials in enumerate(studies, 1):
-                b.whole_study(contender, workload, study, trials)
-    root = tmp_path / "out" / "logs"
-    target = {"target_metric_name": "loss", "validation_target_value": 0.5, "step_hint": 10}
-    records.write_json(tmp_path / "targets.json", {
-        "benchmark_version": "0.6", "base_workloads": ["easy", "hard"], "held_out_workloads": [],
-        "workloads": {"easy": target, "hard": target},
-    })  # fmt: skip
-    logs = read_logs(
-        root.parent, None, Competition(read_official_targets(tmp_path / "targets.json"))
-    )
-    trials = [(t.record.reached.cost.seconds if t.record.reached else math.inf, t.where)
-              for t in logs.trials]  # fmt: skip
-    order = [where.removeprefix("logs/") for _, where in sorted(trials)]
-
-    theirs = score_with_the_official_package(
-        root, tmp_path / "targets.json", order, tmp_path / "scored"
-    )
-
-    scores = score_logs(logs, "algoperf").scores
-    ours = {name: views["given"] for name, views in scores.items()}
-    assert ours == pytest.approx(theirs, abs=1e-12)
-    assert len(set(ours.values())) == 3

@@ -93,11 +93,6 @@ def test_a_sound_campaign_has_no_warning(build, tmp_path):
 # AlgoPerf's.
 
 
-@pytest.fixture
-def good(tmp_path, official):
-    return official(tmp_path / "logs").good()
-
-
 def read(root, **rules):
     rules = {"studies": 2, "trials": 2} | rules
     return read_logs(root, competition=Competition(**rules))

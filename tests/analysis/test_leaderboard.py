@@ -1,4 +1,4 @@
-"""The leaderboard: records in, pages out, and nothing in between that could differ."""
+"""The leaderboard, records in and pages out; over 400 lines: its tests share one campaign."""
 
 import base64
 import hashlib

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +90,23 @@ def test_the_standard_output_may_be_named_as_a_file(logs):
     )
 
     assert named == plain and plain.count("\n") > 16
+
+
+def test_a_report_replaces_no_link_and_no_pipe(tmp_path):
+    target, link, dangling, pipe = (tmp_path / name for name in ("t", "link", "dangling", "pipe"))
+    target.write_text("keep")
+    link.symlink_to(target)
+    dangling.symlink_to(tmp_path / "none")
+    os.mkfifo(pipe)
+
+    for path in (link, dangling, tmp_path):
+        with pytest.raises(ValueError, match=path.name):
+            publish(path, "text")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    publish(pipe, "through")
+    publish(Path("/dev/null"), "gone")
+
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert target.read_text() == "keep" and link.is_symlink() and pipe.is_fifo()
+    assert not (tmp_path / "none").exists() and Path("/dev/null").is_char_device()

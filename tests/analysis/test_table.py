@@ -6,9 +6,7 @@ import html.parser
 import io
 import json
 import math
-import os
 import re
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -18,7 +16,7 @@ from analysis.logs.reader import read_logs
 from analysis.report.formats import Format, markdown_table, print_tables, table_csv
 from analysis.report.latex import latex_table
 from analysis.report.marks import make_marks
-from analysis.report.pages import publish, render_html
+from analysis.report.pages import render_html
 from analysis.report.plots.canvas import Plot, figure_at
 from analysis.report.stability import StabilityRecord, StabilityResult, StabilitySetting
 from analysis.report.stability import stability_table as decays_table
@@ -381,23 +379,3 @@ def test_a_table_that_is_cut_keeps_what_its_rows_are_about():
     assert sum(line.split()[:2] == ["x", "y"] for line in lines) > 1
     assert all(line.split()[1] in "yz" for line in lines if line.split()[:1] == ["x"])
     assert sum(line.count("0.123456") for line in lines) == 18
-
-
-def test_a_report_replaces_no_link_and_no_pipe(tmp_path):
-    target, link, dangling, pipe = (tmp_path / name for name in ("t", "link", "dangling", "pipe"))
-    target.write_text("keep")
-    link.symlink_to(target)
-    dangling.symlink_to(tmp_path / "none")
-    os.mkfifo(pipe)
-
-    for path in (link, dangling, tmp_path):
-        with pytest.raises(ValueError, match=path.name):
-            publish(path, "text")
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    publish(pipe, "through")
-    publish(Path("/dev/null"), "gone")
-
-    assert os.read(reader, 100) == b"through"
-    os.close(reader)
-    assert target.read_text() == "keep" and link.is_symlink() and pipe.is_fifo()
-    assert not (tmp_path / "none").exists() and Path("/dev/null").is_char_device()
