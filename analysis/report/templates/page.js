@@ -58,7 +58,11 @@ if (form) {
   };
   form.addEventListener("submit", event => event.preventDefault());
   selects.forEach(select => select.addEventListener("change", filter));
-  form.addEventListener("reset", () => setTimeout(filter));
+  form.addEventListener("reset", event => {
+    event.preventDefault();  // the form is reset only after this event
+    for (const select of selects) select.value = "";
+    filter();
+  });
   form.hidden = false;
   filter();
 }
