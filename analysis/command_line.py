@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from analysis.text import plain
-from metaopt.bench.redaction import redact
+from metaopt.bench.records.redaction import redact
 
 # Typer's usage errors: click's, which newer versions of typer carry inside.
 _UsageError: Any = typer.BadParameter.__mro__[1]

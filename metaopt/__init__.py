@@ -9,9 +9,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metaopt.averages import Averages
-    from metaopt.controller_files import load_controller, save_controller
-    from metaopt.controllers import Controller, DiagonalLags, FullLags, ScalarLags
+    from metaopt.controllers.averages import Averages
+    from metaopt.controllers.controller_files import load_controller, save_controller
+    from metaopt.controllers.lags import Controller, DiagonalLags, FullLags, ScalarLags
     from metaopt.episodes import carry_over, start_episode
     from metaopt.guards import GuardState, guard
     from metaopt.hypergradient import HypergradientState, hypergradient_descent
@@ -47,25 +47,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Averages": "averages",
-    "Controller": "controllers",
-    "DiagonalLags": "controllers",
-    "FullLags": "controllers",
+    "Averages": "controllers.averages",
+    "Controller": "controllers.lags",
+    "DiagonalLags": "controllers.lags",
+    "FullLags": "controllers.lags",
     "GuardState": "guards",
     "HypergradientState": "hypergradient",
     "MetaOptimizerState": "optimizer",
-    "ScalarLags": "controllers",
+    "ScalarLags": "controllers.lags",
     "by_log_loss": "scales",
     "carry_over": "episodes",
     "fixed_batch_optimizer": "recipes",
     "guard": "guards",
     "hypergradient_descent": "hypergradient",
-    "load_controller": "controller_files",
+    "load_controller": "controllers.controller_files",
     "meta_optimizer": "optimizer",
     "minibatch_optimizer": "recipes",
     "mixture": "mixtures",
     "restart_learning": "mixtures",
-    "save_controller": "controller_files",
+    "save_controller": "controllers.controller_files",
     "scale_by_level": "scales",
     "scale_by_polyak": "scales",
     "scale_by_rms": "scales",

@@ -19,8 +19,8 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from metaopt.arguments import as_loss, as_parameters, is_known
-from metaopt.meshes import reshard
-from metaopt.precision import cast
+from metaopt.xla.meshes import reshard
+from metaopt.xla.precision import cast
 
 Restart = Callable[[Any, Any, Any], Any]
 

@@ -17,8 +17,8 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from metaopt.arguments import as_parameters
-from metaopt.precision import cast, narrow, real_dtype
-from metaopt.products import inner_product
+from metaopt.xla.precision import cast, narrow, real_dtype
+from metaopt.xla.products import inner_product
 
 
 class HypergradientState(NamedTuple):

@@ -13,7 +13,7 @@ import jax
 import optax
 
 from metaopt.arguments import as_parameters
-from metaopt.controllers import Controller
+from metaopt.controllers.lags import Controller
 from metaopt.episodes import is_learner, start_episode
 from metaopt.guards import Restart
 

@@ -23,12 +23,12 @@ import optax
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from metaopt.arguments import as_parameters, check_flags, check_number, check_whole
-from metaopt.controllers import Controller, ScalarLags
-from metaopt.convolutions import with_fast_convolutions
-from metaopt.meshes import reshard
-from metaopt.precision import narrow, real_dtype, wide_dtype, widen
-from metaopt.rings import after, make_rings, read_rings, write_rings
+from metaopt.controllers.lags import Controller, ScalarLags
 from metaopt.rollout import rollout_adjoints
+from metaopt.xla.convolutions import with_fast_convolutions
+from metaopt.xla.meshes import reshard
+from metaopt.xla.precision import narrow, real_dtype, wide_dtype, widen
+from metaopt.xla.rings import after, make_rings, read_rings, write_rings
 
 ValueFn = Callable[[Any, Any], Any]
 LearningRate = float | jax.Array | Callable[[Any], Any]
@@ -81,7 +81,7 @@ def meta_optimizer(
 
     Costs 3 L - 1 gradient evaluations a step while learning, 1 frozen or recorded. The state holds
     H + 3 L parameter-sized arrays and L recorded data while learning, H and none frozen or recorded
-    (:class:`~metaopt.averages.Averages`: K + 2 L, and K; :class:`~metaopt.controllers.DiagonalLags`
+    (:class:`~metaopt.Averages`: K + 2 L, and K; :class:`~metaopt.DiagonalLags`
     have M itself and the state of O too). Jit with ``donate_argnums`` on the state, or XLA copies
     the history at every step.
 

@@ -1,6 +1,6 @@
 r"""Optimizers without a hyperparameter to tune: the averages, put together.
 
-Letters as in :mod:`metaopt.averages` and :mod:`metaopt.scales`, and
+Letters as in :mod:`metaopt.controllers.averages` and :mod:`metaopt.scales`, and
 
     T  steps of the run
     q  share of the run in which the controller learns
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import optax
 
 from metaopt.arguments import check_flags, is_known
-from metaopt.averages import Averages
-from metaopt.controllers import Controller, ScalarLags
+from metaopt.controllers.averages import Averages
+from metaopt.controllers.lags import Controller, ScalarLags
 from metaopt.guards import guard
 from metaopt.mixtures import mixture, restart_learning
 from metaopt.optimizer import ValueFn, meta_optimizer

@@ -22,7 +22,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from metaopt.arguments import as_loss, as_parameters, check_whole, is_known
-from metaopt.precision import real_dtype, wide_dtype
+from metaopt.xla.precision import real_dtype, wide_dtype
 
 _LEAST_SHARE = 0.1  # of the mean gap, that a single gap counts as
 

@@ -10,11 +10,11 @@ import jax
 import pytest
 from packaging.requirements import Requirement
 
-from metaopt.bench.loading import Submission, find_submissions
+from metaopt.bench.contract.loading import Submission, find_submissions
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.pins import optax_needs, required_optax
-from metaopt.bench.plan import TrialPlan
 from metaopt.bench.records import Seeds
-from metaopt.bench.targets import Target
+from metaopt.bench.trial.plan import TrialPlan
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from metaopt.bench.loading import load_submission
-from metaopt.bench.rules.workloads import check_workload
-from metaopt.bench.runner import run_trial
-from metaopt.bench.submission_kit import BATCH_SIZES
+from metaopt.bench.contract.kit import BATCH_SIZES
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.rules.workload_rules import check_workload
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
 from tuning.contenders import SUBMISSIONS

@@ -136,7 +136,7 @@ def test_the_leaderboard_holds_no_code():
 
 @pytest.mark.parametrize(
     "module",
-    ["metaopt", "metaopt.bench.records", "metaopt.bench.targets", "analysis.report.report"],
+    ["metaopt", "metaopt.bench.records", "metaopt.bench.measure.targets", "analysis.report.report"],
 )
 def test_it_is_imported_without_jax(module):
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
@@ -160,4 +160,4 @@ def test_only_the_package_is_installed_and_its_targets_with_it(tmp_path):
 
     tops = {line.split("/")[0] for line in names.splitlines()[1:] if "/" in line}
     assert {top for top in tops if not top.endswith("dist-info")} == {"metaopt"}
-    assert "metaopt/bench/targets.json" in names
+    assert "metaopt/bench/measure/targets.json" in names

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import pydantic
 
-from metaopt.bench.budget import Budget, Currency, parse_budget
+from metaopt.bench.measure.budget import Budget, Currency, parse_budget
+from metaopt.bench.measure.targets import Direction, Target
 from metaopt.bench.records import CAMPAIGN_FILE
-from metaopt.bench.targets import Direction, Target
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, Hyperparameter, make_variant, parse_contender

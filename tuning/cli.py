@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.command_line import one_line_errors, shown_command
-from metaopt.bench.redaction import redact
+from metaopt.bench.records.redaction import redact
 
 _STORAGE = "METAOPT_STORAGE"  # may hold what --storage would show to everybody on the machine
 
@@ -47,12 +47,12 @@ def list_everything(
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
     """List workloads, submissions, tuners and campaigns, with one line each."""
-    from metaopt.algoperf.workloads import list_workloads as list_algoperf_workloads
-    from metaopt.bench.loading import find_submissions, load_submission
+    from metaopt.bench.contract.loading import find_submissions, load_submission
+    from metaopt.workloads.algoperf_workloads import list_workloads as list_algoperf_workloads
     from metaopt.workloads.registry import list_workloads
-    from tuning.additions import list_additions
     from tuning.campaign import list_campaigns
     from tuning.contenders import SUBMISSIONS
+    from tuning.plugin_list import list_additions
     from tuning.tuners import TUNERS
 
     with one_line_errors("tuning"):
@@ -389,7 +389,7 @@ def check(
     format: Annotated[Format, typer.Option(help="how to print it")] = Format.TABLE,
 ) -> None:
     """Report what would disqualify or break a submission; exit code 1 if anything would."""
-    from metaopt.bench.loading import find_submission_folder
+    from metaopt.bench.contract.loading import find_submission_folder
     from metaopt.bench.rules import RULES, check_apart, rules_left_out
     from tuning.contenders import SUBMISSIONS
 
@@ -420,9 +420,9 @@ def targets(
     trials: Annotated[int, typer.Option(min=1, help="search trials for each baseline")] = 100,
 ) -> None:
     """Set frozen targets by the stated procedure; writes package data and leaderboard/."""
-    from metaopt.bench.environment import CHECKOUT
+    from metaopt.bench.measure.targets import load_targets, to_document
     from metaopt.bench.records import write_json
-    from metaopt.bench.targets import load_targets, to_document
+    from metaopt.bench.trial.environment import CHECKOUT
     from tuning.targets import set_targets
 
     with one_line_errors("tuning"):
@@ -445,7 +445,7 @@ def download(
     to: Annotated[Path | None, typer.Option(help="default: $METAOPT_DATA_DIR")] = None,
 ) -> None:
     """Fetch a data set's original files and check them."""
-    from metaopt.workloads.data import VARIABLE, data_root
+    from metaopt.workloads.data.datasets import VARIABLE, data_root
     from metaopt.workloads.mnist import MNIST_FILES
 
     with one_line_errors("tuning"):

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from metaopt.bench.loading import Submission, load_submission
-from metaopt.bench.spaces import Point, check_point, parse_space
-from metaopt.bench.tuner import Tuner
+from metaopt.bench.contract.loading import Submission, load_submission
+from metaopt.bench.contract.spaces import Point, check_point, parse_space
+from metaopt.bench.contract.tuner import Tuner
 from tuning.tuners import TUNERS, DefaultsTuner, get_tuner
 
 Hyperparameter = float | int | str | bool

@@ -18,7 +18,7 @@ import numpy as np
 from analysis.report.table import CellFormat, Column, Table, number
 from analysis.report.tables.scores import unit_name
 from metaopt.bench import records
-from metaopt.bench.budget import Currency
+from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records import ERRORS, FAILURES, Cost, TrialRecord
 from tuning.campaign import Campaign
 from tuning.slots import StudyKey, plan_study

@@ -15,8 +15,8 @@ from typing import Protocol
 from rich.console import Console
 
 from metaopt.bench import records
-from metaopt.bench.audits.record import AUDIT_FILE
 from metaopt.bench.records import StudyRecord
+from metaopt.bench.records.audit import AUDIT_FILE
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, describe_changes, only_adds
 from tuning.cores import available_cores, share_cores

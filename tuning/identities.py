@@ -13,8 +13,15 @@ from typing import Any
 import jax
 
 from metaopt.bench import records
-from metaopt.bench.digests import digest_folder, digest_imports, digest_modules, digest_value
-from metaopt.bench.identity import (
+from metaopt.bench.contract.digests import (
+    digest_folder,
+    digest_imports,
+    digest_modules,
+    digest_value,
+)
+from metaopt.bench.contract.loading import SPACE_FILE
+from metaopt.bench.measure.targets import Target
+from metaopt.bench.records.identity import (
     FILE,
     WORKLOAD_PARTS,
     Identity,
@@ -22,9 +29,7 @@ from metaopt.bench.identity import (
     listed,
     read_identity,
 )
-from metaopt.bench.loading import SPACE_FILE
-from metaopt.bench.targets import Target
-from metaopt.workloads.data import digests
+from metaopt.workloads.data.datasets import digests
 from metaopt.workloads.registry import get_workload, modules_of
 from tuning.campaign import Campaign
 from tuning.contenders import Contender

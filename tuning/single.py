@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
-from metaopt.bench.audits.recording import Recorder
-from metaopt.bench.audits.replaying import write_audit
-from metaopt.bench.identity import digest_of
-from metaopt.bench.plan import TrialPlan
+from metaopt.bench.contract.spaces import check_point
+from metaopt.bench.measure.seeds import derive_seed
 from metaopt.bench.records import TrialRecord
-from metaopt.bench.runner import run_trial
-from metaopt.bench.seeds import derive_seed
-from metaopt.bench.spaces import check_point
+from metaopt.bench.records.identity import digest_of
+from metaopt.bench.trial.audits.recording import Recorder
+from metaopt.bench.trial.audits.replaying import write_audit
+from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
 from tuning.contenders import SUBMISSIONS, Contender, load_submission

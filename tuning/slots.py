@@ -2,7 +2,7 @@
 
 The processes are reused: what one compiled for a study it has for the next. They die with their
 parent. A trial whose process dies twice has failed: a fault in compiled code, or no memory. (One
-that does not return is recorded by its process, which then ends: see metaopt.bench.stalls.)
+that does not return is recorded by its process, which then ends: see metaopt.bench.trial.stalls.)
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaopt.bench import records
-from metaopt.bench.audits.record import fail_open_audits
-from metaopt.bench.failures import describe
-from metaopt.bench.identity import Identity, listed
-from metaopt.bench.progress import FILE as PROGRESS_FILE
-from metaopt.bench.progress import mark_died
 from metaopt.bench.records import StudyRecord
-from metaopt.bench.redaction import redact
+from metaopt.bench.records.audit import fail_open_audits
+from metaopt.bench.records.failures import describe
+from metaopt.bench.records.identity import Identity, listed
+from metaopt.bench.records.redaction import redact
+from metaopt.bench.trial.progress import FILE as PROGRESS_FILE
+from metaopt.bench.trial.progress import mark_died
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign, make_campaign
 from tuning.cores import keep_to

@@ -22,16 +22,16 @@ from analysis.report.stability import (
     StabilitySetting,
     read_stability,
 )
-from metaopt.bench.digests import digest_file, digest_modules
-from metaopt.bench.environment import describe_environment, utc_now
-from metaopt.bench.identity import Identity, differences, listed
+from metaopt.bench.contract.digests import digest_file, digest_modules
+from metaopt.bench.contract.rng import pinned_randomness
 from metaopt.bench.records import write_json
-from metaopt.bench.rng import pinned_randomness
+from metaopt.bench.records.identity import Identity, differences, listed
+from metaopt.bench.trial.environment import describe_environment, utc_now
 from metaopt.theory.dynamics import fit_stability
 from metaopt.theory.experiments import stability_norms
-from metaopt.workloads.data import digests
-from metaopt.workloads.embedded import load_digits
+from metaopt.workloads.data.datasets import digests
 from metaopt.workloads.mnist import MNIST_FILES, load_mnist
+from metaopt.workloads.scikit_learn import load_digits
 from tuning.campaign import describe_problems
 from tuning.locks import hold
 

@@ -12,7 +12,7 @@ import sqlalchemy.exc
 from optuna.storages import BaseStorage
 from optuna.storages.journal import JournalFileBackend
 
-from metaopt.bench.redaction import redact
+from metaopt.bench.records.redaction import redact
 
 T = TypeVar("T")
 

@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
-from metaopt.bench.audits.record import AUDIT_FILE
-from metaopt.bench.audits.recording import Recorder
-from metaopt.bench.audits.replaying import write_audit
-from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
-from metaopt.bench.clock import SystemClock
-from metaopt.bench.identity import Identity, digest_of
-from metaopt.bench.plan import TrialPlan
-from metaopt.bench.progress import find_tuner_seconds
+from metaopt.bench.contract.rng import pinned_randomness
+from metaopt.bench.contract.tuner import Observer, Reading, Stopper, Tuner, outcome_at, read_curve
+from metaopt.bench.measure.seeds import derive_seed
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
-from metaopt.bench.rng import pinned_randomness
-from metaopt.bench.runner import find_finished, run_trial
-from metaopt.bench.seeds import derive_seed
-from metaopt.bench.targets import Target
-from metaopt.bench.tuner import Observer, Reading, Stopper, Tuner, outcome_at, read_curve
+from metaopt.bench.records.audit import AUDIT_FILE
+from metaopt.bench.records.identity import Identity, digest_of
+from metaopt.bench.trial.audits.recording import Recorder
+from metaopt.bench.trial.audits.replaying import write_audit
+from metaopt.bench.trial.checkpoints import FILE as CHECKPOINT_FILE
+from metaopt.bench.trial.clock import SystemClock
+from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.progress import find_tuner_seconds
+from metaopt.bench.trial.runner import find_finished, run_trial
 from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.identities import claim_study
@@ -71,7 +71,7 @@ def run_study(
         plan: What to run.
         logs: Folder of the campaign's logs.
         on_progress: Told the share of the budget that is spent.
-        trial_options: Passed to :func:`~metaopt.bench.runner.run_trial` (clock, checkpoints).
+        trial_options: Passed to :func:`~metaopt.bench.trial.runner.run_trial` (clock, checkpoints).
 
     Returns:
         The record that was written to ``study.json``.

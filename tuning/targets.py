@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
-from metaopt.bench.environment import describe_environment
-from metaopt.bench.plan import TrialPlan
+from metaopt.bench.contract.tuner import value_of
+from metaopt.bench.measure.seeds import derive_seed
+from metaopt.bench.measure.targets import Target, WorkloadTargets
 from metaopt.bench.records import TrialRecord
-from metaopt.bench.runner import run_trial
-from metaopt.bench.seeds import derive_seed
-from metaopt.bench.targets import Target, WorkloadTargets
-from metaopt.bench.tuner import value_of
+from metaopt.bench.trial.environment import describe_environment
+from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, parse_contender

@@ -8,8 +8,8 @@ import dataclasses
 from fractions import Fraction
 from typing import Any
 
+from metaopt.bench.contract.tuner import Proposal
 from metaopt.bench.records import Cost, Segment, Stretch, TrialRecord
-from metaopt.bench.tuner import Proposal
 
 
 @dataclasses.dataclass(frozen=True)

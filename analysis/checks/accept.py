@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pydantic
 
 from analysis.checks.rules import RULES, oddity_rule
-from metaopt.bench.findings import Finding
+from metaopt.bench.records.findings import Finding
 
 oddity_rule(
     "accept-unused",

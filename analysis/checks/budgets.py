@@ -8,7 +8,7 @@ from analysis.checks.rules import rule
 from analysis.logs.logs import Logs, Trial
 from analysis.logs.official import BUDGET_KEY, WHOLE
 from analysis.text import counted
-from metaopt.bench.budget import CURRENCIES
+from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.records import Cost, Stretch, StudyRecord, algoperf_name
 
 _ROUNDING = 1e-6

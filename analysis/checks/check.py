@@ -19,8 +19,8 @@ from analysis.checks.rules import RULES, LogRule
 from analysis.logs.competition import Competition
 from analysis.logs.logs import Logs
 from analysis.logs.reader import ANYTHING, read_logs
-from metaopt.bench.findings import Finding
 from metaopt.bench.records import RUN_FILE
+from metaopt.bench.records.findings import Finding
 
 _FAMILIES = (
     "files", "columns", "types", "clocks", "seeds", "budgets", "trials", "targets", "environment",

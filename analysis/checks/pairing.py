@@ -5,7 +5,8 @@ from typing import Any
 
 from analysis.checks.rules import rule
 from analysis.logs.logs import Logs, Trial
-from metaopt.bench.identity import (
+from metaopt.bench.records import TrialRecord
+from metaopt.bench.records.identity import (
     CODE_PARTS,
     FILE,
     WORKLOAD_PARTS,
@@ -14,7 +15,6 @@ from metaopt.bench.identity import (
     digest_of,
     listed,
 )
-from metaopt.bench.records import TrialRecord
 
 
 def _records(logs: Logs) -> Iterator[tuple[Trial, TrialRecord]]:

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 from analysis.logs.logs import Logs
-from metaopt.bench.findings import Severity
+from metaopt.bench.records.findings import Severity
 
 Find = Callable[[Logs], Iterable[tuple[str, str]]]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from analysis.checks.rules import rule
 from analysis.logs.logs import Logs, Trial
-from metaopt.bench.seeds import derive_seed
+from metaopt.bench.measure.seeds import derive_seed
 
 
 def _seed_of(trial: Trial) -> int | None:

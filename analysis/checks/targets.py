@@ -7,7 +7,7 @@ from analysis.logs.files import SECONDS, STEP, first_hit
 from analysis.logs.logs import Logs
 from analysis.logs.official import logged_target
 from analysis.text import counted
-from metaopt.bench.targets import Target, load_targets
+from metaopt.bench.measure.targets import Target, load_targets
 
 
 @rule(

@@ -1,8 +1,8 @@
 """Does another run of a campaign say the same? If so, its contenders are verified.
 
 The rerun is of the same experiment: the same submission, search space, kit, tuner, workload, data
-and settings of JAX (see :mod:`metaopt.bench.identity`), seeds, budgets, target and number of
-studies. Where it ran does not matter, and that is the point: results that hold
+and settings of JAX (see :mod:`metaopt.bench.records.identity`), seeds, budgets, target and number
+of studies. Where it ran does not matter, and that is the point: results that hold
 on one machine only are not results. A contender on a workload is verified if its median costs to
 target, given tuned and including tuning, are those of the rerun to within an evaluation period or
 ``TOLERANCE``, whichever is more; a target that one median study missed is missed by the other.
@@ -17,8 +17,8 @@ from typing import Any
 from analysis.logs.logs import Logs
 from analysis.scoring.costs import VIEWS, Cell, cost_table
 from analysis.text import plain
-from metaopt.bench.identity import differences, listed
 from metaopt.bench.records import TrialRecord
+from metaopt.bench.records.identity import differences, listed
 
 TOLERANCE = 0.1  # of a median cost
 

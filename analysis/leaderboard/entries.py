@@ -18,7 +18,7 @@ import pydantic
 from analysis.logs.hardware import Fingerprint
 from analysis.scoring.costs import Cell
 from analysis.text import plain
-from metaopt.bench.budget import Currency
+from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records import BudgetRecord, Cost, StudyEnd, TargetRecord
 
 RECORDS = "records"

@@ -20,7 +20,7 @@ from analysis.report.tables.hardware import across_hardware_table, fingerprints_
 from analysis.report.tables.scores import cost_table, unit_name
 from analysis.report.tables.statistics import comparisons_table
 from analysis.statistics.inference import Inference
-from metaopt.bench.targets import load_targets, to_document
+from metaopt.bench.measure.targets import load_targets, to_document
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOARD = CHECKOUT / "leaderboard"

@@ -22,7 +22,7 @@ from analysis.scoring.scores import Scores, scores_of
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
 from analysis.text import plain
-from metaopt.bench.budget import Currency
+from metaopt.bench.measure.budget import Currency
 
 _UNITS: tuple[Currency, ...] = ("steps", "gradient_evaluations")
 

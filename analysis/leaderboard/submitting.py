@@ -28,10 +28,10 @@ from analysis.logs.reader import read_logs
 from analysis.report.files import publish
 from analysis.scoring.costs import pass_ratios, study_costs, time_factors
 from analysis.scoring.machines import seconds_per_gradient
-from metaopt.bench.budget import CURRENCIES
-from metaopt.bench.identity import WORKLOAD_PARTS, digest_of
+from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
-from metaopt.bench.redaction import redact
+from metaopt.bench.records.identity import WORKLOAD_PARTS, digest_of
+from metaopt.bench.records.redaction import redact
 
 _Key = tuple[str, str]  # contender, workload
 

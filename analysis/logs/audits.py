@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
+from metaopt.bench.records.audit import AUDIT_FILE, AuditRecord
 
 
 def read_audits(logs: Path) -> list[AuditRecord]:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from metaopt.bench.targets import Target
+from metaopt.bench.measure.targets import Target
 
 Ruleset = Literal["external", "self"]
 MOST = 10_000  # studies, or trials of one: each that is missing takes memory and is named

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from metaopt.bench.targets import Target
+from metaopt.bench.measure.targets import Target
 
 Column = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from metaopt.bench import records
-from metaopt.bench.audits.record import AUDIT_FILE
+from metaopt.bench.records.audit import AUDIT_FILE
 
 FRAMEWORKS = ("jax", "pytorch")
 MEASUREMENTS_FILE = "measurements.csv"

@@ -11,9 +11,9 @@ from analysis.logs.competition import Competition
 from analysis.logs.files import Evaluations
 from analysis.logs.layout import TrialKey
 from analysis.logs.oddities import Oddity
-from metaopt.bench.audits.record import AuditRecord
-from metaopt.bench.identity import Identity
 from metaopt.bench.records import StudyRecord, TrialRecord
+from metaopt.bench.records.audit import AuditRecord
+from metaopt.bench.records.identity import Identity
 
 MAX_STUDIES = 10_000
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

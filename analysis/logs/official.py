@@ -20,9 +20,9 @@ from analysis.logs.competition import Limits, OfficialTargets, Ruleset
 from analysis.logs.files import SCORE, SECONDS, STEP, first_hit
 from analysis.logs.logs import Trial
 from analysis.logs.oddities import Oddities
-from metaopt.bench.budget import Currency
+from metaopt.bench.measure.budget import Currency
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import TargetRecord
-from metaopt.bench.targets import Target
 
 BUDGET_KEY = "workload.max_allowed_runtime_sec"
 WHOLE = 0.9  # of a budget or step hint: a trial that ended with less broke off

@@ -15,7 +15,7 @@ from analysis.logs.oddities import Oddities
 from analysis.logs.official import logged_target, ruleset_of, study_records
 from analysis.logs.ours import note_preemptions
 from metaopt.bench import records
-from metaopt.bench.targets import Target
+from metaopt.bench.measure.targets import Target
 
 
 def official_logs(

@@ -11,9 +11,9 @@ from analysis.logs.layout import Cell, TrialKey
 from analysis.logs.logs import MAX_STUDIES, Logs, Trial
 from analysis.logs.oddities import Oddities
 from metaopt.bench import records
-from metaopt.bench.audits.record import AuditRecord
-from metaopt.bench.identity import Identity, digest_of
 from metaopt.bench.records import StudyRecord, TrialRecord, algoperf_name
+from metaopt.bench.records.audit import AuditRecord
+from metaopt.bench.records.identity import Identity, digest_of
 
 
 @dataclasses.dataclass

@@ -28,10 +28,10 @@ from analysis.logs.oddities import Oddities
 from analysis.logs.official_logs import official_logs
 from analysis.logs.ours import Beside, campaign_problem, our_logs
 from analysis.logs.sources import Entry, read_entries
-from metaopt.bench import identity, records
-from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
-from metaopt.bench.identity import parse_identity
-from metaopt.bench.records import StudyRecord, TrialRecord
+from metaopt.bench import records
+from metaopt.bench.records import StudyRecord, TrialRecord, identity
+from metaopt.bench.records.audit import AUDIT_FILE, AuditRecord
+from metaopt.bench.records.identity import parse_identity
 
 MAX_TRIALS = 200_000
 _ALWAYS = (STEP, SECONDS, SCORE)

@@ -36,7 +36,7 @@ from analysis.training.curves import anytime_bands
 from analysis.training.ends import ends_of_episodes, ends_of_training
 from analysis.training.episodes import read_runs
 from analysis.training.hyperparameters import METHOD, all_points, importance
-from metaopt.bench.redaction import redact
+from metaopt.bench.records.redaction import redact
 
 if TYPE_CHECKING:
     from analysis.report.plots.canvas import Plot

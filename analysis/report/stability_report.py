@@ -12,7 +12,7 @@ from analysis.report.pages import write_pages
 from analysis.report.plots.canvas import Plot, figure_at, legend, legend_columns, legend_lines
 from analysis.report.stability import StabilityRecord, read_stability, stability_table
 from analysis.text import plain
-from metaopt.bench.redaction import redact
+from metaopt.bench.records.redaction import redact
 
 _BOUND = (0, (4, 1.5))
 _CAPTION = (

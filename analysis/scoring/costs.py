@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 from analysis.logs.logs import Logs
 from analysis.logs.official import OfficialRecord
-from metaopt.bench.audits.record import RATIO_NOTED
-from metaopt.bench.budget import Currency
+from metaopt.bench.measure.budget import Currency
+from metaopt.bench.records.audit import RATIO_NOTED
 
 # Only: the one cost there is where nothing was tuned.
 View = Literal["including", "given", "only"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from analysis.logs.hardware import HardwareChoice, hardware_of
 from analysis.logs.logs import Logs
 from analysis.scoring.costs import View, cost_table
-from metaopt.bench.budget import Currency
+from metaopt.bench.measure.budget import Currency
 
 Costs = Mapping[tuple[str, str], Mapping[Currency, float]]  # medians by (contender, workload)
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable
 
 from analysis.logs.logs import Logs, Trial
+from metaopt.bench.measure.targets import Direction
 from metaopt.bench.records import FAILURES
-from metaopt.bench.targets import Direction
 
 LOSS = "train/loss"
 DEPLOYED = "deployed"  # the phase after learning

@@ -10,7 +10,7 @@ from analysis.logs.files import Evaluations
 from analysis.logs.logs import Logs, Trial
 from analysis.scoring.costs import COLUMNS
 from analysis.training.best import DEPLOYED, LOSS
-from metaopt.bench.budget import Currency
+from metaopt.bench.measure.budget import Currency
 
 _POINTS = 240
 

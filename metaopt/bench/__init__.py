@@ -1,1 +1,1 @@
-"""The referee: contract, targets, clock, budgets, runner, records, checkpoints."""
+"""The referee, in five rooms: measure, records, contract, trial and rules, each on those before."""

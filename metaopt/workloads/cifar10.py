@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.bench.spec import LossType
-from metaopt.workloads.cifar_files import CLASSES, CifarFiles, Examples
-from metaopt.workloads.queues import Batch
+from metaopt.bench.contract.spec import LossType
+from metaopt.workloads.data.cifar_files import CLASSES, CifarFiles, Examples
+from metaopt.workloads.data.queues import Batch
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
 FILES = CifarFiles()

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metaopt.bench.spec import LossType
-from metaopt.workloads.embedded import load_digits
+from metaopt.bench.contract.spec import LossType
+from metaopt.workloads.scikit_learn import load_digits
 from metaopt.workloads.supervised import SupervisedWorkload
 
 SIDE = 8  # pixels

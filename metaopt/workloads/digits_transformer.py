@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.bench.spec import LossType
-from metaopt.workloads.embedded import split
-from metaopt.workloads.queues import Batch
+from metaopt.bench.contract.spec import LossType
+from metaopt.workloads.data.queues import Batch
+from metaopt.workloads.models.transformer import EncoderLayer, dropout
+from metaopt.workloads.scikit_learn import split
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
-from metaopt.workloads.transformer import EncoderLayer, dropout
 
 PIXELS, LEVELS = 64, 17
 _BEGIN = LEVELS  # the token before the first pixel

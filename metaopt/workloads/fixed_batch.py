@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from metaopt.bench.rng import pinned_randomness
-from metaopt.workloads.queues import Batch, ShuffledQueue
+from metaopt.bench.contract.rng import pinned_randomness
+from metaopt.workloads.data.queues import Batch, ShuffledQueue
 from metaopt.workloads.supervised import SPLITS, SupervisedWorkload
 
 

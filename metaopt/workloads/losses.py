@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt.bench.spec import LossType
+from metaopt.bench.contract.spec import LossType
 
 BLANK = 0  # AlgoPerf's
 

@@ -5,9 +5,9 @@ import struct
 
 import numpy as np
 
-from metaopt.bench.spec import LossType
-from metaopt.workloads.data import DataFile
-from metaopt.workloads.embedded import MLP
+from metaopt.bench.contract.spec import LossType
+from metaopt.workloads.data.datasets import DataFile
+from metaopt.workloads.scikit_learn import MLP
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
 _URL = "https://storage.googleapis.com/cvdf-datasets/mnist/{}.gz"

@@ -4,15 +4,21 @@ import dataclasses
 import functools
 from typing import Any
 
-from metaopt.algoperf import workloads as algoperf
-from metaopt.bench.plugins import WORKLOADS, Plugin, find_plugin, list_plugins, plugin_names
-from metaopt.bench.submission_kit import BATCH_SIZES
+from metaopt.bench.contract.kit import BATCH_SIZES
+from metaopt.bench.contract.plugins import (
+    WORKLOADS,
+    Plugin,
+    find_plugin,
+    list_plugins,
+    plugin_names,
+)
+from metaopt.workloads import algoperf_workloads as algoperf
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.digits_conv import DIGITS_CONV
 from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
-from metaopt.workloads.embedded import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.mnist import MNIST_MLP
+from metaopt.workloads.scikit_learn import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
 

@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from metaopt.bench.spec import ForwardPassMode, LossType, ShapeTuple
-from metaopt.bench.targets import BETTER, Direction, Target, WorkloadTargets, targets_of
-from metaopt.workloads import evaluation, losses
-from metaopt.workloads.arrays import Arrays
-from metaopt.workloads.checks import check_workload
-from metaopt.workloads.data import Source, digests
-from metaopt.workloads.network import Network, as_linen, check_structure, parameter_type
-from metaopt.workloads.queues import Batch, ShuffledQueue, as_stored, count, in_order
+from metaopt.bench.contract.spec import ForwardPassMode, LossType, ShapeTuple
+from metaopt.bench.measure.targets import BETTER, Direction, Target, WorkloadTargets, targets_of
+from metaopt.workloads import losses
+from metaopt.workloads import split_metrics as evaluation
+from metaopt.workloads.data.arrays import Arrays
+from metaopt.workloads.data.datasets import Source, digests
+from metaopt.workloads.data.queues import Batch, ShuffledQueue, as_stored, count, in_order
+from metaopt.workloads.models.network import Network, as_linen, check_structure, parameter_type
+from metaopt.workloads.supervised_checks import check_workload
 
 SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
 METRICS = ("loss", "accuracy")  # of each split
@@ -30,7 +31,7 @@ METRICS = ("loss", "accuracy")  # of each split
 class SupervisedWorkload:
     """Train ``model`` on ``load()``'s arrays; metrics are the mean loss and those of its type.
 
-    Parameters, model state and modes are those of :class:`metaopt.workloads.network.Network`.
+    Parameters, model state and modes: see :class:`~metaopt.workloads.models.network.Network`.
 
     Workloads are compared and hashed by name, so that jitted functions that take one as a static
     argument are compiled once per process.
@@ -47,7 +48,7 @@ class SupervisedWorkload:
         step_hint: Steps of a trial at the reference batch size; what "1x" means in a budget.
         target_metric: The metric of the targets, without its split.
         target_better: Whether it is better ``"lower"`` or ``"higher"``; ``None`` if its name says
-            so (:data:`metaopt.bench.targets.BETTER`).
+            so (:data:`metaopt.bench.measure.targets.BETTER`).
         target_values: The validation and the test value to reach. ``None``: the frozen ones, which
             ``python -m tuning targets`` sets.
         eval_train_size: How many training examples ``train/`` metrics are computed on.

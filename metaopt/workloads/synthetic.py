@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metaopt.bench.spec import LossType, ParameterType, ShapeTuple
-from metaopt.bench.targets import Target, WorkloadTargets
+from metaopt.bench.contract.spec import LossType, ParameterType, ShapeTuple
+from metaopt.bench.measure.targets import Target, WorkloadTargets
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.bench.spec import LossType
-from metaopt.workloads.queues import Batch
-from metaopt.workloads.subwords import PAD, Subwords, cache_folder, padded
+from metaopt.bench.contract.spec import LossType
+from metaopt.workloads.data.queues import Batch
+from metaopt.workloads.data.subwords import PAD, Subwords, cache_folder, padded
+from metaopt.workloads.data.text import AlignedText
+from metaopt.workloads.models.transformer import Transformer, greedy
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
-from metaopt.workloads.text import AlignedText
-from metaopt.workloads.transformer import Transformer, greedy
 
 _LINES = 50_000  # encoded at a time
 

@@ -7,7 +7,7 @@ and change ``_transformation``. The file runs unchanged here and under AlgoPerf'
     python -m tuning run FOLDER digits_mlp     # one training run
 
 It leans on JAX and optax only, to show the whole contract; where ``metaopt`` is installed,
-``metaopt.bench.submission_kit`` has all of it but the optimizer.
+``metaopt.bench.contract.kit`` has all of it but the optimizer.
 
 The runner calls, in this order and with AlgoPerf's names:
 
@@ -30,7 +30,7 @@ import optax
 try:  # the enum must be the runner's own: a member of a copy is equal to none of AlgoPerf's
     from algoperf.spec import ForwardPassMode  # pyright: ignore[reportMissingImports]
 except ImportError:
-    from metaopt.bench.spec import ForwardPassMode
+    from metaopt.bench.contract.spec import ForwardPassMode
 
 # The hyperparameters of an untuned run here; AlgoPerf takes them from the search space. With a
 # search space, names must be the same there; a self-tuning submission has neither.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metaopt.algoperf.workloads import why_unavailable
+from metaopt.workloads.algoperf_workloads import why_unavailable
 
 
 def pytest_collection_modifyitems(items):

@@ -10,10 +10,10 @@ import pytest
 
 from analysis.checks import read_for_checks, validate
 from metaopt.bench import records
-from metaopt.bench.loading import find_submissions, load_submission
+from metaopt.bench.contract.loading import find_submissions, load_submission
 from metaopt.bench.pins import optax_needs
 from metaopt.bench.records import Seeds
-from metaopt.bench.runner import run_trial
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import package_submission
@@ -216,7 +216,7 @@ for name, tuned in {folders!r}.items():
 SLOW = '''
 """Gradient descent whose step returns at once and keeps the device busy for long."""
 import jax, jax.numpy as jnp
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 get_batch_size, data_selection = kit.get_batch_size, kit.data_selection
 

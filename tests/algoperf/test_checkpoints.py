@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from metaopt.bench.loading import find_submissions
+from metaopt.bench.contract.loading import find_submissions
 from tuning.contenders import SUBMISSIONS
 
 STEPS = 60

@@ -11,7 +11,7 @@ from analysis.checks.fairness import find_failures, warnings_of
 from analysis.logs.competition import Competition, read_official_targets
 from analysis.logs.reader import read_logs
 from metaopt.bench import records
-from metaopt.bench.audits.record import AuditFinding, AuditRecord
+from metaopt.bench.records.audit import AuditFinding, AuditRecord
 
 
 def entries(logs, title, rules="strict"):

@@ -26,7 +26,7 @@ from analysis.scoring.machines import (
 )
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
-from metaopt.bench.environment import describe_environment
+from metaopt.bench.trial.environment import describe_environment
 
 INF = math.inf
 FAST = {

@@ -15,7 +15,7 @@ from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.scores import score_logs
 from analysis.text import listed
 from metaopt.bench import records
-from metaopt.bench.audits.record import AuditFinding, AuditRecord
+from metaopt.bench.records.audit import AuditFinding, AuditRecord
 
 
 @pytest.mark.parametrize("studies", [10**9, 0, -3, True])

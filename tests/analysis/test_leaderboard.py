@@ -24,9 +24,9 @@ from analysis.report.marks import Marks
 from analysis.report.tables.scores import Extras, facets_of, score_table
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
-from metaopt.bench.identity import digest_of
-from metaopt.bench.seeds import derive_seed
-from metaopt.bench.targets import targets_of
+from metaopt.bench.measure.seeds import derive_seed
+from metaopt.bench.measure.targets import targets_of
+from metaopt.bench.records.identity import digest_of
 
 ENVIRONMENT = {
     "software": {"jax": "1", "xla_flags": ""},

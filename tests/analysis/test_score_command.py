@@ -260,7 +260,7 @@ def test_a_contender_that_failed_throughout_is_exit_code_1_and_the_first_line(bu
 def audit(b, contender, workload, seconds, *findings, **changes):
     """Write an audit beside a contender's first trial."""
     from metaopt.bench import records
-    from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
+    from metaopt.bench.records.audit import AUDIT_FILE, AuditRecord
 
     found = AuditRecord(
         campaign="made", contender=contender, workload=workload, study=1, trial=1, position=0.5,
@@ -298,7 +298,7 @@ def test_adjusted_costs_without_a_time_factor_are_refused(build, tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_failed_audit_is_flagged_in_every_format_with_both_numbers(build, tmp_path, format):
-    from metaopt.bench.audits.record import AuditFinding
+    from metaopt.bench.records.audit import AuditFinding
 
     b = build(tmp_path, ["cheat", "fair"], ["w"], 1)
     for name in ("cheat", "fair"):

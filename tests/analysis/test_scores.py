@@ -17,7 +17,7 @@ from analysis.scoring.costs import cost_factors, cost_table, pass_ratios, time_f
 from analysis.scoring.profiles import profile, profile_area, ratios
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
-from metaopt.bench.audits.record import AuditedWindow, AuditRecord
+from metaopt.bench.records.audit import AuditedWindow, AuditRecord
 
 INF = math.inf
 GRADS = "gradient_evaluations"

@@ -20,8 +20,8 @@ from analysis.training.episodes import (
     since_deployment,
 )
 from metaopt.bench import records
+from metaopt.bench.measure.targets import Direction
 from metaopt.bench.records import EVAL_FILE, Seeds
-from metaopt.bench.targets import Direction
 from tests.analysis.conftest import two_learners
 
 NAN = math.nan

@@ -13,11 +13,11 @@ from analysis.checks.rules import RULES
 from analysis.cli import app
 from analysis.command_line import run_app
 from analysis.logs.competition import Competition, read_official_targets
-from metaopt.bench import identity as identities
 from metaopt.bench import records
-from metaopt.bench.findings import Finding
-from metaopt.bench.seeds import derive_seed
-from metaopt.bench.targets import targets_of
+from metaopt.bench.measure.seeds import derive_seed
+from metaopt.bench.measure.targets import targets_of
+from metaopt.bench.records import identity as identities
+from metaopt.bench.records.findings import Finding
 
 FIRST = "fast/study_1/easy_jax/trial_1"
 SECOND = "fast/study_1/easy_jax/trial_2"
@@ -346,7 +346,7 @@ IDENTITY = {
     "submission": {"s/submission.py": "1", "s/tuning_search_space.json": "1"},
     "modules": {"metaopt/recipes.py": "1"},
     "tuner": {"tuning/tuners/samplers.py": "1"},
-    "workload": {"metaopt/workloads/embedded.py": "1"},
+    "workload": {"metaopt/workloads/scikit_learn.py": "1"},
     "data": {"easy/train.csv": "1"},
     "targets": {"targets of easy": "1"},
     "settings": {"jax_enable_x64": "False"},

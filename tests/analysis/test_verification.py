@@ -12,7 +12,7 @@ from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, submit
 from analysis.logs.reader import read_logs
 from metaopt.bench import records
-from metaopt.bench.identity import digest_of
+from metaopt.bench.records.identity import digest_of
 from tests.analysis.test_leaderboard import HITS, build_runs
 
 WHEN = "2026-02-02T00:00:00+00:00"

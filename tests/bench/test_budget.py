@@ -2,7 +2,7 @@
 
 import pytest
 
-from metaopt.bench.budget import Budget, parse_budget
+from metaopt.bench.measure.budget import Budget, parse_budget
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from metaopt.bench.digests import digest_file, digest_folder, digest_imports, digest_modules
-from metaopt.bench.identity import differences, digest_of, listed, parse_identity
+from metaopt.bench.contract.digests import (
+    digest_file,
+    digest_folder,
+    digest_imports,
+    digest_modules,
+)
+from metaopt.bench.records.identity import differences, digest_of, listed, parse_identity
 
 CODE = '''"""What it does."""
 import math
@@ -104,7 +109,7 @@ def package(tmp_path, monkeypatch):
     files = {
         "helpers_of_a_test/__init__.py": "from .used import use\nfrom .other import other",
         "helpers_of_a_test/used.py": "def use():\n    from . import deep\n",
-        "helpers_of_a_test/deep.py": "import numpy, json\nfrom metaopt.precision import narrow",
+        "helpers_of_a_test/deep.py": "import numpy, json\nfrom metaopt.xla.precision import narrow",
         "helpers_of_a_test/other.py": "other = 1",
         "single_of_a_test.py": "",
     }
@@ -125,7 +130,7 @@ def test_imports_are_followed_to_where_they_lead_and_no_further(package):
         "helpers_of_a_test/__init__.py",
         "helpers_of_a_test/deep.py",
         "helpers_of_a_test/used.py",
-        "metaopt/precision.py",
+        "metaopt/xla/precision.py",
     ]
     file.write_text("import helpers_of_a_test, single_of_a_test")
     assert {"helpers_of_a_test/other.py", "single_of_a_test.py"} <= set(digest_imports([file]))
@@ -145,7 +150,7 @@ def test_a_submission_has_the_modules_of_ours_that_it_uses_and_not_the_others(ro
     assert "metaopt/recipes.py" in modules("self_tuning/metaopt_averages")
     assert "metaopt/hypergradient.py" not in modules("self_tuning/metaopt_averages")
     more = modules("external_tuning/hgd") - modules("external_tuning/adamw")
-    assert {"metaopt/__init__.py", "metaopt/hypergradient.py", "metaopt/precision.py"} <= more
+    assert {"metaopt/__init__.py", "metaopt/hypergradient.py", "metaopt/xla/precision.py"} <= more
     assert not more & {"metaopt/recipes.py", "metaopt/optimizer.py", "metaopt/guards.py"}
 
 

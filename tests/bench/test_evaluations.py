@@ -5,7 +5,7 @@ import math
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.evaluations import EvaluationLog
+from metaopt.bench.trial.evaluation_log import EvaluationLog
 
 
 def row(step, **more):

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metaopt.bench.audits.counting import counting_facade
-from metaopt.bench.contract import ContractError
-from metaopt.bench.facade import ALGOPERF_INTERFACE, CountedQueue, Facade
-from metaopt.bench.runner import run_trial
+from metaopt.bench.contract.facade import ALGOPERF_INTERFACE, CountedQueue, Facade
+from metaopt.bench.contract.return_values import ContractError
+from metaopt.bench.trial.audits.counting import counting_facade
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.synthetic import Quadratic
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.failures import describe_stall
-from metaopt.bench.loading import load_submission
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.spaces import check_point, parse_space
+from metaopt.bench.contract.tuner import WORST_LOSS, read_curve
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import TrialRecord, best_value, find_reached, metric_of
-from metaopt.bench.runner import run_trial
-from metaopt.bench.spaces import check_point, parse_space
-from metaopt.bench.targets import Target
-from metaopt.bench.tuner import WORST_LOSS, read_curve
+from metaopt.bench.records.failures import describe_stall
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))

@@ -11,12 +11,12 @@ import pytest
 
 import metaopt
 from metaopt.bench import records
-from metaopt.bench import submission_kit as kit
-from metaopt.bench.checkpoints import find_unsavable
-from metaopt.bench.contract import as_namedtuple
-from metaopt.bench.loading import load_submission
-from metaopt.bench.runner import run_trial
-from metaopt.bench.spaces import parse_space
+from metaopt.bench.contract import kit
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.return_values import as_namedtuple
+from metaopt.bench.contract.savable import find_unsavable
+from metaopt.bench.contract.spaces import parse_space
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 
 SIZE = 8
@@ -260,7 +260,7 @@ def test_strings_and_booleans_come_back_from_a_record_as_they_were(tmp_path, mak
 
 SUBMISSION = """
 import optax
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 def optimizer(step_hint, *, rate, style, fast):
     return optax.sgd(rate, momentum=0.9 if fast else None, nesterov=style == "up")

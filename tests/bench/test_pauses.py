@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.checkpoints import FILE as CHECKPOINT_FILE
-from metaopt.bench.loading import load_submission
-from metaopt.bench.progress import FILE as PROGRESS_FILE
-from metaopt.bench.progress import mark_died
+from metaopt.bench.contract.loading import load_submission
 from metaopt.bench.records import Cost
-from metaopt.bench.runner import run_trial
+from metaopt.bench.trial.checkpoints import FILE as CHECKPOINT_FILE
+from metaopt.bench.trial.progress import FILE as PROGRESS_FILE
+from metaopt.bench.trial.progress import mark_died
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.synthetic import Quadratic
 

@@ -23,7 +23,7 @@ def run(root, tmp_path):
 
     def run(*arguments, path=()):
         return subprocess.run(
-            [*PYTEST, "-p", "metaopt.bench.pytest_plugin", *arguments],
+            [*PYTEST, "-p", "metaopt.bench.rules.pytest_plugin", *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [root, *path]))},
             capture_output=True,
@@ -87,7 +87,7 @@ def test_the_plug_in_is_one_where_it_is_installed_and_named_and_costs_no_jax(run
     )
     (tmp_path / "test_other.py").write_text(
         "import sys\n\n\ndef test_it(pytestconfig):\n"
-        "    assert pytestconfig.pluginmanager.hasplugin('metaopt.bench.pytest_plugin')\n"
+        "    assert pytestconfig.pluginmanager.hasplugin('metaopt.bench.rules.pytest_plugin')\n"
         "    assert not {'jax', 'numpy', 'metaopt.bench.rules'} & set(sys.modules)\n"
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from metaopt.bench.rules import RULES, check, check_apart, rules_left_out
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
-from metaopt.bench.rules.workloads import WORKLOAD_RULES
+from metaopt.bench.rules.workload_rules import WORKLOAD_RULES
 from metaopt.workloads.registry import list_workloads
 from metaopt.workloads.synthetic import Quadratic
 
@@ -15,7 +15,7 @@ SOUND = """
 import functools
 import jax
 import jax.numpy as jnp
-from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.contract.spec import ForwardPassMode
 
 def get_batch_size(workload_name):
     return {"wmt": 128}.get(workload_name, 1)

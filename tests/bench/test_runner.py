@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.runner import run_trial
-from metaopt.bench.spec import TrainingCompleteError
-from metaopt.bench.targets import Target
+from metaopt.bench.contract.spec import TrainingCompleteError
+from metaopt.bench.measure.targets import Target
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench.checkpoints import find_unsavable, load_checkpoint, save_checkpoint
-from metaopt.bench.runner import run_trial
+from metaopt.bench.contract.savable import find_unsavable
+from metaopt.bench.trial.checkpoints import load_checkpoint, save_checkpoint
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))

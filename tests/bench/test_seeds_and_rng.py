@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.loading import load_submission
-from metaopt.bench.rng import pinned_randomness, step_keys, trial_keys
-from metaopt.bench.runner import run_trial
-from metaopt.bench.seeds import derive_seed
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.rng import pinned_randomness, step_keys, trial_keys
+from metaopt.bench.measure.seeds import derive_seed
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 
 

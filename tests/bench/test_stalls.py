@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from metaopt.bench.stalls import StallWatch
+from metaopt.bench.trial.stalls import StallWatch
 
 
 def test_silence_is_reported_with_the_place_where_the_work_stands():

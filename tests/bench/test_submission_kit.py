@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt.bench import submission_kit as kit
-from metaopt.bench.contract import as_namedtuple
+from metaopt.bench.contract import kit
+from metaopt.bench.contract.return_values import as_namedtuple
 
 
 class Noted:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaopt.bench.records import find_reached
-from metaopt.bench.targets import (
+from metaopt.bench.measure.targets import (
     Target,
     WorkloadTargets,
     from_document,
@@ -15,6 +14,7 @@ from metaopt.bench.targets import (
     targets_of,
     to_document,
 )
+from metaopt.bench.records import find_reached
 
 LOSS = Target("validation/loss", 0.5, "lower")
 ACCURACY = Target("validation/accuracy", 0.5, "higher")

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt.bench.rules.workloads import WORKLOAD_RULES, check_workload, load_workload
-from metaopt.bench.spec import LossType, ParameterType, ShapeTuple
-from metaopt.workloads.queues import ShuffledQueue
+from metaopt.bench.contract.spec import LossType, ParameterType, ShapeTuple
+from metaopt.bench.rules.workload_rules import WORKLOAD_RULES, check_workload, load_workload
+from metaopt.workloads.data.queues import ShuffledQueue
 
 _count = itertools.count()
 
@@ -273,4 +273,4 @@ def test_a_workload_that_is_not_there_is_named(name):
 
 
 def test_an_object_is_found_by_its_module():
-    assert load_workload("metaopt.workloads.embedded:DIGITS_MLP").name == "digits_mlp"
+    assert load_workload("metaopt.workloads.scikit_learn:DIGITS_MLP").name == "digits_mlp"

@@ -20,7 +20,7 @@ from metaopt import (
     start_episode,
 )
 from metaopt.mixtures import restart_learning
-from metaopt.rings import after
+from metaopt.xla.rings import after
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_a_control_is_the_same_spelled_out_or_not(mlp, train, monkeypatch):
     tx = meta_optimizer(None, 0.1, history=6, controller=ScalarLags(weights), learn=False)
 
     spelled_out = train(tx, mlp.loss, mlp.params, mlp.data)
-    monkeypatch.setattr("metaopt.controllers._SPELLED_OUT", 0)
+    monkeypatch.setattr("metaopt.controllers.lags._SPELLED_OUT", 0)
     contracted = train(tx, mlp.loss, mlp.params, mlp.data)
 
     for a, b in zip(spelled_out.iterates, contracted.iterates, strict=True):

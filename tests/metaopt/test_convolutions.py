@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from metaopt import meta_optimizer
-from metaopt.convolutions import with_fast_convolutions
+from metaopt.xla.convolutions import with_fast_convolutions
 
 
 def images(*shape, key=0):

@@ -21,7 +21,7 @@ def measure() -> dict[str, Any]:
     """Train on the devices that there are."""
     import jax
 
-    from metaopt.bench.loading import load_submission
+    from metaopt.bench.contract.loading import load_submission
     from metaopt.workloads.registry import get_workload
 
     module: Any = load_submission("metaopt", SUBMISSIONS).module

@@ -20,12 +20,12 @@ import jax
 import numpy as np
 import optax
 
-from metaopt.bench.loading import load_submission
-from metaopt.bench.plan import TrialPlan
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.spec import ForwardPassMode
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import Seeds
-from metaopt.bench.runner import run_trial
-from metaopt.bench.spec import ForwardPassMode
-from metaopt.bench.targets import Target
+from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 
 SUBMISSIONS = Path(__file__).resolve().parents[2] / "submissions"

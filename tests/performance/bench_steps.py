@@ -30,7 +30,7 @@ import numpy as np
 import optax
 
 from metaopt import DiagonalLags, FullLags, ScalarLags, meta_optimizer
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 from metaopt.workloads.registry import get_workload
 
 RATE = 1e-3

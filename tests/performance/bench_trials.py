@@ -26,14 +26,14 @@ import numpy as np
 import optax
 
 from metaopt.bench import records
-from metaopt.bench.loading import load_submission
-from metaopt.bench.plan import TrialPlan
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.rng import trial_keys
+from metaopt.bench.contract.spaces import parse_space
+from metaopt.bench.contract.spec import ForwardPassMode
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import Seeds
-from metaopt.bench.rng import trial_keys
-from metaopt.bench.runner import run_trial
-from metaopt.bench.spaces import parse_space
-from metaopt.bench.spec import ForwardPassMode
-from metaopt.bench.targets import Target
+from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 
 SUBMISSIONS = Path(__file__).resolve().parents[2] / "submissions"

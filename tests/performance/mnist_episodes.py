@@ -17,7 +17,7 @@ import jax
 import optax
 
 from metaopt import meta_optimizer, start_episode
-from metaopt.bench.submission_kit import training_loss
+from metaopt.bench.contract.kit import training_loss
 from metaopt.workloads.registry import get_workload
 
 

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import ScalarLags, load_controller, meta_optimizer, save_controller, start_episode
-from metaopt.bench.submission_kit import training_loss
-from metaopt.workloads.embedded import DIGITS_MLP, MLP
+from metaopt.bench.contract.kit import training_loss
+from metaopt.workloads.data.queues import ShuffledQueue
 from metaopt.workloads.mnist import MNIST_MLP
-from metaopt.workloads.queues import ShuffledQueue
+from metaopt.workloads.scikit_learn import DIGITS_MLP, MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 
 RATE = 0.1

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.loading import load_submission
-from metaopt.bench.runner import run_trial
-from metaopt.bench.submission_kit import Baseline, warmup_cosine
+from metaopt.bench.contract.kit import Baseline, warmup_cosine
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.loading import find_submissions, load_submission
+from metaopt.bench.contract.loading import find_submissions, load_submission
 from metaopt.bench.rules import check
-from metaopt.bench.runner import run_trial
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
 
@@ -199,7 +199,7 @@ def test_adamw_is_adam_with_decoupled_decay_by_hand():
 
 
 def test_the_schedule_warms_up_and_falls_to_its_end():
-    from metaopt.bench.submission_kit import warmup_cosine
+    from metaopt.bench.contract.kit import warmup_cosine
 
     schedule = warmup_cosine(2.0, 100, 0.1, 0.25)
 

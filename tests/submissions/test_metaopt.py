@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.loading import load_submission
-from metaopt.bench.runner import run_trial
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS
 

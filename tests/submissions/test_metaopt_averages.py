@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.facade import Facade
-from metaopt.bench.loading import load_submission
-from metaopt.bench.runner import run_trial
+from metaopt.bench.contract.facade import Facade
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload, list_workloads
 from metaopt.workloads.supervised import Arrays
 from tuning.contenders import SUBMISSIONS

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench.checkpoints import find_unsavable, load_checkpoint, save_checkpoint
-from metaopt.bench.contract import as_namedtuple, signature_of
-from metaopt.bench.loading import load_submission
-from metaopt.bench.spec import LossType, ParameterType
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.return_values import as_namedtuple, signature_of
+from metaopt.bench.contract.savable import find_unsavable
+from metaopt.bench.contract.spec import LossType, ParameterType
+from metaopt.bench.trial.checkpoints import load_checkpoint, save_checkpoint
 from tuning.contenders import SUBMISSIONS
 
 EXAMPLES, CLASSES = 6, 3

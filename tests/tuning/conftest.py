@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.targets import Target
-from metaopt.bench.tuner import Observer, Outcome, Proposal, Reading
+from metaopt.bench.contract.tuner import Observer, Outcome, Proposal, Reading
+from metaopt.bench.measure.targets import Target
 from metaopt.workloads.synthetic import Quadratic
 from tuning.campaign import Limits
 from tuning.contenders import Contender

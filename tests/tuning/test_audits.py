@@ -9,7 +9,7 @@ from analysis.logs.audits import audit_summary, read_audits
 from analysis.logs.reader import read_logs
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
-from metaopt.bench.audits.record import AUDIT_FILE, AuditFinding, AuditRecord
+from metaopt.bench.records.audit import AUDIT_FILE, AuditFinding, AuditRecord
 from tuning.campaign import make_campaign
 from tuning.executor import choose_audited, list_studies, run_campaign
 from tuning.slots import StudyKey
@@ -70,7 +70,7 @@ CHEAT = '''
 
 import optax
 
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 _baseline = kit.Baseline(lambda step_hint: optax.adam(1e-2), {})
 get_batch_size, data_selection = kit.get_batch_size, kit.data_selection

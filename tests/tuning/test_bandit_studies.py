@@ -8,8 +8,8 @@ import pytest
 from analysis.logs.reader import read_logs
 from analysis.report.tables.campaign import ends_table
 from metaopt.bench import records
-from metaopt.bench.targets import Target
-from metaopt.bench.tuner import FAILURE_VALUE, Proposal
+from metaopt.bench.contract.tuner import FAILURE_VALUE, Proposal
+from metaopt.bench.measure.targets import Target
 from tuning.campaign import Limits
 from tuning.study import run_study
 

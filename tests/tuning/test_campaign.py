@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metaopt.bench.targets import Target
+from metaopt.bench.measure.targets import Target
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import (
     Campaign,

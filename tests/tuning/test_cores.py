@@ -12,7 +12,7 @@ WATCHED = '''
 """Gradient descent that writes down the cores it may use."""
 import json, os, pathlib
 import optax
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 def optimizer(step_hint, *, learning_rate):
     return optax.sgd(learning_rate)

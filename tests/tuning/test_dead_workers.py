@@ -13,7 +13,7 @@ DEADLY = '''
 """Gradient descent that kills its process, or never returns, if it is told to."""
 import os, signal, time
 import optax
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 DEFAULTS = {"learning_rate": 0.1, "deadly": 0.0}
 

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.budget import CURRENCIES
-from metaopt.bench.targets import Target
+from metaopt.bench.measure.budget import CURRENCIES
+from metaopt.bench.measure.targets import Target
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Limits
 from tuning.contenders import parse_contender

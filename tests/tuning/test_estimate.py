@@ -81,7 +81,7 @@ SLOW_START = '''
 """Gradient descent whose first step takes long, as one that is traced does."""
 import time
 import optax
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 def optimizer(step_hint, *, learning_rate):
     return optax.sgd(learning_rate)

@@ -11,9 +11,9 @@ from analysis.command_line import run_app
 from analysis.commands.score import print_scores
 from analysis.logs.reader import read_logs
 from analysis.scoring.scores import score_logs
-from metaopt.bench.loading import find_submissions
-from metaopt.bench.spaces import check_point
-from metaopt.bench.targets import Target
+from metaopt.bench.contract.loading import find_submissions
+from metaopt.bench.contract.spaces import check_point
+from metaopt.bench.measure.targets import Target
 from tuning.campaign import make_campaign
 from tuning.cli import _exit_if_broken, app
 from tuning.contenders import SUBMISSIONS, load_submission, make_variant, parse_contender
@@ -26,7 +26,7 @@ from tuning.study import run_study
 SUBMISSION = '''
 """Gradient descent, with a mistake in it."""
 import optax
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 DEFAULTS = {"learning_rate": 0.1}
 

@@ -9,9 +9,9 @@ import jax
 import pytest
 from rich.console import Console
 
-from metaopt.bench import identity as identities
 from metaopt.bench import records
-from metaopt.bench.identity import differences
+from metaopt.bench.records import identity as identities
+from metaopt.bench.records.identity import differences
 from metaopt.workloads.registry import get_workload, list_workloads, modules_of
 from tuning.campaign import make_campaign, read_campaign, read_document
 from tuning.contenders import parse_contender
@@ -110,7 +110,9 @@ def test_each_part_of_an_identity_is_of_its_own_files(folder):
     }
     assert {"tuning/tuners/bandits.py", "tuning/tuners/samplers.py"} < set(found["tuner"])
     assert "tuning/tuners/quasirandom.py" not in found["tuner"]
-    assert {"metaopt/workloads/embedded.py", "metaopt/workloads/losses.py"} < set(found["workload"])
+    assert {"metaopt/workloads/scikit_learn.py", "metaopt/workloads/losses.py"} < set(
+        found["workload"]
+    )
     assert found["data"] == {}
     assert list(found["targets"]) == [f"targets of {WORKLOAD}"]
     assert found["settings"]["jax_enable_x64"] == "False"

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from analysis.command_line import run_app
-from metaopt.bench.loading import SPACE_FILE, find_submissions, load_submission
+from metaopt.bench.contract.loading import SPACE_FILE, find_submissions, load_submission
+from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.records import EVAL_FILE
-from metaopt.bench.runner import run_trial
-from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.cli import app
 from tuning.contenders import SUBMISSIONS
@@ -32,7 +32,7 @@ INFO = dict.fromkeys(KEYS, "x") | {
 }  # fmt: skip
 
 PLAIN = """
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 import optax
 
 _baseline = kit.Baseline(lambda step_hint: optax.sgd(0.1), {})
@@ -148,14 +148,14 @@ def test_a_package_of_a_package_is_the_same(packaged_metaopt, tmp_path, no_step)
 def test_files_beside_a_submission_come_along(make, tmp_path, no_step):
     folder = make(**{
         "submission.py": f"from . import helper\n{PLAIN}",
-        "helper/__init__.py": "from metaopt.precision import widen\n",
+        "helper/__init__.py": "from metaopt.xla.precision import widen\n",
         "weights.json": "[1]", ".hidden": "", "requirements.txt": "einops  # shapes\n",
     })  # fmt: skip
 
     packaged = package_submission(folder, tmp_path / "out", INFO)
 
     assert (packaged.folder / "helper" / "__init__.py").read_text() == (
-        "from ..metaopt.precision import widen\n"
+        "from ..metaopt.xla.precision import widen\n"
     )
     assert (packaged.folder / "weights.json").read_text() == "[1]"
     assert (packaged.folder / "requirements.txt").read_text() == "einops  # shapes\n"
@@ -165,12 +165,12 @@ def test_files_beside_a_submission_come_along(make, tmp_path, no_step):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("import metaopt.bench.spec as s", "from .metaopt.bench import spec as s"),
+        ("import metaopt.bench.contract.spec as s", "from .metaopt.bench.contract import spec as s"),
         ("from metaopt import ScalarLags as S, bench", (
-            "from .metaopt.controllers import ScalarLags as S\nfrom .metaopt import bench"
+            "from .metaopt.controllers.lags import ScalarLags as S\nfrom .metaopt import bench"
         )),
-        ("from metaopt.rings import (\n    make_rings,\n    read_rings,\n)", (
-            "from .metaopt.rings import make_rings, read_rings"
+        ("from metaopt.xla.rings import (\n    make_rings,\n    read_rings,\n)", (
+            "from .metaopt.xla.rings import make_rings, read_rings"
         )),
         ("try:\n    from metaopt import meta_optimizer\nexcept ImportError:\n    pass", (
             "try:\n    from .metaopt.optimizer import meta_optimizer\nexcept ImportError:\n    pass"
@@ -192,7 +192,7 @@ def test_imports_become_relative_and_annotations_cost_nothing(make, before, afte
     ("line", "message"),
     [
         ("import metaopt", "write 'from metaopt import NAME' instead"),
-        ("import metaopt.bench.spec", "write 'from metaopt import NAME' instead"),
+        ("import metaopt.bench.contract.spec", "write 'from metaopt import NAME' instead"),
         ("from metaopt import __version__", "no module of metaopt defines '__version__'"),
         ("from tuning.spaces import Space", "'tuning' is never packaged; only 'metaopt' is"),
         ("x = 1; from metaopt import ScalarLags", "put the import on a line of its own"),
@@ -215,7 +215,7 @@ def test_what_algoperf_lacks_is_a_requirement_with_its_reason(make, tmp_path, no
 
 
 def test_a_package_that_does_not_work_is_not_left_behind(make, tmp_path):
-    hidden = "import importlib; importlib.import_module('metaopt.rings')"
+    hidden = "import importlib; importlib.import_module('metaopt.xla.rings')"
     folder = make(**{"submission.py": f"{PLAIN}{hidden}\n"})
     before = {*tmp_path.rglob("*")}
 

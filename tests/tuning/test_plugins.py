@@ -36,7 +36,7 @@ run_campaign(read_campaign(folder / "plugins.toml"), folder / "out", workers=1)
 LIST = """
 import json
 from metaopt.workloads.registry import get_workload
-from tuning.additions import list_additions
+from tuning.plugin_list import list_additions
 from tuning.cli import app
 print(json.dumps(list_additions()))
 app(["list", "--format", "json"], standalone_mode=False)

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from analysis.command_line import run_app, shown_command
-from metaopt.bench.redaction import redact
-from metaopt.bench.runner import run_trial
+from metaopt.bench.records.redaction import redact
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 from tuning.cli import app
 

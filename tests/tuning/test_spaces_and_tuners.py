@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from metaopt.bench.loading import SPACE_FILE, Submission
-from metaopt.bench.spaces import PointList, Space, parse_space
-from metaopt.bench.tuner import FAILURE_VALUE
+from metaopt.bench.contract.loading import SPACE_FILE, Submission
+from metaopt.bench.contract.spaces import PointList, Space, parse_space
+from metaopt.bench.contract.tuner import FAILURE_VALUE
 from tuning.contenders import parse_contender
 from tuning.tuners import TUNERS
 

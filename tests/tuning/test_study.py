@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.spec import TrainingCompleteError
-from metaopt.bench.targets import Target
+from metaopt.bench.contract.spec import TrainingCompleteError
+from metaopt.bench.measure.targets import Target
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Limits
 from tuning.contenders import make_variant, parse_contender

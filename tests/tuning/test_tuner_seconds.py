@@ -4,8 +4,8 @@ import pytest
 
 from analysis.checks import read_for_checks, validate
 from metaopt.bench import records
+from metaopt.bench.contract.tuner import Observer
 from metaopt.bench.records import Cost
-from metaopt.bench.tuner import Observer
 from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.executor import check_budgets

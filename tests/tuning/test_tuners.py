@@ -10,11 +10,11 @@ import optuna
 import pytest
 from scipy.stats import qmc
 
-from metaopt.bench import tuner as protocol
+from metaopt.bench.contract import tuner as protocol
+from metaopt.bench.contract.spaces import parse_space
+from metaopt.bench.contract.tuner import WORST_LOSS, Outcome, Proposal, Reading
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import Cost, Segment, TrialRecord
-from metaopt.bench.spaces import parse_space
-from metaopt.bench.targets import Target
-from metaopt.bench.tuner import WORST_LOSS, Outcome, Proposal, Reading
 from tuning.contenders import parse_contender
 from tuning.tuners import TUNERS, get_tuner
 from tuning.tuners.bandits import HyperbandTuner, hyperband_brackets, rung_share

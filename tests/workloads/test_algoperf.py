@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from metaopt.algoperf import workloads as algoperf
-from metaopt.bench.targets import Target
+from metaopt.bench.measure.targets import Target
+from metaopt.workloads import algoperf_workloads as algoperf
 from metaopt.workloads.registry import get_workload
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench.spec import ForwardPassMode, ParameterType
-from metaopt.bench.submission_kit import training_loss
+from metaopt.bench.contract.kit import training_loss
+from metaopt.bench.contract.spec import ForwardPassMode, ParameterType
 from metaopt.workloads.cifar10 import (
     CIFAR10_VGG16,
     FILES,
@@ -22,8 +22,8 @@ from metaopt.workloads.cifar10 import (
     load_cifar10_small,
     standardise,
 )
-from metaopt.workloads.cifar_files import read_npz
-from metaopt.workloads.data import digests
+from metaopt.workloads.data.cifar_files import read_npz
+from metaopt.workloads.data.datasets import digests
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.workloads.digits_conv import ConvNet, convolve_by_matrix
 from metaopt.workloads.digits_transformer import LEVELS, PIXELS
 from metaopt.workloads.registry import get_workload

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt.bench.spec import LossType
+from metaopt.bench.contract.spec import LossType
 from metaopt.workloads.losses import BLANK, Loss, edit_distances
 
 SOFTMAX, SIGMOID = Loss(LossType.SOFTMAX_CROSS_ENTROPY), Loss(LossType.SIGMOID_CROSS_ENTROPY)

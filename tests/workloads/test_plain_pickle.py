@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from metaopt.workloads.plain_pickle import plain_pickle
+from metaopt.workloads.data.plain_pickle import plain_pickle
 
 ARRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 COMMAND = "touch was_here"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.workloads.queues import ShuffledQueue, in_order
+from metaopt.workloads.data.queues import ShuffledQueue, in_order
 
 KEY = np.asarray(jax.random.PRNGKey(3))
 

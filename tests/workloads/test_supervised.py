@@ -11,10 +11,10 @@ import optax
 import pytest
 from flax import nnx
 
-from metaopt.bench.rules.workloads import check_workload
-from metaopt.bench.spec import ForwardPassMode, LossType
+from metaopt.bench.contract.spec import ForwardPassMode, LossType
+from metaopt.bench.rules.workload_rules import check_workload
 from metaopt.workloads.fixed_batch import fix_batch
-from metaopt.workloads.network import parameter_type
+from metaopt.workloads.models.network import parameter_type
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
 KEY = jax.random.PRNGKey(0)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metaopt.workloads import subwords
-from metaopt.workloads.subwords import END, PAD, Subwords, padded
-from metaopt.workloads.text import AlignedText
+from metaopt.workloads.data import subwords
+from metaopt.workloads.data.subwords import END, PAD, Subwords, padded
+from metaopt.workloads.data.text import AlignedText
 
 ENGLISH = ["A dog runs.", "Two\u2028lines, one sentence\x85.", "", "  spaces  and\ttabs\r"]
 GERMAN = ["Ein Hund läuft.", "Zwei Zeilen.", "", "Straße: 5 €"]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from metaopt.bench.spec import ForwardPassMode
-from metaopt.bench.submission_kit import training_loss
+from metaopt.bench.contract.kit import training_loss
+from metaopt.bench.contract.spec import ForwardPassMode
+from metaopt.workloads.data.subwords import END, PAD
+from metaopt.workloads.data.text import AlignedText
 from metaopt.workloads.fixed_batch import fix_batch
+from metaopt.workloads.models.transformer import Transformer, dropout, greedy, positions
 from metaopt.workloads.registry import get_workload
-from metaopt.workloads.subwords import END, PAD
 from metaopt.workloads.supervised import SupervisedWorkload
-from metaopt.workloads.text import AlignedText
-from metaopt.workloads.transformer import Transformer, dropout, greedy, positions
 from metaopt.workloads.translation import (
     ENDE_TRANSFORMER,
     ENDE_TRANSFORMER_SMALL,
@@ -162,7 +162,7 @@ def test_dropout_falls_where_flaxs_example_has_it(params, tokens, monkeypatch):
         shapes.append(values.shape)
         return values
 
-    monkeypatch.setattr("metaopt.workloads.transformer.dropout", record)
+    monkeypatch.setattr("metaopt.workloads.models.transformer.dropout", record)
     jax.eval_shape(lambda: TINY.apply({"params": params}, *tokens, train=True, dropout_rate=0.1))
 
     embedded = sublayer = (3, 7, 16)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from metaopt.bench.rules.workloads import WORKLOAD_RULES
-from metaopt.bench.spec import ForwardPassMode
-from metaopt.bench.targets import load_targets
-from metaopt.workloads.data import data_root
+from metaopt.bench.contract.spec import ForwardPassMode
+from metaopt.bench.measure.targets import load_targets
+from metaopt.bench.rules.workload_rules import WORKLOAD_RULES
+from metaopt.workloads.data.datasets import data_root
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload, list_workloads
 

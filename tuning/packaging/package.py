@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 
 import metaopt
-from metaopt.bench.environment import CHECKOUT, describe_checkout
-from metaopt.bench.loading import SPACE_FILE, Submission, load_submission
+from metaopt.bench.contract.loading import SPACE_FILE, Submission, load_submission
+from metaopt.bench.contract.spaces import parse_space
 from metaopt.bench.pins import OPTAX_PIN, Need, optax_needs, required_optax
-from metaopt.bench.spaces import parse_space
+from metaopt.bench.trial.environment import CHECKOUT, describe_checkout
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
 from tuning.packaging.imports import OURS, Sources, collect_sources, own_files

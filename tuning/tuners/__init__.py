@@ -1,6 +1,6 @@
 """The tuners. Loop, meter, seeds and storage are the study's; a tuner only proposes."""
 
-from tuning.tuners.listed import DefaultsTuner, GridTuner, StagewiseTuner
+from tuning.tuners.grid import DefaultsTuner, GridTuner, StagewiseTuner
 from tuning.tuners.registry import TUNERS, MakeTuner, TunerKind, get_tuner, list_plugin_tuners
 from tuning.tuners.samplers import OptunaTuner
 

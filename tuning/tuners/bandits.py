@@ -13,8 +13,8 @@ from collections import deque
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from metaopt.bench.spaces import PointList, Space
-from metaopt.bench.tuner import Outcome, Proposal
+from metaopt.bench.contract.spaces import PointList, Space
+from metaopt.bench.contract.tuner import Outcome, Proposal
 from tuning.tuners.samplers import make_random
 
 ETA = 3

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from metaopt.bench.spaces import Point, PointList, Space
+from metaopt.bench.contract.spaces import Point, PointList, Space
 
 BLOCK = 5  # trials of a study in AlgoPerf's external tuning
 SKIPPED = 100

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from metaopt.bench import plugins
-from metaopt.bench.spaces import Point, PointList, Space
-from metaopt.bench.tuner import Tuner
+from metaopt.bench.contract import plugins
+from metaopt.bench.contract.spaces import Point, PointList, Space
+from metaopt.bench.contract.tuner import Tuner
 from tuning.tuners import samplers
 from tuning.tuners.bandits import AshaTuner, HyperbandTuner
-from tuning.tuners.listed import DefaultsTuner, GridTuner, StagewiseTuner
+from tuning.tuners.grid import DefaultsTuner, GridTuner, StagewiseTuner
 from tuning.tuners.median import MedianTuner
 from tuning.tuners.quasirandom import HaltonTuner, SobolTuner
 

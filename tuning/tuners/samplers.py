@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from metaopt.bench.spaces import Choices, Point, PointList, Space
+from metaopt.bench.contract.spaces import Choices, Point, PointList, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

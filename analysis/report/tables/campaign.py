@@ -10,7 +10,7 @@ from analysis.logs.official import OfficialRecord
 from analysis.report.table import COUNT, TEXT, CellFormat, Column, Facets, Table, number
 from analysis.report.tables.scores import unit_name
 from analysis.training.breakdown import PARTS, seconds_of
-from metaopt.bench.budget import CURRENCIES
+from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 
 # A target's sign and value.

@@ -1,6 +1,6 @@
 """The rules as software: what would disqualify or break a submission, or a workload."""
 
-from metaopt.bench.findings import Finding, Problem, Rule
+from metaopt.bench.records.findings import Finding, Problem, Rule
 from metaopt.bench.rules.check import (
     DEFAULT_TIMEOUT_SECONDS,
     RULES,

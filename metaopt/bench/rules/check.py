@@ -15,10 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaopt.bench.environment import CHECKOUT
-from metaopt.bench.findings import Finding, Problem, Rule
-from metaopt.bench.loading import SPACE_FILE
-from metaopt.bench.rules.calls import (
+from metaopt.bench.contract.loading import SPACE_FILE
+from metaopt.bench.records.findings import Finding, Problem, Rule
+from metaopt.bench.rules.checked_submission import Subject
+from metaopt.bench.rules.file_rules import (
+    find_unknown_hyperparameters,
+    find_unreadable_spaces,
+    find_workload_spaces,
+    find_wrong_ruleset,
+    space_problems,
+)
+from metaopt.bench.rules.module_rules import (
     find_failing_import,
     find_missing_functions,
     find_newer_optax,
@@ -26,14 +33,7 @@ from metaopt.bench.rules.calls import (
     find_wrong_arguments,
     find_wrong_order,
 )
-from metaopt.bench.rules.files import (
-    find_unknown_hyperparameters,
-    find_unreadable_spaces,
-    find_workload_spaces,
-    find_wrong_ruleset,
-    space_problems,
-)
-from metaopt.bench.rules.subject import Subject
+from metaopt.bench.trial.environment import CHECKOUT
 
 DEFAULT_TIMEOUT_SECONDS = 120.0
 # Where one of these is broken, nothing more can be learned from running the submission.
@@ -93,30 +93,30 @@ RULES = (
     Rule("space-points", "all points have the same hyperparameters", space_problems("points")),
     Rule("space-defaults", "DEFAULTS has every hyperparameter", find_unknown_hyperparameters),
     Rule("batch-size", "get_batch_size returns a number or raises ValueError",
-         _running("steps", "find_wrong_batch_size")),
-    Rule("crash", "no function raises", _running("steps", "find_crash")),
+         _running("step_rules", "find_wrong_batch_size")),
+    Rule("crash", "no function raises", _running("step_rules", "find_crash")),
     Rule("timeout", "every function returns", _found_outside),
     Rule("state", "the optimizer state is a pytree and a function",
-         _running("steps", "find_wrong_state")),
+         _running("step_rules", "find_wrong_state")),
     Rule("state-checkpoint", "the state survives AlgoPerf's checkpoints",
-         _running("steps", "find_state_without_checkpoint")),
+         _running("step_rules", "find_state_without_checkpoint")),
     Rule("return", "steps return state, parameters and model state",
-         _running("steps", "find_wrong_return")),
+         _running("step_rules", "find_wrong_return")),
     Rule("params", "parameters keep structure, shapes and dtypes",
-         _running("steps", "find_changed_params")),
-    Rule("recompilation", "a step is compiled once", _running("steps", "find_recompilation")),
+         _running("step_rules", "find_changed_params")),
+    Rule("recompilation", "a step is compiled once", _running("step_rules", "find_recompilation")),
     Rule("early-return", "a step returns when the device is done",
-         _running("steps", "find_early_return")),
+         _running("step_rules", "find_early_return")),
     Rule("workload-branches", "only the batch size depends on the workload's name",
-         _running("names", "find_dependence_on_names")),
+         _running("name_rule", "find_dependence_on_names")),
     Rule("passes", "what is charged covers the passes through the model",
-         _running("audited", "audit_problems", "passes")),
+         _running("audit_rules", "audit_problems", "passes")),
     Rule("set-up", "passes of init_optimizer_state are declared",
-         _running("audited", "audit_problems", "set-up")),
+         _running("audit_rules", "audit_problems", "set-up")),
     Rule("replay", "a step depends on its arguments alone",
-         _running("audited", "audit_problems", "replay")),
+         _running("audit_rules", "audit_problems", "replay")),
     Rule("fresh-start", "trials and episodes start from fresh parameters",
-         _running("audited", "audit_problems", "fresh-start")),
+         _running("audit_rules", "audit_problems", "fresh-start")),
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import optax
 
 from metaopt import hypergradient_descent
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 DEFAULTS = {"learning_rate": 0.1, "hyper_rate": 1e-3, "weight_decay": 0.0}
 

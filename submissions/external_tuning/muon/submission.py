@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import optax
 
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 DEFAULTS = {
     "learning_rate": 2e-3,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 DEFAULTS = {
     "learning_rate": 0.1,

@@ -6,7 +6,7 @@ Needs optax 0.2.3.
 
 import optax
 
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 
 def optimizer(step_hint: int) -> optax.GradientTransformation:

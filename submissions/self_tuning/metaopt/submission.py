@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import optax
 
 from metaopt import DiagonalLags, ScalarLags, meta_optimizer
-from metaopt.bench import submission_kit as kit
-from metaopt.bench.sharding import replicate, shard_batch, shard_history
+from metaopt.bench.contract import kit
+from metaopt.bench.contract.sharding import replicate, shard_batch, shard_history
 
 
 class Options(NamedTuple):

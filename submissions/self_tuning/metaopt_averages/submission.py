@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt.averages import Averages
-from metaopt.bench import submission_kit as kit
-from metaopt.bench.sharding import replicate
-from metaopt.controllers import ScalarLags
+from metaopt.bench.contract import kit
+from metaopt.bench.contract.sharding import replicate
+from metaopt.controllers.averages import Averages
+from metaopt.controllers.lags import ScalarLags
 from metaopt.episodes import carry_over
 from metaopt.guards import GuardState
 from metaopt.mixtures import scale_controls

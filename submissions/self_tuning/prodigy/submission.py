@@ -5,7 +5,7 @@ Untuned: optax's defaults, a constant schedule, no weight decay.
 
 import optax
 
-from metaopt.bench import submission_kit as kit
+from metaopt.bench.contract import kit
 
 
 def optimizer(step_hint: int) -> optax.GradientTransformation:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from metaopt.bench.audits.recording import Recorder
-from metaopt.bench.audits.replaying import audit
-from metaopt.bench.runner import run_trial
+from metaopt.bench.trial.audits.recording import Recorder
+from metaopt.bench.trial.audits.replaying import audit
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
 

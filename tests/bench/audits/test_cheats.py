@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metaopt.bench.audits.record import AUDIT_FILE, AuditRecord
-from metaopt.bench.audits.recording import STEPS, Recorder
-from metaopt.bench.audits.replaying import write_audit
-from metaopt.bench.facade import Facade
-from metaopt.bench.runner import run_trial
-from metaopt.bench.spec import ForwardPassMode, TrainingCompleteError
+from metaopt.bench.contract.facade import Facade
+from metaopt.bench.contract.spec import ForwardPassMode, TrainingCompleteError
+from metaopt.bench.records.audit import AUDIT_FILE, AuditRecord
+from metaopt.bench.trial.audits.recording import STEPS, Recorder
+from metaopt.bench.trial.audits.replaying import write_audit
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
 RATE = 0.01

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench.audits.counting import NOISE, CountingFacade, counting_facade, norm
-from metaopt.bench.spec import ForwardPassMode
+from metaopt.bench.contract.spec import ForwardPassMode
+from metaopt.bench.trial.audits.counting import NOISE, CountingFacade, counting_facade, norm
 from metaopt.workloads.registry import get_workload
 
 SIZE = 8

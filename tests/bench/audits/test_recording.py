@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.audits import recording
-from metaopt.bench.audits.recording import STEPS, Recorder, to_device, to_host
-from metaopt.bench.runner import run_trial
+from metaopt.bench.trial.audits import recording
+from metaopt.bench.trial.audits.recording import STEPS, Recorder, to_device, to_host
+from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))

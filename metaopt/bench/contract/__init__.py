@@ -1,0 +1,1 @@
+"""AlgoPerf's interface: what submissions, workloads, tuners and plug-ins implement."""

@@ -1,0 +1,98 @@
+"""A submission's functions, called with AlgoPerf's arguments in AlgoPerf's way."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from metaopt.bench.contract.return_values import expect_state, expect_triple
+
+# Optimizer state, parameters, model state: what steps take and return.
+Trees = tuple[Any, Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundSubmission:
+    """A submission with everything that stays the same during a trial.
+
+    Attributes:
+        module: The submission's module.
+        workload: The facade.
+        hyperparameters: AlgoPerf's namedtuple, or ``None``.
+        wants_train_state: Whether ``update_params`` takes ``train_state``.
+    """
+
+    module: Any
+    workload: Any
+    hyperparameters: Any
+    wants_train_state: bool = False
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the submission has ``prepare_for_eval``."""
+        return hasattr(self.module, "prepare_for_eval")
+
+    @functools.cached_property
+    def _types(self) -> Any:
+        return self.workload.model_params_types
+
+    def init(self, params: Any, model_state: Any, rng: Any) -> Any:
+        """Return the optimizer state of a new run.
+
+        Raises:
+            ContractError: It is not a pair of a pytree and a function.
+        """
+        state = self.module.init_optimizer_state(
+            self.workload, params, model_state, self.hyperparameters, rng
+        )
+        expect_state(state, "init_optimizer_state")
+        return state
+
+    def select(self, queue: Iterator[Any], trees: Trees, step: int, rng: Any) -> Any:
+        """Return the batch that the submission selects for a step."""
+        state, params, model_state = trees
+        return self.module.data_selection(
+            self.workload, queue, state, params, model_state, self.hyperparameters, step, rng
+        )
+
+    def update(
+        self,
+        batch: Any,
+        trees: Trees,
+        step: int,
+        rng: Any,
+        eval_results: Sequence[Any],
+        train_state: Mapping[str, Any] | None,
+    ) -> Trees:
+        """Take one step.
+
+        Raises:
+            ContractError: It returned something other than three parts.
+            TrainingCompleteError: The submission has nothing left to do.
+        """
+        extra = {"train_state": train_state} if self.wants_train_state else {}
+        arguments = self._common(trees, step, rng, eval_results)
+        returned = self.module.update_params(**arguments, batch=batch, **extra)
+        return expect_triple(returned, "update_params")
+
+    def prepare(self, trees: Trees, step: int, rng: Any, eval_results: Sequence[Any]) -> Trees:
+        """Let the submission prepare an evaluation; raises like :meth:`update`."""
+        returned = self.module.prepare_for_eval(**self._common(trees, step, rng, eval_results))
+        return expect_triple(returned, "prepare_for_eval")
+
+    def _common(
+        self, trees: Trees, step: int, rng: Any, eval_results: Sequence[Any]
+    ) -> dict[str, Any]:
+        state, params, model_state = trees
+        return {
+            "workload": self.workload,
+            "current_param_container": params,
+            "current_params_types": self._types,
+            "model_state": model_state,
+            "hyperparameters": self.hyperparameters,
+            "loss_type": self.workload.loss_type,
+            "optimizer_state": state,
+            "eval_results": eval_results,
+            "global_step": step,
+            "rng": rng,
+        }

@@ -1,0 +1,1 @@
+"""Budgets, targets and seeds: the units in which the referee measures."""

@@ -1,0 +1,261 @@
+"""Records of trials and studies: what ``run.json`` and ``study.json`` hold. Needs no JAX."""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pydantic
+
+from metaopt.bench.measure.budget import Currency
+from metaopt.bench.measure.targets import Direction, Target
+
+SCHEMA_VERSION = 1  # of campaign.json
+STUDY_SCHEMA_VERSION = 2  # of study.json; since 2 what is spent has the tuner's seconds in it
+# Of run.json; 2 has segments, 3 the tuner's seconds in spent_before, 4 restarts.
+TRIAL_SCHEMA_VERSION = 4
+
+
+# Why a trial ended. The last four are failures: a miss, at the cost it had.
+Status = Literal[
+    "target",  # met its validation target
+    "trial_budget",  # spent its own budget
+    "study_budget",  # cut where the study's budget ended
+    "completed",  # the submission said that it is done
+    "pruned",  # stopped by its tuner
+    "paused",  # at a rung of its tuner, which never called it back
+    "diverged",  # a metric that is NaN or infinite
+    "crashed",  # raised; the traceback is kept
+    "out_of_memory",
+    "stalled",  # took no step for too long: it did not return
+    "invalid",  # broke the contract: wrong structure, shape or dtype
+]
+FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "stalled", "invalid"})
+# Failures of code or memory. Training itself can diverge, at a large learning rate.
+ERRORS = FAILURES - {"diverged"}
+
+# Why a study ended.
+StudyEnd = Literal["budget", "grid_exhausted", "failures"]
+
+
+class Model(pydantic.BaseModel):
+    """Plain data that is written to disk as JSON: frozen, no unknown keys, finite numbers only."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Cost(Model):
+    """A cost in all three currencies."""
+
+    steps: int = 0
+    gradient_evaluations: float = 0.0
+    # Of the submission: selection, update, prepare-for-eval. A study's are its tuner's too.
+    seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            steps=self.steps + other.steps,
+            gradient_evaluations=self.gradient_evaluations + other.gradient_evaluations,
+            seconds=self.seconds + other.seconds,
+        )
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(
+            steps=self.steps - other.steps,
+            gradient_evaluations=self.gradient_evaluations - other.gradient_evaluations,
+            seconds=self.seconds - other.seconds,
+        )
+
+    def amount(self, currency: Currency) -> float:
+        """Return the cost in one currency."""
+        return getattr(self, currency)
+
+
+class Ledger(Model):
+    """What a trial cost, by what it went into."""
+
+    cost: Cost
+    examples: int = 0  # that entered optimizer steps
+    declared: bool = False  # the submission itself reported its gradient evaluations
+    compilation_seconds: float = 0.0  # also part of cost.seconds
+    evaluation_seconds: float = 0.0  # untimed, as in AlgoPerf
+    logging_seconds: float = 0.0  # records and checkpoints, untimed
+    tuner_seconds: float = 0.0  # deciding on this trial; the study pays them, the trial does not
+    lost_seconds: float = 0.0  # submission time that kills destroyed; not charged
+    largest_step: float = 0.0  # cost of the dearest step, in the budget's currency
+    restarts: int = 0  # by the submission's count: steps that went back to a better point
+
+
+class Reached(Model):
+    """Where a trial first met its validation target."""
+
+    evaluation: int  # row of eval_measurements.csv, from 0
+    cost: Cost  # of the trial, up to that row
+    episode_cost: Cost  # "given tuned": since the episode's restart, compilation left out
+
+
+class Segment(Model):
+    """A stretch of a trial from its start or a pause to the next pause or its end."""
+
+    rung: float | None  # cost of the trial at which it was to pause; None: at its own end
+    spent_before: Cost  # of the study, when the stretch began: it was decided on
+    start: Cost  # of the trial, when the stretch began
+    end: Cost  # of the trial, when it ended
+    evaluations: int  # rows of eval_measurements.csv by its end
+    tuner_seconds: float = 0.0  # deciding on this stretch
+
+
+class Seeds(Model):
+    """The seeds of one trial. Equal for all contenders of a campaign: that pairs them."""
+
+    campaign: int
+    trial: int  # initial parameters, data order, dropout
+    tuner: int | None  # the sampler's, one per study; None without a tuner
+    fixed_batch: int | None  # the `_fixed` workloads' batch, one per study
+
+
+class TargetRecord(Model):
+    """A :class:`~metaopt.bench.measure.targets.Target` as it stood when the trial ran."""
+
+    metric: str
+    value: float
+    better: Direction
+
+    def target(self) -> Target:
+        """Return it as the target that decides."""
+        return Target(self.metric, self.value, self.better)
+
+
+class BudgetRecord(Model):
+    """The budgets in force, all in one currency."""
+
+    currency: Currency
+    study: float
+    trial: float
+    eval_period: float
+
+
+class Stretch(NamedTuple):
+    """A stretch of a trial on its study's ledger."""
+
+    spent_before: Cost  # of the study, with what it took to decide on the stretch
+    cost: Cost
+    deciding: Cost  # nothing in records older than schema version 3, where it was not charged
+
+
+class TrialRecord(Model):
+    """One trial: everything about it but its evaluation rows, which are in the CSV."""
+
+    schema_version: Literal[1, 2, 3, 4] = TRIAL_SCHEMA_VERSION
+    campaign: str
+    contender: str  # submission[@space][+tuner]
+    submission: str
+    # SHA-256 of what decides its result: of identity.json. In records of studies that have none, of
+    # the submission's Python files.
+    digest: str
+    space: str | None  # the name of the search space; None: the submission's own, or none
+    # The search space as it was, in AlgoPerf's form, with the values that a variant fixes; None
+    # where nothing is searched, and in older records.
+    search_space: dict[str, Any] | list[dict[str, Any]] | None = None
+    tuner: dict[str, Any] | None  # its name, version and every argument
+    ruleset: Literal["external", "self-tuning"]
+    workload: str
+    study: int  # from 1
+    trial: int  # from 1
+    seeds: Seeds
+    hyperparameters: dict[str, float | int | str | bool] | None
+    budget: BudgetRecord
+    batch_size: int
+    reference_batch_size: int
+    step_hint: int
+    target: TargetRecord  # validation
+    test_target: TargetRecord | None
+    status: Status
+    cause: str | None = None  # of a failure, on one line: type, message, line of the submission
+    error: str | None = None  # its traceback, if something was raised
+    ledger: Ledger
+    spent_before: Cost  # of the study, when this trial began: it was decided on
+    reached: Reached | None
+    best: float | None  # best validation metric
+    preemptions: int = 0
+    environment: dict[str, Any]  # software, hardware, git; see metaopt.bench.trial.environment
+    started_at: str  # UTC, ISO 8601
+    data: dict[str, Any] | None = None  # files with SHA-256, examples, whether it is the whole set
+    stop_at_target: bool = True  # False: it trained on where it had met its target
+    data_restored: Literal["exact", "replayed"] = "exact"  # how a killed trial finds its place
+    segments: tuple[Segment, ...] = ()  # of a trial that its tuner ran from rung to rung
+    developed_here: bool = False  # the submission says that it was designed with this workload
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _drop_removed_keys(cls, content: Any) -> Any:
+        # Earlier versions also recorded how many trials shared one compiled step.
+        if isinstance(content, dict):
+            return {key: content[key] for key in content if key != "trained_together"}
+        return content
+
+    @property
+    def stretches(self) -> list[Stretch]:
+        """The trial from its start or a pause to the next pause or its end."""
+        if not self.segments:
+            parts = [(self.spent_before, self.ledger.cost, self.ledger.tuner_seconds)]
+        else:
+            parts = [(p.spent_before, p.end - p.start, p.tuner_seconds) for p in self.segments]
+        charged = self.schema_version >= 3
+        return [Stretch(*part[:2], Cost(seconds=part[2]) if charged else Cost()) for part in parts]
+
+    def spent_at(self, cost: Cost) -> Cost:
+        """Return what the study had spent when this trial had cost ``cost``.
+
+        Between two segments of a trial the study spends on others. A cost at a pause belongs to the
+        segment that ended there.
+        """
+        for segment in reversed(self.segments):
+            if segment.start.steps < cost.steps:
+                return segment.spent_before + (cost - segment.start)
+        return self.spent_before + cost
+
+
+class StudyRecord(Model):
+    """One study: its totals and why it ended."""
+
+    schema_version: Literal[1, 2] = STUDY_SCHEMA_VERSION
+    campaign: str
+    contender: str
+    workload: str
+    study: int
+    ended: StudyEnd
+    trials: int
+    spent: Cost
+    budget: BudgetRecord
+    tuner_seconds: float
+    # Cost of its dearest step, in the budget's currency; in seconds with its dearest decision.
+    largest_step: float
+    # Of attempts on machines that died with their files, where it started again: not charged.
+    lost_seconds: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """How far its spent budget may be from its budget: no step, no decision is cut in two."""
+        return max(self.budget.eval_period, self.largest_step)
+
+
+def read_trial(path: Path) -> TrialRecord:
+    """Read a ``run.json``.
+
+    Raises:
+        ValueError: It is not one; the message names the file, the key and the rule.
+    """
+    return _read(path, TrialRecord)
+
+
+def read_study(path: Path) -> StudyRecord:
+    """Read a ``study.json``; raises like :func:`read_trial`."""
+    return _read(path, StudyRecord)
+
+
+def _read(path: Path, model: type) -> Any:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: {key or 'content'}: {first['msg']}") from None

@@ -1,0 +1,245 @@
+"""A submission as the rules look at it: files, syntax trees, the module, a few steps."""
+
+import ast
+import functools
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from metaopt.bench.contract import loading
+from metaopt.bench.contract.spaces import find_problems, parse_space, read_space
+from metaopt.bench.records.failures import describe, line_of
+
+if TYPE_CHECKING:
+    from metaopt.bench.rules.audit_rules import Audited
+    from metaopt.bench.rules.dry_run import Walk
+
+_INFO_FILE = "submission_info.yml"
+_RULESET = re.compile(r"""^ruleset\s*:\s*["']?(external|self-tuning)\b""", re.MULTILINE)
+
+
+class Unreadable(NamedTuple):
+    """Why a file cannot be parsed, or a module not be imported."""
+
+    what: str
+    where: str
+
+
+class Subject:
+    """What is known of a submission; everything is found out when it is first asked for.
+
+    Args:
+        folder: The submission's.
+        workload: What the steps are taken on; by default the 8 x 8 digits.
+        importing: Whether the module may be imported. If not, the rules make do with its text.
+        say: Told what runs next, for whoever has to say what never returned.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workload: Any = None,
+        importing: bool = True,
+        say: Any = lambda doing: None,
+    ) -> None:
+        self.folder = folder.resolve()
+        self.workload = workload
+        self.importing = importing
+        self.say = say
+
+    # Files.
+
+    @functools.cached_property
+    def _parsed(self) -> tuple[dict[str, ast.Module], list[Unreadable]]:
+        trees, unreadable = {}, []
+        for path in sorted(self.folder.rglob("*.py")):
+            name = path.relative_to(self.folder).as_posix()
+            try:
+                trees[name] = ast.parse(path.read_bytes(), filename=name)
+            except SyntaxError as error:
+                unreadable.append(Unreadable(f"not Python: {error.msg}", f"{name}:{error.lineno}"))
+            except ValueError as error:  # null bytes
+                unreadable.append(Unreadable(f"not Python: {error}", name))
+        return trees, unreadable
+
+    @property
+    def trees(self) -> dict[str, ast.Module]:
+        """The syntax tree of every Python file, by its path in the folder."""
+        return self._parsed[0]
+
+    @property
+    def unreadable(self) -> list[Unreadable]:
+        """The Python files that have none."""
+        return self._parsed[1]
+
+    @functools.cached_property
+    def spaces(self) -> dict[str, str]:
+        """The text of every search space, by its path in the folder; the main one first."""
+        paths = [self.folder / loading.SPACE_FILE, *sorted(self.folder.glob("spaces/*.json"))]
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_text("utf-8", "replace")
+            for path in paths
+            if path.is_file()
+        }
+
+    def documents(self) -> Iterator[tuple[str, Any]]:
+        """Yield the search spaces that can be read, by path."""
+        for name, text in self.spaces.items():
+            try:
+                yield name, read_space(text)
+            except ValueError:  # has a rule of its own
+                continue
+
+    @property
+    def declared_ruleset(self) -> str | None:
+        """The ruleset by ``submission_info.yml``, else by the folder above; ``None`` if neither."""
+        path = self.folder / _INFO_FILE
+        found = _RULESET.search(path.read_text("utf-8", "replace")) if path.is_file() else None
+        if found:
+            return found[1]
+        folders = {"external_tuning": "external", "self_tuning": "self-tuning"}
+        return folders.get(self.folder.parent.name)
+
+    # The module.
+
+    @functools.cached_property
+    def _imported(self) -> tuple[ModuleType | None, Unreadable | None]:
+        if not self.importing or not (self.folder / loading.SUBMISSION_FILE).is_file():
+            return None, None
+        if loading.SUBMISSION_FILE not in self.trees:  # the syntax has a rule of its own
+            return None, None
+        self.say("the import of submission.py")
+        try:
+            return loading.import_submission(self.folder), None
+        except SyntaxError:  # has a rule of its own
+            return None, None
+        except (Exception, SystemExit) as error:
+            return None, Unreadable(describe(error), self.line_of(error))
+
+    @property
+    def module(self) -> ModuleType | None:
+        """The imported module; ``None`` if that failed or was not tried."""
+        return self._imported[0]
+
+    @property
+    def import_failure(self) -> Unreadable | None:
+        """Why the module cannot be imported."""
+        return self._imported[1]
+
+    @functools.cached_property
+    def _bindings(self) -> dict[str, ast.stmt]:
+        """The statement that binds a name of ``submission.py``, by name; the last counts."""
+        tree = self.trees.get(loading.SUBMISSION_FILE)
+        bindings: dict[str, ast.stmt] = {}
+        for statement in _flat(tree.body if tree else []):
+            for name in _bound_by(statement):
+                bindings[name] = statement
+        return bindings
+
+    def where(self, name: str) -> str:
+        """Return where ``submission.py`` binds a name, as ``file:line``."""
+        statement = self._bindings.get(name)
+        line = f":{statement.lineno}" if statement else ""
+        return f"{loading.SUBMISSION_FILE}{line}"
+
+    def has_function(self, name: str) -> bool:
+        """Return whether there is a function of this name; by the text alone, if need be."""
+        if self.module is not None:
+            return callable(getattr(self.module, name, None))
+        return name in self._bindings or "*" in self._bindings
+
+    def signature(self, name: str) -> inspect.Signature | None:
+        """Return a function's signature, ``None`` if it has none that can be read."""
+        if self.module is not None:
+            try:
+                return inspect.signature(getattr(self.module, name))
+            except (AttributeError, TypeError, ValueError):
+                return None
+        statement = self._bindings.get(name)
+        return _signature(statement.args) if isinstance(statement, ast.FunctionDef) else None
+
+    def line_of(self, error: BaseException) -> str:
+        """Return the last line of the submission that an error passed through, ``file:line``."""
+        return line_of(error, self.folder) or loading.SUBMISSION_FILE
+
+    # A few steps.
+
+    @functools.cached_property
+    def walk(self) -> "Walk | None":
+        """What a few steps showed; ``None`` if the submission cannot be called at all."""
+        from metaopt.bench.rules import module_rules as calls
+        from metaopt.bench.rules.dry_run import take_steps
+
+        if self.module is None:
+            return None
+        first = calls.find_missing_functions, calls.find_wrong_arguments, calls.find_wrong_order
+        for find in first:
+            if any(problem.severity == "error" for problem in find(self)):
+                return None
+        return take_steps(self)
+
+    @functools.cached_property
+    def audited(self) -> "Audited | None":
+        """A short trial and its audit; ``None`` if a few steps already break a rule."""
+        from metaopt.bench.rules.audit_rules import run_audited
+
+        return run_audited(self)
+
+    def point(self) -> tuple[bool, dict[str, Any] | None]:
+        """Return whether there is a point to run, and the point; ``None`` for self-tuning.
+
+        It is the middle of the search space. A space that cannot be used has none.
+        """
+        if loading.SPACE_FILE not in self.spaces or self.declared_ruleset == "self-tuning":
+            return True, None
+        document = dict(self.documents()).get(loading.SPACE_FILE)
+        if document is None or any(find_problems(document)):
+            return False, None
+        return True, parse_space(document, loading.SPACE_FILE).middle()
+
+
+def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, those under ``if``, ``try`` and ``with`` too."""
+    for statement in statements:
+        yield statement
+        if isinstance(statement, ast.If | ast.Try | ast.With):
+            for field in ("body", "orelse", "finalbody"):
+                yield from _flat(getattr(statement, field, []))
+
+
+def _bound_by(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+    elif isinstance(statement, ast.Import | ast.ImportFrom):
+        for alias in statement.names:
+            yield alias.asname or alias.name.partition(".")[0]
+    elif isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        for target in targets:
+            yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def _signature(arguments: ast.arguments) -> inspect.Signature:
+    """Return the signature that a function definition has."""
+    kind = inspect.Parameter
+    positional = [
+        *((a, kind.POSITIONAL_ONLY) for a in arguments.posonlyargs),
+        *((a, kind.POSITIONAL_OR_KEYWORD) for a in arguments.args),
+    ]
+    required = len(positional) - len(arguments.defaults)
+    parameters = [
+        kind(argument.arg, how, default=kind.empty if index < required else None)
+        for index, (argument, how) in enumerate(positional)
+    ]
+    if arguments.vararg:
+        parameters.append(kind(arguments.vararg.arg, kind.VAR_POSITIONAL))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        given = kind.empty if default is None else None
+        parameters.append(kind(argument.arg, kind.KEYWORD_ONLY, default=given))
+    if arguments.kwarg:
+        parameters.append(kind(arguments.kwarg.arg, kind.VAR_KEYWORD))
+    return inspect.Signature(parameters)

@@ -1,0 +1,1 @@
+"""One trial: its plan, its loop, its clock, its checkpoints and its audits."""

@@ -1,0 +1,285 @@
+"""Run recorded windows again with a workload that counts, and say what the audit found.
+
+passes        each window: passes counted against gradient evaluations charged
+set-up        ``init_optimizer_state``: the same
+replay        each window must end where the trial went
+fresh-start   the trial's start and an episode's restart, again, from noisy initial parameters
+"""
+
+import dataclasses
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import jax
+import numpy as np
+
+from metaopt.bench.contract.bound_submission import Trees
+from metaopt.bench.contract.rng import pinned_randomness
+from metaopt.bench.contract.spec import ForwardPassMode
+from metaopt.bench.records import write_json
+from metaopt.bench.records.audit import (
+    AUDIT_FILE,
+    DIED,
+    AuditedStart,
+    AuditedWindow,
+    AuditFinding,
+    AuditRecord,
+    judge,
+    worst_ratio,
+)
+from metaopt.bench.trial.audits.counting import NOISE, counting_facade, norm
+from metaopt.bench.trial.audits.recording import Recorder, Step, Window, arrays_of, to_device
+from metaopt.bench.trial.audits.reference import reference_seconds
+from metaopt.bench.trial.stalls import StallWatch
+from metaopt.bench.trial.trial import Trial
+
+_CLIP = 2.0  # standard deviations of the noise: the most that a parameter adds to a response
+
+_REPLAYED = "The submission cannot be run again from its own state"
+
+
+def write_audit(recorder: Recorder, position: float, stall_seconds: float | None) -> None:
+    """Audit the trial that ran last, and write ``audit.json`` into its folder.
+
+    Args:
+        recorder: It holds the trial's windows.
+        position: The share of the study's budget that was drawn.
+        stall_seconds: After so long the audit has failed, and **the process ends**.
+    """
+    trial = _trial_of(recorder)
+    path = trial.directory / AUDIT_FILE
+    # Stays if the submission ends the process, so that its contender does not pass as unaudited.
+    died = AuditFinding(audit="replay", failed=False, what=DIED)
+    write_json(path, _record(trial, position, findings=(died,)))
+
+    def give_up(stack: traceback.StackSummary) -> None:
+        what = f"The audit did not come to its end within {stall_seconds:g} s."
+        finding = AuditFinding(audit="replay", failed=True, what=what)
+        write_json(path, _record(trial, position, findings=(finding,)))
+        trace = "".join(stack.format())
+        print(f"{trial.directory}: {what}\n{trace}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    with nullcontext() if stall_seconds is None else StallWatch(stall_seconds, give_up):
+        write_json(path, audit(recorder, position))
+
+
+@pinned_randomness()
+def audit(recorder: Recorder, position: float, *, timed: bool = True) -> AuditRecord:
+    """Audit the trial that ran last.
+
+    Costs one compilation of the submission's step, about 60 steps, and ``timed`` 30 of AdamW.
+
+    Args:
+        recorder: It holds the trial's windows.
+        position: The share of the study's budget that was drawn.
+        timed: Whether to measure AdamW's seconds, for the time factor.
+    """
+    trial = _trial_of(recorder)
+    replayer = _Replayer(recorder)
+    replayer.run()
+    charged, counted = replayer.set_up or (None, None)
+    found = judge(replayer.windows, replayer.starts, replayer.set_up)
+    return _record(
+        trial,
+        position,
+        set_up_charged=charged,
+        set_up_counted=counted,
+        windows=tuple(replayer.windows),
+        starts=tuple(replayer.starts),
+        reference_seconds=_reference_seconds(trial) if timed else None,
+        findings=(*replayer.failures, *found),
+    )
+
+
+def _record(trial: Trial, position: float, **found: Any) -> AuditRecord:
+    plan = trial.plan
+    return AuditRecord(
+        campaign=plan.campaign,
+        contender=plan.contender,
+        workload=plan.workload.name,
+        study=plan.study,
+        trial=plan.trial,
+        position=position,
+        seconds=_seconds_per_gradient_evaluation(trial.log.rows),
+        **found,
+    )
+
+
+def _trial_of(recorder: Recorder) -> Trial:
+    assert recorder.trial is not None
+    return recorder.trial
+
+
+def _seconds_per_gradient_evaluation(rows: list[dict[str, Any]]) -> float | None:
+    """Return the median over evaluation periods, without compilation; the first only if alone."""
+    training, compilation, spent = (
+        np.diff([0.0, *(row[column] for row in rows)])
+        for column in (
+            "accumulated_submission_time", "compilation_seconds", "gradient_evaluations"
+        )
+    )  # fmt: skip
+    rates = (training - compilation)[spent > 0] / spent[spent > 0]
+    return float(np.median(rates[1:] if len(rates) > 1 else rates)) if len(rates) else None
+
+
+def _reference_seconds(trial: Trial) -> float:
+    """Return AdamW's, with as many steps between evaluations as the trial had."""
+    evaluations = max(1, len(trial.log.rows))
+    return reference_seconds(trial.plan.workload, max(1, trial.meter.steps // evaluations))
+
+
+class _Replayer:
+    def __init__(self, recorder: Recorder) -> None:
+        self.trial = trial = _trial_of(recorder)
+        self.recorder = recorder
+        self.workload = counting_facade(trial.plan.workload, trial.batch_size)
+        self.bound = dataclasses.replace(trial.bound, workload=self.workload)
+        self.scale = 1.0 / trial.meter.reference_batch_size
+        self.set_up: tuple[float, float] | None = None
+        self.windows: list[AuditedWindow] = []
+        self.starts: list[AuditedStart] = []
+        self.failures: list[AuditFinding] = []
+        self.ends: dict[Window, Any] = {}  # the parameters after each window, run again
+
+    def run(self) -> None:
+        """Run everything again; a submission's error ends the audit with a finding."""
+        recorded = self.recorder.all_windows()
+        batches = [batch for window in recorded for batch in window.batches]
+        if batches:
+            self.workload.show_batch(arrays_of(batches[0]))
+        try:
+            self._take_set_up()
+            for window in recorded:
+                self._count(window)
+            self._choose_charge(recorded)
+            if self.recorder.start in recorded:
+                self._start_with_noise(self.recorder.start)
+            if self.recorder.restart in recorded:
+                self._restart_with_noise(self.recorder.restart)
+        except (Exception, SystemExit) as error:
+            what = f"{_REPLAYED}: {type(error).__name__}: {error}"
+            self.failures.append(AuditFinding(audit="replay", failed=True, what=what))
+        finally:
+            self.workload.noise = 0.0
+
+    def _take_set_up(self) -> None:
+        """Initialise once more: counts its passes, and gives the function that takes steps."""
+        self.workload.reset()
+        self.first = self._fresh()
+        if self.recorder.start is not None:
+            self.set_up = self.trial.set_up_charged, sum(self._counted().values())
+
+    def _fresh(self) -> Trees:
+        streams = self.trial.streams
+        params, model_state = self.workload.init_model_fn(streams.model)
+        state = self.bound.init(params, model_state, streams.optimizer)
+        return state, params, model_state
+
+    def _at(self, window: Window) -> Trees:
+        state, params, model_state = to_device(window.before)
+        return (state, *self.first[0][1:]), params, model_state
+
+    def _count(self, window: Window) -> None:
+        self.workload.reset()
+        params = self.ends[window] = self._replay(window, self._at(window))
+        counted = self._counted()
+        end = arrays_of(window.params)
+        finite = math.isfinite(norm(end))
+        self.windows.append(
+            AuditedWindow(
+                kind=window.kind,
+                first_step=window.first_step,
+                steps=window.steps,
+                charged=window.declared,
+                counted=sum(counted.values()),
+                counted_in_evaluation_mode=counted[ForwardPassMode.EVAL],
+                moved=_distance(arrays_of(window.before[1]), end) if finite else 0.0,
+                norm=norm(end) if finite else 0.0,
+                deviation=_finite(_distance(params, end), sys.float_info.max) if finite else None,
+            )
+        )
+
+    def _choose_charge(self, recorded: list[Window]) -> None:
+        """Charge all windows for draws instead of declarations, if that covers the passes better.
+
+        The ledger charges the larger of two running totals. If each window chose for itself, a
+        submission could draw in one half of a trial, declare in the other, and pay once for both.
+        """
+        drawn = [
+            audited.model_copy(update={"charged": window.drawn})
+            for window, audited in zip(recorded, self.windows, strict=True)
+        ]
+        declares_set_up = self.trial.set_up_charged > 0  # only declarations can pay for that
+        if not declares_set_up and worst_ratio(drawn) < worst_ratio(self.windows):
+            self.windows = drawn
+
+    def _start_with_noise(self, window: Window) -> None:
+        self.workload.noise = NOISE
+        end = self._replay(window, self._fresh())
+        self._note_start("trial", window, end)
+
+    def _restart_with_noise(self, window: Window) -> None:
+        self.workload.noise = NOISE
+        end = self._replay(window, self._at(window))
+        self._note_start("episode", window, end)
+
+    def _note_start(self, kind: Any, window: Window, end: Any) -> None:
+        noise = self.workload.noise_norm(arrays_of(window.params))
+        before = arrays_of(window.before[1])
+        # Clipped, so that one parameter that amplifies its noise does not stand in for all others.
+        changed = norm(
+            jax.tree.map(
+                lambda a, b: np.clip(a - b, -_CLIP * NOISE, _CLIP * NOISE), end, self.ends[window]
+            )
+        )
+        # Parameters that were not finite have been left behind, whatever came after.
+        response = changed / noise if math.isfinite(norm(before)) else math.nan
+        step = window.first_step if window.restart is None else window.restart
+        self.starts.append(AuditedStart(kind=kind, step=step, response=_finite(response, None)))
+
+    def _replay(self, window: Window, trees: Trees) -> Any:
+        """Run a window again and return the parameters at its end, on the host."""
+        trial, queue = self.trial, iter(_Recorded(window.batches))
+        for event in window.events:
+            results = trial.eval_results[: event.results]
+            if isinstance(event, Step):
+                select_key, update_key, *_ = trial.keys(event.index)
+                batch = self.bound.select(queue, trees, event.index, select_key)
+                trees = self.bound.update(
+                    batch, trees, event.index, update_key, results, event.train_state
+                )
+            else:
+                prepare_key = trial.keys(event.index - 1)[2]
+                trees = self.bound.prepare(trees, event.index, prepare_key, results)
+        return jax.device_get(trees[1])
+
+    def _counted(self) -> dict[ForwardPassMode, float]:
+        jax.effects_barrier()
+        return {mode: count * self.scale for mode, count in self.workload.examples.items()}
+
+
+class _Recorded:
+    """The batches of a window, as a queue."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches:
+            yield to_device(batch)
+        raise RuntimeError("it draws more batches than it did in the trial")
+
+
+def _distance(one: Any, other: Any) -> float:
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return norm([np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in leaves])
+
+
+def _finite(value: float, otherwise: Any) -> Any:
+    return value if math.isfinite(value) else otherwise

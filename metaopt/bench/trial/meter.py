@@ -1,0 +1,202 @@
+"""The meter: what a trial has spent, in every currency, and in which episode and phase it is."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from metaopt.bench.contract.return_values import ContractError
+from metaopt.bench.measure.budget import Currency
+from metaopt.bench.records import Cost
+from metaopt.bench.trial.clock import Stopwatch
+
+_FREE_STEPS = 1000  # so many in a row that cost nothing: the submission's count stands still
+
+Report = Callable[[Any], dict[str, Any]]
+
+
+class Before(NamedTuple):
+    """What a trial had spent when a step began."""
+
+    gradients: float
+    seconds: float
+    compilation: float
+
+
+@dataclasses.dataclass
+class Meter:
+    """Counts steps, examples and gradient evaluations; seconds are the stopwatch's.
+
+    Attributes:
+        currency: In which the trial's budgets are.
+        report: The submission's own count, if it declares one; else each step declares one pass
+            over a batch.
+        has_episodes: Whether the submission tunes itself: only then do episodes restart a run.
+        episode_start: The cost at the restart of the present episode.
+        largest_step: The cost of the dearest step so far, in the budget's currency.
+        restarts: How often the submission says that it went back to a better point, as of the last
+            evaluation.
+    """
+
+    watch: Stopwatch
+    currency: Currency
+    report: Report | None
+    has_episodes: bool
+    batch_size: int = 1
+    reference_batch_size: int = 1
+    steps: int = 0
+    examples: int = 0  # drawn from the queue
+    declared: float = 0.0  # gradient evaluations
+    episode: int = 0
+    phase: str = "training"
+    episode_start: Cost = dataclasses.field(default_factory=Cost)
+    episode_start_compilation: float = 0.0
+    largest_step: float = 0.0
+    free_steps: int = 0
+    restarts: int = 0
+    declared_restarts: Any = 0  # by the last step; on the device, maybe, and steps do not wait
+
+    @property
+    def gradients(self) -> float:
+        """The gradient evaluations charged: declared, or drawn where that is more."""
+        return max(self.declared, self.drawn)
+
+    @property
+    def drawn(self) -> float:
+        """The examples drawn from the queue, in gradient evaluations."""
+        return self.examples / self.reference_batch_size
+
+    @property
+    def counts_episodes(self) -> bool:
+        """Whether the submission may restart, and say so."""
+        return self.has_episodes and self.report is not None
+
+    def count_batch(self) -> None:
+        """Count a batch that the submission draws from its queue."""
+        self.examples += self.batch_size
+
+    def spent(self) -> float:
+        """Return the cost so far in the budget's currency, without waiting for the device."""
+        if self.currency == "gradient_evaluations":
+            return self.gradients
+        if self.currency == "steps":
+            return self.steps
+        return self.watch.running()
+
+    def before_step(self) -> Before:
+        """Return what has been spent when a step begins, without waiting for the device."""
+        return Before(self.gradients, self.watch.running(), self.watch.compiled())
+
+    def cost(self, seconds: float) -> Cost:
+        """Return the cost so far in all currencies."""
+        return Cost(steps=self.steps, gradient_evaluations=self.gradients, seconds=seconds)
+
+    def count_step(self, optimizer_state: Any, before: Before) -> None:
+        """Put one step on the ledger.
+
+        Args:
+            optimizer_state: After the step; the submission's report reads it.
+            before: What had been spent when the step began.
+
+        Raises:
+            ContractError: The report is not one, or its count goes back or stands still.
+        """
+        if self.report is None:
+            self.steps += 1
+            self.declared = self.steps * self.batch_size / self.reference_batch_size
+            return
+        episode = self._read(optimizer_state)
+        stood_still = self.gradients == before.gradients
+        self.free_steps = self.free_steps + 1 if stood_still else 0
+        if self.free_steps == _FREE_STEPS:
+            raise ContractError(f"report() counted no gradient evaluation in {_FREE_STEPS} steps.")
+        # It restarts before its step, so the new episode began where this step did.
+        if episode != self.episode and self.counts_episodes:
+            self.episode = episode
+            self.episode_start = Cost(
+                steps=self.steps, gradient_evaluations=before.gradients, seconds=before.seconds
+            )
+            self.episode_start_compilation = before.compilation
+        self.steps += 1
+
+    def count_preparation(self, optimizer_state: Any) -> None:
+        """Put on the ledger what the submission declares at set-up or before an evaluation."""
+        if self.report is not None:
+            self._read(optimizer_state)
+
+    def note_largest(self, before: float) -> None:
+        """Remember what was spent since ``before``, if no step cost more."""
+        self.largest_step = max(self.largest_step, self.spent() - before)
+
+    def _read(self, optimizer_state: Any) -> int:
+        """Take the count and the phase that the submission declares; return the episode."""
+        assert self.report is not None
+        said = self.report(optimizer_state)
+        try:
+            gradients, episode = float(said["gradient_evaluations"]), int(said["episode"])
+            self.phase = str(said["phase"])
+            self.declared_restarts = said.get("restarts", 0)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ContractError(
+                "report() must return numbers for 'gradient_evaluations' and 'episode', and a "
+                f"'phase'; got {said!r} ({error!r})."
+            ) from None
+        if not self.declared <= gradients < math.inf:  # also catches NaN
+            raise ContractError(
+                f"report() must give a cumulative number of gradient evaluations, "
+                f"got {gradients} after {self.declared}."
+            )
+        self.declared = gradients
+        return episode
+
+    def columns(self) -> dict[str, Any]:
+        """Return what an evaluation row says of cost, episode and phase."""
+        start = self.episode_start
+        return {
+            "global_step": self.steps,
+            "gradient_evaluations": self.gradients,
+            "episode": self.episode,
+            "phase": self.phase,
+            "episode_start_steps": start.steps,
+            "episode_start_gradient_evaluations": start.gradient_evaluations,
+            "episode_start_seconds": start.seconds,
+            "episode_start_compilation_seconds": self.episode_start_compilation,
+        }
+
+    def read_restarts(self) -> None:
+        """Wait for the last step, and take the number of restarts that it declared.
+
+        Raises:
+            ContractError: It is no number, or went back.
+        """
+        try:
+            count = int(self.declared_restarts)
+        except (TypeError, ValueError, OverflowError) as error:
+            said = self.declared_restarts
+            raise ContractError(
+                f"report() must give 'restarts' as a number, got {said!r} ({error!r})."
+            ) from None
+        if count < self.restarts:
+            raise ContractError(
+                f"report() must give a cumulative number of 'restarts', got {count} after "
+                f"{self.restarts}."
+            )
+        self.restarts = count
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the meter, as JSON data."""
+        counts = {name: getattr(self, name) for name in _FACTS}
+        return {**counts, "episode_start": self.episode_start.model_dump()}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Go on from what :meth:`facts` returned."""
+        for name in _FACTS:
+            setattr(self, name, facts[name])
+        self.declared_restarts = self.restarts
+        self.episode_start = Cost(**facts["episode_start"])
+
+
+_FACTS = (
+    "steps", "examples", "declared", "episode", "phase", "episode_start_compilation",
+    "largest_step", "free_steps", "restarts",
+)  # fmt: skip

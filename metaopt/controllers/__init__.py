@@ -1,0 +1,1 @@
+"""Controllers: functions from past disturbances to an update, with learned weights."""

@@ -1,0 +1,226 @@
+r"""The averages family: a controller over a bank of exponential averages of all past disturbances.
+
+Letters as in :mod:`metaopt.controllers.lags`, and
+
+    K      number of averages
+    b_k    decay of average k, in [0, 1)
+    E_k    average k, E_k(t) = b_k E_k(t-1) + w_t; 0 before the first disturbance
+    W      what is learned, shape (K,): M itself, or its logarithm
+    u_t    control, u_t = sum over k of M_k (1 - b_k) E_k(t)
+
+It is the lags' class of policies with H without end and M[h] = sum_k M_k (1 - b_k) b_k^h, in K
+arrays instead of H: heavy ball of decay b is the bank (b,), and Nesterov's method (0, b).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float, Int
+
+from metaopt.controllers.lags import initial_weights
+from metaopt.xla.precision import real_dtype, wide_dtype
+from metaopt.xla.products import inner_products, weighted_sums
+from metaopt.xla.rings import as_row, make_rings, write_rings
+
+
+class AveragesMemory(NamedTuple):
+    """The averages of L steps ago, and the disturbances since; L is 0 where nothing is replayed."""
+
+    averages: Any  # as in rings of K: E(t - L)
+    recent: Any  # rings of L; None for L = 0
+    newest: Int[Array, ""] | None  # slot of the newest disturbance; None for L = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Averages:
+    r"""One number for each of K averages, :math:`u_t = \sum_k M_k (1 - b_k) E_k(t)`.
+
+    Costs K parameter-sized arrays with recorded gradients or frozen; with exact rollouts K + L, and
+    none of what the optimizer keeps of controls for lags, for here they are cheap to compute.
+
+    Attributes:
+        decays: b, at least one, all different, each in [0, 1).
+        weights: W to start from, shape (K,); ``None`` for zeros.
+        space: What W is: ``"linear"``, M itself, or ``"log"``, its logarithm. Then M is positive,
+            W = 0 is M = 1, and a step in W changes M by a factor, whatever the scale of the
+            disturbances.
+
+    Raises:
+        ValueError: An attribute breaks its rule.
+    """
+
+    decays: Sequence[float] = (0.0, 0.9, 0.99)
+    weights: Float[Array, " averages"] | None = None
+    space: str = "log"
+    family = "averages"
+    default_history = 1
+    keeps_controls = False
+
+    def __post_init__(self) -> None:
+        """Check the attributes."""
+        object.__setattr__(self, "decays", tuple(float(decay) for decay in self.decays))
+        if not self.decays:
+            raise ValueError("`decays` must hold at least one decay, got none.")
+        kept = [np.float32(decay) for decay in self.decays]  # 1 - 1e-9 would be 1
+        if not all(0.0 <= decay < 1.0 for decay in kept):  # also catches NaN
+            raise ValueError(
+                f"`decays` must lie in [0, 1), got {list(self.decays)}, rounded to 32 bits."
+            )
+        if len(set(kept)) < len(kept):
+            raise ValueError(f"`decays` must all be different, got {list(self.decays)}.")
+        if self.space not in ("linear", "log"):
+            raise ValueError(f"`space` must be 'linear' or 'log', got {self.space!r}.")
+        if self.weights is not None and jnp.shape(self.weights) != (len(self.decays),):
+            raise ValueError(
+                f"`weights` must have one number for each of the {len(self.decays)} decays, got "
+                f"shape {jnp.shape(self.weights)}."
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a controller file says beside the weights."""
+        return {"decays": list(self.decays), "space": self.space}
+
+    def init_weights(self, params: Any, history: int) -> Float[Array, " averages"]:
+        """Return W."""
+        del history
+        return initial_weights(self.weights, (len(self.decays),), real_dtype(params))
+
+    def init_memory(
+        self, params: Any, history: int, rollout: int, dtype: DTypeLike | None
+    ) -> AveragesMemory:
+        """Return averages of nothing."""
+        del history
+
+        def kept(leaf: Any) -> Any:
+            return dtype or wide_dtype(leaf)
+
+        averages = make_rings(params, len(self.decays), kept)
+        if not rollout:
+            return AveragesMemory(averages, None, None)
+        recent = make_rings(params, rollout, kept)
+        return AveragesMemory(averages, recent, jnp.zeros((), jnp.int32))
+
+    def observe(self, memory: AveragesMemory, disturbance: Any) -> AveragesMemory:
+        """Average the disturbance, or the one that becomes L steps old."""
+        if memory.recent is None:
+            return memory._replace(averages=self._average(memory.averages, disturbance))
+        assert memory.newest is not None
+        slot = jnp.remainder(memory.newest + 1, _length(memory))
+        oldest = jax.tree.map(
+            lambda ring: jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False), memory.recent
+        )
+        return AveragesMemory(
+            averages=self._average(memory.averages, oldest),
+            recent=write_rings(memory.recent, disturbance, slot),
+            newest=slot,
+        )
+
+    def _average(self, averages: Any, disturbance: Any) -> Any:
+        def one(rows: Array, new: Array) -> Array:
+            wide = wide_dtype(rows)
+            row = as_row(new, rows).astype(wide)
+            decays = jnp.asarray(self.decays, wide).reshape(-1, *[1] * row.ndim)
+            return (decays * rows.astype(wide) + row[None]).astype(rows.dtype)
+
+        return jax.tree.map(one, averages, disturbance)
+
+    def controls(
+        self, weights: Float[Array, " averages"], memory: AveragesMemory, count: int, like: Any
+    ) -> list[Any]:
+        """Return weighted sums of the averages and of the disturbances since."""
+        scales = self._multipliers(weights) * self._rest(weights)
+        found = []
+        for ago in range(count):
+            of_averages, of_recent = self._parts(memory, ago, weights.dtype)
+            total = _combine(scales * of_averages, memory.averages)
+            if of_recent is not None:
+                since = _combine(scales @ of_recent, memory.recent)
+                total = jax.tree.map(jnp.add, total, since)
+            found.append(jax.tree.map(lambda row, leaf: row.reshape(leaf.shape), total, like))
+        return found
+
+    def meta_gradient(
+        self,
+        weights: Float[Array, " averages"],
+        memory: AveragesMemory,
+        adjoints: Sequence[Any],
+        ago: int = 1,
+    ) -> Float[Array, " averages"]:
+        r"""Return :math:`-\sum_i (1 - b_k) \langle \lambda_i, E_k(t - ago - i) \rangle`, by W."""
+        slope = jnp.zeros_like(weights)
+        for steps, adjoint in enumerate(adjoints, start=ago):
+            of_averages, of_recent = self._parts(memory, steps, weights.dtype)
+            slope -= of_averages * _products(memory.averages, adjoint)
+            if of_recent is not None:
+                slope -= of_recent @ _products(memory.recent, adjoint)
+        slope = slope * self._rest(weights)
+        if self.space == "log":
+            slope = slope * self._multipliers(weights)
+        return slope.astype(weights.dtype)
+
+    def scaled(self, weights: Float[Array, " averages"], factor: Any) -> Float[Array, " averages"]:
+        """Return the weights of controls that are ``factor`` times as large."""
+        return weights + jnp.log(factor) if self.space == "log" else weights * factor
+
+    def _multipliers(self, weights: Float[Array, " averages"]) -> Float[Array, " averages"]:
+        """Return M."""
+        return jnp.exp(weights) if self.space == "log" else weights
+
+    def _rest(self, weights: Float[Array, " averages"]) -> Float[Array, " averages"]:
+        """Return 1 - b, without the rounding of b."""
+        return jnp.asarray([1.0 - decay for decay in self.decays], weights.dtype)
+
+    def _parts(
+        self, memory: AveragesMemory, ago: int, dtype: DTypeLike
+    ) -> tuple[Float[Array, " averages"], Float[Array, "averages slots"] | None]:
+        """Return what E of ``ago`` steps ago is made of: factors of the averages, of the slots.
+
+        E_k(t - i) = b_k^(L - i) E_k(t - L) + sum over i <= a < L of b_k^(a - i) w_{t - a}.
+        """
+        length = 0 if memory.recent is None else _length(memory)
+        assert ago <= length
+        of_averages = jnp.asarray([decay ** (length - ago) for decay in self.decays], dtype)
+        if memory.recent is None:
+            return of_averages, None
+        by_age = jnp.asarray(
+            [
+                [decay ** (age - ago) if age >= ago else 0.0 for age in range(length)]
+                for decay in self.decays
+            ],
+            dtype,
+        )
+        assert memory.newest is not None
+        ages = jnp.remainder(memory.newest - jnp.arange(length, dtype=jnp.int32), length)
+        return of_averages, by_age[:, ages]
+
+
+def _length(memory: AveragesMemory) -> int:
+    return jax.tree.leaves(memory.recent)[0].shape[0]
+
+
+def _combine(factors: Float[Array, " rows"], trees: Any) -> Any:
+    """Return the weighted sum of the rows of every leaf."""
+    # Spelled out, XLA makes one loop of it. On the CPU that loop averages once more instead of
+    # reading what was just written, and so needs a copy of the averages before; a product reads.
+    on_cpu = jax.default_backend() == "cpu"
+
+    def one(rows: Array) -> Array:
+        wide = wide_dtype(rows)
+        if on_cpu and rows.dtype == wide:
+            return weighted_sums(factors.astype(wide)[None], rows)[0]
+        terms = (f.astype(wide) * row.astype(wide) for f, row in zip(factors, rows, strict=True))
+        return functools.reduce(jnp.add, terms)
+
+    return jax.tree.map(one, trees)
+
+
+def _products(trees: Any, adjoint: Any) -> Float[Array, " rows"]:
+    """Return the inner product of a tree with every row, over all leaves."""
+    by_leaf = jax.tree.map(inner_products, trees, adjoint)
+    return functools.reduce(jnp.add, jax.tree.leaves(by_leaf))

@@ -1,0 +1,1 @@
+"""Data sets: where their files are, their formats, and queues of batches."""

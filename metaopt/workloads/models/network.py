@@ -1,0 +1,185 @@
+"""A flax module, linen or nnx, as a function of parameters, model state and mode.
+
+The model state is what the module keeps beside its parameters, running averages of batch
+normalisation say, and ``None`` if that is nothing.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax import nnx
+
+from metaopt.bench.contract.spec import ForwardPassMode, ParameterType
+from metaopt.workloads.data.queues import Batch
+
+
+def as_linen(model: Any) -> nn.Module:
+    """Return a model as a ``flax.linen`` module.
+
+    Args:
+        model: A ``flax.linen`` module, or a function of ``rngs`` that returns a ``flax.nnx``
+            module. Its parameters, batch statistics and so on become collections of variables.
+
+    Raises:
+        ValueError: The model is something else.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    is_linen_class = isinstance(model, type) and issubclass(model, nn.Module)
+    if isinstance(model, nnx.Module) or is_linen_class or not callable(model):
+        raise ValueError(
+            "`model` must be a flax.linen module, or a function of `rngs` that returns a flax.nnx "
+            "module, because every trial starts from fresh parameters: `model=lambda rngs: "
+            f"Net(32, rngs=rngs)`. Got {_describe(model)}."
+        )
+    return nnx.bridge.ToLinen(model)
+
+
+def _describe(model: Any) -> str:
+    if isinstance(model, type):
+        return f"the class {model.__name__}"
+    return f"an object of class {type(model).__name__}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A module and how it is called.
+
+    Attributes:
+        module: From inputs to logits.
+        inputs: The keys of a batch that it is called with, in its order.
+        has_modes: Whether it takes the keywords ``train`` and ``dropout_rate``.
+        dropout_rate: In training, where the caller does not say.
+    """
+
+    module: nn.Module
+    inputs: tuple[str, ...] = ("inputs",)
+    has_modes: bool = False
+    dropout_rate: float = 0.0
+
+    def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
+        """Return fresh parameters and the model state for batches like ``batch``."""
+        modes = {"train": False, "dropout_rate": 0.0} if self.has_modes else {}
+        rngs = {"params": rng, "dropout": rng}  # nnx modules make their streams of numbers here
+        variables = dict(self.module.init(rngs, *(batch[key] for key in self.inputs), **modes))
+        params = variables.pop("params")
+        return params, variables or None
+
+    def apply(
+        self,
+        params: Any,
+        batch: Batch,
+        model_state: Any,
+        mode: ForwardPassMode,
+        rng: jax.Array,
+        update_batch_norm: bool,
+        dropout_rate: float | None = None,
+        use_running_average_bn: bool | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """Return logits and model state.
+
+        Args:
+            params: Parameters, as ``init`` returns them.
+            batch: What the module is called with lies under its keys.
+            model_state: As ``init`` returns it.
+            mode: Training or evaluation.
+            rng: Key of the dropout.
+            update_batch_norm: Whether running averages move; they can only where the statistics
+                of the batch are computed.
+            dropout_rate: ``None`` is the network's own; evaluation has none.
+            use_running_average_bn: Which statistics normalise: running averages or the batch's.
+                ``None`` leaves it to the mode: the batch's in training.
+
+        Raises:
+            ValueError: ``mode`` is no mode, or ``update_batch_norm`` is set in evaluation mode.
+        """
+        if not isinstance(mode, ForwardPassMode):  # a copy of the enum is equal to neither mode
+            raise ValueError(
+                "`mode` must be a metaopt.bench.contract.spec.ForwardPassMode, which is "
+                f"AlgoPerf's where that is installed; got {mode!r}."
+            )
+        train = mode == ForwardPassMode.TRAIN
+        if update_batch_norm and not train:
+            raise ValueError(
+                "`update_batch_norm` must be False in evaluation mode, which leaves the running "
+                "averages as they are; got True."
+            )
+        modes: dict[str, Any] = {}
+        of_batch = train  # the statistics that normalise
+        if model_state and use_running_average_bn is not None:
+            of_batch = not use_running_average_bn
+        if self.has_modes:
+            rate = self.dropout_rate if dropout_rate is None else dropout_rate
+            modes = {"train": of_batch, "dropout_rate": rate if train else 0.0}
+        logits, new_model_state = self.module.apply(
+            {"params": params, **(model_state or {})},
+            *(batch[key] for key in self.inputs),
+            mutable=list(model_state or {}) if of_batch else [],
+            rngs={"dropout": rng} if train and self.has_modes else None,
+            **modes,
+        )
+        kept = update_batch_norm and of_batch and model_state
+        return logits, dict(new_model_state) if kept else model_state
+
+
+def check_structure(name: str, tree: Any, expected: Any) -> None:
+    """Raise ``ValueError`` if a tree has not the structure of ``expected``.
+
+    Args:
+        name: Of the argument.
+        tree: What was given.
+        expected: What ``init_model_fn`` returns in its place; shapes will do.
+    """
+    if jax.tree.structure(tree) == jax.tree.structure(expected):
+        return
+    found, right = _names(tree), _names(expected)
+    if found == right:  # other mappings with the same entries
+        return
+    extra = ", ".join(sorted(found - right)[:3])
+    got = extra or f"no {min(right - found)}"
+    raise ValueError(
+        f"`{name}` must have the structure that init_model_fn returns, with {len(right)} arrays, "
+        f"got {len(found)} arrays: {got}."
+    )
+
+
+def _names(tree: Any) -> set[str]:
+    return {
+        jax.tree_util.keystr(path) or type(leaf).__name__
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
+def parameter_type(path: list[str]) -> ParameterType:
+    """Return what the array at ``path`` is for, by the names of its layers, as AlgoPerf does.
+
+    Flax's own names say it, as do names with the words ``conv``, ``bn``, ``ln``, ``norm`` or
+    ``attention`` in them. What no name says is a bias if it is called so, and else a weight.
+
+    Examples:
+        >>> parameter_type(["encoder", "ln_attention", "scale"]).name
+        'LAYER_NORM_SCALE'
+        >>> parameter_type(["BatchNorm_0", "bias"]).name
+        'BATCH_NORM_BIAS'
+    """
+    *layers, leaf = ["", "", *(name.lower() for name in path)]
+    words = re.findall("[a-z]+", layers[-1])
+    name = "".join(words)
+    is_batch_norm = "bn" in words or "batchnorm" in name
+    if leaf in ("scale", "bias") and (is_batch_norm or "ln" in words or "norm" in name):
+        norm = "BATCH_NORM" if is_batch_norm else "LAYER_NORM"
+        return ParameterType[f"{norm}_{leaf.upper()}"]
+    if "attention" in layers[-2]:
+        roles = {"query": "Q", "key": "K", "value": "V", "out": "OUT"}
+        role = "BIAS" if leaf == "bias" else roles.get(layers[-1])
+        if role is not None:
+            return ParameterType[f"ATTENTION_{role}"]
+    if leaf == "embedding":
+        return ParameterType.EMBEDDING
+    if "bias" in leaf:
+        return ParameterType.BIAS
+    is_convolution = any(word.startswith("conv") for word in words)
+    return ParameterType.CONV_WEIGHT if is_convolution else ParameterType.WEIGHT

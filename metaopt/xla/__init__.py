@@ -1,0 +1,1 @@
+"""Storing and updating arrays fast under XLA: rings, precision, convolutions, meshes."""
