@@ -390,7 +390,7 @@ def check(
 ) -> None:
     """Report what would disqualify or break a submission; exit code 1 if anything would."""
     from metaopt.bench.contract.loading import find_submission_folder
-    from metaopt.bench.rules import RULES, check_apart, rules_left_out
+    from metaopt.bench.rules.check import RULES, check_apart, rules_left_out
     from tuning.contenders import SUBMISSIONS
 
     with one_line_errors("tuning"):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from metaopt.bench.rules import RULES, check, check_apart, rules_left_out
+from metaopt.bench.rules.check import RULES, check, check_apart, rules_left_out
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
 from metaopt.bench.rules.workload_rules import WORKLOAD_RULES
 from metaopt.workloads.registry import list_workloads

@@ -10,7 +10,7 @@ import pytest
 
 from metaopt.bench import records
 from metaopt.bench.contract.loading import find_submissions, load_submission
-from metaopt.bench.rules import check
+from metaopt.bench.rules.check import check
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.contenders import SUBMISSIONS

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.command_line import run_app
 from metaopt.bench import records
-from metaopt.bench.rules import Finding
+from metaopt.bench.records.findings import Finding
 from tuning.cli import app
 
 

@@ -165,7 +165,9 @@ def test_files_beside_a_submission_come_along(make, tmp_path, no_step):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("import metaopt.bench.contract.spec as s", "from .metaopt.bench.contract import spec as s"),
+        ("import metaopt.bench.contract.spec as s", (
+            "from .metaopt.bench.contract import spec as s"
+        )),
         ("from metaopt import ScalarLags as S, bench", (
             "from .metaopt.controllers.lags import ScalarLags as S\nfrom .metaopt import bench"
         )),

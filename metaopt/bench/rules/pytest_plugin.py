@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 if TYPE_CHECKING:
-    from metaopt.bench.rules import Finding, Rule
+    from metaopt.bench.records.findings import Finding, Rule
 
 _SUBMISSIONS = "metaopt_submissions"
 _WORKLOADS = "metaopt_workloads"
@@ -100,18 +100,18 @@ class _Subject(pytest.Collector):
 
 class _Submission(_Subject):
     def rules(self) -> "Iterable[Rule]":
-        from metaopt.bench.rules import RULES
+        from metaopt.bench.rules.check import RULES
 
         return RULES
 
     @cached_property
     def _found(self) -> "list[Finding]":
-        from metaopt.bench.rules import check_apart
+        from metaopt.bench.rules.check import check_apart
 
         return check_apart(self.asked, timeout=cast(float, self.config.getoption(_TIMEOUT)))
 
     def findings(self, rule: "Rule") -> "list[Finding]":
-        from metaopt.bench.rules import rules_left_out
+        from metaopt.bench.rules.check import rules_left_out
 
         if rule.id in rules_left_out(self._found):
             pytest.skip("other errors come first")
