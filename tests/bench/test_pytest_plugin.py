@@ -88,7 +88,7 @@ def test_the_plug_in_is_one_where_it_is_installed_and_named_and_costs_no_jax(run
     (tmp_path / "test_other.py").write_text(
         "import sys\n\n\ndef test_it(pytestconfig):\n"
         "    assert pytestconfig.pluginmanager.hasplugin('metaopt.bench.rules.pytest_plugin')\n"
-        "    assert not {'jax', 'numpy', 'metaopt.bench.rules'} & set(sys.modules)\n"
+        "    assert not {'jax', 'numpy', 'metaopt.bench.rules.check'} & set(sys.modules)\n"
     )
 
     ran = run("-q", path=[tmp_path / "site"])
