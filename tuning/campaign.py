@@ -4,7 +4,6 @@
 can be read in place of the file.
 """
 
-import dataclasses
 import itertools
 import json
 import re
@@ -17,7 +16,7 @@ import pydantic
 
 from metaopt.bench.measure.budget import Budget, Currency, parse_budget
 from metaopt.bench.measure.targets import Direction, Target
-from metaopt.bench.records import CAMPAIGN_FILE
+from metaopt.bench.records import CAMPAIGN_FILE, BudgetRecord
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, Hyperparameter, make_variant, parse_contender
@@ -39,16 +38,6 @@ def _known_workloads(names: list[str]) -> list[str]:
 
 
 _Names = Annotated[list[str], pydantic.Field(min_length=1), pydantic.AfterValidator(_unique)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """The budgets on one workload, all in one currency."""
-
-    currency: Currency
-    study: float
-    trial: float
-    eval_period: float
 
 
 class Variant(pydantic.BaseModel):
@@ -122,6 +111,7 @@ class Campaign(pydantic.BaseModel):
     # Without a step a trial counts as stalled after so long: longer than any compilation.
     stall_seconds: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1800.0
     _source: Source | None = None
+    _contenders: dict[str, Contender] = {}
 
     @property
     def source(self) -> Source | None:
@@ -136,9 +126,11 @@ class Campaign(pydantic.BaseModel):
         except ValueError as error:
             raise ValueError(f"variants: {error}") from None
         try:
-            _unique([contender.name for contender in self._contenders()])
+            parsed = [self._parse(name) for name in self.contenders]
+            _unique([contender.name for contender in parsed])
         except ValueError as error:
             raise ValueError(f"contenders: {error}") from None
+        self._contenders = {contender.name: contender for contender in parsed}
         if stray := sorted(set(self.targets) - set(self.workloads)):
             raise ValueError(f"targets: {stray} are no workloads of this campaign")
         for name, target in self.targets.items():
@@ -156,17 +148,16 @@ class Campaign(pydantic.BaseModel):
             self.limits(get_workload(name))
         return self
 
-    def parsed(self) -> dict[str, Contender]:
-        """Return the contenders by name; the name of one that is given by its path has no path."""
-        return {contender.name: contender for contender in self._contenders()}
+    @property
+    def contenders_by_name(self) -> dict[str, Contender]:
+        """The contenders; a submission that is given by its path is named after its folder."""
+        return self._contenders
 
-    def _contenders(self) -> list[Contender]:
-        return [
-            make_variant(name, self.variants[name].of, self.variants[name].hyperparameters)
-            if name in self.variants
-            else parse_contender(name)
-            for name in self.contenders
-        ]
+    def _parse(self, name: str) -> Contender:
+        if name not in self.variants:
+            return parse_contender(name)
+        variant = self.variants[name]
+        return make_variant(name, variant.of, variant.hyperparameters)
 
     def targets_on(self, workload: SupervisedWorkload) -> tuple[Target, Target | None]:
         """Return the validation and the test target: the campaign's own, or the frozen ones.
@@ -179,7 +170,7 @@ class Campaign(pydantic.BaseModel):
             return Target(own.metric, own.value, own.better), None
         return workload.targets.validation, workload.targets.test
 
-    def limits(self, workload: SupervisedWorkload) -> Limits:
+    def limits(self, workload: SupervisedWorkload) -> BudgetRecord:
         """Return the budgets on one workload.
 
         Raises:
@@ -205,7 +196,9 @@ class Campaign(pydantic.BaseModel):
                 f"eval_period = {str(period)!r} does not fit into a trial of {amount:g} "
                 f"{study.currency} on {workload.name}: it would never be evaluated"
             )
-        return Limits(study.currency, study.amount, amount, period.amount)
+        return BudgetRecord(
+            currency=study.currency, study=study.amount, trial=amount, eval_period=period.amount
+        )
 
     def _eval_period(
         self, workload: SupervisedWorkload, currency: Currency, trial: float, one: Budget

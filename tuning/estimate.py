@@ -57,7 +57,7 @@ def list_probes(campaign: Campaign) -> list[StudyKey]:
     return [
         StudyKey(contender, workload, 1)
         for workload in campaign.workloads
-        for contender in sorted(campaign.parsed())
+        for contender in sorted(campaign.contenders_by_name)
     ]
 
 
@@ -89,8 +89,7 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
     # In steps or gradient evaluations alike: what is measured is the cost of one unit. In seconds
     # nobody knows how many of them the first step will take to compile, so steps are counted.
     period = _STEPS if in_seconds else min(limits.eval_period, _STEPS)
-    few = dataclasses.replace(
-        limits,
+    few = records.BudgetRecord(
         currency="steps" if in_seconds else limits.currency,
         study=_EVALUATIONS * period,
         trial=_EVALUATIONS * period,

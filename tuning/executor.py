@@ -137,7 +137,7 @@ def list_studies(campaign: Campaign) -> list[StudyKey]:
     return [
         StudyKey(contender, workload, study)
         for workload in campaign.workloads
-        for contender in sorted(campaign.parsed())
+        for contender in sorted(campaign.contenders_by_name)
         for study in range(1, campaign.studies + 1)
     ]
 
@@ -185,7 +185,7 @@ def claim_folder(campaign: Campaign, out: Path, console: Console | None = None) 
     """
     path = out / records.CAMPAIGN_FILE
     content = {"schema_version": records.SCHEMA_VERSION, "currency": campaign_currency(campaign)}
-    content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.parsed())}
+    content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.contenders_by_name)}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         before.pop("source", None)  # its comments, say, may be others

@@ -81,7 +81,7 @@ def identify_campaign(campaign: Campaign) -> Identities:
     workloads = [get_workload(name) for name in campaign.workloads]
     return {
         (name, workload.name): identify(contender, workload, campaign.targets_on(workload))
-        for name, contender in campaign.parsed().items()
+        for name, contender in campaign.contenders_by_name.items()
         for workload in workloads
     }
 

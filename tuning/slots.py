@@ -162,7 +162,7 @@ def campaign_currency(campaign: Campaign) -> str:
 
 def plan_study(campaign: Campaign, key: StudyKey, identity: Identity | None = None) -> StudyPlan:
     """Return what one study of a campaign runs, by default as its files are now."""
-    workload, contender = get_workload(key.workload), campaign.parsed()[key.contender]
+    workload, contender = get_workload(key.workload), campaign.contenders_by_name[key.contender]
     target, test_target = targets = campaign.targets_on(workload)
     return StudyPlan(
         campaign=campaign.name,

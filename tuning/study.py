@@ -31,7 +31,6 @@ from metaopt.bench.trial.clock import SystemClock
 from metaopt.bench.trial.plan import TrialPlan
 from metaopt.bench.trial.progress import find_tuner_seconds
 from metaopt.bench.trial.runner import find_finished, run_trial
-from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.identities import claim_study
 from tuning.turns import Turn, Turns
@@ -49,7 +48,7 @@ class StudyPlan:
     contender: Contender
     workload: Any
     study: int  # from 1
-    limits: Limits
+    limits: records.BudgetRecord
     target: Target
     test_target: Target | None
     stop_at_target: bool = True
@@ -122,7 +121,6 @@ class _Study:
         # A self-tuning run is bounded by the study's budget alone. One that ends before it is
         # followed by another from new seeds, as a tuner's trials are: all spend the same.
         self.trial_budget = plan.limits.trial if self.tuner else plan.limits.study
-        self.budget = records.BudgetRecord(**dataclasses.asdict(plan.limits))
         self.turns = Turns(self.trial_budget)
         wanted = plan.audited and not any(folder.glob(f"trial_*/{AUDIT_FILE}"))
         self.recorder = Recorder() if wanted else None  # until a trial is audited
@@ -145,7 +143,7 @@ class _Study:
             ended=ended,
             trials=self.trials,
             spent=self.spent,
-            budget=self.budget,
+            budget=self.plan.limits,
             tuner_seconds=self.tuner_seconds,
             largest_step=self.largest_step + (self.largest_decision if in_seconds else 0.0),
         )
@@ -291,7 +289,7 @@ class _Study:
 
     def _watch(self, trial: TrialPlan) -> Callable[[Sequence[Mapping[str, Any]]], bool]:
         """Return what asks the tuner, after each evaluation of a trial, whether to stop it."""
-        tuner, budget = self.tuner, self.budget
+        tuner, budget = self.tuner, self.plan.limits
         assert isinstance(tuner, Stopper)
         curve: list[Reading] = []
 

@@ -15,7 +15,6 @@ from metaopt.bench import records
 from metaopt.bench.contract.tuner import Observer, Outcome, Proposal, Reading
 from metaopt.bench.measure.targets import Target
 from metaopt.workloads.synthetic import Quadratic
-from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.study import StudyPlan
 from tuning.tuners import TUNERS
@@ -93,7 +92,9 @@ def fake_study(tuner, clock, *, before_step=None, space=None, **changes) -> Stud
         "contender": Contender(f"fake+{tuner}", submission, None, tuner),
         "workload": WORKLOAD,
         "study": 1,
-        "limits": Limits("steps", 3 * TRIAL, TRIAL, PERIOD),
+        "limits": records.BudgetRecord(
+            currency="steps", study=3 * TRIAL, trial=TRIAL, eval_period=PERIOD
+        ),
         "target": Target("validation/loss", -1.0, "lower"),
         "test_target": None,
     }

@@ -10,7 +10,6 @@ from analysis.report.tables.campaign import ends_table
 from metaopt.bench import records
 from metaopt.bench.contract.tuner import FAILURE_VALUE, Proposal
 from metaopt.bench.measure.targets import Target
-from tuning.campaign import Limits
 from tuning.study import run_study
 
 # By hand: how near to 1 a trial's rate is decides its rank, for after n steps the loss is
@@ -64,7 +63,11 @@ def test_asha_runs_pauses_and_promotes_as_in_a_table_made_by_hand(
     draw_from(monkeypatch, RATES)
     total = sum(after - before for _, before, after in ASHA)
 
-    plan = make_fake_study("asha", clock, limits=Limits("steps", total, 27, 5))
+    plan = make_fake_study(
+        "asha",
+        clock,
+        limits=records.BudgetRecord(currency="steps", study=total, trial=27, eval_period=5),
+    )
     study = run_study(plan, tmp_path, clock=clock)
 
     trials = read_trials(tmp_path)
@@ -82,7 +85,12 @@ def test_a_hit_of_a_promoted_trial_counts_what_the_study_had_spent_by_then(
     draw_from(monkeypatch, RATES)
     target = Target("validation/loss", 0.6 * 0.05 ** (2 * 5), "lower")  # of (1 - 0.95)^(2 n) / 2
 
-    plan = make_fake_study("asha", clock, target=target, limits=Limits("steps", 17, 27, 1))
+    plan = make_fake_study(
+        "asha",
+        clock,
+        target=target,
+        limits=records.BudgetRecord(currency="steps", study=17, trial=27, eval_period=1),
+    )
     run_study(plan, tmp_path, clock=clock)
 
     trial = read_trials(tmp_path)[7]
@@ -97,7 +105,11 @@ def test_hyperband_starts_over_with_new_points_when_its_brackets_are_through(
     # By hand, each step counted once: 27 + 9 2 + 3 6 + 18, 12 3 + 4 6 + 18, 6 9 + 2 18, 4 27.
     whole = (27 + 18 + 18 + 18) + (36 + 24 + 18) + (54 + 36) + 108
 
-    plan = make_fake_study("hyperband", clock, limits=Limits("steps", whole + 5, 27, 27))
+    plan = make_fake_study(
+        "hyperband",
+        clock,
+        limits=records.BudgetRecord(currency="steps", study=whole + 5, trial=27, eval_period=27),
+    )
     study = run_study(plan, tmp_path, clock=clock)
 
     trials = read_trials(tmp_path)
@@ -112,7 +124,11 @@ def test_the_median_rule_prunes_a_bad_trial_and_the_rest_buys_another(
 ):
     draw_from(monkeypatch, [0.5, 0.4, 0.3, 0.2, 0.1, 0.01, 0.6, 0.6], "median")
 
-    plan = make_fake_study("median", clock, limits=Limits("steps", 6 * 27, 27, 3))
+    plan = make_fake_study(
+        "median",
+        clock,
+        limits=records.BudgetRecord(currency="steps", study=6 * 27, trial=27, eval_period=3),
+    )
     study = run_study(plan, tmp_path, clock=clock)
 
     trials = read_trials(tmp_path)
@@ -192,7 +208,11 @@ def test_a_rung_with_a_diverging_trial_promotes_another(
 ):
     draw_from(monkeypatch, [1e20, 0.9, 0.5])
 
-    plan = make_fake_study("asha", clock, limits=Limits("steps", 5, 27, 1))
+    plan = make_fake_study(
+        "asha",
+        clock,
+        limits=records.BudgetRecord(currency="steps", study=5, trial=27, eval_period=1),
+    )
     run_study(plan, tmp_path, clock=clock)
 
     statuses = [trial.status for trial in read_trials(tmp_path)]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from metaopt.bench.measure.targets import Target
+from metaopt.bench.records import BudgetRecord
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import (
     Campaign,
-    Limits,
     list_campaigns,
     make_campaign,
     read_campaign,
@@ -29,14 +29,23 @@ GOOD = {
 @pytest.mark.parametrize(
     "changes, limits",
     [
-        ({}, Limits("gradient_evaluations", 1600, 400, 25)),
-        ({"trial_budget": "0.5x"}, Limits("gradient_evaluations", 1600, 200, 12)),
-        ({"budget": "800steps"}, Limits("steps", 800, 400, 25)),
-        ({"budget": "60s"}, Limits("seconds", 60, 10, 0.5)),
-        ({"budget": "100grads"}, Limits("gradient_evaluations", 100, 100, 6)),
+        ({}, BudgetRecord(currency="gradient_evaluations", study=1600, trial=400, eval_period=25)),
+        (
+            {"trial_budget": "0.5x"},
+            BudgetRecord(currency="gradient_evaluations", study=1600, trial=200, eval_period=12),
+        ),
+        (
+            {"budget": "800steps"},
+            BudgetRecord(currency="steps", study=800, trial=400, eval_period=25),
+        ),
+        ({"budget": "60s"}, BudgetRecord(currency="seconds", study=60, trial=10, eval_period=0.5)),
+        (
+            {"budget": "100grads"},
+            BudgetRecord(currency="gradient_evaluations", study=100, trial=100, eval_period=6),
+        ),
         (
             {"workloads": ["digits_mlp_fixed"], "eval_period": "25grads"},
-            Limits("gradient_evaluations", 1600, 400, 1),
+            BudgetRecord(currency="gradient_evaluations", study=1600, trial=400, eval_period=1),
         ),
     ],
     ids=["relative", "smaller trials", "steps", "seconds", "below a trial", "fixed"],
@@ -173,7 +182,7 @@ def test_a_contender_given_by_its_path_has_a_name_without_one(root):
 
     campaign = make_campaign({**GOOD, "contenders": [f"{path}+random"]}, "test")
 
-    assert list(campaign.parsed()) == ["sgd+random"]
+    assert list(campaign.contenders_by_name) == ["sgd+random"]
     with pytest.raises(ValueError, match="names must differ"):
         make_campaign({**GOOD, "contenders": [f"{path}+random", "sgd+random"]}, "test")
 

@@ -9,7 +9,6 @@ from metaopt.bench import records
 from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.measure.targets import Target
 from metaopt.workloads.registry import get_workload
-from tuning.campaign import Limits
 from tuning.contenders import parse_contender
 from tuning.executor import check_budgets
 from tuning.study import StudyPlan, run_study
@@ -28,7 +27,13 @@ def no_fsync(monkeypatch):
 def test_every_tuner_spends_its_budget_to_within_one_period_in_every_currency(
     any_tuner, currency, tmp_path, clock, make_fake_study, read_trials
 ):
-    plan = make_fake_study(any_tuner, clock, limits=Limits(currency, BUDGET, TRIAL, PERIOD))
+    plan = make_fake_study(
+        any_tuner,
+        clock,
+        limits=records.BudgetRecord(
+            currency=currency, study=BUDGET, trial=TRIAL, eval_period=PERIOD
+        ),
+    )
 
     study = run_study(plan, tmp_path, clock=clock)
 
@@ -72,7 +77,9 @@ def test_every_tuner_spends_its_budget_on_digits_mlp(any_tuner, tmp_path, read_t
         contender=parse_contender(f"{submission}{space}+{any_tuner}"),
         workload=get_workload("digits_mlp"),
         study=1,
-        limits=Limits("gradient_evaluations", 60, 27, 9),
+        limits=records.BudgetRecord(
+            currency="gradient_evaluations", study=60, trial=27, eval_period=9
+        ),
         target=Target("validation/accuracy", 2.0, "higher"),
         test_target=None,
     )
@@ -91,7 +98,11 @@ def test_every_tuner_spends_its_budget_on_digits_mlp(any_tuner, tmp_path, read_t
 def test_a_trial_too_short_for_its_rungs_still_ends(
     name, trial_budget, tmp_path, clock, make_fake_study, read_trials
 ):
-    plan = make_fake_study(name, clock, limits=Limits("steps", 20, trial_budget, 1))
+    plan = make_fake_study(
+        name,
+        clock,
+        limits=records.BudgetRecord(currency="steps", study=20, trial=trial_budget, eval_period=1),
+    )
 
     study = run_study(plan, tmp_path, clock=clock)
 

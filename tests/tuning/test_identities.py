@@ -105,8 +105,7 @@ def test_each_part_of_an_identity_is_of_its_own_files(folder):
     found = now(folder, "+asha")
 
     assert set(found["modules"]) == {
-        f"metaopt/bench/{name}.py"
-        for name in ("call_counter", "submission_kit", "sharding", "spec")
+        f"metaopt/bench/contract/{name}.py" for name in ("call_counter", "kit", "sharding", "spec")
     }
     assert {"tuning/tuners/bandits.py", "tuning/tuners/samplers.py"} < set(found["tuner"])
     assert "tuning/tuners/quasirandom.py" not in found["tuner"]

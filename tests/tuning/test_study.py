@@ -11,7 +11,6 @@ from metaopt.bench import records
 from metaopt.bench.contract.spec import TrainingCompleteError
 from metaopt.bench.measure.targets import Target
 from metaopt.workloads.registry import get_workload
-from tuning.campaign import Limits
 from tuning.contenders import make_variant, parse_contender
 from tuning.study import StudyPlan, run_study
 
@@ -27,7 +26,9 @@ def make_study(contender="adamw+random", **changes):
         "contender": parse_contender(contender) if isinstance(contender, str) else contender,
         "workload": WORKLOAD,
         "study": 1,
-        "limits": Limits("gradient_evaluations", 130, 40, PERIOD),
+        "limits": records.BudgetRecord(
+            currency="gradient_evaluations", study=130, trial=40, eval_period=PERIOD
+        ),
         "target": OUT_OF_REACH,
         "test_target": None,
     }
@@ -43,7 +44,10 @@ def trials_of(folder):
 @pytest.mark.parametrize("tuner", ["random", "tpe", "none", "grid"])
 def test_every_tuner_spends_the_whole_budget_and_no_more(tmp_path, tuner, currency):
     contender = f"adamw{'@paper' if tuner == 'grid' else ''}+{tuner}"
-    plan = make_study(contender, limits=Limits(currency, 130, 40, PERIOD))
+    plan = make_study(
+        contender,
+        limits=records.BudgetRecord(currency=currency, study=130, trial=40, eval_period=PERIOD),
+    )
 
     study = run_study(plan, tmp_path)
 
@@ -55,7 +59,9 @@ def test_every_tuner_spends_the_whole_budget_and_no_more(tmp_path, tuner, curren
 
 def test_a_budget_in_seconds_ends_within_one_evaluation_period(tmp_path):
     run_study(make_study(), tmp_path / "warm")  # compiles
-    plan = make_study(limits=Limits("seconds", 0.5, 0.2, 0.1))
+    plan = make_study(
+        limits=records.BudgetRecord(currency="seconds", study=0.5, trial=0.2, eval_period=0.1)
+    )
 
     study = run_study(plan, tmp_path)
 
@@ -74,7 +80,9 @@ def test_trials_that_meet_the_target_buy_more_trials(tmp_path):
 
 
 def test_a_grid_that_is_exhausted_ends_the_study_and_says_so(tmp_path):
-    limits = Limits("gradient_evaluations", 1000, 10, PERIOD)
+    limits = records.BudgetRecord(
+        currency="gradient_evaluations", study=1000, trial=10, eval_period=PERIOD
+    )
 
     study = run_study(make_study("sgd@paper+grid", limits=limits), tmp_path)
 
@@ -142,7 +150,7 @@ def test_trials_that_cost_nothing_end_a_study(tmp_path, monkeypatch):
 
 def test_the_fixed_batch_depends_on_the_study_alone(tmp_path):
     workload = get_workload("breast_cancer_logistic_fixed")
-    limits = Limits("gradient_evaluations", 4, 2, 1)
+    limits = records.BudgetRecord(currency="gradient_evaluations", study=4, trial=2, eval_period=1)
     for study in (1, 2):
         run_study(make_study(workload=workload, limits=limits, study=study), tmp_path)
 
@@ -179,7 +187,12 @@ def test_a_submission_that_fails_for_nothing_does_not_run_for_ever(tmp_path):
 
 
 def test_a_study_resumed_at_any_trial_is_the_unbroken_study(tmp_path):
-    plan = make_study("adamw+tpe", limits=Limits("gradient_evaluations", 600, 30, PERIOD))
+    plan = make_study(
+        "adamw+tpe",
+        limits=records.BudgetRecord(
+            currency="gradient_evaluations", study=600, trial=30, eval_period=PERIOD
+        ),
+    )
     run_study(plan, tmp_path / "unbroken")
     unbroken = trials_of(tmp_path / "unbroken")
 

@@ -6,12 +6,13 @@ from analysis.checks import read_for_checks, validate
 from metaopt.bench import records
 from metaopt.bench.contract.tuner import Observer
 from metaopt.bench.records import Cost
-from tuning.campaign import Limits
 from tuning.contenders import Contender
 from tuning.executor import check_budgets
 from tuning.study import run_study
 
-LIMITS = Limits("seconds", 70, 27, 5)  # a step takes 0.75, so a trial 36 of them
+LIMITS = records.BudgetRecord(
+    currency="seconds", study=70, trial=27, eval_period=5
+)  # a step takes 0.75, so a trial 36 of them
 
 
 class Slow:
@@ -77,7 +78,11 @@ def test_decisions_are_charged_by_hand(tmp_path, clock, make_fake_study, read_tr
 def test_a_decision_may_be_the_last_that_the_budget_pays_for(
     tmp_path, clock, make_fake_study, read_trials, slow_down
 ):
-    plan = make_fake_study("random", clock, limits=Limits("seconds", 60, 27, 1))
+    plan = make_fake_study(
+        "random",
+        clock,
+        limits=records.BudgetRecord(currency="seconds", study=60, trial=27, eval_period=1),
+    )
     slow_down(clock)
 
     study = run_study(plan, tmp_path, clock=clock)
@@ -91,7 +96,11 @@ def test_a_decision_may_be_the_last_that_the_budget_pays_for(
 def test_every_tuners_ledger_adds_up(
     any_tuner, currency, tmp_path, clock, make_fake_study, read_trials, slow_down
 ):
-    plan = make_fake_study(any_tuner, clock, limits=Limits(currency, 60, 27, 5))
+    plan = make_fake_study(
+        any_tuner,
+        clock,
+        limits=records.BudgetRecord(currency=currency, study=60, trial=27, eval_period=5),
+    )
     slow_down(clock)
 
     study = run_study(plan, tmp_path, clock=clock)
