@@ -165,7 +165,7 @@ def test_check_names_what_is_wrong_and_how_to_put_it_right(tuning, tmp_path):
 @pytest.mark.parametrize("severity, code", [("note", 0), ("error", 1)])
 def test_check_fails_for_errors_alone_and_prints_plain_data(severity, code, monkeypatch, capsys):
     finding = Finding("crash", severity, "what", "submission.py:1", "fix")
-    monkeypatch.setattr("metaopt.bench.rules.check_apart", lambda folder, timeout: [finding])
+    monkeypatch.setattr("metaopt.bench.rules.check.check_apart", lambda folder, timeout: [finding])
 
     assert run_app(app, "tuning", ["check", "sgd", "--format", "json"]) == code
     assert json.loads(capsys.readouterr().out) == [vars(finding)]

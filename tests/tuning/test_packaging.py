@@ -392,7 +392,7 @@ def test_a_second_referee_never_mistakes_a_packages_training_mode(packaged_metao
 
     assert module.kit.ForwardPassMode is ForwardPassMode
     assert module.kit.__file__ == os.fspath(
-        packaged_metaopt.folder / "metaopt" / "bench" / "submission_kit.py"
+        packaged_metaopt.folder / "metaopt" / "bench" / "contract" / "kit.py"
     )
     assert json.dumps(module.DEFAULTS) == json.dumps(
         load_submission("metaopt", SUBMISSIONS).defaults
