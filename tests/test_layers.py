@@ -57,8 +57,7 @@ def test_the_theory_knows_nothing_beside_itself_but_the_optimizer():
 
 
 def test_analysis_knows_what_the_referee_writes_and_nothing_of_how_it_runs():
-    # The tuner protocol defines what an outcome is worth to a tuner.
-    allowed = ("metaopt.bench.records", "metaopt.bench.measure", "metaopt.bench.contract.tuner")
+    allowed = ("metaopt.bench.records", "metaopt.bench.measure")
     for path in files("analysis"):
         ours = {name for name in imports_of(path) if name.startswith("metaopt.bench.")}
         assert all(name.startswith(allowed) for name in ours), path

@@ -4,7 +4,7 @@ The records on disk are the truth, and all that is read: what a submission or it
 now does not matter. Each study of a tuned contender becomes an Optuna study named
 ``campaign/contender/workload/study_k``, with its trials in their order.
 
-    value          the number that the tuner was told, see ``bench.contract.tuner.value_of``
+    value          the number that the tuner was told, see ``bench.records.outcomes.value_of``
     distributions  the search space in the records
     intermediate   the target's metric, at fifty evaluations at most
     start          when the trial started; its end is later by the seconds on its ledger
@@ -27,8 +27,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metaopt.bench import records
 from metaopt.bench.contract.spaces import PointList, Range, parse_space
-from metaopt.bench.contract.tuner import value_of
 from metaopt.bench.records import FAILURES, TrialRecord
+from metaopt.bench.records.outcomes import value_of
 from tuning.slots import LOGS
 from tuning.storages import PatientStorage
 

@@ -18,12 +18,13 @@ from typing import Any
 
 from metaopt.bench import records
 from metaopt.bench.contract.rng import pinned_randomness
-from metaopt.bench.contract.tuner import Observer, Reading, Stopper, Tuner, outcome_at, read_curve
+from metaopt.bench.contract.tuner import Observer, Stopper, Tuner
 from metaopt.bench.measure.seeds import derive_seed
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
 from metaopt.bench.records.audit import AUDIT_FILE
 from metaopt.bench.records.identity import Identity, digest_of
+from metaopt.bench.records.outcomes import Reading, outcome_at, read_curve
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
 from metaopt.bench.trial.checkpoints import FILE as CHECKPOINT_FILE

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench import records
-from metaopt.bench.contract.tuner import value_of
 from metaopt.bench.measure.seeds import derive_seed
 from metaopt.bench.measure.targets import Target, WorkloadTargets
 from metaopt.bench.records import TrialRecord
+from metaopt.bench.records.outcomes import value_of
 from metaopt.bench.trial.environment import describe_environment
 from metaopt.bench.trial.plan import TrialPlan
 from metaopt.bench.trial.runner import run_trial

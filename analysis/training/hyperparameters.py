@@ -1,7 +1,7 @@
 """Hyperparameters against outcomes: the trials of one contender on one workload as points.
 
     value       what tuners minimise: the share of the trial's budget at which it met its target,
-                else 1 plus the distance from the target; see ``bench.contract.tuner.value_of``
+                else 1 plus the distance from the target; see ``bench.records.outcomes.value_of``
     rank        of the value among the trials, from 0 for the best to 1 for the worst
     explained   the share of the variance of ranks that a random forest explains on trials it has
                 not seen (R squared)
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
 from analysis.text import plain
-from metaopt.bench.contract.tuner import value_of
 from metaopt.bench.records import TrialRecord
+from metaopt.bench.records.outcomes import value_of
 
 METHOD = (
     "Permutation importance: a random forest learns the rank of a trial's outcome from its "

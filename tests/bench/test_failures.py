@@ -13,10 +13,10 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.contract.loading import load_submission
 from metaopt.bench.contract.spaces import check_point, parse_space
-from metaopt.bench.contract.tuner import WORST_LOSS, read_curve
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import TrialRecord, best_value, find_reached, metric_of
 from metaopt.bench.records.failures import describe_stall
+from metaopt.bench.records.outcomes import WORST_LOSS, read_curve
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 

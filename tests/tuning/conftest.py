@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.contract.tuner import Observer, Outcome, Proposal, Reading
+from metaopt.bench.contract.tuner import Observer, Proposal
 from metaopt.bench.measure.targets import Target
+from metaopt.bench.records.outcomes import Outcome, Reading
 from metaopt.workloads.synthetic import Quadratic
 from tuning.contenders import Contender
 from tuning.study import StudyPlan

@@ -8,8 +8,9 @@ import pytest
 from analysis.logs.reader import read_logs
 from analysis.report.tables.campaign import ends_table
 from metaopt.bench import records
-from metaopt.bench.contract.tuner import FAILURE_VALUE, Proposal
+from metaopt.bench.contract.tuner import Proposal
 from metaopt.bench.measure.targets import Target
+from metaopt.bench.records.outcomes import FAILURE_VALUE
 from tuning.study import run_study
 
 # By hand: how near to 1 a trial's rate is decides its rank, for after n steps the loss is

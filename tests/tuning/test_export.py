@@ -11,8 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from metaopt.bench import records
-from metaopt.bench.contract.tuner import value_of
 from metaopt.bench.measure.targets import Target
+from metaopt.bench.records.outcomes import value_of
 from tuning.contenders import Contender
 from tuning.export import export_studies
 from tuning.study import run_study

@@ -6,7 +6,7 @@ import pytest
 
 from metaopt.bench.contract.loading import SPACE_FILE, Submission
 from metaopt.bench.contract.spaces import PointList, Space, parse_space
-from metaopt.bench.contract.tuner import FAILURE_VALUE
+from metaopt.bench.records.outcomes import FAILURE_VALUE
 from tuning.contenders import parse_contender
 from tuning.tuners import TUNERS
 

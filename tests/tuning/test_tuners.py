@@ -10,11 +10,11 @@ import optuna
 import pytest
 from scipy.stats import qmc
 
-from metaopt.bench.contract import tuner as protocol
 from metaopt.bench.contract.spaces import parse_space
-from metaopt.bench.contract.tuner import WORST_LOSS, Outcome, Proposal, Reading
+from metaopt.bench.contract.tuner import Proposal
 from metaopt.bench.measure.targets import Target
-from metaopt.bench.records import Cost, Segment, TrialRecord
+from metaopt.bench.records import BudgetRecord, Cost, Segment, TrialRecord, outcomes
+from metaopt.bench.records.outcomes import WORST_LOSS, Outcome, Reading
 from tuning.contenders import parse_contender
 from tuning.tuners import TUNERS, get_tuner
 from tuning.tuners.bandits import HyperbandTuner, hyperband_brackets, rung_share
@@ -358,10 +358,10 @@ def test_losses_are_finite_whatever_a_metric_shows():
          "accumulated_submission_time": 0.1}
         for value in (0.25, float("nan"), float("inf"), 1e300, -float("inf"))
     ]  # fmt: skip
-    budget = protocol.BudgetRecord(currency="steps", study=100, trial=50, eval_period=5)
+    budget = BudgetRecord(currency="steps", study=100, trial=50, eval_period=5)
 
     for better, sign in (("lower", 1), ("higher", -1)):
-        curve = [*protocol.read_curve(rows, Target("m", 1.0, better), budget)]
+        curve = [*outcomes.read_curve(rows, Target("m", 1.0, better), budget)]
         assert [reading.loss for reading in curve] == [
             sign * 0.25, WORST_LOSS, WORST_LOSS, sign * WORST_LOSS, WORST_LOSS
         ]  # fmt: skip

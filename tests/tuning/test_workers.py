@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.contract.tuner import value_of
+from metaopt.bench.records.outcomes import value_of
 from tests.tuning.test_kill import table
 from tuning.campaign import read_campaign
 from tuning.export import export_studies

@@ -14,7 +14,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from metaopt.bench.contract.spaces import PointList, Space
-from metaopt.bench.contract.tuner import Outcome, Proposal
+from metaopt.bench.contract.tuner import Proposal
+from metaopt.bench.records.outcomes import Outcome
 from tuning.tuners.samplers import make_random
 
 ETA = 3

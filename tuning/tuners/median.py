@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metaopt.bench.contract.spaces import Point, PointList, Space
-from metaopt.bench.contract.tuner import Outcome, Reading
+from metaopt.bench.records.outcomes import Outcome, Reading
 from tuning.tuners.samplers import make_random
 
 FIRST_TRIALS = 5  # that have to complete before any is stopped
