@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-pins test-algoperf lint hooks format bench clean help
+.PHONY: demo test test-all test-pins test-algoperf lint hooks format bench clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,10 +22,14 @@ help:  ## list the targets
 demo: .venv  ## compare meta-optimization with tuned optimizers, write a report (5 minutes)
 	@$(BIN)/python -m tuning compare demo --out runs/demo
 
-test: .venv  ## lint, then every test
+test: .venv  ## lint, then every test that is not slow by nature
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow and not algoperf"
+
+test-all: .venv  ## the slow tests (kills, servers, a browser, new environments), then test-pins
+	$(BIN)/python -m pytest -n 2 -m slow
+	$(MAKE) test-pins
 
 # What is named first: otherwise pip searches for very long among the versions of what that needs.
 INSTALL_LISTED = $(1)/bin/python $(PIP_INSTALL) --no-deps -r $(2) && $(1)/bin/python $(PIP_INSTALL) -r $(2)
@@ -59,7 +63,7 @@ test-algoperf: .venv-algoperf/installed .venv-algoperf-pins/installed  ## the te
 	@touch $@
 
 test-pins: .venv-pins/installed  ## the optimizer, the referee and the submissions on AlgoPerf's versions of JAX, Flax and optax
-	.venv-pins/bin/python -m pytest -n 2 tests/metaopt tests/theory tests/bench tests/submissions
+	.venv-pins/bin/python -m pytest -n 2 -m "not slow" tests/metaopt tests/theory tests/bench tests/submissions
 
 .venv/lint-installed: .venv/installed
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[lint]'

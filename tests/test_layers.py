@@ -139,6 +139,7 @@ def test_it_is_imported_without_jax(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
 def test_only_the_package_is_installed_and_its_targets_with_it(tmp_path):
     import shutil
 

@@ -23,7 +23,7 @@ from selenium.webdriver.support.select import Select  # noqa: E402
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 pytestmark = [
-    pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(
         BROWSER is None or DRIVER is None,
         reason="no chromium and chromedriver (Debian: chromium chromium-driver)",

@@ -9,6 +9,8 @@ from metaopt.bench import records
 from tuning.campaign import make_campaign
 from tuning.executor import check_budgets, run_campaign
 
+pytestmark = pytest.mark.slow
+
 DEADLY = '''
 """Gradient descent that kills its process, or never returns, if it is told to."""
 import os, signal, time

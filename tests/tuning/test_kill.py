@@ -12,6 +12,8 @@ import pytest
 
 from metaopt.bench import records
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 
 CAMPAIGN = """

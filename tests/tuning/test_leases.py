@@ -34,8 +34,8 @@ class Clock:
 
 
 SERVERS = [
-    pytest.param("postgres_url", marks=pytest.mark.postgres),
-    pytest.param("mysql_url", marks=pytest.mark.mysql),
+    pytest.param("postgres_url", marks=pytest.mark.slow),
+    pytest.param("mysql_url", marks=pytest.mark.slow),
 ]
 
 

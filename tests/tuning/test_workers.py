@@ -59,9 +59,8 @@ def kill(worker):
     worker.communicate()
 
 
-@pytest.mark.parametrize(
-    "shared", ["journal", pytest.param("postgres", marks=pytest.mark.postgres)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", ["journal", "postgres"])
 def test_two_workers_of_which_one_is_killed_give_the_table_of_one_machine(
     shared, folder, alone, root, tmp_path, request
 ):
@@ -110,6 +109,7 @@ def test_a_worker_is_refused_where_a_local_campaign_runs(folder, tmp_path, monke
         run_worker(campaign, out, f"journal:{tmp_path}/storage.log")
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_again_without_the_files_says_what_was_lost(
     folder, alone, root, tmp_path
 ):
@@ -137,6 +137,7 @@ def test_a_worker_that_starts_again_without_the_files_says_what_was_lost(
     assert spent == {p: records.read_study(tmp_path / "two" / p).spent.steps for p in studies}
 
 
+@pytest.mark.slow
 def test_workers_run_as_an_array_job(folder, alone, root, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     command = ["-m", "tuning", "worker", str(folder / "shared.toml"), "--workers", "1"]
