@@ -8,11 +8,10 @@ from types import ModuleType, SimpleNamespace
 
 import jax
 import pytest
-from packaging.requirements import Requirement
 
 from metaopt.bench.contract.loading import Submission, find_submissions
+from metaopt.bench.contract.requirements import read_requirements
 from metaopt.bench.measure.targets import Target
-from metaopt.bench.pins import optax_needs, required_optax
 from metaopt.bench.records import Seeds
 from metaopt.bench.trial.plan import TrialPlan
 
@@ -20,19 +19,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what the installed optax is too old for: it runs on AlgoPerf's pinned one as well."""
-    installed = metadata.version("optax")
-    needed = {}
+    """Skip the tests of submissions that need a newer version than the installed one."""
+    unmet = {}
     for name, folder in find_submissions(ROOT / "submissions").items():
-        if needs := optax_needs((folder / "submission.py").read_text("utf-8")):
-            needed[name] = required_optax(needs)
+        for line in read_requirements(folder):
+            if metadata.version(line.name) not in line.requirement.specifier:
+                unmet[name] = f"{name} needs {line.requirement}"
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         named = [value for value in parameters if isinstance(value, str)]
         named += [name for mark in item.iter_markers("uses_submission") for name in mark.args]
-        for requirement in {needed[name] for name in named if name in needed}:
-            if installed not in Requirement(requirement).specifier:
-                item.add_marker(pytest.mark.skip(reason=f"{requirement} is needed"))
+        for reason in {unmet[name] for name in named if name in unmet}:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

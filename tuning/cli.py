@@ -489,9 +489,9 @@ def package(
     for file in packaged.files:
         typer.echo(packaged.folder / file)
     typer.echo(
-        f"Loaded in an empty process and took a step. It belongs in {packaged.destination} of "
-        "mlcommons/submissions_algorithms; submission_info.yml is also the yaml block of the pull "
-        "request, whose title has [submission]."
+        f"Loaded in an empty process and took a step, with {packaged.versions}. It belongs in "
+        f"{packaged.destination} of mlcommons/submissions_algorithms; submission_info.yml is also "
+        "the yaml block of the pull request, whose title has [submission]."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from analysis.checks import read_for_checks, validate
 from metaopt.bench import records
 from metaopt.bench.contract.loading import find_submissions, load_submission
-from metaopt.bench.pins import optax_needs
+from metaopt.bench.contract.requirements import beyond_algoperf
 from metaopt.bench.records import Seeds
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
@@ -165,7 +165,7 @@ def package_all(out):
     """Package everything that AlgoPerf's optax can run; returns the folders by name."""
     packaged = {}
     for name, folder in find_submissions(SUBMISSIONS).items():
-        if not optax_needs((folder / "submission.py").read_text("utf-8")):
+        if not [*beyond_algoperf(folder)]:
             packaged[name] = out / f"packaged_{name}"
             package_submission(name, packaged[name], {"authors": "A", "affiliations": "B"})
     return packaged

@@ -76,10 +76,7 @@ MISTAKES = {
         {},
     ),
     "workload-spaces": ([], {SPACE: RATES, "spaces__wmt.json": RATES}),
-    "optax-pin": (
-        [("import jax.numpy as jnp", "import jax.numpy as jnp\nfrom optax.contrib import muon")],
-        {},
-    ),
+    "requirements": ([], {"requirements.txt": "optax >= 0.2.7  # muon\njax\n"}),
     "ruleset": ([], {SPACE: RATES, "submission_info.yml": 'ruleset: "self-tuning"\n'}),
     "space-json": ([], space('{"a": {"feasible_points": [1]}, "a": {"feasible_points": [2]}}')),
     "space-form": ([], space('{"a": {"min": 1, "max": 2}}')),
@@ -138,20 +135,14 @@ def prepare_for_eval(workload, current_param_container, current_params_types, mo
     assert check(folder, workload=Quadratic()) == []
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        pytest.param(rule, marks=[pytest.mark.uses_submission("muon")] * (rule == "optax-pin"))
-        for rule in MISTAKES
-    ],
-)
+@pytest.mark.parametrize("rule", MISTAKES)
 def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule, tmp_path):
     changes, files = MISTAKES[rule]
 
     found = check(write(tmp_path, *changes, **files), workload=Quadratic())
 
     assert {finding.rule for finding in found} == {rule}, found
-    severity = "note" if rule in ("early-return", "optax-pin") else "error"
+    severity = "note" if rule in ("early-return", "requirements") else "error"
     assert all(finding.severity == severity and finding.fix for finding in found)
     assert all((tmp_path / finding.where.split(":")[0]).name for finding in found)
 

@@ -32,7 +32,7 @@ def test_no_rule_is_broken(name):
 
     rules = {finding.rule for finding in found}
     # Three need an optax that AlgoPerf has not.
-    newer = {"optax-pin"} if name in ("dog", "muon", "schedule_free_adamw") else set()
+    newer = {"requirements"} if name in ("dog", "muon", "schedule_free_adamw") else set()
     assert rules - {"early-return"} == newer
     # All of them leave the waiting to the runner; JAX 0.7.0 may wait for what a step donates.
     assert "early-return" in rules or jax.__version__ == "0.7.0"

@@ -15,8 +15,14 @@ from pathlib import Path
 
 import metaopt
 from metaopt.bench.contract.loading import SPACE_FILE, Submission, load_submission
+from metaopt.bench.contract.requirements import (
+    ALGOPERF_PINS,
+    REQUIREMENTS_FILE,
+    beyond_algoperf,
+    plain_name,
+    read_requirements,
+)
 from metaopt.bench.contract.spaces import parse_space
-from metaopt.bench.pins import OPTAX_PIN, Need, optax_needs, required_optax
 from metaopt.bench.trial.environment import CHECKOUT, describe_checkout
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
@@ -24,7 +30,6 @@ from tuning.packaging.imports import OURS, Sources, collect_sources, own_files
 from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
 from tuning.tuners.samplers import make_random
 
-REQUIREMENTS = "requirements.txt"
 NOTICE = "NOTICE"
 
 _RULESET_FOLDERS = {"external": "external_tuning", "self-tuning": "self_tuning"}
@@ -40,6 +45,7 @@ class Packaged:
     info: SubmissionInfo
     files: tuple[str, ...]
     warnings: tuple[str, ...]
+    versions: str  # of the step that was tried, beside AlgoPerf's
 
 
 def package_submission(
@@ -71,16 +77,22 @@ def package_submission(
     sources = collect_sources(submission.folder)
     if sources.needed and (submission.folder / OURS).exists():
         raise ValueError(f"{submission.folder / OURS} is in the way of what is copied; rename it.")
-    needs = {name: found for name, text in sources.files.items() if (found := optax_needs(text))}
     destination = Path("submissions", _RULESET_FOLDERS[info.ruleset], info.submission_folder)
     with _staging(out) as root:
         folder = root / destination
-        _write(folder, submission, info, sources, needs)
+        _write(folder, submission, info, sources)
         _try_step(root, destination, point)
         out.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, out)
     files = tuple(str(p.relative_to(out)) for p in sorted(out.rglob("*")) if p.is_file())
-    return Packaged(out, destination.as_posix(), info, files, tuple(_warnings(needs, sources)))
+    return Packaged(
+        out,
+        destination.as_posix(),
+        info,
+        files,
+        tuple(_warnings(submission.folder, sources)),
+        _versions(),
+    )
 
 
 def _draw_point(submission: Submission) -> dict | None:
@@ -119,7 +131,6 @@ def _write(
     submission: Submission,
     info: SubmissionInfo,
     sources: Sources,
-    needs: Mapping[str, list[Need]],
 ) -> None:
     texts = {"__init__.py": "", **sources.files}
     for module in sources.needed:
@@ -130,10 +141,7 @@ def _write(
     if sources.needed:
         texts[f"{OURS}/LICENSE"] = _license()
     texts[NOTICE] = _notice(info, sources)
-    before = submission.folder / REQUIREMENTS
-    texts[REQUIREMENTS] = _requirements(
-        before.read_text("utf-8") if before.is_file() else "", sources, needs
-    )
+    texts[REQUIREMENTS_FILE] = _requirements(submission.folder, sources)
     texts[INFO_FILE] = info.to_yaml()
     own = set(own_files(submission.folder))
     own -= {path for pattern in INFO_GLOBS for path in submission.folder.glob(pattern)}
@@ -147,25 +155,18 @@ def _write(
         (folder / name).write_text(text, "utf-8")
 
 
-def _requirements(before: str, sources: Sources, needs: Mapping[str, list[Need]]) -> str:
+def _requirements(folder: Path, sources: Sources) -> str:
     """Return pip's lines: the submission's own, then what they lack, each with its reason."""
-    lines = before.splitlines()
-    named = {_plain(match[0]) for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))}
+    named = {line.name for line in read_requirements(folder)}
+    path = folder / REQUIREMENTS_FILE
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     distributions = metadata.packages_distributions() if sources.extras else {}
     for module, users in sources.extras.items():
         distribution = distributions.get(module, [module])[0]
         version = f">={metadata.version(distribution)}" if module in distributions else ""
-        if _plain(distribution) not in named:
+        if plain_name(distribution) not in named:
             lines.append(f"{distribution}{version}  # imported by {', '.join(users)}")
-    if needs and "optax" not in named:
-        every = [need for found in needs.values() for need in found]
-        names = ", ".join(dict.fromkeys(need.name for need in every))
-        lines.append(f"{required_optax(every)}  # {names}; AlgoPerf pins {OPTAX_PIN}")
     return "\n".join(lines or ["# Nothing beyond AlgoPerf's own environment for JAX."]) + "\n"
-
-
-def _plain(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _notice(info: SubmissionInfo, sources: Sources) -> str:
@@ -220,13 +221,21 @@ def _try_step(root: Path, destination: Path, point: dict | None) -> None:
         )
 
 
-def _warnings(needs: Mapping[str, list[Need]], sources: Sources) -> Iterator[str]:
-    for name, found in needs.items():
-        for need in found:
-            since = f"optax {need.since}" if need.since else "a later optax than we know"
-            yield (
-                f"{name}:{need.line}: {need.name} is there since {since}; AlgoPerf pins "
-                f"{OPTAX_PIN} and its rules keep pinned versions: write it out, or agree on it."
-            )
+def _versions() -> str:
+    """Say with which versions the step was tried, and which AlgoPerf has."""
+    pairs = ((name, metadata.version(name)) for name in ("jax", "flax", "optax"))
+    return ", ".join(
+        f"{name} {version}"
+        + (f" (AlgoPerf: {ALGOPERF_PINS[name]})" if version != ALGOPERF_PINS[name] else "")
+        for name, version in pairs
+    )
+
+
+def _warnings(folder: Path, sources: Sources) -> Iterator[str]:
+    for line, pin in beyond_algoperf(folder):
+        yield (
+            f"{line.where}: {line.requirement} is required, but AlgoPerf pins {line.name} {pin}. "
+            "Copy the newer code into the submission, or agree on a newer version."
+        )
     for module, users in sources.extras.items():
         yield f"{module}, which {', '.join(users)} imports, is not in AlgoPerf's environment."

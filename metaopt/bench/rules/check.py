@@ -28,7 +28,7 @@ from metaopt.bench.rules.file_rules import (
 from metaopt.bench.rules.module_rules import (
     find_failing_import,
     find_missing_functions,
-    find_newer_optax,
+    find_newer_requirements,
     find_unreadable_source,
     find_wrong_arguments,
     find_wrong_order,
@@ -83,7 +83,7 @@ RULES = (
     Rule("arguments", "functions take the runner's arguments", find_wrong_arguments),
     Rule("arguments-order", "arguments stand in AlgoPerf's order", find_wrong_order),
     Rule("workload-spaces", "one search space serves all workloads", find_workload_spaces),
-    Rule("optax-pin", "AlgoPerf's version of optax has all that is used", find_newer_optax),
+    Rule("requirements", "AlgoPerf's versions meet requirements.txt", find_newer_requirements),
     Rule("ruleset", "external tuning has a search space, self-tuning none", find_wrong_ruleset),
     Rule("space-json", "search spaces are JSON with unique names", find_unreadable_spaces),
     Rule("space-form", "entries are ranges, lists of values or points", space_problems("form")),

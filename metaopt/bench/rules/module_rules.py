@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 
 from metaopt.bench.contract.loading import REQUIRED, SUBMISSION_FILE
-from metaopt.bench.pins import OPTAX_PIN, optax_needs
+from metaopt.bench.contract.requirements import beyond_algoperf, read_requirements
 from metaopt.bench.records.findings import Problem
 from metaopt.bench.rules.checked_submission import Subject
 
@@ -137,15 +137,19 @@ def _signatures(subject: Subject) -> Iterator[tuple[str, list[str], inspect.Sign
             yield name, expected, signature
 
 
-def find_newer_optax(subject: Subject) -> Iterator[Problem]:
-    """AlgoPerf's pinned version of optax has all that is used of it."""
-    for name in subject.trees:
-        for need in optax_needs((subject.folder / name).read_text("utf-8")):
-            since = f"optax {need.since}" if need.since else "a later optax than we know"
-            yield Problem(
-                f"{need.name} is there since {since}; AlgoPerf pins {OPTAX_PIN}",
-                f"{name}:{need.line}",
-                "Nothing is wrong here. For AlgoPerf write it out, or agree with its organisers on "
-                "a newer version.",
-                "note",
-            )
+def find_newer_requirements(subject: Subject) -> Iterator[Problem]:
+    """AlgoPerf's pinned versions meet ``requirements.txt``."""
+    try:
+        read_requirements(subject.folder)
+    except ValueError as error:
+        where, _, what = str(error).partition(": ")
+        yield Problem(what, where, "Write one requirement a line, as pip reads them.")
+        return
+    for line, pin in beyond_algoperf(subject.folder):
+        yield Problem(
+            f"{line.requirement} is required, and AlgoPerf pins {line.name} {pin}",
+            line.where,
+            "This runs here. For AlgoPerf, copy the newer code into the submission, or agree with "
+            "the organisers on a newer version.",
+            "note",
+        )

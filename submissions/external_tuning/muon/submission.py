@@ -3,7 +3,7 @@
 Matrices are all parameters with two axes, the first and the last layer's and embeddings included;
 convolutions are those with four, (height, width, in, out), as matrices with ``out`` columns.
 Updates are scaled to the size of AdamW's (``consistent_rms``), so one learning rate serves both
-and has AdamW's range. Needs optax 0.2.7.
+and has AdamW's range. AlgoPerf's optax is too old for it: see requirements.txt.
 """
 
 from typing import Any

@@ -5,7 +5,8 @@ evaluated, y between them, where gradients are taken. ``update_params`` holds y;
 the runner gets x, and training goes on from y.
 
 Ranges: rates are one to ten times AdamW's, which the average bears; ``beta1`` is one of the three
-values that the authors name; the others are AdamW's. Needs optax 0.2.4.
+values that the authors name; the others are AdamW's. AlgoPerf's optax is too old for it: see
+requirements.txt.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """DoG, distance over gradients: gradient descent with a step size from the path so far.
 
 Untuned, as in the paper: optax's defaults, no decay, the last iterate and no average.
-Needs optax 0.2.3.
+AlgoPerf's optax is too old for it: see requirements.txt.
 """
 
 import optax
