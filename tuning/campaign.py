@@ -237,15 +237,6 @@ def read_campaign(path: Path, **changes: Any) -> Campaign:
     return campaign
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Return what a campaign file says, unchecked; ``path`` as in :func:`read_campaign`.
-
-    Raises:
-        ValueError: The file is not there or not TOML.
-    """
-    return read_source(path).document
-
-
 def read_source(path: Path) -> Source:
     """Return a campaign file as it is; ``path`` as in :func:`read_campaign`, raises as there."""
     name = path.name
@@ -287,6 +278,8 @@ def _comment(text: str) -> list[str]:
 
 def make_campaign(document: dict[str, Any], source: str) -> Campaign:
     """Check a campaign; raises ``ValueError`` with the key, the rule and the value."""
+    if document.get("kind") == "stability":
+        raise ValueError(f"{source} measures stability. Use `python -m tuning stability {source}`.")
     try:
         return Campaign(**document)
     except pydantic.ValidationError as error:

@@ -32,7 +32,7 @@ from metaopt.theory.experiments import stability_norms
 from metaopt.workloads.data.datasets import digests
 from metaopt.workloads.mnist import MNIST_FILES, load_mnist
 from metaopt.workloads.scikit_learn import load_digits
-from tuning.campaign import describe_problems
+from tuning.campaign import describe_problems, read_source
 from tuning.locks import hold
 
 _LOADERS = {"mnist": load_mnist, "digits": load_digits}
@@ -69,6 +69,22 @@ class StabilityCampaign(pydantic.BaseModel):
                     f" got {setting.pool} in {setting.label!r}"
                 )
         return self
+
+
+def read_stability_campaign(path: Path, *, seed: int | None = None) -> StabilityCampaign:
+    """Read a campaign file on stability.
+
+    Args:
+        path: The TOML file, or the name of one in ``tuning/campaigns``.
+        seed: Replaces the file's.
+
+    Raises:
+        ValueError: The file is missing, not TOML, or breaks a rule; names key, rule and value.
+    """
+    document = read_source(path).document
+    return make_stability_campaign(
+        document if seed is None else document | {"seed": seed}, str(path)
+    )
 
 
 def make_stability_campaign(document: dict[str, Any], source: str) -> StabilityCampaign:

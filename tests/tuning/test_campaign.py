@@ -13,7 +13,7 @@ from tuning.campaign import (
     list_campaigns,
     make_campaign,
     read_campaign,
-    read_document,
+    read_source,
 )
 from tuning.executor import claim_folder
 from tuning.stability import make_stability_campaign
@@ -119,7 +119,7 @@ def test_a_file_that_is_not_toml_says_where(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(list_campaigns()))
 def test_every_shipped_campaign_is_valid_and_named_after_its_file(name):
-    document = read_document(Path(name))
+    document = read_source(Path(name)).document
     if any(contender.endswith("+gp") for contender in document.get("contenders", ())):
         pytest.importorskip("torch", reason="the Gaussian process needs it")
     if document.get("kind") == "stability":

@@ -1,31 +1,60 @@
-"""The commands of ``python -m tuning``, as a person types them."""
+"""The commands of ``python -m tuning``, in this process."""
 
 import json
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
+import typer
 
+from analysis.cli import app as analysis_app
 from analysis.command_line import run_app
 from metaopt.bench import records
+from metaopt.bench.measure.targets import load_targets
 from metaopt.bench.records.findings import Finding
 from tuning.cli import app
+from tuning.commands import freeze_targets
+
+
+class Result(NamedTuple):
+    """What a command returned and printed."""
+
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture
-def tuning(root, tmp_path, monkeypatch):
-    """Run a command, with no data but what ships with the dependencies."""
+def tuning(monkeypatch, capsys):
+    """Run a command with only the data that ships with the dependencies."""
     monkeypatch.delenv("METAOPT_DATA_DIR", raising=False)
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "tuning", *map(str, arguments)]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True)
+    def run(*arguments, commands=app):
+        code = run_app(commands, "tuning", [str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
 
     return run
 
 
+def test_the_package_is_a_command(root):
+    command = [sys.executable, "-m", "tuning", "bogus"]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("tuning: No such command 'bogus'. There are ['check',")
+
+
+@pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))
+def test_the_help_of_a_command_has_an_example_of_it(name, tuning):
+    result = tuning(name, "--help")
+
+    assert result.code == 0
+    assert f"Example: python -m tuning {name} " in " ".join(result.out.split())
+
+
 def test_list_names_everything_that_there_is(tuning, root):
-    listed = json.loads(tuning("list", "--format", "json").stdout)
+    listed = json.loads(tuning("list", "--format", "json").out)
 
     kinds = {"workloads", "workloads of AlgoPerf", "submissions", "tuners", "campaigns"}
     assert set(listed) == kinds
@@ -38,35 +67,35 @@ def test_list_names_everything_that_there_is(tuning, root):
 
 
 def test_run_leaves_a_record_and_does_not_write_over_it(tuning, tmp_path):
-    arguments = ("run", "adamw", "breast_cancer_logistic", "--hparams", "learning_rate=0.01",
-                 "--budget", "50grads", "--out", tmp_path / "one")  # fmt: skip
+    arguments = ("run", "sgd", "breast_cancer_logistic", "--hparams", "learning_rate=0.01",
+                 "--budget", "10grads", "--out", tmp_path / "one")  # fmt: skip
 
     first, second = tuning(*arguments), tuning(*arguments)
 
-    assert first.returncode == 0
-    folder = first.stdout.splitlines()[-1]
+    assert first.code == 0
+    folder = first.out.splitlines()[-1]
     record = records.read_trial(tmp_path / "one" / folder / records.RUN_FILE)
     assert record.hyperparameters["learning_rate"] == 0.01
-    assert record.ledger.cost.gradient_evaluations <= 50
-    assert second.returncode == 2
-    assert "holds a finished trial; use another --out" in second.stderr
+    assert record.ledger.cost.gradient_evaluations <= 10
+    assert second.code == 2
+    assert "holds a finished trial; use another --out" in second.err
 
 
-def test_compare_ends_with_the_path_of_the_report_and_a_second_call_runs_nothing(tuning, tmp_path):
+def test_compare_writes_a_report_and_a_second_call_runs_nothing(tuning, tmp_path, monkeypatch):
+    report = tmp_path / "out" / "report" / "report.html"
     arguments = ("compare", "demo", "--workloads", "breast_cancer_logistic", "--contenders",
-                 "adamw+random,sgd+random", "--studies", 1, "--budget", "2x",
-                 "--out", tmp_path / "out")  # fmt: skip
+                 "sgd+random", "--studies", 1, "--budget", "50grads", "--out",
+                 tmp_path / "out")  # fmt: skip
 
     first = tuning(*arguments)
+    assert report.is_file()
     before = {path: path.read_bytes() for path in tmp_path.rglob("run.json")}
+    monkeypatch.setattr("tuning.commands.compare.write_report", lambda *_, **__: report)
     second = tuning(*arguments)
 
-    assert (first.returncode, second.returncode) == (0, 0)
-    last = first.stdout.splitlines()[-1]
-    assert last == f"report: {tmp_path / 'out' / 'report' / 'report.html'}"
-    assert (tmp_path / "out" / "report" / "report.html").is_file()
+    assert (first.code, second.code) == (0, 0)
+    assert first.out.splitlines()[-1] == second.out.splitlines()[-1] == f"report: {report}"
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("run.json")}
-    assert second.stdout.splitlines()[-1] == last
 
 
 STABILITY = """
@@ -85,34 +114,42 @@ delta = 0.2
 """
 
 
-def test_a_campaign_on_stability_is_run_and_reported_by_the_same_commands(tuning, root, tmp_path):
-    file, out = tmp_path / "tiny.toml", tmp_path / "out"
+def test_stability_is_measured_and_reported(tuning, tmp_path):
+    file, out, again = tmp_path / "tiny.toml", tmp_path / "out", tmp_path / "again"
     file.write_text(STABILITY)
 
-    result = tuning("compare", file, "--out", out)
+    result = tuning("stability", file, "--seed", 5, "--out", out)
 
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == f"report: {out / 'report' / 'report.html'}"
-    assert "weight decay" in result.stdout
-    again = subprocess.run(
-        [sys.executable, "-m", "analysis", "report", out, "--out", tmp_path / "again"],
-        cwd=root, capture_output=True, text=True,
-    )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    page = (tmp_path / "again" / "report.html").read_text()
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[-1] == f"report: {out / 'report' / 'report.html'}"
+    assert "weight decay" in result.out
+    assert json.loads((out / "stability.json").read_text())["seed"] == 5
+    reported = tuning("report", out, "--out", again, commands=analysis_app)
+    assert reported.code == 0, reported.err
+    page = (again / "report.html").read_text()
     assert "do products of transitions decay?" in page
     assert "data:image/svg+xml;base64," in page
     for name in ("report.md", "stability.csv", "stability.png"):
-        assert (tmp_path / "again" / name).stat().st_size > 100
-    refused = tuning("compare", file, "--out", out, "--studies", "3")
-    assert refused.returncode == 2
-    assert "takes --seed and --out only, got --studies." in refused.stderr
+        assert (again / name).stat().st_size > 100
+
+
+def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path, monkeypatch):
+    frozen = load_targets()
+    found = frozen["digits_mlp"]
+    monkeypatch.setattr(freeze_targets, "set_targets", lambda name, **_: found)
+    assert freeze_targets.PACKAGED.is_file() and freeze_targets.PUBLISHED.is_file()
+    for name in ("PACKAGED", "PUBLISHED"):
+        monkeypatch.setattr(freeze_targets, name, tmp_path / f"{name}.json")
+
+    assert tuning("targets", "new").code == 0
+
+    for name in ("PACKAGED", "PUBLISHED"):
+        assert load_targets(tmp_path / f"{name}.json") == {**frozen, "new": found}
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["bogus"], "No such command 'bogus'. There are ['check',"),
         (["run", "adamw"], "Missing argument 'workload'"),
         (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'd_adaptation',"),
         (["run", "adamw", "nowhere"], "No workload 'nowhere', only ['breast_cancer_logistic',"),
@@ -123,6 +160,8 @@ def test_a_campaign_on_stability_is_run_and_reported_by_the_same_commands(tuning
         (["run", "adamw", "digits_mlp", "--hparams", "learning_rate=fast"], "must be a number"),
         (["run", "adamw", "digits_mlp", "--budget", "-1grads"], "positive and finite, got -1"),
         (["compare", "demo", "--workloads", "mnist_mlp"], "to get it: python -m tuning download"),
+        (["compare", "figure3_digits"], "python -m tuning stability figure3_digits"),
+        (["stability", "demo"], "kind: Field required"),
         (["compare", "nothing"], "No campaign file 'nothing'; there are ['ablation_digits'"),
         (["compare", "demo", "--studies", "0"], "studies: Input should be greater than or equal"),
         (["compare", "demo", "--contenders", "adamw"], "needs a tuner, as in 'adamw+random'"),
@@ -137,17 +176,17 @@ def test_a_campaign_on_stability_is_run_and_reported_by_the_same_commands(tuning
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tuning, tmp_path, arguments, message):
-    if arguments[0] in ("run", "compare"):
+    if arguments[0] in ("run", "compare", "stability"):
         arguments = [*arguments, "--out", tmp_path / "out"]
     if arguments[0] == "download":
         arguments = [*arguments, "--to", tmp_path]
 
     result = tuning(*arguments)
 
-    assert result.returncode == 2
-    assert result.stderr.startswith("tuning: ")
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.code == 2
+    assert result.err.startswith("tuning: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
     assert not (tmp_path / "out" / "logs").exists()
 
 
@@ -156,16 +195,16 @@ def test_check_names_what_is_wrong_and_how_to_put_it_right(tuning, tmp_path):
 
     checked = tuning("check", tmp_path)
 
-    assert checked.returncode == 1
-    assert "error: import: submission.py:1: the import fails: ModuleNotFound" in checked.stdout
-    assert "    Install the missing module" in checked.stdout
-    assert "29 rules: 5 errors, 0 notes, 13 not applied" in checked.stdout
+    assert checked.code == 1
+    assert "error: import: submission.py:1: the import fails: ModuleNotFound" in checked.out
+    assert "    Install the missing module" in checked.out
+    assert "29 rules: 5 errors, 0 notes, 13 not applied" in checked.out
 
 
 @pytest.mark.parametrize("severity, code", [("note", 0), ("error", 1)])
 def test_check_fails_for_errors_alone_and_prints_plain_data(severity, code, monkeypatch, capsys):
     finding = Finding("crash", severity, "what", "submission.py:1", "fix")
-    monkeypatch.setattr("metaopt.bench.rules.check.check_apart", lambda folder, timeout: [finding])
+    monkeypatch.setattr("tuning.commands.check.check_apart", lambda folder, timeout: [finding])
 
     assert run_app(app, "tuning", ["check", "sgd", "--format", "json"]) == code
     assert json.loads(capsys.readouterr().out) == [vars(finding)]

@@ -4,18 +4,17 @@ import math
 import os
 
 import pytest
-import typer
 
 from analysis.checks.fairness import equality_of_budgets, find_failures
 from analysis.command_line import run_app
-from analysis.commands.score import print_scores
+from analysis.commands.score import exit_code, print_scores
 from analysis.logs.reader import read_logs
 from analysis.scoring.scores import score_logs
 from metaopt.bench.contract.loading import find_submissions
 from metaopt.bench.contract.spaces import check_point
 from metaopt.bench.measure.targets import Target
 from tuning.campaign import make_campaign
-from tuning.cli import _exit_if_broken, app
+from tuning.cli import app
 from tuning.contenders import SUBMISSIONS, load_submission, make_variant, parse_contender
 from tuning.estimate import probe_all
 from tuning.executor import LocalQueue, UnfinishedError, claim_folder, run_queue
@@ -299,9 +298,7 @@ def test_trials_that_all_fail_after_some_steps_are_said_first(
     assert line.startswith("Every trial failed: fake+random on quadratic: 17 of")
     assert any(other.startswith("✗ fake+random on quadratic: 17 of") for other in others)
     assert "no 'validation/f1', only ['test/loss', 'train/loss', 'validation/loss']." in line
-    with pytest.raises(typer.Exit) as ended:
-        _exit_if_broken(tmp_path)
-    assert ended.value.exit_code == 1
+    assert exit_code(read_logs(tmp_path)) == 1
 
 
 def test_a_contender_of_which_some_trials_fail_is_no_broken_one(
@@ -319,7 +316,7 @@ def test_a_contender_of_which_some_trials_fail_is_no_broken_one(
 
     (failures,) = find_failures(read_logs(tmp_path))
     assert not failures.is_broken
-    _exit_if_broken(tmp_path)
+    assert exit_code(read_logs(tmp_path)) == 0
     assert str(failures).startswith("fake+random on quadratic: 1 of 4 trials crashed: ValueError: ")
     assert not shown(tmp_path).startswith("Every")
     assert "Failed trials, counted as missed: fake+random on quadratic" in shown(tmp_path)

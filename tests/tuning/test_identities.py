@@ -13,7 +13,7 @@ from metaopt.bench import records
 from metaopt.bench.records import identity as identities
 from metaopt.bench.records.identity import differences
 from metaopt.workloads.registry import get_workload, list_workloads, modules_of
-from tuning.campaign import make_campaign, read_campaign, read_document
+from tuning.campaign import make_campaign, read_campaign, read_source
 from tuning.contenders import parse_contender
 from tuning.executor import claim_folder, list_studies
 from tuning.identities import claim_study, identify, identify_campaign
@@ -318,7 +318,7 @@ def test_a_record_without_a_file_says_so(tmp_path):
     (tmp_path / records.CAMPAIGN_FILE).write_text('{"name": "mine"}')
 
     with pytest.raises(ValueError, match=r"campaign\.json: holds no campaign file"):
-        read_document(tmp_path / records.CAMPAIGN_FILE)
+        read_source(tmp_path / records.CAMPAIGN_FILE)
 
 
 def test_a_shipped_campaign_is_named_in_its_record(tmp_path):

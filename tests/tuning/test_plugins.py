@@ -36,9 +36,9 @@ run_campaign(read_campaign(folder / "plugins.toml"), folder / "out", workers=1)
 LIST = """
 import json
 from metaopt.workloads.registry import get_workload
-from tuning.plugin_list import list_additions
+from tuning.commands.listing import list_entries
 from tuning.cli import app
-print(json.dumps(list_additions()))
+print(json.dumps(list_entries()))
 app(["list", "--format", "json"], standalone_mode=False)
 assert get_workload("digits_mlp_fixed").base_name == "digits_mlp"
 get_workload("gone")
@@ -151,7 +151,7 @@ def test_a_broken_entry_is_listed_with_its_reason_and_breaks_nothing(python, sit
     assert sorted(reasons) == listed["unavailable"]
     for entry, reason in reasons.items():
         assert reason in added["unavailable"][entry]
-    assert added["tuners"] == {"sobol": "Scrambled Sobol points."}
+    assert added["tuners"]["sobol"] == "Scrambled Sobol points."
     assert run.stderr.splitlines()[-1] == (
         "ValueError: metaopt.workloads 'gone' of mess 0.1 is unavailable: ModuleNotFoundError: "
         "No module named 'nowhere'"
