@@ -1,12 +1,8 @@
-"""CIFAR-10: what its three formats read and refuse, and VGG-16 with its running averages."""
+"""CIFAR-10's workload: VGG-16 with its running averages, on the small data."""
 
-import dataclasses
 import functools
-import hashlib
 import itertools
 import os
-import pickle
-import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -15,70 +11,11 @@ import pytest
 
 from metaopt.bench.contract.kit import training_loss
 from metaopt.bench.contract.spec import ForwardPassMode, ParameterType
-from metaopt.workloads.cifar10 import (
-    CIFAR10_VGG16,
-    FILES,
-    load_cifar10,
-    load_cifar10_small,
-    standardise,
-)
-from metaopt.workloads.data.cifar_files import read_npz
-from metaopt.workloads.data.datasets import digests
-from metaopt.workloads.fixed_batch import fix_batch
+from metaopt.workloads.cifar10 import CIFAR10_VGG16, load_cifar10_small, standardise
 from metaopt.workloads.registry import get_workload
 
 KEY = jax.random.PRNGKey(0)
 TRAIN, EVAL = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
-NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-GENERATOR = np.random.default_rng(0)
-IMAGES = GENERATOR.integers(0, 256, (6, 8, 32, 32, 3)).astype(np.uint8)  # of six batches
-LABELS = GENERATOR.integers(0, 10, (6, 8))
-
-
-def planes(images):
-    return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-
-
-def python_batch(images, labels, protocol=2):
-    batch = {b"data": planes(images), b"labels": labels.tolist(), b"batch_label": b"one of six"}
-    return pickle.dumps(batch, protocol)
-
-
-def batch_of(data=None, labels=None):
-    """A python batch with one part replaced."""
-    data = planes(IMAGES[0]) if data is None else data
-    labels = LABELS[0].tolist() if labels is None else labels
-    return pickle.dumps({"data": data, "labels": labels})
-
-
-def binary_batch(images, labels):
-    return np.concatenate([labels[:, None].astype(np.uint8), planes(images)], 1).tobytes()
-
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Write small files of a format and point METAOPT_DATA_DIR at them."""
-    monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
-
-    def write(form, **replace):
-        folder = tmp_path / "cifar10"
-        folder.mkdir(exist_ok=True)
-        if form == "npz":
-            arrays = {
-                "x_train": np.concatenate(IMAGES[:5]), "y_train": np.concatenate(LABELS[:5]),
-                "x_test": IMAGES[5], "y_test": LABELS[5],
-            }  # fmt: skip
-            np.savez(folder / "small.npz", **{**arrays, **replace})
-            return folder / "small.npz"
-        folder = folder / f"cifar-10-batches-{form}"
-        folder.mkdir()
-        for name, images, labels in zip(NAMES, IMAGES, LABELS, strict=True):
-            make = python_batch if form == "py" else binary_batch
-            content = replace.get(name, make(images, labels))
-            (folder / (name if form == "py" else f"{name}.bin")).write_bytes(content)
-        return folder
-
-    return write
 
 
 @pytest.fixture
@@ -88,185 +25,6 @@ def small(request):
     if not folder or not os.path.isdir(os.path.join(folder, "cifar10")):
         pytest.skip("METAOPT_DATA_DIR with cifar10/ is not set")
     return get_workload("cifar10_vgg16_small")
-
-
-@pytest.mark.parametrize("form", ["py", "bin", "npz"])
-def test_every_format_reads_the_same_examples(write, form):
-    write(form)
-
-    arrays = load_cifar10()
-
-    np.testing.assert_array_equal(arrays.train["inputs"], np.concatenate(IMAGES[:5])[:36])
-    np.testing.assert_array_equal(arrays.validation["inputs"], np.concatenate(IMAGES[:5])[36:])
-    np.testing.assert_array_equal(arrays.validation["targets"], np.concatenate(LABELS[:5])[36:])
-    np.testing.assert_array_equal(arrays.test["inputs"], IMAGES[5])
-    np.testing.assert_array_equal(arrays.test["targets"], LABELS[5])
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_batches_of_every_pickle_protocol_are_read(write, protocol):
-    write("py", test_batch=python_batch(IMAGES[5], LABELS[5], protocol))
-
-    np.testing.assert_array_equal(load_cifar10().test["inputs"], IMAGES[5])
-
-
-class Malicious:
-    def __reduce__(self):
-        return os.system, ("touch was_here",)
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (pickle.dumps({"data": Malicious()}), "refused: the pickle wants (posix|nt).system"),
-        (python_batch(IMAGES[0], LABELS[0])[:-5000], "not a whole pickle of plain data"),
-        (b"", "not a whole pickle of plain data"),
-        (pickle.dumps([1]), "must be a dictionary, got list"),
-        (pickle.dumps({"data": [1]}), r"must have 'labels', got \['data'\]"),
-        (pickle.dumps({"data": [1], "labels": [1]}), r"must be an array \(n, 3072\), got list"),
-        (python_batch(IMAGES[0], LABELS[0][:7]), r"labels must be \(8,\)"),
-        (python_batch(IMAGES[0], LABELS[0] + 10), "labels must be 0 to 9, got"),
-        (python_batch(IMAGES[0], LABELS[0] - 10), "labels must be 0 to 9, got -"),
-        (python_batch(IMAGES[0], LABELS[0] > 5), "`labels` must be a list of int, got bool"),
-        (batch_of(labels=[1 << 70] * 8), "labels must be 0 to 9, got one above 2 .. 63"),
-        (batch_of(labels=[1 << 200_000, [[]]]), "`labels` must be a list of int, got list"),
-        (batch_of(labels="12345678"), "`labels` must be a list of int, got str"),
-        (batch_of(labels=[]), r"labels must be \(8,\)"),
-        (batch_of(data=planes(IMAGES[0])[:, :-1]), r"must be an array \(n, 3072\), got \(8, 3071"),
-        (batch_of(data=planes(IMAGES[0])[:0], labels=[]), "with n > 0"),
-    ],
-)
-def test_a_pickle_of_anything_but_images_and_labels_is_refused(
-    write, content, message, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    write("py", data_batch_3=content)
-
-    with pytest.raises(ValueError, match=f"data_batch_3: .*{message}"):
-        load_cifar10()
-    assert not (tmp_path / "was_here").exists()
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (binary_batch(IMAGES[0], LABELS[0])[:-1], "a multiple of 3073 bytes and not 0, got 24583"),
-        (b"", "and not 0, got 0"),
-        (binary_batch(IMAGES[0], LABELS[0] * 0 + 10), "labels must be 0 to 9, got 10"),
-    ],
-)
-def test_a_binary_batch_that_is_not_what_it_should_be_is_refused(write, content, message):
-    write("bin", data_batch_2=content)
-
-    with pytest.raises(ValueError, match=f"data_batch_2.bin: .*{message}"):
-        load_cifar10()
-
-
-@pytest.mark.parametrize(
-    "replace, message",
-    [
-        ({"x_train": np.zeros((40, 32, 32), np.uint8)}, r"must be \(n, 32, 32, 3\) of uint8"),
-        ({"x_test": IMAGES[5] / 255}, "got .* float64"),
-        ({"y_test": LABELS[5] * 1.0}, r"must be \(8,\) of integers like the images"),
-        ({"y_test": LABELS[5] - 10}, "labels must be 0 to 9, got -"),
-        ({"y_train": np.array([None])}, "Object arrays cannot be loaded"),
-    ],
-)
-def test_an_npz_file_that_is_not_what_it_should_be_is_refused(write, replace, message):
-    write("npz", **replace)
-
-    with pytest.raises(ValueError, match=f"small.npz: .*{message}"):
-        load_cifar10()
-
-
-def test_an_npz_file_that_is_cut_short_or_lacks_an_array_is_refused(write, tmp_path):
-    path = write("npz")
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="not a whole NPZ file"):
-        read_npz(path)
-
-    np.savez(path, x_train=IMAGES[0])
-    with pytest.raises(ValueError, match=r"must have \['y_train', 'x_test', 'y_test'\]"):
-        read_npz(path)
-
-
-def npy(shape, descr="|u1", content=b""):
-    """A file of the NPY format that says to have a shape."""
-    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
-
-
-@pytest.mark.parametrize(
-    "member, message",
-    [
-        (npy((2**40, 32, 32, 3)), r"holds 0 bytes, but its shape .* needs 3377699720527872"),
-        (npy((2, 32, 32, 3), content=b"x" * 6143), "holds 6143 bytes, but its shape .* needs 6144"),
-        (npy((2, 32, 32, 3), content=b"x" * 6145), "holds 6145 bytes, but its shape .* needs 6144"),
-        (npy("__import__('os').getcwd()"), "x_train.npy|malformed"),
-        (npy((1,), "|O", b"cos\ngetcwd\n(tR."), "Object arrays cannot be loaded"),
-        (b"no array", "magic"),
-        (b"", "magic"),
-    ],
-)
-def test_an_array_of_an_npz_file_that_is_not_what_it_says_is_refused(write, member, message):
-    path = write("npz")
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, member if name == "x_train.npy" else content)
-
-    with pytest.raises(ValueError, match=f"small.npz: .*{message}"):
-        read_npz(path)
-
-
-def test_an_encrypted_npz_file_is_refused(write):
-    path = write("npz")
-    content = bytearray(path.read_bytes())
-    for header, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
-        content[content.index(header) + flags] |= 1  # the bit that says it is encrypted
-    path.write_bytes(content)
-
-    with pytest.raises(ValueError, match=r"small.npz: not a whole NPZ file: .* is encrypted"):
-        read_npz(path)
-
-
-@pytest.mark.parametrize("form", ["py", "bin", "npz"])
-def test_a_result_on_a_subset_says_so(write, form):
-    path = write(form)
-    workload = dataclasses.replace(CIFAR10_VGG16)  # whose data is not loaded yet
-
-    described = workload.describe_data()
-
-    assert described["examples"] == {"train": 36, "validation": 4, "test": 8}
-    assert described["whole"] is False
-    files = [path] if form == "npz" else sorted(path.iterdir())
-    assert described["files"] == {
-        f"cifar10/{file.relative_to(path.parent)}": hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-    }
-    assert fix_batch(workload).describe_data() == described
-
-
-def test_a_digest_is_of_the_file_that_is_there_now(write):
-    path = write("npz")
-    first = digests([FILES])
-    status = path.stat()
-    write("npz", x_test=IMAGES[4])
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # at any clock's resolution
-
-    assert digests([FILES]) != first
-    assert digests([FILES]).keys() == first.keys() == {"cifar10/small.npz"}
-
-
-def test_missing_data_says_what_is_looked_for_and_how_to_get_it(tmp_path, monkeypatch, write):
-    monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=f"batches-py/.*{tmp_path}/cifar10/.*to get it"):
-        CIFAR10_VGG16.check_data()
-
-    (write("bin") / "data_batch_4.bin").unlink()
-    with pytest.raises(FileNotFoundError, match=r"data_batch_4.bin.*unpack the whole archive"):
-        load_cifar10()
 
 
 def test_the_small_data_is_the_first_of_each_class(small):

@@ -1,21 +1,22 @@
 """CIFAR-10 in the formats it is distributed in: python batches, binary batches, and one NPZ file.
 
 Images are (n, 32, 32, 3) of uint8, labels (n,) of int32 from 0 to 9.
-
-Python batches are pickles, which ``plain_pickle`` reads without unpickling.
 """
 
 import dataclasses
+import hashlib
+import io
 import math
+import pickle
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from metaopt.workloads.data.datasets import data_root, missing
-from metaopt.workloads.data.plain_pickle import plain_pickle
 
 FOLDER = "cifar10"
 CLASSES = 10
@@ -23,19 +24,37 @@ _PIXELS = 3 * 32 * 32
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = ("test_batch",)
 
+# MD5 of the python batches, as published for the archive cifar-10-python.tar.gz.
+BATCH_MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+_RECONSTRUCT = np.zeros(0, np.uint8).__reduce__()[0]  # NumPy's own, whatever it is called there
+_ALLOWED = {  # the names in a python batch; the second is what NumPy 2 calls the first
+    "numpy.core.multiarray._reconstruct": _RECONSTRUCT,
+    "numpy._core.multiarray._reconstruct": _RECONSTRUCT,
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+}
+
 Examples = tuple[np.ndarray, np.ndarray]  # images and labels
 
 
 @dataclasses.dataclass(frozen=True)
 class CifarFiles:
-    """The first of these under ``METAOPT_DATA_DIR/cifar10/`` that is there.
+    """The first of these that exists under ``METAOPT_DATA_DIR/cifar10/``.
 
-    ``cifar-10-batches-py/``, ``cifar-10-batches-bin/``, then any ``*.npz``. There are no checksums:
-    the archives are published with MD5 sums, and what is read here is their content.
+    ``cifar-10-batches-py/``, ``cifar-10-batches-bin/``, then any ``*.npz``. Python batches must be
+    the published ones. Subsets and data of your own go into an NPZ file.
     """
 
     def locate(self) -> Path:
-        """Return the folder or file; raises ``FileNotFoundError`` if there is none."""
+        """Return the folder or file; raise ``FileNotFoundError`` if there is none."""
         root = data_root()
         if root is not None:
             folder = root / FOLDER
@@ -46,12 +65,13 @@ class CifarFiles:
         raise missing(
             "cifar-10-batches-py/, cifar-10-batches-bin/ or *.npz",
             FOLDER,
-            "unpack the python or the binary archive of https://www.cs.toronto.edu/~kriz/cifar.html"
-            " there",
+            "unpack an archive of https://www.cs.toronto.edu/~kriz/cifar.html there: "
+            "cifar-10-python.tar.gz (MD5 c58f30108f718f92721af3b95e74349a) or "
+            "cifar-10-binary.tar.gz (MD5 c32a1d4ab5d03f1284b67883e8d87530)",
         )
 
     def paths(self) -> list[Path]:
-        """Return the NPZ file or the batches; raises ``FileNotFoundError`` if one is missing."""
+        """Return the NPZ file or the batches; raise ``FileNotFoundError`` if one is missing."""
         path = self.locate()
         if path.suffix == ".npz":
             return [path]
@@ -62,14 +82,14 @@ class CifarFiles:
         """Return training and test examples, in the order of the files.
 
         Raises:
-            FileNotFoundError: There is no data, or a batch of it is missing.
-            ValueError: A file is not what it should be; says which, the rule and the value.
+            FileNotFoundError: There is no data, or a batch is missing.
+            ValueError: A file is malformed; the message names the file, the rule and the value.
         """
         path = self.locate()
         if path.suffix == ".npz":
             return read_npz(path)
         if path.name.endswith("-py"):
-            return _read_batches(path, "", parse_python_batch)
+            return _read_batches(path, "", read_published_batch)
         return _read_batches(path, ".bin", parse_binary_batch)
 
 
@@ -105,29 +125,54 @@ def parse_binary_batch(content: bytes, path: Path | str) -> Examples:
     return checked(_from_planes(rows[:, 1:]), rows[:, 0], path)
 
 
+def read_published_batch(content: bytes, path: Path) -> Examples:
+    """Read a python batch whose MD5 is the published one (:data:`BATCH_MD5`).
+
+    Raises:
+        ValueError: The file has another checksum. It is not unpickled then.
+    """
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != BATCH_MD5[path.name]:
+        raise ValueError(
+            f"{path}: wrong checksum, refused: MD5 is {digest}, should be {BATCH_MD5[path.name]}. "
+            "Unpack the published archive again, or put data of your own into an NPZ file."
+        )
+    return parse_python_batch(content, path)
+
+
 def parse_python_batch(content: bytes, path: Path | str) -> Examples:
-    """Read a pickled dictionary with ``data``, (n, 3072) of uint8, and ``labels``, a list."""
-    batch = plain_pickle(content, path)
-    if not isinstance(batch, dict):
-        raise ValueError(f"{path}: the pickle must be a dictionary, got {type(batch).__name__}.")
-    batch = {key.decode("latin1") if isinstance(key, bytes) else key: v for key, v in batch.items()}
-    for key in ("data", "labels"):
-        if key not in batch:
-            raise ValueError(
-                f"{path}: the batch must have {key!r}, got {sorted(map(str, batch))[:9]}."
-            )
-    data, labels = batch["data"], batch["labels"]
-    if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != _PIXELS:
-        got = data.shape if isinstance(data, np.ndarray) else type(data).__name__
-        raise ValueError(f"{path}: `data` must be an array (n, {_PIXELS}), got {got}.")
-    kinds = {type(label) for label in labels} if isinstance(labels, list) else {type(labels)}
-    if not isinstance(labels, list) or kinds - {int}:
-        got = sorted(kind.__name__ for kind in kinds - {int})
-        raise ValueError(f"{path}: `labels` must be a list of int, got {', '.join(got)}.")
+    """Read a pickled dictionary with ``data``, (n, 3072) of uint8, and ``labels``, a list.
+
+    Raises:
+        ValueError: The file is malformed, or asks for a name that no batch needs. Such a name is
+            neither imported nor called.
+    """
     try:
-        return checked(_from_planes(data), np.array(labels, np.int64), path)
-    except OverflowError:
-        raise ValueError(f"{path}: labels must be 0 to 9, got one above 2 ** 63.") from None
+        batch = _BatchUnpickler(content).load()
+        data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+        images = _from_planes(data)
+    except Exception as error:  # a broken pickle raises nearly anything
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ValueError(f"{path}: not a python batch of CIFAR-10: {what}.") from None
+    return checked(images, labels, path)
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """An unpickler that knows only the names in a batch; Python 2's strings become bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """Return what a name stands for.
+
+        Raises:
+            pickle.UnpicklingError: The name is not one of a batch's.
+        """
+        name = f"{module_name}.{global_name}"
+        if name not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {name}, only {[*_ALLOWED]} are allowed")
+        return _ALLOWED[name]
 
 
 def read_npz(path: Path) -> tuple[Examples, Examples]:
