@@ -1,35 +1,230 @@
-"""What the documents show works as they show it."""
+"""The documents work as they show it: code runs, commands parse, tables equal the code.
+
+A code block's info string names its language: ``python``, ``toml``, ``console`` or ``text``. A
+Python block is executed unless a test of its own below uses it. The commands of a console block are
+parsed; those of ``console run`` are also executed, on a small campaign. A block that can do neither
+says why: ``console not-run: needs AlgoPerf``. ``NOT_RUN`` counts these reasons.
+"""
 
 import importlib
 import importlib.util
+import inspect
 import json
 import re
+import shlex
+import subprocess
 import sys
+import tomllib
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+from analysis.checks.accept import read_acceptances
+from analysis.command_line import run_app
 from metaopt.bench.contract.kit import BATCH_SIZES
 from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.spec import LossType
+from metaopt.bench.rules import pytest_plugin
+from metaopt.bench.rules.check import check_apart
 from metaopt.bench.rules.workload_rules import check_workload
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
-from tuning.campaign import make_campaign
+from tests.analysis.conftest import write_hand_made
+from tests.document_tables import (
+    APPS,
+    PAGES,
+    ROOT,
+    TABLES,
+    commands_of,
+    regenerate,
+    tables_of,
+)
+from tuning.campaign import Campaign, list_campaigns, make_campaign, read_campaign
 from tuning.contenders import SUBMISSIONS
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NOT_RUN = {"needs AlgoPerf": 3, "needs the example package installed": 2}
 
 
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+class Block(NamedTuple):
+    """A fenced code block of a document."""
+
+    page: Path
+    line: int
+    info: str  # after the three backticks
+    code: str
+
+    @property
+    def language(self) -> str:
+        """The first word of the info string."""
+        return self.info.partition(" ")[0]
+
+    @property
+    def reason(self) -> str | None:
+        """Why the block is not executed; ``None`` if it is."""
+        _, marked, reason = self.info.partition(" not-run: ")
+        return reason if marked else None
+
+    @property
+    def commands(self) -> list[str]:
+        """The command lines, continued lines joined, without what they print."""
+        lines = self.code.replace("\\\n", " ").splitlines()
+        return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+def find_blocks() -> list[Block]:
+    """Return every fenced block of the documents."""
+    found = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for match in re.finditer(
+            r"^ *```(\S[^\n]*)?\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE
+        ):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(page, line, match[1] or "", match[2]))
+    return found
+
+
+BLOCKS = find_blocks()
+
+
+def blocks_of(page: str, language: str) -> list[str]:
+    """Return the code of a page's blocks in one language."""
+    return [b.code for b in BLOCKS if b.page == ROOT / page and b.language == language]
+
+
+def chosen(language: str, run: bool | None = None) -> list:
+    """Return a pytest parameter for each block in a language that is executed."""
+    blocks = [b for b in BLOCKS if b.language == language and b.reason is None]
+    if run is not None:
+        blocks = [b for b in blocks if (" run" in b.info) is run]
+    return [pytest.param(b, id=f"{b.page.name}:{b.line}") for b in blocks]
+
+
+def test_blocks_that_are_not_executed_are_few_and_say_why():
+    assert Counter(b.reason for b in BLOCKS if b.reason) == NOT_RUN
+    assert {b.language for b in BLOCKS} <= {"python", "toml", "console", "text"}
+
+
+# Commands
+
+
+def strip_command(line: str) -> list[list[str]]:
+    """Return the words of each command on a line, without variables that are set before it."""
+    commands: list[list[str]] = [[]]
+    for word in shlex.split(line, comments=True):
+        if word == "&&":
+            commands.append([])
+        elif commands[-1] or not re.match(r"[A-Z_]+=", word):
+            commands[-1].append(word)
+    return commands
+
+
+def parse_command(words: list[str]) -> None:
+    """Fail unless a documented command names programs, files and options that exist."""
+    program, *arguments = words
+    if program == "python" and arguments[:2] in (["-m", "tuning"], ["-m", "analysis"]):
+        parse_own_command(arguments[1], arguments[2:])
+    elif program == "python":
+        if arguments[0] == "-m":
+            script = ROOT / f"{arguments[1].replace('.', '/')}.py"
+        else:
+            script = ROOT / arguments[0]
+        text = script.read_text("utf-8")
+        options = [word for word in arguments if word.startswith("--")]
+        assert [option for option in options if option not in text] == []
+    elif program == "make":
+        subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
+    elif program == "pytest":
+        known = inspect.getsource(pytest_plugin)
+        options = [word for word in arguments if word.startswith("--")]
+        assert [option for option in options if f'"{option}"' not in known] == []
+    elif program == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+            "optional-dependencies"
+        ]
+        asked = re.findall(r"\[(.+?)\]", " ".join(arguments))
+        assert arguments[0] == "install" and set(asked) <= set(extras)
+    else:
+        assert program in {"cat", "echo", "optuna-dashboard"}, f"add the program {program!r}"
+
+
+def parse_own_command(name: str, arguments: list[str]) -> None:
+    """Fail unless a command of ours takes these arguments and knows the campaign named."""
+    if arguments == ["--help"]:
+        return
+    commands = commands_of(name)
+    command, *rest = arguments
+    if "--help" in rest:
+        assert command in commands
+        return
+    parameters = commands[command].make_context(command, rest).params
+    campaign = parameters.get("campaign", "x.toml")
+    if not campaign.isupper() and Path(campaign).suffix == "":
+        assert campaign in list_campaigns()
+
+
+@pytest.mark.parametrize("block", chosen("console"))
+def test_every_documented_command_has_arguments_that_exist(block):
+    assert block.commands, "a block without commands is `text`"
+    for line in block.commands:
+        for words in strip_command(line):
+            parse_command(words)
+
+
+@pytest.fixture
+def small_campaigns(tmp_path, monkeypatch):
+    """Stand in the folder that documented commands are typed in, with small campaigns in it."""
+    for name in ("demo", "mine", "again"):
+        write_hand_made(tmp_path / "runs" / name)
+    for record in (tmp_path / "runs" / "again").rglob("run.json"):  # verify refuses a copy
+        record.write_text(record.read_text().replace("2026-01-01T00", "2026-01-02T00"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("block", chosen("console", run=True))
+def test_commands_that_are_marked_to_run_do(block, small_campaigns, capsys):
+    for line in block.commands:
+        for _, _, name, *arguments in strip_command(line):
+            # 1: the small campaign breaks a rule, or contenders fail throughout.
+            assert run_app(APPS[name], name, arguments) in (0, 1), capsys.readouterr().err
+
+
+def test_the_readme_shows_the_demo():
+    campaign = read_campaign(Path("demo"))
+    first, *_ = blocks_of("README.md", "console")
+
+    shown = {word for line in first.splitlines() for word in line.split()[:1]}
+    assert set(campaign.contenders) <= shown
+    assert set(campaign.workloads) <= set(first.split())
+
+
+# Python
+
+
+def is_used_elsewhere(block: Block) -> bool:
+    """Whether a test below runs a block: the README's, a module, a submission."""
+    return block.page.name == "README.md" or block.code.startswith(("# lion_pkg/", '"""'))
+
+
+@pytest.mark.parametrize(
+    "block", [p for p in chosen("python") if not is_used_elsewhere(p.values[0])]
+)
+def test_every_python_block_runs(block, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    params = {"w": jnp.ones(3)}
+    given = {"params": params, "grads": params, "loss": jnp.asarray(1.5)}  # of a user's own loop
+
+    exec(compile(block.code, f"{block.page}:{block.line}", "exec"), given)
 
 
 def test_the_readmes_example_learns_from_episode_to_episode(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
-    (example,) = blocks("README.md", "python")
+    (example,) = blocks_of("README.md", "python")
     exec(example, {})
 
     losses = [float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines()]
@@ -41,7 +236,7 @@ def test_the_readmes_example_learns_from_episode_to_episode(tmp_path, monkeypatc
 def test_the_example_of_a_submission_is_one(tmp_path, make_plan):
     folder = tmp_path / "lion"
     folder.mkdir()
-    code, *_ = blocks("docs/extending.md", "python")
+    code, *_ = blocks_of("docs/extending.md", "python")
     (folder / "submission.py").write_text(code)
     space = {"learning_rate": {"min": 1e-5, "max": 1e-2, "scaling": "log"}}
     (folder / "tuning_search_space.json").write_text(json.dumps(space))
@@ -56,11 +251,27 @@ def test_the_example_of_a_submission_is_one(tmp_path, make_plan):
     assert record.ledger.cost.steps == record.ledger.cost.gradient_evaluations == 100
 
 
+@pytest.mark.slow
+def test_the_example_of_mistakes_has_them(tmp_path):
+    folder = tmp_path / "external_tuning" / "mine"
+    folder.mkdir(parents=True)
+    (code,) = blocks_of("docs/checking.md", "python")
+    (folder / "submission.py").write_text(code)
+    space = {"learning_rate": {"min": 1e-5, "max": 1e-2, "scaling": "log"}}
+    (folder / "tuning_search_space.json").write_text(json.dumps(space))
+    shown = next(code for code in blocks_of("docs/checking.md", "console") if "error: " in code)
+
+    found = [f for f in check_apart(folder) if f.severity == "error"]
+
+    lines = re.findall(r"^error: ([a-z-]+): (\S+): ", shown, re.MULTILINE)
+    assert [(finding.rule, finding.where) for finding in found] == lines
+
+
 @pytest.fixture
 def import_example(tmp_path, monkeypatch):
     """Import a name from the modules that docs/extending.md shows."""
     monkeypatch.syspath_prepend(tmp_path)
-    for code in blocks("docs/extending.md", "python")[1:]:
+    for code in blocks_of("docs/extending.md", "python")[1:]:
         path = tmp_path / code.partition("\n")[0].removeprefix("# ")
         path.parent.mkdir(exist_ok=True)
         path.write_text(code)
@@ -97,19 +308,102 @@ def test_the_examples_of_workloads_reach_their_targets_and_keep_the_contract(
         assert parameters in workload.summary
 
 
-def test_the_example_of_a_campaign_is_one():
-    import tomllib
+def test_every_module_of_the_example_is_imported(import_example):
+    modules = {
+        code.partition("\n")[0].removeprefix("# lion_pkg/").removesuffix(".py")
+        for code in blocks_of("docs/extending.md", "python")[1:]
+    }
 
-    text, *_ = blocks("docs/extending.md", "toml")
+    assert modules == {"diabetes", "robust", "sums", "sums_linen", "tuners"}
+    assert callable(import_example("tuners", "sobol"))
+
+
+# TOML
+
+
+def test_the_example_of_a_campaign_is_one():
+    text, *_ = blocks_of("docs/extending.md", "toml")
 
     assert make_campaign(tomllib.loads(text), "docs/extending.md").studies == 3
 
 
+def test_the_example_of_accepted_findings_is_one(tmp_path):
+    (text,) = blocks_of("docs/validation.md", "toml")
+    (tmp_path / "accepted.toml").write_text(text)
+
+    assert len(read_acceptances(tmp_path / "accepted.toml")) == 1
+
+
+def test_no_other_toml_block_is_shown():
+    shown = Counter(block.page.name for block in BLOCKS if block.language == "toml")
+
+    # The second block of extending.md is the package that tests/tuning/test_plugins.py installs.
+    assert shown == {"extending.md": 2, "validation.md": 1}
+
+
+# Tables
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_generated_tables_are_up_to_date(page):
+    text = page.read_text("utf-8")
+
+    assert regenerate(text) == text, "run: python -m tests.document_tables"
+
+
+def test_every_table_that_can_be_generated_is_shown():
+    shown = [name for page in PAGES for name in tables_of(page.read_text("utf-8"))]
+
+    assert set(shown) == set(TABLES)
+
+
+def first_column(page: str, header: str) -> list[str]:
+    """Return the names in code style in the first cells of the table below a header cell."""
+    text = (ROOT / page).read_text("utf-8")
+    rows = text.partition(f"\n| {header} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [name for row in rows for name in re.findall(r"`(\w+)", row.split(" | ")[0])]
+
+
+def test_the_keys_of_a_campaign_are_those_that_the_document_lists():
+    listed = first_column("docs/extending.md", "key")
+
+    assert sorted(listed) == sorted(Campaign.model_fields)
+
+
+def test_the_loss_types_are_those_that_the_document_lists():
+    listed = first_column("docs/extending.md", "`LossType`")
+
+    assert sorted(listed) == sorted(kind.name for kind in LossType)
+
+
+# Links
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them, and of its `id`s."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'id="([^"]+)"', text))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_inside_the_checkout_leads_somewhere(page):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8"))
+    broken = []
+    for path, anchor in re.findall(
+        r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text("utf-8")
+    ):
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append((path, anchor))
 
-    assert not [link for link in links if not (page.parent / link).exists()]
+    assert broken == []
+
+
+def test_the_readme_is_short_and_its_lines_are_wrapped():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+
+    assert len(lines) <= 120
 
 
 def test_every_module_that_a_docstring_refers_to_exists():

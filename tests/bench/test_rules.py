@@ -1,13 +1,11 @@
 """The rules: each finds one mistake in one submission, and nothing in a sound one."""
 
 import json
-import re
 
 import pytest
 
 from metaopt.bench.rules.check import RULES, check, check_apart, rules_left_out
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
-from metaopt.bench.rules.workload_rules import WORKLOAD_RULES
 from metaopt.workloads.registry import list_workloads
 from metaopt.workloads.synthetic import Quadratic
 
@@ -277,10 +275,3 @@ def test_findings_are_plain_data(tmp_path):
     (found,) = check(tmp_path)
 
     assert json.loads(json.dumps(vars(found)))["rule"] == "source"
-
-
-def test_the_documentation_lists_the_rules(root):
-    text = (root / "docs" / "checking.md").read_text()
-    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.+?) \|", text, re.MULTILINE))
-
-    assert rows == {rule.id: rule.title for rule in (*RULES, *WORKLOAD_RULES)}
