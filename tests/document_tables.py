@@ -103,7 +103,8 @@ def options(app: str) -> str:
     """Return every command of an app with its arguments and options."""
     parts = []
     for name, command in commands_of(app).items():
-        summary = " ".join(inspect.cleandoc(command.help or "").partition("\n\n")[0].split())
+        summary, _, example = inspect.cleandoc(command.help).partition("\n\nExample: ")
+        summary, example = " ".join(summary.split()), " ".join(example.split())
         rows = []
         for parameter in command.params:
             shown = parameter.default.value if isinstance(parameter.default, Enum) else None
@@ -114,6 +115,7 @@ def options(app: str) -> str:
             help = escape_markdown(" ".join((parameter.help or "").split()))
             rows.append((names, "" if shown is None else f"`{shown}`", help))
         heading = f"### python -m {app} {name}\n\n{escape_markdown(summary)}\n\n"
+        heading += f"Example: `{example}`\n\n" if example else ""
         parts.append(heading + table(("argument or option", "default", "meaning"), rows))
     return "\n".join(parts)
 

@@ -175,6 +175,15 @@ def test_every_documented_command_has_arguments_that_exist(block):
             parse_command(words)
 
 
+@pytest.mark.parametrize("app", APPS)
+def test_the_examples_in_the_help_of_commands_parse(app):
+    for name, command in commands_of(app).items():
+        _, found, example = command.help.partition("Example: ")
+        for words in strip_command(" ".join(example.split())) if found else ():
+            assert words[:4] == ["python", "-m", app, name]
+            parse_command(words)
+
+
 @pytest.fixture
 def small_campaigns(tmp_path, monkeypatch):
     """Stand in the folder that documented commands are typed in, with small campaigns in it."""
