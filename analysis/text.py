@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-LISTED = 5  # entries of a note in a terminal
+MAX_LISTED = 5  # entries of a note in a terminal
 
 
 def plain(text: Any) -> str:
@@ -29,7 +29,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(entries: Sequence[str], most: int | None = LISTED) -> str:
+def join_entries(entries: Sequence[str], most: int | None = MAX_LISTED) -> str:
     """Return the first ``most`` entries of a list, or all, and how many more there are.
 
     Examples:

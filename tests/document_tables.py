@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from analysis.cli import app as analysis_app
-from analysis.commands.validate import print_rules
+from analysis.commands.validate_command import print_rules
 from analysis.report.formats import Format
 from analysis.text import escape_markdown
 from metaopt.bench.contract.loading import find_submissions, load_submission

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from analysis.checks.accept import read_acceptances
+from analysis.checks.acceptance import read_acceptances
 from analysis.command_line import run_app
 from metaopt.bench.contract.kit import BATCH_SIZES
 from metaopt.bench.contract.loading import load_submission

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.report.table import CellFormat, Column, Table, number
-from analysis.report.tables.scores import unit_name
+from analysis.report.table import CellFormat, Column, Table, number_format
+from analysis.report.tables.score_tables import unit_name
 from metaopt.bench import records
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records import ERRORS, FAILURES, Cost, TrialRecord
@@ -183,7 +183,7 @@ def estimate_table(estimates: list[Estimate], processes: int) -> Table:
     )
     names = ("contender", "workload", "runs", "training", "evaluations")
     columns = (
-        *map(Column, names), Column("compile s", number(".1f")),
+        *map(Column, names), Column("compile s", number_format(".1f")),
         Column("a study", CellFormat(format_duration), "study_seconds"),
     )  # fmt: skip
     return Table(caption, columns, tuple(rows), keys=2)

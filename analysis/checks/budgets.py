@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.checks.rules import rule
 from analysis.logs.logs import Logs, Trial
-from analysis.logs.official import BUDGET_KEY, WHOLE
+from analysis.logs.official_records import BUDGET_KEY, WHOLE
 from analysis.text import counted
 from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.records import Cost, Stretch, StudyRecord, algoperf_name
@@ -51,7 +51,7 @@ def late_evaluations(logs: Logs) -> Iterator[tuple[str, str]]:
     "it was killed, or crashed later. Its target counts as missed.",
     fix="Run the trial again, or accept the miss.",
 )
-def broken_off(logs: Logs) -> Iterator[tuple[str, str]]:
+def trials_that_broke_off(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find trials of AlgoPerf's that ended early."""
     for trial in logs.trials:
         if broke_off(trial):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.checks.rules import oddity_rule, rule
-from analysis.logs.files import (
+from analysis.logs.logs import Logs
+from analysis.logs.trial_files import (
     CLOCKS,
     EVAL_SECONDS,
     LOGGING_SECONDS,
@@ -14,9 +15,8 @@ from analysis.logs.files import (
     SECONDS,
     STEP,
     WALL_SECONDS,
-    Column,
+    ColumnValues,
 )
-from analysis.logs.logs import Logs
 from metaopt.bench.records import EVAL_FILE
 
 # total_duration over the sum of the other clocks: 1.000 to 1.016 in the 4,099 trials of v0.5, to
@@ -25,7 +25,7 @@ _EXCESS, _LACK = 0.10, 0.001
 _SLACK_SECONDS = (10.0, 1.0)  # above and below
 
 
-def _rows(logs: Logs) -> Iterator[tuple[str, dict[str, Column], np.ndarray]]:
+def _rows(logs: Logs) -> Iterator[tuple[str, dict[str, ColumnValues], np.ndarray]]:
     """Yield path, columns and row numbers from 1 of each trial, without rows that were cut."""
     for trial in logs.all_trials:
         rows = trial.rows
@@ -42,7 +42,7 @@ def _rows(logs: Logs) -> Iterator[tuple[str, dict[str, Column], np.ndarray]]:
     means="Costs are unknown. A hit without a cost counts as missed.",
     fix="Restore the file as the runner wrote it, or run the trial again.",
 )
-def no_numbers(logs: Logs) -> Iterator[tuple[str, str]]:
+def invalid_clock_values(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find times and steps that are NaN, infinite or negative."""
     for trial in logs.all_trials:
         rows = trial.rows
@@ -62,7 +62,7 @@ def no_numbers(logs: Logs) -> Iterator[tuple[str, str]]:
     means="The file was assembled from two runs, or the machine's clock was set.",
     fix="Run the trial again.",
 )
-def going_back(logs: Logs) -> Iterator[tuple[str, str]]:
+def decreasing_clocks(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find clocks that decrease."""
     for where, columns, numbers in _rows(logs):
         restarted = np.diff(columns[PREEMPTIONS]) > 0
@@ -81,7 +81,7 @@ def going_back(logs: Logs) -> Iterator[tuple[str, str]]:
     means="The file was assembled from two runs, or a resumed run wrote rows again.",
     fix="Run the trial again. If it was resumed, keep the rows that were written last.",
 )
-def not_rising(logs: Logs) -> Iterator[tuple[str, str]]:
+def non_increasing_steps(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find steps that do not increase."""
     for where, columns, numbers in _rows(logs):
         change = np.diff(columns[STEP])
@@ -96,7 +96,7 @@ def not_rising(logs: Logs) -> Iterator[tuple[str, str]]:
     means="Scorers read the first, the runner counts the second; one of them was changed.",
     fix="Restore the file as the runner wrote it.",
 )
-def disagreeing(logs: Logs) -> Iterator[tuple[str, str]]:
+def differing_time_columns(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find rows whose two columns of the submission's time differ."""
     for where, columns, numbers in _rows(logs):
         score, seconds = columns[SCORE], columns[SECONDS]
@@ -114,7 +114,7 @@ def disagreeing(logs: Logs) -> Iterator[tuple[str, str]]:
     "or exceed it by 10 % and 10 s. Logs of ours may exceed it: their audits are not timed.",
     fix="Restore the file as the runner wrote it, or run the trial again.",
 )
-def not_the_sum(logs: Logs) -> Iterator[tuple[str, str]]:
+def wall_clock_mismatches(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find wall clocks that cannot be: below the sum of the other clocks, or far above it."""
     for where, columns, numbers in _rows(logs):
         total = columns[WALL_SECONDS]
@@ -151,7 +151,7 @@ oddity_rule(
     means="One run counts as two.",
     fix="Remove the copy, or run the trial.",
 )
-def repeated(logs: Logs) -> Iterator[tuple[str, str]]:
+def repeated_trials(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find two folders of one trial, and trials whose times are equal in all rows."""
     first: dict[tuple, str] = {}
     by_times: dict[bytes, str] = {}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.checks.rules import oddity_rule, rule
-from analysis.logs.files import NEEDED, TEXT_COLUMNS
 from analysis.logs.logs import Logs
+from analysis.logs.trial_files import NEEDED, TEXT_COLUMNS
 from metaopt.bench.records import EVAL_FILE
 
 _SPLITS = ("train/", "validation/", "test/")

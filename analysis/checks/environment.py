@@ -19,7 +19,7 @@ _HARDWARE = ("gpu_model_name", "gpu_count", "cpu_model_name", "cpu_count")
     means="Its seconds cannot be compared.",
     fix="Copy meta_data_0.json as the runner wrote it.",
 )
-def unknown(logs: Logs) -> Iterator[tuple[str, str]]:
+def unknown_environment(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find meta data without a processor, a version of Python or a platform."""
     for trial in logs.all_trials:
         meta = trial.documents.get("meta_data")
@@ -99,7 +99,7 @@ def _software(logs: Logs, trial: Trial) -> str:
     means="The results cannot be tied to a commit.",
     fix="Commit, and run the campaign again in an empty folder.",
 )
-def unclean(logs: Logs) -> Iterator[tuple[str, str]]:
+def uncommitted_changes(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find trials from a checkout with changes, or from none."""
     for trial in logs.trials if logs.is_ours else ():
         git = _part(trial.record.environment, "git")

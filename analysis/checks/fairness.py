@@ -1,6 +1,6 @@
 """Warnings on a comparison: failures, missing runs, unequal budgets, targets, audits.
 
-A fact that a rule finds is taken from the rule, see :func:`analysis.checks.check.sentences`.
+A fact that a rule finds is taken from the rule, see :func:`analysis.checks.validation.sentences`.
 """
 
 import dataclasses
@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from analysis.checks.budgets import asked_trials, broke_off, budget_gap, spent_all, spent_share
-from analysis.checks.check import sentences
-from analysis.logs.audits import findings_of, without_audit
+from analysis.checks.validation import problem_sentences
+from analysis.logs.audits import audit_findings, unaudited_pairs
 from analysis.logs.logs import Logs, Trial
-from analysis.scoring.scores import Rules, tied_studies
+from analysis.scoring.scores import ScoringRules, tied_studies
 from analysis.text import counted
 from metaopt.bench.records import ERRORS, FAILURES
 
@@ -23,7 +23,7 @@ _EARLY = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Warning:
+class ScoreWarning:
     """A warning above a table of scores.
 
     Attributes:
@@ -37,7 +37,7 @@ class Warning:
     serious: bool
 
 
-def warnings_of(logs: Logs, rules: Rules = "strict") -> list[Warning]:
+def warnings_of(logs: Logs, rules: ScoringRules = "strict") -> list[ScoreWarning]:
     """Return the warnings that tables and reports of logs need, the serious ones first.
 
     Args:
@@ -51,34 +51,34 @@ def warnings_of(logs: Logs, rules: Rules = "strict") -> list[Warning]:
     found: list[tuple[str, Iterable[str], bool]] = [
         ("Never took a step", (str(one) for one in broken if not one.steps), True),
         ("Every trial failed", (str(one) for one in broken if one.steps), True),
-        ("Audit failed", findings_of(audits, failed=True), True),
+        ("Audit failed", audit_findings(audits, failed=True), True),
         ("Missing studies", missing_studies(logs), True),
-        ("Missing trials", () if logs.is_ours else sentences("budgets-trials", logs), True),
+        ("Missing trials", () if logs.is_ours else problem_sentences("budgets-trials", logs), True),
         ("Workloads without logs", unlogged_workloads(logs), True),
-        ("Trials that broke off", broken_off(logs), True),
+        ("Trials that broke off", broken_off_counts(logs), True),
         ("Never evaluated, the budget is too small", never_evaluated(logs), True),
-        ("Not comparable", sentences("targets-agree", logs), True),
-        ("Spent budgets are not equal", sentences("budgets-spent", logs), True),
+        ("Not comparable", problem_sentences("targets-agree", logs), True),
+        ("Spent budgets are not equal", problem_sentences("budgets-spent", logs), True),
         (
             "Failed trials, counted as missed",
             (str(one) for one in failures if not one.is_broken),
             False,
         ),
         ("Fewer trials than the ruleset has", fewer_trials(logs), False),
-        ("Trials and studies that do not count", uncounted(logs), False),
+        ("Trials and studies that do not count", ignored_trials(logs), False),
         ("Ties in the evaluation index", tied_studies(logs) if rules == "algoperf" else (), False),
         ("Unknown budgets", unknown_budgets(logs), False),
-        ("Not audited", without_audit(pairs, audits), False),
-        ("Noted by audits", findings_of(audits, failed=False), False),
+        ("Not audited", unaudited_pairs(pairs, audits), False),
+        ("Noted by audits", audit_findings(audits, failed=False), False),
         ("Ended before the budget was spent", early_ends(logs), False),
         (
             "Effectively random search: the study ended during the tuner's random start-up trials",
-            only_random(logs),
+            random_only_studies(logs),
             False,
         ),
-        ("On a part of the data set", sentences("environment-data", logs), False),
+        ("On a part of the data set", problem_sentences("environment-data", logs), False),
     ]
-    warnings = [Warning(title, tuple(entries), serious) for title, entries, serious in found]
+    warnings = [ScoreWarning(title, tuple(entries), serious) for title, entries, serious in found]
     return [warning for warning in warnings if warning.entries]
 
 
@@ -178,12 +178,12 @@ def unlogged_workloads(logs: Logs) -> list[str]:
     return [f"{name}, which gives no score" for name in _base(logs) if name not in logs.workloads]
 
 
-def broken_off(logs: Logs) -> list[str]:
+def broken_off_counts(logs: Logs) -> list[str]:
     """Return how many trials broke off, by contender and workload."""
     return _counted(logs, broke_off, "broke off")
 
 
-def uncounted(logs: Logs) -> list[str]:
+def ignored_trials(logs: Logs) -> list[str]:
     """Return trials and studies beyond the numbers that the rules allow; they do not count."""
     if logs.is_ours:
         return []
@@ -256,7 +256,7 @@ def early_ends(logs: Logs) -> list[str]:
     ]
 
 
-def fixed_by_hand(logs: Logs) -> list[str]:
+def fixed_hyperparameters(logs: Logs) -> list[str]:
     """Return the variants that ran, with the values that they fix: no budget paid for those."""
     contenders = set(logs.contenders)
     found = []
@@ -268,7 +268,7 @@ def fixed_by_hand(logs: Logs) -> list[str]:
     return found
 
 
-def only_random(logs: Logs) -> list[str]:
+def random_only_studies(logs: Logs) -> list[str]:
     """Return the tuners whose model chose no point in some studies, which ended before it began.
 
     The first points are random, as many as ``n_startup_trials`` in the tuner's record.
@@ -302,7 +302,7 @@ def equality_of_budgets(logs: Logs) -> str:
     spent = [study for study in logs.studies if study.ended == "budget" or spent_all(study)]
     if not spent:
         return "No study spent its budget"
-    if unequal := sentences("budgets-spent", logs):
+    if unequal := problem_sentences("budgets-spent", logs):
         return f"Spent budgets are not equal: {counted(len(unequal), 'finding')}"
     gaps = [gap for s in spent if (gap := budget_gap(s)) > s.budget.eval_period]
     if not gaps:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from analysis.checks.rules import oddity_rule, rule
-from analysis.logs.files import MAX_DOCUMENT_BYTES, MAX_EVALUATION_BYTES
 from analysis.logs.logs import Logs
-from analysis.logs.official import ruleset_of
+from analysis.logs.official_records import ruleset_of
+from analysis.logs.trial_files import MAX_DOCUMENT_BYTES, MAX_EVALUATION_BYTES
 from metaopt.bench.records import CAMPAIGN_FILE, EVAL_FILE, HPARAMS_FILE, RUN_FILE, STUDY_FILE
 
 _UNFINISHED = "Run the campaign's command again: it finishes the unfinished studies."

@@ -62,7 +62,7 @@ def several_campaigns(logs: Logs) -> Iterator[tuple[str, str]]:
     "not paired.",
     fix="Run all contenders in one campaign.",
 )
-def unpaired(logs: Logs) -> Iterator[tuple[str, str]]:
+def unpaired_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find trials whose seed is not that of the same trial of another contender."""
     first: dict[tuple[str, int, int] | str, tuple[int, str]] = {}
     for trial, record in _records(logs):
@@ -93,7 +93,7 @@ def _terms(record: TrialRecord) -> dict[str, Any]:
     means="The trials are not of one experiment, or their gradient evaluations differ in size.",
     fix="Run all contenders in one campaign.",
 )
-def other_terms(logs: Logs) -> Iterator[tuple[str, str]]:
+def differing_terms(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find the first trial on each workload whose terms differ from the workload's first."""
     first: dict[str, tuple[dict[str, Any], str]] = {}
     said: set[tuple[str, str]] = set()
@@ -160,7 +160,7 @@ def several_workloads(logs: Logs) -> Iterator[tuple[str, str]]:
     means="A submission, the kit or a tuner was changed after some contenders were finished.",
     fix="Run all contenders again in an empty folder, if the change matters.",
 )
-def changed_since(logs: Logs) -> Iterator[tuple[str, str]]:
+def changed_files(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find contenders with another version of a file than the first with that file."""
     first: dict[str, tuple[str, str]] = {}
     said: dict[str, set[str]] = {}

@@ -22,7 +22,7 @@ def _seed_of(trial: Trial) -> int | None:
     means="The run cannot be repeated.",
     fix="Copy meta_data_0.json as the runner wrote it.",
 )
-def unknown(logs: Logs) -> Iterator[tuple[str, str]]:
+def unknown_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find trials whose meta data and flags name no seed."""
     for trial in logs.all_trials:
         if {"meta_data", "flags"} & trial.documents.keys() and _seed_of(trial) is None:
@@ -35,7 +35,7 @@ def unknown(logs: Logs) -> Iterator[tuple[str, str]]:
     means="The files are of different runs.",
     fix="Put the files of one run together.",
 )
-def disagreeing(logs: Logs) -> Iterator[tuple[str, str]]:
+def differing_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find trials whose files name different seeds."""
     for trial in logs.all_trials:
         used, asked = (trial.document(n).get("rng_seed") for n in ("meta_data", "flags"))
@@ -54,7 +54,7 @@ def disagreeing(logs: Logs) -> Iterator[tuple[str, str]]:
     means="The trials begin alike. AlgoPerf's runner does so with all trials of one process.",
     fix="Start each trial on its own, with its own --rng_seed.",
 )
-def reused(logs: Logs) -> Iterator[tuple[str, str]]:
+def reused_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find trials with the seed of an earlier trial of their study."""
     for trials in logs.grouped(lambda key: key[:4]).values():
         first: dict[int, int] = {}
@@ -70,7 +70,7 @@ def reused(logs: Logs) -> Iterator[tuple[str, str]]:
     means="The run is not the campaign's: its start was chosen by hand.",
     fix="Run the campaign's command again in an empty folder.",
 )
-def underived(logs: Logs) -> Iterator[tuple[str, str]]:
+def seeds_not_derived(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find records whose seeds are not the derived ones."""
     for trial in logs.trials if logs.is_ours else ():
         record = trial.record

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from analysis.checks.rules import rule
-from analysis.logs.files import SECONDS, STEP, first_hit
 from analysis.logs.logs import Logs
-from analysis.logs.official import logged_target
+from analysis.logs.official_records import logged_target
+from analysis.logs.trial_files import SECONDS, STEP, first_hit
 from analysis.text import counted
 from metaopt.bench.measure.targets import Target, load_targets
 
@@ -61,7 +61,7 @@ def differing_targets(logs: Logs) -> Iterator[tuple[str, str]]:
     means="The costs are to a target of the campaign's own.",
     fix="Nothing, unless the runs are for the leaderboard: then remove the campaign's targets.",
 )
-def other_targets(logs: Logs) -> Iterator[tuple[str, str]]:
+def changed_targets(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find workloads of ours with a target of their own."""
     frozen = load_targets()
     trials = logs.trials if logs.is_ours else ()
@@ -77,7 +77,7 @@ def other_targets(logs: Logs) -> Iterator[tuple[str, str]]:
     means="The record or the evaluations were changed.",
     fix="Run the campaign's command again in an empty folder.",
 )
-def wrongly_reached(logs: Logs) -> Iterator[tuple[str, str]]:
+def wrong_hits(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find records of a hit that is not in the evaluations, or the other way round."""
     for trial in logs.trials if logs.is_ours else ():
         record = trial.record

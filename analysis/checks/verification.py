@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.logs.logs import Logs
-from analysis.scoring.costs import VIEWS, Cell, cost_table
+from analysis.scoring.costs import VIEWS, StudyCosts, costs_by_pair
 from analysis.text import plain
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.records.identity import differences, listed
@@ -31,8 +31,8 @@ class Verdict:
 
     contender: str
     workload: str
-    claimed: Cell
-    again: Cell | None  # None: it does not compare
+    claimed: StudyCosts
+    again: StudyCosts | None  # None: it does not compare
     problem: str  # empty: verified
 
     @property
@@ -62,7 +62,7 @@ def verify(claimed: Logs, again: Logs) -> list[Verdict]:
         )
     records, others = _records(claimed), _records(again)
     currency = claimed.trials[0].record.budget.currency
-    cells, cells_again = cost_table(claimed, currency), cost_table(again, currency)
+    cells, cells_again = costs_by_pair(claimed, currency), costs_by_pair(again, currency)
     verdicts = []
     for contender in claimed.contenders:
         for workload in claimed.workloads:
@@ -127,7 +127,7 @@ def _terms(logs: Logs, record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _disagreement(one: Cell, other: Cell, period: float) -> str:
+def _disagreement(one: StudyCosts, other: StudyCosts, period: float) -> str:
     for view in reversed(VIEWS):
         a, b = one.median(view), other.median(view)
         if math.isinf(a) or math.isinf(b):

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pydantic
 
 from analysis.logs.hardware import Fingerprint
-from analysis.scoring.costs import Cell
+from analysis.scoring.costs import StudyCosts
 from analysis.text import plain
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records import BudgetRecord, Cost, StudyEnd, TargetRecord
@@ -112,9 +112,9 @@ class CampaignEntry(_Model):
             raise ValueError(f"studies must be 1, 2, ..., without a gap, got {found}")
         return self
 
-    def cell(self, currency: Currency) -> Cell:
+    def cell(self, currency: Currency) -> StudyCosts:
         """Return costs to target as the tables of a campaign have them."""
-        return Cell(
+        return StudyCosts(
             given=tuple(_amount(study.given, currency) for study in self.studies),
             including=tuple(_amount(study.including, currency) for study in self.studies),
         )

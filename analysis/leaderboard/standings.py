@@ -13,11 +13,11 @@ import numpy as np
 
 from analysis.leaderboard.entries import CampaignEntry, Entry
 from analysis.report.marks import Marks, make_marks
-from analysis.report.table import COUNT, Column, Table, number
-from analysis.report.tables.campaign import TARGET
-from analysis.report.tables.scores import Extras, score_table, unit_name
+from analysis.report.table import COUNT, Column, Table, number_format
+from analysis.report.tables.campaign_tables import TARGET
+from analysis.report.tables.score_tables import Extras, score_table, unit_name
 from analysis.scoring.benchmark import Benchmark
-from analysis.scoring.machines import OnHardware
+from analysis.scoring.machines import HardwareMeasurements
 from analysis.scoring.scores import Scores, scores_of
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
@@ -221,7 +221,8 @@ def targets_table(standing: Standing) -> Table:
     unit = unit_name(standing.currency)
     columns = (
         Column("workload"), Column("target"), Column("value", TARGET),
-        Column("budget of a study", number(",.6g")), Column("evaluated every", number("g")),
+        Column("budget of a study", number_format(",.6g")),
+        Column("evaluated every", number_format("g")),
     )  # fmt: skip
     return Table(f"Targets, and budgets in {unit}, tuning included", columns, tuple(rows))
 
@@ -266,7 +267,9 @@ def _rerun(entry: CampaignEntry) -> list[str]:
     return [f"{' to '.join(sorted(days))} on {rerun.hardware}, {commits}"]
 
 
-def across_hardware(entries: Sequence[Entry], campaign: str) -> tuple[list[OnHardware], str] | None:
+def across_hardware(
+    entries: Sequence[Entry], campaign: str
+) -> tuple[list[HardwareMeasurements], str] | None:
     """Return a campaign's costs on each kind of hardware, and a reference that ran on all.
 
     ``None`` if there is one kind only, or no such reference.
@@ -292,4 +295,6 @@ def across_hardware(entries: Sequence[Entry], campaign: str) -> tuple[list[OnHar
     if not reached:
         return None
     ((reference, _),) = reached.most_common(1)  # the first of equals by name
-    return [OnHardware(slug, costs[slug], seconds[slug]) for slug in sorted(costs)], reference
+    return [
+        HardwareMeasurements(slug, costs[slug], seconds[slug]) for slug in sorted(costs)
+    ], reference

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.checks.check import errors_by_rule, validate
+from analysis.checks.validation import errors_by_rule, validate
 from analysis.checks.verification import verify
+from analysis.leaderboard.board_pages import BOARD, write_leaderboard
 from analysis.leaderboard.entries import (
     AuditEntry,
     CampaignEntry,
@@ -20,12 +21,11 @@ from analysis.leaderboard.entries import (
     file_name,
     read_entries,
 )
-from analysis.leaderboard.pages import BOARD, write_leaderboard
 from analysis.leaderboard.standings import check_comparable
 from analysis.logs.hardware import fingerprint_of, hardware_of
 from analysis.logs.logs import Logs
 from analysis.logs.reader import read_logs
-from analysis.report.files import publish
+from analysis.report.publish import publish
 from analysis.scoring.costs import pass_ratios, study_costs, time_factors
 from analysis.scoring.machines import seconds_per_gradient
 from metaopt.bench.measure.budget import CURRENCIES

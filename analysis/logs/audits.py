@@ -21,7 +21,7 @@ def read_audits(logs: Path) -> list[AuditRecord]:
     return found
 
 
-def findings_of(audits: list[AuditRecord], *, failed: bool) -> list[str]:
+def audit_findings(audits: list[AuditRecord], *, failed: bool) -> list[str]:
     """Return what audits found, a sentence for each: failures, or numbers that are only noted."""
     return [
         f"{audit.contender} on {audit.workload}: {finding.what.rstrip('.')}"
@@ -50,7 +50,7 @@ def audit_summary(audits: list[AuditRecord]) -> str:
     return text
 
 
-def without_audit(pairs: Iterable[tuple[str, str]], audits: list[AuditRecord]) -> list[str]:
+def unaudited_pairs(pairs: Iterable[tuple[str, str]], audits: list[AuditRecord]) -> list[str]:
     """Return which pairs of contender and workload have no audit; an empty list if none has one."""
     audited = {(audit.contender, audit.workload) for audit in audits}
     missing = sorted(set(pairs) - audited) if audits else []

@@ -129,10 +129,12 @@ def fingerprints(logs: Logs) -> list[Fingerprint]:
 
 def hardware_of(logs: Logs) -> dict[str, Fingerprint]:
     """Return the fingerprints of all trials by slug, sorted."""
-    return {f.slug: f for f in sorted(set_of(fingerprints(logs)), key=lambda f: f.slug)}
+    return {
+        f.slug: f for f in sorted(unique_fingerprints(fingerprints(logs)), key=lambda f: f.slug)
+    }
 
 
-def set_of(found: Iterable[Fingerprint]) -> list[Fingerprint]:
+def unique_fingerprints(found: Iterable[Fingerprint]) -> list[Fingerprint]:
     """Return different fingerprints once."""
     return list({one.id: one for one in found}.values())
 
@@ -188,7 +190,7 @@ class HardwareChoice:
             if self.mix:
                 raise ValueError("--mix-hardware has no effect: the costs are not seconds.")
             return ()
-        found = set_of(fingerprints(logs))
+        found = unique_fingerprints(fingerprints(logs))
         notes: tuple[str, ...] = ()
         if logs.is_ours:
             kinds = sorted(one.slug for one in found)

@@ -24,7 +24,7 @@ _IN_A_TRIAL = re.compile(
 )
 
 
-Cell = tuple[str, str, str, int]  # submission, workload, framework, study
+StudyKey = tuple[str, str, str, int]  # submission, workload, framework, study
 
 
 class TrialKey(NamedTuple):
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
     root: str  # the path before the submission, may be ""
     inner: tuple[str, ...]  # the parts after the study
-    cell: Cell | None
+    cell: StudyKey | None
     trial: int | None
     path: str  # of the trial's folder; without a trial, of the first thing that is none
 
@@ -93,12 +93,12 @@ def locate(path: str) -> Place | None:
     )
 
 
-def document_of(file: str) -> tuple[str, int] | None:
+def parse_document_name(file: str) -> tuple[str, int] | None:
     """Return which JSON document of a trial a file is, and how many preemptions came before.
 
     Examples:
-        >>> document_of("meta_data_2.json"), document_of("hparams.json"), document_of("a.json")
-        (('meta_data', 2), ('hparams', 0), None)
+        >>> parse_document_name("meta_data_2.json"), parse_document_name("a.json")
+        (('meta_data', 2), None)
     """
     if file in (records.HPARAMS_FILE, records.RUN_FILE, AUDIT_FILE):
         return file.removesuffix(".json"), 0

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from analysis.logs.competition import Competition
-from analysis.logs.files import Evaluations
 from analysis.logs.layout import TrialKey
 from analysis.logs.oddities import Oddity
+from analysis.logs.trial_files import Evaluations
 from metaopt.bench.records import StudyRecord, TrialRecord
 from metaopt.bench.records.audit import AuditRecord
 from metaopt.bench.records.identity import Identity

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from analysis.logs.competition import Competition, OfficialTargets, Ruleset
-from analysis.logs.files import NEEDED, PREEMPTIONS
-from analysis.logs.layout import Cell
+from analysis.logs.layout import StudyKey
 from analysis.logs.logs import Logs, Trial
 from analysis.logs.oddities import Oddities
-from analysis.logs.official import logged_target, ruleset_of, study_records
-from analysis.logs.ours import note_preemptions
+from analysis.logs.official_records import logged_target, ruleset_of, study_records
+from analysis.logs.our_logs import note_preemptions
+from analysis.logs.trial_files import NEEDED, PREEMPTIONS
 from metaopt.bench import records
 from metaopt.bench.measure.targets import Target
 
@@ -36,7 +36,7 @@ def official_logs(
     # A version is known with the file only; its limits are those of the file.
     limits = {ruleset: competition.limits(ruleset) for ruleset in ("external", "self")}
     rulesets = _rulesets(found, competition.ruleset, oddities)
-    studies: dict[Cell, list[Trial]] = {}
+    studies: dict[StudyKey, list[Trial]] = {}
     for trial in found:
         studies.setdefault(trial.key[:4], []).append(trial)
     counted: list[Trial] = []

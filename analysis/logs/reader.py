@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 import pydantic
 
 from analysis.logs.competition import Competition
-from analysis.logs.files import (
+from analysis.logs.layout import Place, TrialKey, is_known_file, locate, parse_document_name
+from analysis.logs.logs import Logs, Trial
+from analysis.logs.oddities import Oddities
+from analysis.logs.official_logs import official_logs
+from analysis.logs.our_logs import CampaignFiles, campaign_problem, our_logs
+from analysis.logs.sources import FoundFile, walk_files
+from analysis.logs.trial_files import (
     MAX_DOCUMENT_BYTES,
     MAX_EVALUATION_BYTES,
     SCORE,
@@ -22,12 +28,6 @@ from analysis.logs.files import (
     read_document,
     read_evaluations,
 )
-from analysis.logs.layout import Place, TrialKey, document_of, is_known_file, locate
-from analysis.logs.logs import Logs, Trial
-from analysis.logs.oddities import Oddities
-from analysis.logs.official_logs import official_logs
-from analysis.logs.ours import Beside, campaign_problem, our_logs
-from analysis.logs.sources import Entry, read_entries
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord, TrialRecord, identity
 from metaopt.bench.records.audit import AUDIT_FILE, AuditRecord
@@ -37,7 +37,7 @@ MAX_TRIALS = 200_000
 _ALWAYS = (STEP, SECONDS, SCORE)
 
 _M = TypeVar("_M", bound=pydantic.BaseModel)
-ANYTHING = Competition()
+DEFAULT_COMPETITION = Competition()
 _AROUND = ("report", records.CAMPAIGN_FILE)  # beside a campaign's logs
 _OF_STUDIES = (records.STUDY_FILE, identity.FILE)
 
@@ -55,7 +55,7 @@ def no_columns(key: TrialKey, name: str) -> bool:
 def read_logs(
     path: Path,
     within: str | None = None,
-    competition: Competition = ANYTHING,
+    competition: Competition = DEFAULT_COMPETITION,
     *,
     columns: Callable[[TrialKey, str], bool] = all_columns,
     hyperparameters: bool = True,
@@ -119,11 +119,11 @@ class _Reader:
         self.oddities = Oddities()
         self.pending: dict[str, _Pending] = {}
         self.roots: set[str] = set()
-        self.beside = Beside()
+        self.beside = CampaignFiles()
         self.outside: dict[str, None] = {}  # files and folders without a study in their path
 
     def read(self) -> Logs:
-        for entry in read_entries(self.path, self.within, self._limit, self.oddities):
+        for entry in walk_files(self.path, self.within, self._limit, self.oddities):
             place = locate(entry.path)
             if place is None:
                 self._look_outside(entry)
@@ -163,9 +163,9 @@ class _Reader:
             return MAX_EVALUATION_BYTES
         if place.file == records.HPARAMS_FILE and not self.hyperparameters:
             return None
-        return MAX_DOCUMENT_BYTES if document_of(place.file) else None
+        return MAX_DOCUMENT_BYTES if parse_document_name(place.file) else None
 
-    def _look_into(self, entry: Entry, place: Place, key: TrialKey) -> None:
+    def _look_into(self, entry: FoundFile, place: Place, key: TrialKey) -> None:
         if place.path not in self.pending:
             if len(self.pending) == MAX_TRIALS:
                 raise ValueError(
@@ -181,7 +181,7 @@ class _Reader:
         if not is_known_file(file):
             self.oddities.add("files-stray", entry.path, "not a file of a trial")
             return
-        document = document_of(file)
+        document = parse_document_name(file)
         if entry.is_folder or (document is None and file != records.EVAL_FILE):
             return
         trial.files.add(sys.intern(file))
@@ -221,7 +221,7 @@ class _Reader:
         known = targets is not None and name == targets.column(key.workload)
         return known or (targets is None and name.startswith("validation/"))
 
-    def _look_beside(self, entry: Entry, place: Place) -> None:
+    def _look_beside(self, entry: FoundFile, place: Place) -> None:
         """Read an entry in a study but in none of its trials: our files, or strays."""
         inner = place.inner
         if not inner or inner[-1].startswith(".") or (len(inner) == 1 and place.cell):
@@ -241,13 +241,13 @@ class _Reader:
             except ValueError as error:
                 self.oddities.add("files-study", entry.path, str(error))
 
-    def _document(self, entry: Entry, rule: str = "types-json") -> Mapping[str, Any] | None:
+    def _document(self, entry: FoundFile, rule: str = "types-json") -> Mapping[str, Any] | None:
         document, wrong = read_document(entry.content or b"")
         if document is None:
             self.oddities.add(rule, entry.path, wrong)
         return document
 
-    def _look_outside(self, entry: Entry) -> None:
+    def _look_outside(self, entry: FoundFile) -> None:
         if entry.path.rpartition("/")[2] == records.CAMPAIGN_FILE and entry.content is not None:
             if (campaign := self._document(entry, "files-campaign")) is not None:
                 problem = campaign_problem(campaign)

@@ -26,10 +26,12 @@ _OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ": lzma.open, b"BZh": bz2.open,
 }  # fmt: skip
 
-Wanted = Callable[[str], int | None]  # path -> largest size in bytes that is read; None: not at all
+SizeLimit = Callable[
+    [str], int | None
+]  # path -> largest size in bytes that is read; None: not at all
 
 
-class Entry(NamedTuple):
+class FoundFile(NamedTuple):
     """A file or folder; its path is relative to the root, with slashes."""
 
     path: str
@@ -37,9 +39,9 @@ class Entry(NamedTuple):
     is_folder: bool = False
 
 
-def read_entries(
-    path: Path, within: str | None, wanted: Wanted, oddities: Oddities
-) -> Iterator[Entry]:
+def walk_files(
+    path: Path, within: str | None, wanted: SizeLimit, oddities: Oddities
+) -> Iterator[FoundFile]:
     """Yield every file and folder, with the content of the files that are wanted.
 
     A folder comes in the order of its names, a tar in its own order.
@@ -87,7 +89,7 @@ def _inside(path: Path, inner: PurePosixPath) -> Path:
     return root
 
 
-def _folder(path: Path, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
+def _folder(path: Path, wanted: SizeLimit, oddities: Oddities) -> Iterator[FoundFile]:
     root, todo = str(path), [""]
     while todo:
         folder = todo.pop()
@@ -104,10 +106,10 @@ def _folder(path: Path, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
                 oddities.add("files-links", name, "a link, not followed")
             elif entry.is_dir():
                 folders.append(name)
-                yield Entry(name, None, is_folder=True)
+                yield FoundFile(name, None, is_folder=True)
             elif entry.is_file():
                 limit = wanted(name)
-                yield Entry(name, None if limit is None else _read(root, name, limit, oddities))
+                yield FoundFile(name, None if limit is None else _read(root, name, limit, oddities))
             else:
                 oddities.add("files-links", name, "a device, pipe or socket, not opened")
         todo += reversed(folders)
@@ -171,7 +173,9 @@ class _Limited:
         return data
 
 
-def _tar(path: Path, root: PurePosixPath, wanted: Wanted, oddities: Oddities) -> Iterator[Entry]:
+def _tar(
+    path: Path, root: PurePosixPath, wanted: SizeLimit, oddities: Oddities
+) -> Iterator[FoundFile]:
     with path.open("rb") as file:
         magic = file.read(5)
     opener = next((o for start, o in _OPENERS.items() if magic.startswith(start)), None)
@@ -192,8 +196,8 @@ def _tar(path: Path, root: PurePosixPath, wanted: Wanted, oddities: Oddities) ->
 
 
 def _members(
-    archive: tarfile.TarFile, root: PurePosixPath, wanted: Wanted, oddities: Oddities
-) -> Iterator[Entry]:
+    archive: tarfile.TarFile, root: PurePosixPath, wanted: SizeLimit, oddities: Oddities
+) -> Iterator[FoundFile]:
     seen: set[str] = set()
     prefix = "" if root == PurePosixPath() else f"{root}/"
     for member in archive:
@@ -207,7 +211,7 @@ def _members(
             continue
         name = name[len(prefix) :]
         if member.isdir():
-            yield Entry(name, None, is_folder=True)
+            yield FoundFile(name, None, is_folder=True)
         elif not member.isreg():
             is_link = member.issym() or member.islnk()
             kind = "a link, not followed" if is_link else "a device or pipe, not opened"
@@ -221,4 +225,4 @@ def _members(
                 if _fits(name, member.size, limit, oddities):
                     file = archive.extractfile(member)
                     content = b"" if file is None else file.read()
-            yield Entry(name, content)
+            yield FoundFile(name, content)

@@ -47,7 +47,7 @@ def print_tables(
 
         print_in_terminal(tables, notes)
     elif format is Format.JSON:
-        typer.echo(json.dumps(document_of(tables, notes, **more), allow_nan=False))
+        typer.echo(json.dumps(json_document(tables, notes, **more), allow_nan=False))
     elif format is Format.CSV:
         typer.echo("\n".join(map(table_csv, tables)), nl=False)
         for note in [*notes, *(note for table in tables for note in table.notes)]:
@@ -60,7 +60,7 @@ def print_tables(
         typer.echo("\n".join([*map(latex_table, tables), *said]), nl=False)
 
 
-def document_of(tables: Sequence[Table], notes: Sequence[str], **more: Any) -> dict[str, Any]:
+def json_document(tables: Sequence[Table], notes: Sequence[str], **more: Any) -> dict[str, Any]:
     """Return tables and notes as JSON data."""
     return {
         **more,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report.files import publish
+from analysis.report.publish import publish
 from analysis.report.table import Column
 from analysis.text import escape_markdown, plain, spreadsheet_cell
 

@@ -5,20 +5,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.checks.fairness import equality_of_budgets, fixed_by_hand, warnings_of
+from analysis.checks.fairness import equality_of_budgets, fixed_hyperparameters, warnings_of
 from analysis.checks.verification import verified_contenders, verify
 from analysis.logs.audits import audit_summary
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
-from analysis.report.files import publish
 from analysis.report.formats import csv_text, table_csv
 from analysis.report.marks import Marks
 from analysis.report.pages import write_pages
+from analysis.report.publish import publish
 from analysis.report.sections import Section
 from analysis.report.summary import contender_marks, shown_warnings
 from analysis.report.table import Table
-from analysis.report.tables import campaign, statistics, training
-from analysis.report.tables.scores import (
+from analysis.report.tables import campaign_tables, statistics_tables, training_tables
+from analysis.report.tables.score_tables import (
     Extras,
     cost_table,
     facets_of,
@@ -26,21 +26,21 @@ from analysis.report.tables.scores import (
     in_view,
     score_table,
 )
-from analysis.report.tables.verification import verdicts_table
+from analysis.report.tables.verification_table import verdicts_table
 from analysis.scoring.costs import Unit
 from analysis.scoring.scores import Scores, score_logs
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
-from analysis.training.best import read_ends
 from analysis.training.curves import anytime_bands
-from analysis.training.ends import ends_of_episodes, ends_of_training
 from analysis.training.episodes import read_runs
+from analysis.training.final_values import final_episode_losses, final_values
 from analysis.training.hyperparameters import METHOD, all_points, importance
+from analysis.training.last_evaluations import last_evaluations
 from metaopt.bench.records.redaction import redact
 
 if TYPE_CHECKING:
     from analysis.report.plots.canvas import Plot
-    from analysis.report.plots.curves import Bands, Profiles
+    from analysis.report.plots.curve_plots import Bands, Profiles
 
 _HOW_SURE = "How sure the scores are"
 _EPISODES = (
@@ -96,7 +96,7 @@ def write_report(
         ValueError: Seconds would be mixed, the unit does not apply, or the rerun is a copy.
     """
     # Here and below: a command that prints a table needs none of the plots.
-    from analysis.report.plots.curves import profiles_of
+    from analysis.report.plots.curve_plots import profiles_of
 
     scores = score_logs(logs, unit=unit, hardware=hardware)
     marks, facets = contender_marks(logs), facets_of(logs)
@@ -123,9 +123,9 @@ def write_report(
     filters = filters_of(scores, facets)
     write_pages("report", context | {"sections": sections, "filters": filters}, out)
     tables = [table for part in sections for table in (*part.tables, *part.data) if table.name]
-    tables.append(campaign.trials_table(logs))
+    tables.append(campaign_tables.trials_table(logs))
     if inferred:
-        tables.append(statistics.numbers_table(inferred))
+        tables.append(statistics_tables.numbers_table(inferred))
     for table in tables:
         publish(out / f"{table.name}.csv", table_csv(table))
     publish(out / "anytime.csv", anytime_csv(bands))
@@ -182,20 +182,20 @@ def extras_of(found: list[Inference], facets: Any) -> Extras:
 def _scores(
     logs: Logs, scores: Scores, marks: Marks, extras: Extras, out: Path
 ) -> Iterable[Section]:
-    from analysis.report.plots import sweeps
-    from analysis.report.plots.costs import HEADING, plot_costs, study_budgets
+    from analysis.report.plots import sweep_plots
+    from analysis.report.plots.cost_plots import COSTS_HEADING, plot_costs, study_budgets
 
     yield Section("Scores", tables=(score_table(scores, marks, extras),))
     budgets = study_budgets(logs, scores.unit)
     drawn = tuple(plot_costs(scores, extras, out, budgets))
-    yield Section(HEADING, plots=drawn, tables=(cost_table(scores, marks, extras),))
-    if swept := tuple(sweeps.plot_sweeps(logs, scores, extras, out, budgets)):
-        yield Section(sweeps.HEADING, plots=swept)
+    yield Section(COSTS_HEADING, plots=drawn, tables=(cost_table(scores, marks, extras),))
+    if swept := tuple(sweep_plots.plot_sweeps(logs, scores, extras, out, budgets)):
+        yield Section(sweep_plots.SWEEPS_HEADING, plots=swept)
 
 
 def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> Section:
     """Return plots of both views; the tables are of the first one, costs including tuning."""
-    from analysis.report.plots.statistics import plot_inference
+    from analysis.report.plots.statistics_plots import plot_inference
 
     if not found:
         text = "One study says nothing about chance: intervals and comparisons need two or more."
@@ -204,10 +204,10 @@ def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> S
     plots = [plot for one in found for plot in plot_inference(one, out)]
     tables: list[Table] = []
     if first.comparisons:
-        tables.append(statistics.comparisons_table(first, marks))
-    tables.append(statistics.ranks_table(first, marks))
+        tables.append(statistics_tables.comparisons_table(first, marks))
+    tables.append(statistics_tables.ranks_table(first, marks))
     if first.left_out is not None:
-        tables.append(statistics.left_out_table(first))
+        tables.append(statistics_tables.left_out_table(first))
     text = [
         f"{in_view('Tables: costs', first.view)}. All numbers are in statistics.csv.",
         *dict.fromkeys(warning for one in found for warning in one.warnings),
@@ -219,35 +219,41 @@ def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> S
 def _curves(
     logs: Logs, scores: Scores, bands: "Bands", profiles: "Profiles", out: Path
 ) -> "Iterable[Plot]":
-    from analysis.report.plots.curves import plot_anytime, plot_profiles
+    from analysis.report.plots.curve_plots import plot_anytime, plot_profiles
 
     yield from plot_profiles(scores, profiles, out)
     yield from plot_anytime(logs, scores, bands, out)
 
 
 def _training(logs: Logs, marks: Marks, out: Path) -> Iterable[Section]:
-    last = read_ends(logs)
+    last = last_evaluations(logs)
     if logs.is_ours:
-        from analysis.report.plots.episodes import plot_training
+        from analysis.report.plots.episode_plots import plot_training
 
         runs = read_runs(logs)
         yield from _by_heading(plot_training(logs, runs, last, out))
-        if episodes := ends_of_episodes(logs, runs):
-            tables, data = training.episode_tables(episodes), training.episodes_table(episodes)
+        if episodes := final_episode_losses(logs, runs):
+            tables, data = (
+                training_tables.episode_tables(episodes),
+                training_tables.episodes_table(episodes),
+            )
             yield Section(
                 "Training loss after each episode", (_EPISODES,), tables=tuple(tables), data=(data,)
             )
-    ends = ends_of_training(logs, last)
+    ends = final_values(logs, last)
     text = _ENDS + (_ENDS_OF_OURS if logs.is_ours else "")
-    tables, data = training.end_tables(ends, marks), training.ends_table(ends)
+    tables, data = (
+        training_tables.final_values_tables(ends, marks),
+        training_tables.final_values_table(ends),
+    )
     yield Section("How training ended", (text,), tables=tuple(tables), data=(data,))
 
 
 def _details(logs: Logs, scores: Scores, extras: Extras, out: Path) -> Iterable[Section]:
-    from analysis.report.plots.breakdown import plot_breakdown
-    from analysis.report.plots.trials import plot_importance, plot_trials
+    from analysis.report.plots.breakdown_plot import plot_breakdown
+    from analysis.report.plots.trial_plots import plot_importance, plot_trials
 
-    spent = campaign.spent_table(logs, extras.facets)
+    spent = campaign_tables.spent_table(logs, extras.facets)
     drawn = (plot_breakdown(logs, out),) if logs.is_ours else ()
     yield Section("Cost breakdown", plots=drawn, tables=(spent,))
     points = all_points(logs)
@@ -255,11 +261,11 @@ def _details(logs: Logs, scores: Scores, extras: Extras, out: Path) -> Iterable[
         yield Section("Trials: hyperparameters and outcome", plots=tuple(plots))
     if found := [one for some in points if (one := importance(some)) is not None]:
         plots = plot_importance(found, scores.workloads, out)
-        table = training.importance_table(found)
+        table = training_tables.importance_table(found)
         yield Section("Importance of hyperparameters", (METHOD,), tuple(plots), (table,))
-    failures = campaign.ends_table(logs), campaign.errors_table(logs)
+    failures = campaign_tables.status_table(logs), campaign_tables.errors_table(logs)
     yield Section("Failures", tables=tuple(table for table in failures if table.rows))
-    tables = campaign.target_table(logs), campaign.environment_table(logs)
+    tables = campaign_tables.target_table(logs), campaign_tables.environment_table(logs)
     yield Section("Targets and environment", tables=tables)
     for warning in warnings_of(logs):
         if len(warning.entries) > 5:
@@ -276,7 +282,7 @@ def _by_heading(plots: "Iterable[Plot]") -> Iterable[Section]:
 def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dict[str, Any]:
     about = logs.campaign or {}
     dates = sorted(getattr(trial.record, "started_at", "") for trial in logs.trials)
-    environment = campaign.environment_table(logs).texts
+    environment = campaign_tables.environment_table(logs).texts
     return {
         "title": title or about.get("name", logs.path.name),
         "ours": logs.is_ours,
@@ -284,8 +290,8 @@ def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dic
         "warnings": shown_warnings(logs),
         "equality": equality_of_budgets(logs) if logs.is_ours else "",
         "audits": audit_summary(list(logs.audits)) if logs.is_ours else "",
-        "variants": fixed_by_hand(logs),
-        "budgets": campaign.budgets_line(logs, scores.unit),
+        "variants": fixed_hyperparameters(logs),
+        "budgets": campaign_tables.budgets_line(logs, scores.unit),
         "remarks": scores.notes,
         "command": redact(command) if command else None,
         "dates": " to ".join(sorted({dates[0][:10], dates[-1][:10]})),

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from analysis.report.table import COUNT, Column, Table, number
+from analysis.report.table import COUNT, Column, Table, number_format
 
 STABILITY_FILE = "stability.json"
 
@@ -109,10 +109,11 @@ def stability_table(record: StabilityRecord) -> Table:
     shown = sorted({0, min(1, last), last // 4, last // 2, last})
     columns = (
         Column("setting"), Column("data"), Column("d", COUNT),
-        *(Column(name, number("g")) for name in ("eta", "delta", "beta")), Column("age", COUNT),
-        Column("kappa", number(".2f")), Column("mean's", number(".2f")),
-        Column("gamma", number(".3f")),
-        *(Column(f"gap {gap}", number(".3f")) for gap in shown), Column("Assumption 2"),
+        *(Column(name, number_format("g")) for name in ("eta", "delta", "beta")),
+        Column("age", COUNT),
+        Column("kappa", number_format(".2f")), Column("mean's", number_format(".2f")),
+        Column("gamma", number_format(".3f")),
+        *(Column(f"gap {gap}", number_format(".3f")) for gap in shown), Column("Assumption 2"),
     )  # fmt: skip
     rows = tuple(_row(result, shown, record.trials) for result in record.settings)
     caption = (

@@ -6,10 +6,10 @@ from typing import Any
 import seaborn as sns
 from matplotlib.lines import Line2D
 
-from analysis.report.files import publish
 from analysis.report.formats import table_csv
 from analysis.report.pages import write_pages
 from analysis.report.plots.canvas import Plot, figure_at, legend, legend_columns, legend_lines
+from analysis.report.publish import publish
 from analysis.report.stability import StabilityRecord, read_stability, stability_table
 from analysis.text import plain
 from metaopt.bench.records.redaction import redact

@@ -5,10 +5,10 @@ from analysis.logs.audits import audit_summary
 from analysis.logs.logs import Logs
 from analysis.report.marks import Marks, marks_of
 from analysis.report.table import Table
-from analysis.report.tables.campaign import budgets_line
-from analysis.report.tables.scores import Extras, facets_of, score_table
-from analysis.scoring.scores import Rules, Scores
-from analysis.text import LISTED, listed
+from analysis.report.tables.campaign_tables import budgets_line
+from analysis.report.tables.score_tables import Extras, facets_of, score_table
+from analysis.scoring.scores import Scores, ScoringRules
+from analysis.text import MAX_LISTED, join_entries
 
 
 def contender_marks(logs: Logs) -> Marks:
@@ -21,7 +21,7 @@ def contender_marks(logs: Logs) -> Marks:
 
 
 def warning_lines(
-    logs: Logs, rules: Rules = "strict", *, everything: bool = False, serious: bool = False
+    logs: Logs, rules: ScoringRules = "strict", *, everything: bool = False, serious: bool = False
 ) -> list[str]:
     """Return one paragraph for each kind of warning, the serious ones first.
 
@@ -31,9 +31,9 @@ def warning_lines(
         everything: Whether all entries are listed, not the first few.
         serious: Whether only serious warnings are returned.
     """
-    most = None if everything else LISTED
+    most = None if everything else MAX_LISTED
     return [
-        f"{warning.title}: {listed(warning.entries, most)}"
+        f"{warning.title}: {join_entries(warning.entries, most)}"
         for warning in warnings_of(logs, rules)
         if warning.serious or not serious
     ]

@@ -42,7 +42,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-class Costs(NamedTuple):
+class MedianCosts(NamedTuple):
     """A contender's median costs on a workload."""
 
     given_tuned: float
@@ -93,7 +93,7 @@ def is_missed(value: Any) -> bool:
     return isinstance(value, float) and math.isinf(value)
 
 
-def number(spec: str) -> CellFormat:
+def number_format(spec: str) -> CellFormat:
     """Return the format of numbers with a format specification."""
     return CellFormat(lambda value: f"{value:{spec}}")
 
@@ -111,9 +111,9 @@ def format_cost(value: float) -> str:
 
 
 TEXT = CellFormat(plain, is_text=True)
-COUNT = number(",")
+COUNT = number_format(",")
 COST = CellFormat(format_cost)
-SCORE = number(".3f")
+SCORE = number_format(".3f")
 YES = CellFormat(lambda value: "yes" if value else "no", is_text=True)
 P_VALUE = CellFormat(lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}")
 SHARE = CellFormat(
@@ -123,7 +123,7 @@ SHARE = CellFormat(
 )
 
 
-def interval(ends: CellFormat) -> CellFormat:
+def interval_format(ends: CellFormat) -> CellFormat:
     """Return the format of an :class:`Interval` whose ends have a format."""
 
     def show(value: Interval) -> str:
@@ -138,7 +138,7 @@ def interval(ends: CellFormat) -> CellFormat:
     )
 
 
-def estimate(inner: CellFormat) -> CellFormat:
+def estimate_format(inner: CellFormat) -> CellFormat:
     """Return the format of an :class:`Estimate` whose numbers have a format."""
 
     def show(value: Estimate) -> str:
@@ -154,7 +154,7 @@ def estimate(inner: CellFormat) -> CellFormat:
     )
 
 
-def _show_costs(costs: Costs) -> str:
+def _show_costs(costs: MedianCosts) -> str:
     parts = [COST.text(costs.given_tuned)]
     if costs.including_tuning is not None:
         parts.append(COST.text(costs.including_tuning))
@@ -163,7 +163,7 @@ def _show_costs(costs: Costs) -> str:
     return f"{text} ({costs.reached}/{costs.studies}){mark}"
 
 
-COSTS = CellFormat(
+MEDIAN_COSTS = CellFormat(
     _show_costs,
     lambda costs: {k: v for k, v in costs._asdict().items() if k != "developed" and v is not None},
     lambda costs: costs.given_tuned if costs.including_tuning is None else costs.including_tuning,

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from analysis.logs.logs import Logs
-from analysis.logs.official import OfficialRecord
+from analysis.logs.official_records import OfficialRecord
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records.audit import RATIO_NOTED
 
@@ -28,7 +28,7 @@ VIEWS: tuple[View, View] = ("including", "given")
 Unit = Literal["steps", "gradient_evaluations", "seconds", "adjusted"]
 
 # The column of evaluations with a trial's cost so far.
-COLUMNS: dict[Currency, str] = {
+COST_COLUMNS: dict[Currency, str] = {
     "steps": "global_step",
     "gradient_evaluations": "gradient_evaluations",
     "seconds": "accumulated_submission_time",
@@ -45,7 +45,7 @@ class Hit(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class StudyCosts:
     """The costs of one contender on one workload, one entry per study; inf for a miss."""
 
     given: tuple[float, ...]
@@ -65,10 +65,10 @@ class Cell:
         """How many studies met the target."""
         return sum(map(math.isfinite, self.including or self.given))
 
-    def times(self, factor: float) -> "Cell":
+    def times(self, factor: float) -> "StudyCosts":
         """Return the costs multiplied by a factor."""
         given, including = (tuple(factor * cost for cost in self.costs(v)) for v in VIEWS[::-1])
-        return Cell(given, including)
+        return StudyCosts(given, including)
 
 
 def hit_of(record: Any, currency: Currency) -> Hit | None:
@@ -168,17 +168,17 @@ def cost_factors(logs: Logs) -> dict[tuple[str, str], float]:
     return {pair: max(factor, ratios.get(pair, 0.0)) for pair, factor in time_factors(logs).items()}
 
 
-def cost_table(logs: Logs, unit: Unit) -> Mapping[tuple[str, str], Cell]:
+def costs_by_pair(logs: Logs, unit: Unit) -> Mapping[tuple[str, str], StudyCosts]:
     """Return the costs of every contender on every workload under the strict rules.
 
     A missing study is a miss. A contender of AlgoPerf's without a trial on a workload has no cell
     there; of two frameworks the more expensive one counts.
     """
     currency: Currency = "gradient_evaluations" if unit == "adjusted" else unit
-    cells: dict[tuple[str, str], Cell] = {}
+    cells: dict[tuple[str, str], StudyCosts] = {}
     for pair in ((c, w) for c in logs.contenders for w in logs.workloads):
         frameworks = [
-            Cell(*zip(*(study_costs(records, currency) for records in studies), strict=True))
+            StudyCosts(*zip(*(study_costs(records, currency) for records in studies), strict=True))
             for studies in studies_of(logs, *pair)
         ]
         if frameworks:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from analysis.logs.logs import Logs
 from analysis.scoring.benchmark import benchmark_of
-from analysis.scoring.costs import cost_table
+from analysis.scoring.costs import costs_by_pair
 from analysis.scoring.scores import Scores, score_logs, scores_of
 
 
@@ -20,7 +20,7 @@ class Difference(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class RulesComparison:
     """Both sets of rules on the same logs, given tuned, in seconds."""
 
     differences: tuple[Difference, ...]
@@ -30,12 +30,12 @@ class Comparison:
     strict: Scores
 
 
-def compare_rules(logs: Logs) -> Comparison:
+def compare_rules(logs: Logs) -> RulesComparison:
     """Compare the two sets of rules cell by cell; the mix of hardware is the caller's to check."""
     algoperf = score_logs(logs, "algoperf")
     strict = scores_of(
         "strict", "seconds", algoperf.contenders, benchmark_of(logs),
-        cost_table(logs, "seconds"), logs.study_count,
+        costs_by_pair(logs, "seconds"), logs.study_count,
     )  # fmt: skip
     exact = dataclasses.replace(algoperf, rules="strict")
     area = exact.benchmark.score(exact.matrix("given"))
@@ -50,4 +50,4 @@ def compare_rules(logs: Logs) -> Comparison:
         theirs, ours = (part.median(*pair, "given") for part in (algoperf, strict))
         if theirs != ours and not (math.isnan(theirs) and math.isinf(ours)):
             found.append(Difference(*pair, theirs, ours))
-    return Comparison(tuple(found), len(pairs), algoperf, exact, strict)
+    return RulesComparison(tuple(found), len(pairs), algoperf, exact, strict)

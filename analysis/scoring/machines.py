@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 
 from analysis.logs.hardware import HardwareChoice, hardware_of
 from analysis.logs.logs import Logs
-from analysis.scoring.costs import View, cost_table
+from analysis.scoring.costs import View, costs_by_pair
 from metaopt.bench.measure.budget import Currency
 
-Costs = Mapping[tuple[str, str], Mapping[Currency, float]]  # medians by (contender, workload)
+MediansByPair = Mapping[
+    tuple[str, str], Mapping[Currency, float]
+]  # medians by (contender, workload)
 
 
 @dataclasses.dataclass(frozen=True)
-class OnHardware:
+class HardwareMeasurements:
     """Measurements on one kind of hardware, by contender and workload.
 
     Attributes:
@@ -28,11 +30,11 @@ class OnHardware:
     """
 
     slug: str
-    costs: Costs
+    costs: MediansByPair
     seconds: Mapping[tuple[str, str], float]
 
 
-def measure_hardware(campaigns: Sequence[Logs], view: View) -> list[OnHardware]:
+def measure_hardware(campaigns: Sequence[Logs], view: View) -> list[HardwareMeasurements]:
     """Return costs and speeds on each hardware.
 
     Args:
@@ -48,12 +50,12 @@ def measure_hardware(campaigns: Sequence[Logs], view: View) -> list[OnHardware]:
         )
         for slug in hardware_of(logs):
             here = HardwareChoice((slug,)).select(logs)
-            tables = {unit: cost_table(here, unit) for unit in units}
+            tables = {unit: costs_by_pair(here, unit) for unit in units}
             for pair in here.by_pair:
                 mine = costs.setdefault(slug, {}).setdefault(pair, {})
                 mine.update((unit, tables[unit][pair].median(view)) for unit in units)
             seconds.setdefault(slug, {}).update(seconds_per_gradient(here))
-    return [OnHardware(slug, costs[slug], seconds[slug]) for slug in sorted(costs)]
+    return [HardwareMeasurements(slug, costs[slug], seconds[slug]) for slug in sorted(costs)]
 
 
 def seconds_per_gradient(logs: Logs) -> dict[tuple[str, str], float]:

@@ -29,12 +29,20 @@ import numpy as np
 from analysis.logs.competition import Competition
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
-from analysis.logs.reader import ANYTHING, read_logs
+from analysis.logs.reader import DEFAULT_COMPETITION, read_logs
 from analysis.scoring.benchmark import Benchmark, Floats, benchmark_of
 from analysis.scoring.costs import VIEWS as VIEWS
-from analysis.scoring.costs import Cell, Unit, View, cost_table, hit_of, time_factors, unit_of
+from analysis.scoring.costs import (
+    StudyCosts,
+    Unit,
+    View,
+    costs_by_pair,
+    hit_of,
+    time_factors,
+    unit_of,
+)
 
-Rules = Literal["strict", "algoperf"]
+ScoringRules = Literal["strict", "algoperf"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +64,11 @@ class Scores:
         tuned: Whether any contender was tuned; otherwise both views are the same cost.
     """
 
-    rules: Rules
+    rules: ScoringRules
     unit: Unit
     contenders: tuple[str, ...]
     benchmark: Benchmark
-    cells: Mapping[tuple[str, str], Cell]
+    cells: Mapping[tuple[str, str], StudyCosts]
     scores: Mapping[str, Mapping[View, float]]
     studies: int
     notes: tuple[str, ...] = ()
@@ -107,7 +115,7 @@ class Scores:
 
 def score_logs(
     logs: Logs,
-    rules: Rules = "strict",
+    rules: ScoringRules = "strict",
     unit: Unit | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
 ) -> Scores:
@@ -131,7 +139,7 @@ def score_logs(
         notes = HardwareChoice(mix=True).check(logs, unit)
     else:
         unit = unit_of(logs, unit)
-        notes, cells = hardware.check(logs, unit), cost_table(logs, unit)
+        notes, cells = hardware.check(logs, unit), costs_by_pair(logs, unit)
     benchmark = benchmark_of(logs)
     developed = frozenset(pair for pair, trials in logs.by_pair.items()
                           if any(trial.record.developed_here for trial in trials))  # fmt: skip
@@ -143,11 +151,11 @@ def score_logs(
 
 
 def scores_of(
-    rules: Rules,
+    rules: ScoringRules,
     unit: Unit,
     contenders: tuple[str, ...],
     benchmark: Benchmark,
-    cells: Mapping[tuple[str, str], Cell],
+    cells: Mapping[tuple[str, str], StudyCosts],
     studies: int,
     **others: Any,
 ) -> Scores:
@@ -162,7 +170,7 @@ def scores_of(
     return dataclasses.replace(scores, scores=by_contender).sorted_by(scores.views[0])
 
 
-def official_cells(logs: Logs) -> dict[tuple[str, str], Cell]:
+def official_cells(logs: Logs) -> dict[tuple[str, str], StudyCosts]:
     """Return the times to target as the official scorer has them, one per study with logs."""
     cells = {}
     for pair, trials in logs.by_pair.items():
@@ -176,7 +184,7 @@ def official_cells(logs: Logs) -> dict[tuple[str, str], Cell]:
             for studies in frameworks.values()
         ]
         if times:
-            cells[pair] = Cell(max(times, key=statistics.median), ())
+            cells[pair] = StudyCosts(max(times, key=statistics.median), ())
     return cells
 
 
@@ -208,8 +216,8 @@ def score_path(
     unit: Unit | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
     within: str | None = None,
-    competition: Competition = ANYTHING,
-    rules: Rules = "strict",
+    competition: Competition = DEFAULT_COMPETITION,
+    rules: ScoringRules = "strict",
 ) -> tuple[Logs, Scores]:
     """Read and score logs."""
     logs = hardware.select(read_logs(path, within, competition))

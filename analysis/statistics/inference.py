@@ -10,7 +10,7 @@ from analysis.statistics.ranks import Ranking, rank_contenders
 from analysis.statistics.resampling import (
     CONFIDENCE,
     RESAMPLES,
-    Estimate,
+    Estimates,
     attainable_confidence,
     bootstrap,
     cost_estimates,
@@ -35,9 +35,9 @@ class Inference:
     resamples: int
     seed: int
     order: tuple[int, ...]  # indices of contenders, the best score first
-    scores: Estimate  # (S,)
-    costs: Estimate  # (S, W)
-    wins: Estimate  # (S, S)
+    scores: Estimates  # (S,)
+    costs: Estimates  # (S, W)
+    wins: Estimates  # (S, S)
     comparisons: tuple[Comparison, ...]
     ranking: Ranking
     left_out: LeaveOneOut | None

@@ -22,7 +22,7 @@ CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class Estimates:
     """Values with their intervals, three arrays of one shape."""
 
     value: Floats
@@ -65,7 +65,7 @@ def bootstrap(samples: Samples, rng: np.random.Generator, resamples: int = RESAM
     return Bootstrap(samples, counts, drawn)
 
 
-def interval(values: Floats, confidence: float) -> tuple[Floats, Floats]:
+def percentile_interval(values: Floats, confidence: float) -> tuple[Floats, Floats]:
     """Return the percentile interval of resampled values.
 
     Args:
@@ -87,18 +87,20 @@ def interval(values: Floats, confidence: float) -> tuple[Floats, Floats]:
     return low, np.quantile(values, 1 - tail, axis=0, method="lower")
 
 
-def cost_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimate:
+def cost_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates:
     """Return the median cost of each contender on each workload, (S, W); inf for a miss."""
-    return Estimate(boot.samples.medians, *interval(boot.medians, confidence))
+    return Estimates(boot.samples.medians, *percentile_interval(boot.medians, confidence))
 
 
-def score_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimate:
+def score_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates:
     """Return the score of each contender, (S,); the best cost is each resample's own."""
     score = boot.samples.scored.score
-    return Estimate(score(boot.samples.medians), *interval(score(boot.medians), confidence))
+    return Estimates(
+        score(boot.samples.medians), *percentile_interval(score(boot.medians), confidence)
+    )
 
 
-def win_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimate:
+def win_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates:
     r"""Return the probability that a contender beats another in the same study, (S, S).
 
     .. math:: p_{ab} = \frac{1}{W K} \sum_{w,k} [t_{awk} < t_{bwk}] + \tfrac12 [t_{awk} = t_{bwk}]
@@ -109,8 +111,10 @@ def win_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimate:
     contenders, _, workloads, studies = wins.shape
     flat = wins.reshape(contenders**2, workloads * studies)
     drawn = boot.counts.reshape(len(boot.counts), -1) @ flat.T / (workloads * studies)
-    low, high = (end.reshape(contenders, contenders) for end in interval(drawn, confidence))
-    return Estimate(flat.mean(axis=1).reshape(contenders, contenders), low, high)
+    low, high = (
+        end.reshape(contenders, contenders) for end in percentile_interval(drawn, confidence)
+    )
+    return Estimates(flat.mean(axis=1).reshape(contenders, contenders), low, high)
 
 
 def win_matrix(costs: Floats) -> Floats:

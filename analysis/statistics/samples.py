@@ -14,13 +14,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.scoring.benchmark import Benchmark
-from analysis.scoring.costs import Cell, View
+from analysis.scoring.benchmark import Benchmark, Floats
+from analysis.scoring.costs import StudyCosts, View
 from analysis.scoring.scores import Scores
-
-Floats = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +82,7 @@ def samples_of(scores: Scores, view: View) -> Samples:
     if scores.rules != "strict":
         raise ValueError(f"Statistics need the rules strict, got {scores.rules}.")
     contenders, workloads = sorted(scores.contenders), scores.benchmark.workloads
-    missed = Cell(*(2 * ((math.inf,) * scores.studies,)))
+    missed = StudyCosts(*(2 * ((math.inf,) * scores.studies,)))
     cells = {(s, w): scores.cells.get((s, w), missed) for s in contenders for w in workloads}
     return make_samples(contenders, workloads, cells, view, scores.benchmark)
 
@@ -93,7 +90,7 @@ def samples_of(scores: Scores, view: View) -> Samples:
 def make_samples(
     contenders: Sequence[str],
     workloads: Sequence[str],
-    cells: Mapping[tuple[str, str], Cell],
+    cells: Mapping[tuple[str, str], StudyCosts],
     view: View,
     benchmark: Benchmark | None = None,
 ) -> Samples:

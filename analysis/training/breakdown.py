@@ -4,10 +4,12 @@ from collections.abc import Iterable
 
 from metaopt.bench.records import StudyRecord, TrialRecord
 
-PARTS = ("training", "compilation", "tuner", "evaluation", "logging", "lost")
+TIME_PARTS = ("training", "compilation", "tuner", "evaluation", "logging", "lost")
 
 
-def seconds_of(records: Iterable[TrialRecord], studies: Iterable[StudyRecord]) -> tuple[float, ...]:
+def time_breakdown(
+    records: Iterable[TrialRecord], studies: Iterable[StudyRecord]
+) -> tuple[float, ...]:
     """Return the seconds of some trials and their studies, in the order of :data:`PARTS`.
 
     Training and compilation are the submission's own time. They and the tuner's are charged, the

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.logs.files import Evaluations
 from analysis.logs.logs import Logs, Trial
-from analysis.scoring.costs import COLUMNS
-from analysis.training.best import DEPLOYED, LOSS
+from analysis.logs.trial_files import Evaluations
+from analysis.scoring.costs import COST_COLUMNS
+from analysis.training.last_evaluations import DEPLOYED, LOSS
 from metaopt.bench.measure.budget import Currency
 
 _POINTS = 240
@@ -89,7 +89,7 @@ def anytime_bands(logs: Logs) -> dict[tuple[str, str], Band]:
     return {pair: band for pair, band in found.items() if band is not None}
 
 
-def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
+def read_episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
     """Return the episodes of a self-tuning run in their order; none if it does not tell them.
 
     Args:
@@ -97,8 +97,8 @@ def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
         currency: The currency of the cost; by default the budget's.
     """
     unit: Currency = currency or trial.record.budget.currency
-    spent, loss = finite(trial.rows, COLUMNS[unit]), finite(trial.rows, LOSS)
-    starts = finite(trial.rows, f"episode_start_{unit}")
+    spent, loss = finite_values(trial.rows, COST_COLUMNS[unit]), finite_values(trial.rows, LOSS)
+    starts = finite_values(trial.rows, f"episode_start_{unit}")
     numbers, phases = trial.rows.column("episode"), trial.rows.text("phase")
     found: list[Episode] = []
     for index, number in enumerate(np.unique(numbers[~np.isnan(numbers)])):
@@ -118,8 +118,8 @@ def episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
 def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the study's spent budget and the metric at each evaluation of a trial."""
     record, currency = trial.record, trial.record.budget.currency
-    spent = finite(trial.rows, COLUMNS[currency])
-    values = finite(trial.rows, record.target.metric)
+    spent = finite_values(trial.rows, COST_COLUMNS[currency])
+    values = finite_values(trial.rows, record.target.metric)
     before = np.full(len(spent), record.spent_before.amount(currency))
     row = 0
     for segment in record.segments:
@@ -130,7 +130,7 @@ def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (before + spent)[known], values[known]
 
 
-def finite(rows: Evaluations, column: str) -> NDArray[np.float64]:
+def finite_values(rows: Evaluations, column: str) -> NDArray[np.float64]:
     """Return a column's numbers, one per row; values that are not finite are NaN."""
     values = rows.column(column)
     return np.where(np.isfinite(values), values, np.nan)

@@ -2,7 +2,8 @@
 
     T        steps of an episode
     first    the first run of a study, by which a learner is shown
-    best     of a study, the trial with the best last value; see :mod:`analysis.training.best`
+    best     of a study, the trial with the best last value; see
+             :mod:`analysis.training.last_evaluations`
 
 A learner is a self-tuning contender with more than one episode; every other contender is a
 baseline. Steps are optimizer steps.
@@ -18,13 +19,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
-from analysis.training.best import DEPLOYED, LOSS, Ended, best_of_studies
-from analysis.training.curves import Band, Episode, episodes, finite
+from analysis.training.curves import Band, Episode, finite_values, read_episodes
+from analysis.training.last_evaluations import DEPLOYED, LOSS, LastEvaluation, best_of_studies
 
 SMOOTHING = 9  # evaluations in a running mean, where every step is evaluated
 
 Runs = Mapping[tuple[str, str], Mapping[int, Sequence[Episode]]]
-Columns = Mapping[str, NDArray[np.float64]]  # (evaluations,) each
+EpisodeRows = Mapping[str, NDArray[np.float64]]  # (evaluations,) each
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps, values; both (evaluations,)
 
 
@@ -101,18 +102,18 @@ def read_runs(logs: Logs) -> Runs:
     for trial in logs.trials:
         record = trial.record
         if record.ruleset == "self-tuning" and record.trial == 1:
-            found = episodes(trial, "steps")
+            found = read_episodes(trial, "steps")
             runs.setdefault((record.contender, record.workload), {})[record.study] = found
     return {key: run for key, run in runs.items() if max(map(len, run.values())) > 1}
 
 
-def learning(run: Sequence[Episode]) -> list[Episode]:
+def learning_episodes(run: Sequence[Episode]) -> list[Episode]:
     """Return the episodes before deployment."""
     return [episode for episode in run if episode.phase != DEPLOYED]
 
 
 def over_episodes(
-    logs: Logs, runs: Runs, ends: Iterable[Ended], workload: str
+    logs: Logs, runs: Runs, ends: Iterable[LastEvaluation], workload: str
 ) -> list[OverEpisodes]:
     """Return the learners of a workload over their episodes, one entry for each T.
 
@@ -123,7 +124,7 @@ def over_episodes(
     fixed = _is_fixed(logs, workload)
     groups: dict[tuple[bool, int], dict[str, list[list[Episode]]]] = {}
     for (name, where), studies in runs.items():
-        learned = [learning(run) for run in studies.values()]
+        learned = [learning_episodes(run) for run in studies.values()]
         if where != workload or max(map(len, learned)) < 2:
             continue
         deploys = any(e.phase == DEPLOYED for run in studies.values() for e in run)
@@ -197,7 +198,7 @@ def _over_episodes(
 
 
 def since_deployment(
-    logs: Logs, runs: Runs, ends: Iterable[Ended], workload: str
+    logs: Logs, runs: Runs, ends: Iterable[LastEvaluation], workload: str
 ) -> SinceDeployment | None:
     """Return training loss and target metric since deployment, the baselines' since their start.
 
@@ -210,7 +211,7 @@ def since_deployment(
     if not contenders:
         return None
     target = next(iter(contenders.values()))[0].trial.record.target
-    by_name: dict[str, list[Columns]] = {}
+    by_name: dict[str, list[EpisodeRows]] = {}
     learners, left_out, tuned = [], [], set()
     for name, mine in contenders.items():
         best = best_of_studies(mine, target.metric, target.better).values()
@@ -229,7 +230,7 @@ def since_deployment(
     return SinceDeployment(workload, panels, tuple(learners), shown, longest, tuple(left_out))
 
 
-def _panel(by_name: Mapping[str, list[Columns]], metric: str) -> Panel:
+def _panel(by_name: Mapping[str, list[EpisodeRows]], metric: str) -> Panel:
     curves = {
         name: [(rows["steps"], rows[metric]) for rows in tables] for name, tables in by_name.items()
     }
@@ -294,18 +295,20 @@ def is_loss(metric: str) -> bool:
     return "loss" in metric
 
 
-def since_restart(end: Ended, columns: Sequence[str]) -> Columns:
+def since_restart(end: LastEvaluation, columns: Sequence[str]) -> EpisodeRows:
     """Return the rows of the episode that ended so: ``steps`` since its start, and the columns."""
     rows = end.trial.rows
     episode = end.value("episode")
     kept = np.ones(rows.rows, bool) if math.isnan(episode) else rows.column("episode") == episode
     start = np.nan_to_num(rows.column("episode_start_steps"))
-    found = {"steps": finite(rows, "global_step") - start}
-    found |= {name: finite(rows, name) for name in columns}
+    found = {"steps": finite_values(rows, "global_step") - start}
+    found |= {name: finite_values(rows, name) for name in columns}
     return {name: values[kept] for name, values in found.items()}
 
 
-def _baseline_losses(runs: Runs, ends: Sequence[Ended], workload: str) -> dict[str, list[Curve]]:
+def _baseline_losses(
+    runs: Runs, ends: Sequence[LastEvaluation], workload: str
+) -> dict[str, list[Curve]]:
     """Return the loss of the best trial of each study, of every contender that is no learner."""
     curves = {}
     for name, mine in _by_contender(ends, workload).items():
@@ -323,8 +326,8 @@ def _is_dense(group: Mapping[str, list[list[Episode]]]) -> bool:
     return len(gaps) > 0 and float(np.median(gaps)) <= 1
 
 
-def _by_contender(ends: Iterable[Ended], workload: str) -> dict[str, list[Ended]]:
-    groups: dict[str, list[Ended]] = {}
+def _by_contender(ends: Iterable[LastEvaluation], workload: str) -> dict[str, list[LastEvaluation]]:
+    groups: dict[str, list[LastEvaluation]] = {}
     for end in ends:
         if end.trial.record.workload == workload:
             groups.setdefault(end.trial.record.contender, []).append(end)

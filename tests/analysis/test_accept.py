@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.checks.accept import judge, read_acceptances
-from analysis.checks.check import read_for_checks, validate
+from analysis.checks.acceptance import read_acceptances, review_findings
+from analysis.checks.validation import read_for_checks, validate
 from analysis.cli import app
 from analysis.command_line import run_app
 
@@ -73,7 +73,7 @@ def test_json_has_accepted_findings_with_the_reason(good, file, capsys):
 
 
 def test_an_entry_that_matches_nothing_is_a_note(good, file):
-    ((note, accepted),) = judge(findings(good), read_acceptances(file))
+    ((note, accepted),) = review_findings(findings(good), read_acceptances(file))
 
     assert (note.rule, note.severity, note.where) == ("accept-unused", "note", "fast/*/trial_1")
     assert accepted is None

@@ -13,7 +13,7 @@ import pytest
 from analysis.logs.competition import Competition, OfficialTargets, read_official_targets
 from analysis.logs.reader import read_logs
 from analysis.scoring.benchmark import Benchmark
-from analysis.scoring.costs import Cell
+from analysis.scoring.costs import StudyCosts
 from analysis.scoring.diff import compare_rules
 from analysis.scoring.scores import score_logs, scores_of, tied_studies
 
@@ -55,7 +55,7 @@ def published(ruleset):
 
 def official_scores(times, benchmark):
     """Scores of times by submission and workload."""
-    cells = {(s, w): Cell((time,), ()) for s, row in times.items() for w, time in row.items()}
+    cells = {(s, w): StudyCosts((time,), ()) for s, row in times.items() for w, time in row.items()}
     scores = scores_of("algoperf", "seconds", tuple(times), benchmark, cells, 1).scores
     return {name: views["given"] for name, views in scores.items()}
 

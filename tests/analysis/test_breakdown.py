@@ -1,7 +1,7 @@
 """Seconds by what they went into."""
 
 from analysis.logs.reader import read_logs
-from analysis.training.breakdown import PARTS, seconds_of
+from analysis.training.breakdown import TIME_PARTS, time_breakdown
 from metaopt.bench import records
 
 
@@ -19,9 +19,9 @@ def test_studies_that_ended_know_of_their_tuner_and_of_what_was_lost(build, tmp_
     records.write_json(path, study)
 
     logs = read_logs(runs.out)
-    found = seconds_of([trial.record for trial in logs.trials], logs.studies)
+    found = time_breakdown([trial.record for trial in logs.trials], logs.studies)
 
-    assert dict(zip(PARTS, found, strict=True)) == {
+    assert dict(zip(TIME_PARTS, found, strict=True)) == {
         "training": 7.5, "compilation": 0.0, "tuner": 7.0 + 3.0, "evaluation": 0.75,
         "logging": 0.0, "lost": 9.0 + 1.5,
     }  # fmt: skip

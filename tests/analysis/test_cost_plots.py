@@ -6,9 +6,9 @@ import pytest
 from matplotlib.patches import ConnectionPatch
 
 from analysis.logs.reader import read_logs
-from analysis.report.plots.costs import missed_label, plot_costs, study_budgets
+from analysis.report.plots.cost_plots import missed_label, plot_costs, study_budgets
 from analysis.report.report import extras_of, infer_all
-from analysis.report.tables.scores import NO_EXTRAS
+from analysis.report.tables.score_tables import NO_EXTRAS
 from analysis.scoring.scores import score_path
 
 

@@ -8,20 +8,20 @@ import pytest
 
 from analysis.logs.reader import read_logs
 from analysis.report.marks import Marks
-from analysis.report.plots.episodes import plot_training
+from analysis.report.plots.episode_plots import plot_training
 from analysis.report.report import write_report
-from analysis.report.tables.training import end_tables, episode_tables
-from analysis.training.best import LOSS, read_ends
-from analysis.training.ends import (
-    EPISODE_LONG,
-    ends_of_episodes,
-    ends_of_training,
-    summarize,
-)
+from analysis.report.tables.training_tables import episode_tables, final_values_tables
 from analysis.training.episodes import (
     over_episodes,
     read_runs,
 )
+from analysis.training.final_values import (
+    EPISODE_LONG,
+    final_episode_losses,
+    final_values,
+    mean_and_range,
+)
+from analysis.training.last_evaluations import LOSS, last_evaluations
 from metaopt.bench import records
 from metaopt.bench.records import EVAL_FILE
 from tests.analysis.conftest import two_learners
@@ -31,7 +31,7 @@ NAN = math.nan
 
 def read(out):
     logs = read_logs(out)
-    return logs, read_runs(logs), read_ends(logs)
+    return logs, read_runs(logs), last_evaluations(logs)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_end_is_the_last_row_of_the_whole_file(build, tmp_path, phase, rows,
         writer.writeheader()
         writer.writerows(table)
 
-    (end,) = read_ends(read_logs(tmp_path))
+    (end,) = last_evaluations(read_logs(tmp_path))
 
     assert (end.phase, end.steps, end.value(LOSS)) == (phase, rows, rows / 7)
 
@@ -65,18 +65,18 @@ def test_what_is_no_table_has_no_end(build, tmp_path, content):
     (path,) = tmp_path.rglob(EVAL_FILE)
     path.unlink() if content is None else path.write_bytes(content)
 
-    (end,) = read_ends(read_logs(tmp_path))
+    (end,) = last_evaluations(read_logs(tmp_path))
 
     assert end.phase == "" and math.isnan(end.value(LOSS)) and math.isnan(end.steps)
 
 
 def test_a_summary_is_geometric_for_what_is_not_negative():
-    assert summarize([1.0, 4.0, NAN], geometric=True).mean == pytest.approx(2.0)
-    assert summarize([1.0, 4.0], geometric=False).mean == pytest.approx(2.5)
-    assert summarize([-1.0, 4.0], geometric=True).mean == pytest.approx(1.5)
-    zero = summarize([-0.0, 4.0], geometric=True)
+    assert mean_and_range([1.0, 4.0, NAN], geometric=True).mean == pytest.approx(2.0)
+    assert mean_and_range([1.0, 4.0], geometric=False).mean == pytest.approx(2.5)
+    assert mean_and_range([-1.0, 4.0], geometric=True).mean == pytest.approx(1.5)
+    zero = mean_and_range([-0.0, 4.0], geometric=True)
     assert (zero.mean, str(zero.low), zero.high) == (0.0, "0.0", 4.0)
-    nothing = summarize([NAN, math.inf], geometric=True)
+    nothing = mean_and_range([NAN, math.inf], geometric=True)
     assert (nothing.finite, nothing.of) == (0, 2)
     assert math.isnan(nothing.mean)
 
@@ -90,13 +90,13 @@ def test_ends_are_those_of_the_best_trials_by_the_targets_metric(build, tmp_path
     b.baseline("b+grid", "w", 1, {1: NAN})
 
     logs, _, last = read(tmp_path)
-    found = {end.contender: end for end in ends_of_training(logs, last)}
+    found = {end.contender: end for end in final_values(logs, last)}
 
     a, m = found["a+grid"], found["m"]
     assert (a.loss.mean, a.loss.low, a.loss.high) == pytest.approx((0.05, 0.01, 0.25))
     assert (a.test_metric, a.steps.mean, a.steps.high, a.phase) == ("test/loss", 6, 8, "training")
     assert (m.phase, m.steps.mean, m.loss.mean) == ("deployed", 6, pytest.approx(0.0625))
-    (table,) = end_tables(list(found.values()), Marks())
+    (table,) = final_values_tables(list(found.values()), Marks())
     assert table.texts[0][0] == "a+grid"
     assert table.texts[0][1] == "0.05 (0.01 to 0.25)"
     assert table.texts[0][-3:] == ("6 (4 to 8)", "training", "2/2")
@@ -109,7 +109,7 @@ def test_losses_and_phases_that_no_contender_has_are_no_columns(build, tmp_path)
     b.trial("a+grid", "w", 1, 3.0, rows=rows)
 
     logs, _, last = read(tmp_path)
-    (table,) = end_tables(ends_of_training(logs, last), Marks())
+    (table,) = final_values_tables(final_values(logs, last), Marks())
 
     assert table.header == ("contender", "validation/loss", "test/loss", "steps", "studies")
     assert table.texts == [("a+grid", "0.25", "0.5", "3", "1/1")]
@@ -124,7 +124,7 @@ def test_episodes_are_compared_in_columns_and_what_was_cut_is_left_out_or_marked
     b.learner("m_0.4", "w", 2, whole[0], ("learning", 4, {4: 9.0}), **pinned)
 
     logs, runs, _ = read(tmp_path)
-    ends = ends_of_episodes(logs, runs)
+    ends = final_episode_losses(logs, runs)
     (table,) = episode_tables(ends)
 
     assert table.header == ("episode", "m", "m_0.4")
@@ -151,7 +151,7 @@ def test_a_deployed_run_is_read_where_it_is_as_long_as_the_first_episode(
     b.learner("m", "w", 1, ("learning", 3, {3: 1.0}), ("deployed", steps, losses))
 
     logs, runs, _ = read(tmp_path)
-    ends = {end.phase: end.loss.mean for end in ends_of_episodes(logs, runs)}
+    ends = {end.phase: end.loss.mean for end in final_episode_losses(logs, runs)}
 
     assert ends["deployed"] == pytest.approx(0.1 * steps)
     assert ends.get(EPISODE_LONG) == (None if early is None else pytest.approx(early))
@@ -163,7 +163,7 @@ def test_an_episode_that_ended_in_no_number_is_counted_and_said(build, tmp_path)
     b.learner("m", "w", 2, ("learning", 3, {3: 2.0}), ("learning", 3, {3: NAN}))
 
     logs, runs, _ = read(tmp_path)
-    (table,) = episode_tables(ends_of_episodes(logs, runs))
+    (table,) = episode_tables(final_episode_losses(logs, runs))
 
     assert table.texts == [("1", "2 1/2"), ("2", "not finite")]
 
@@ -223,9 +223,9 @@ def test_columns_that_are_not_there_are_never_fatal(campaign, tmp_path, gone):
     logs, runs, ends = read(campaign)
 
     plot_training(logs, runs, ends, tmp_path)
-    for end in ends_of_training(logs, ends):
+    for end in final_values(logs, ends):
         assert end.found == (0 if "validation/loss" in gone else 2)
-    assert bool(episode_tables(ends_of_episodes(logs, runs))) == ("episode" not in gone)
+    assert bool(episode_tables(final_episode_losses(logs, runs))) == ("episode" not in gone)
     assert bool(over_episodes(logs, runs, ends, "w")) == (
         not {"episode", "train/loss", "global_step"} & set(gone)
     )

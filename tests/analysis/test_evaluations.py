@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.cli import app
-from analysis.report.evaluations import SCHEMA, check_table, read_table
+from analysis.report.long_table import SCHEMA, check_table, read_table
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from analysis.logs.hardware import (
 )
 from analysis.logs.reader import read_logs
 from analysis.report.marks import Marks
-from analysis.report.tables.hardware import across_hardware_table
-from analysis.report.tables.scores import score_table
+from analysis.report.tables.hardware_tables import across_hardware_table
+from analysis.report.tables.score_tables import score_table
 from analysis.scoring.machines import (
     measure_hardware,
     reference_ratio,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from analysis.checks.fairness import equality_of_budgets
-from analysis.commands.source import Source
-from analysis.commands.statistics import print_statistics
+from analysis.commands.log_options import LogOptions
+from analysis.commands.statistics_command import print_statistics
 from analysis.logs.audits import audit_summary
 from analysis.logs.competition import Competition
 from analysis.logs.reader import read_logs
 from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.scores import score_logs
-from analysis.text import listed
+from analysis.text import join_entries
 from metaopt.bench import records
 from metaopt.bench.records.audit import AuditFinding, AuditRecord
 
@@ -59,8 +59,8 @@ def test_a_cost_of_nothing_is_the_best_under_both_sets_of_rules():
 
 def test_a_full_list_reads_as_a_short_one_does():
     entries = ["a.", *"bcdefg"]
-    assert listed(entries, None) == "a; b; c; d; e; f; g."
-    assert listed(entries[:3], None) == listed(entries[:3])
+    assert join_entries(entries, None) == "a; b; c; d; e; f; g."
+    assert join_entries(entries[:3], None) == join_entries(entries[:3])
 
 
 def test_budgets_that_are_not_equal_are_not_called_equal(build, tmp_path):
@@ -84,7 +84,7 @@ def test_the_official_rules_say_that_they_mix_hardware(build, tmp_path):
 
 def test_a_negative_seed_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"`seed`.*-1"):
-        print_statistics(Source(tmp_path), confidence=0.95, resamples=100, seed=-1)
+        print_statistics(LogOptions(tmp_path), confidence=0.95, resamples=100, seed=-1)
 
 
 @pytest.mark.parametrize("name", ["studies", "trials"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.logs.reader import read_logs
-from analysis.report.plots.trials import MOST_LINES, plot_importance, plot_trials
-from analysis.report.tables.training import importance_table
+from analysis.report.plots.trial_plots import MOST_LINES, plot_importance, plot_trials
+from analysis.report.tables.training_tables import importance_table
 from analysis.training.hyperparameters import (
     Parameter,
     Points,

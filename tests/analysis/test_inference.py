@@ -11,12 +11,12 @@ import pytest
 
 from analysis.cli import app
 from analysis.command_line import run_app
-from analysis.report.formats import document_of, markdown_table
+from analysis.report.formats import json_document, markdown_table
 from analysis.report.latex import latex_table
 from analysis.report.marks import Marks
-from analysis.report.plots.statistics import plot_critical_differences, plot_inference
+from analysis.report.plots.statistics_plots import plot_critical_differences, plot_inference
 from analysis.report.table import Column, Table
-from analysis.report.tables.statistics import (
+from analysis.report.tables.statistics_tables import (
     comparisons_table,
     numbers_table,
     scores_with_intervals,
@@ -62,7 +62,7 @@ def test_contenders_are_in_the_order_of_their_scores_and_every_pair_is_compared_
 
 def test_the_same_seed_gives_the_same_document_and_another_one_other_intervals():
     one, two, three = (
-        document_of([numbers_table([make_inference(seed=seed)])], ()) for seed in (1, 1, 2)
+        json_document([numbers_table([make_inference(seed=seed)])], ()) for seed in (1, 1, 2)
     )
 
     assert one == two != three

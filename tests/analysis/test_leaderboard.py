@@ -15,13 +15,13 @@ import pytest
 
 from analysis.cli import app
 from analysis.command_line import run_app
+from analysis.leaderboard.board_pages import BOARD, generated_files, outdated_files
 from analysis.leaderboard.entries import Entry, entry_text, file_name, read_entries
-from analysis.leaderboard.pages import BOARD, generated_files, outdated_files
 from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
 from analysis.logs.reader import read_logs
 from analysis.report.marks import Marks
-from analysis.report.tables.scores import Extras, facets_of, score_table
+from analysis.report.tables.score_tables import Extras, facets_of, score_table
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 from metaopt.bench.measure.seeds import derive_seed

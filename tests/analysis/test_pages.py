@@ -12,7 +12,7 @@ from analysis.cli import app
 from analysis.command_line import run_app
 from analysis.logs.reader import read_logs
 from analysis.report import report
-from analysis.report.files import publish
+from analysis.report.publish import publish
 from tests.analysis.conftest import OfficialBuilder, write_hand_made
 
 

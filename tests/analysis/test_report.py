@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from analysis.checks.check import sentences
 from analysis.checks.fairness import equality_of_budgets
+from analysis.checks.validation import problem_sentences
 from analysis.cli import app
 from analysis.logs.reader import read_logs
 from analysis.report.report import write_report
@@ -303,7 +303,7 @@ def test_budgets_that_are_equal_but_for_a_long_step_say_so(build, tmp_path):
 
     logs = read_logs(tmp_path / "runs")
 
-    assert not sentences("budgets-spent", logs)
+    assert not problem_sentences("budgets-spent", logs)
     assert "most expensive step with its compilation, which is 70" in equality_of_budgets(logs)
 
 

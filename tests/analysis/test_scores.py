@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.checks.check import sentences
-from analysis.checks.fairness import early_ends, missing_studies, only_random
+from analysis.checks.fairness import early_ends, missing_studies, random_only_studies
+from analysis.checks.validation import problem_sentences
 from analysis.logs.reader import read_logs
-from analysis.scoring.costs import cost_factors, cost_table, pass_ratios, time_factors
+from analysis.scoring.costs import cost_factors, costs_by_pair, pass_ratios, time_factors
 from analysis.scoring.profiles import profile, profile_area, ratios
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
@@ -28,7 +28,7 @@ def test_the_hand_made_table(hand_made):
     # a on hard lacks study 3, which is a miss.
     logs = read_logs(hand_made())
 
-    cells = cost_table(logs, GRADS)
+    cells = costs_by_pair(logs, GRADS)
 
     assert cells["a+random", "easy"].given == (50.0, 200.0, 10.0)
     assert cells["a+random", "easy"].including == (350.0, 200.0, 760.0)
@@ -86,7 +86,7 @@ def test_a_miss_is_a_miss_in_every_currency(build, tmp_path):
     b.trial("a", "w", 1, 250.0)
     b.trial("a", "w", 1, 60.0, reached=51.0)
 
-    assert cost_table(read_logs(tmp_path), "seconds")["a", "w"].given == (INF,)
+    assert costs_by_pair(read_logs(tmp_path), "seconds")["a", "w"].given == (INF,)
 
 
 def test_missing_studies_are_named(hand_made):
@@ -105,13 +105,13 @@ def test_scores_know_neither_units_nor_the_order_of_files(hand_made, tmp_path):
 
 
 def test_another_currency_gives_another_column(hand_made):
-    cells = cost_table(read_logs(hand_made()), "seconds")
+    cells = costs_by_pair(read_logs(hand_made()), "seconds")
 
     assert cells["b+random", "easy"].given == pytest.approx((0.8, 0.7, 0.9))
 
 
 def test_including_is_never_below_given(hand_made):
-    for cell in cost_table(read_logs(hand_made()), GRADS).values():
+    for cell in costs_by_pair(read_logs(hand_made()), GRADS).values():
         assert all(i >= g for i, g in zip(cell.including, cell.given, strict=True))
 
 
@@ -120,7 +120,7 @@ def test_a_hit_beyond_the_budget_does_not_count(build, tmp_path):
     b.trial("a", "w", 1, 250.0)
     b.trial("a", "w", 1, 60.0, reached=51.0)
 
-    assert cost_table(read_logs(tmp_path), GRADS)["a", "w"].including == (INF,)
+    assert costs_by_pair(read_logs(tmp_path), GRADS)["a", "w"].including == (INF,)
 
 
 def test_a_hit_at_the_budget_counts(build, tmp_path):
@@ -128,14 +128,14 @@ def test_a_hit_at_the_budget_counts(build, tmp_path):
     b.trial("a", "w", 1, 250.0)
     b.trial("a", "w", 1, 50.0, reached=50.0)
 
-    assert cost_table(read_logs(tmp_path), GRADS)["a", "w"].including == (300.0,)
+    assert costs_by_pair(read_logs(tmp_path), GRADS)["a", "w"].including == (300.0,)
 
 
 def test_given_tuned_counts_from_the_restart_of_the_episode(build, tmp_path):
     b = build(tmp_path, ["m"], ["w"], 1)
     b.trial("m", "w", 1, 900.0, reached=800.0, episode_cost=120.0)
 
-    cell = cost_table(read_logs(tmp_path), GRADS)["m", "w"]
+    cell = costs_by_pair(read_logs(tmp_path), GRADS)["m", "w"]
 
     assert (cell.given, cell.including) == ((120.0,), (800.0,))
 
@@ -196,7 +196,7 @@ def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):
 
     logs = read_logs(tmp_path)
 
-    assert sentences("budgets-spent", logs) == ["a on w, study 1: spent 950 of 1,000"]
+    assert problem_sentences("budgets-spent", logs) == ["a on w, study 1: spent 950 of 1,000"]
     assert early_ends(logs) == [
         "g: its grid was exhausted in 1 of 1 studies, 10% of the budget spent",
         "s: its trials cost nothing in 1 of 1 studies, 30% of the budget spent",
@@ -213,7 +213,7 @@ def test_a_model_that_never_chose_is_named(build, tmp_path):
         b.study(name, workload, 1)
     b.trial("t", "w", 2, 1000.0, tuner=None)
 
-    assert only_random(read_logs(tmp_path)) == [
+    assert random_only_studies(read_logs(tmp_path)) == [
         "t: 2 of 2 studies, of 2 to 3 trials; its model begins with trial 4"
     ]
 
@@ -226,10 +226,10 @@ def test_budgets_and_targets_that_differ_are_said(build, tmp_path):
         b.study(name, "w", 1)
     logs = read_logs(tmp_path)
 
-    assert sentences("budgets-spent", logs) == [
+    assert problem_sentences("budgets-spent", logs) == [
         "w: budgets of a study differ: 1,000 gradient_evaluations, 2,000 gradient_evaluations"
     ]
-    assert sentences("targets-agree", logs) == [
+    assert problem_sentences("targets-agree", logs) == [
         "w: targets differ: validation/loss 0.5 (1 trial), validation/loss 0.7 (1 trial)"
     ]
 

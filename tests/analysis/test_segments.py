@@ -8,8 +8,8 @@ import pytest
 
 from analysis.logs.reader import read_logs
 from analysis.report.formats import table_csv
-from analysis.report.tables.campaign import trials_table
-from analysis.scoring.costs import cost_table
+from analysis.report.tables.campaign_tables import trials_table
+from analysis.scoring.costs import costs_by_pair
 from analysis.training.curves import anytime
 from metaopt.bench.records import Cost, Segment
 
@@ -52,10 +52,10 @@ def promoted(build, tmp_path):
 
 
 def test_including_tuning_counts_what_ran_between_a_trials_pauses(promoted):
-    cell = cost_table(promoted, "gradient_evaluations")["a+asha", "w"]
+    cell = costs_by_pair(promoted, "gradient_evaluations")["a+asha", "w"]
 
     assert (cell.given, cell.including) == ((250.0,), (350.0,))
-    assert cost_table(promoted, "seconds")["a+asha", "w"].including == pytest.approx((3.5,))
+    assert costs_by_pair(promoted, "seconds")["a+asha", "w"].including == pytest.approx((3.5,))
 
 
 def test_a_hit_in_a_late_segment_beyond_the_budget_does_not_count(build, tmp_path):
@@ -65,7 +65,7 @@ def test_a_hit_in_a_late_segment_beyond_the_budget_does_not_count(build, tmp_pat
         segments=(segment(0, 0, 100, 2), segment(200, 100, 300, 4)),
     )  # fmt: skip
 
-    assert cost_table(read_logs(tmp_path), "steps")["a+asha", "w"].including == (np.inf,)
+    assert costs_by_pair(read_logs(tmp_path), "steps")["a+asha", "w"].including == (np.inf,)
 
 
 def test_the_anytime_curve_follows_the_study_and_not_the_trial(promoted):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from analysis.logs import reader, sources
-from analysis.logs.files import read_document, read_evaluations
 from analysis.logs.oddities import Oddities
 from analysis.logs.reader import read_logs
+from analysis.logs.trial_files import read_document, read_evaluations
 from analysis.scoring.scores import score_logs
 
 
@@ -30,7 +30,7 @@ def rules_of(logs):
 
 
 def contents(path, within=None):
-    entries = sources.read_entries(path, within, lambda name: 10**6, Oddities())
+    entries = sources.walk_files(path, within, lambda name: 10**6, Oddities())
     return {entry.path: entry.content for entry in entries if not entry.is_folder}
 
 

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from analysis.report.plots.sweeps import find_sweeps, plot_sweeps
-from analysis.report.tables.scores import NO_EXTRAS
+from analysis.report.plots.sweep_plots import find_sweeps, plot_sweeps
+from analysis.report.tables.score_tables import NO_EXTRAS
 from analysis.scoring.scores import score_path
 from metaopt.bench import records
 

@@ -23,55 +23,62 @@ from analysis.report.stability import stability_table as decays_table
 from analysis.report.summary import contender_marks
 from analysis.report.table import (
     COST,
-    COSTS,
     COUNT,
+    MEDIAN_COSTS,
     P_VALUE,
     SCORE,
     SHARE,
     YES,
     Column,
-    Costs,
     Estimate,
     Interval,
+    MedianCosts,
     Share,
     Table,
-    estimate,
-    interval,
-    number,
+    estimate_format,
+    interval_format,
+    number_format,
 )
-from analysis.report.tables import campaign, hardware, statistics, training, verification
-from analysis.report.tables.scores import Extras, cost_table, facets_of, score_table
+from analysis.report.tables import (
+    campaign_tables,
+    hardware_tables,
+    statistics_tables,
+    training_tables,
+    verification_table,
+)
+from analysis.report.tables.score_tables import Extras, cost_table, facets_of, score_table
 from analysis.report.terminal import print_in_terminal
 from analysis.scoring.machines import measure_hardware
 from analysis.scoring.scores import score_logs
 from analysis.statistics.inference import infer
 from analysis.statistics.samples import samples_of
 from analysis.text import plain
-from analysis.training.best import read_ends
-from analysis.training.ends import ends_of_episodes, ends_of_training
 from analysis.training.episodes import read_runs
+from analysis.training.final_values import final_episode_losses, final_values
+from analysis.training.last_evaluations import last_evaluations
 from tests.analysis.test_latex import HOSTILE, printed
 
 INF, NAN = math.inf, math.nan
 MANY = Table(
     "Every kind of cell",
     (
-        Column("contender"), Column("trials", COUNT), Column("ratio", number(".2f")),
+        Column("contender"), Column("trials", COUNT), Column("ratio", number_format(".2f")),
         Column("cost", COST), Column("score", SCORE), Column("reached", SHARE),
-        Column("range", interval(SCORE), "range"), Column("median cost", estimate(COST)),
+        Column("range", interval_format(SCORE), "range"),
+        Column("median cost", estimate_format(COST)),
         Column("p (Holm)", P_VALUE, "p_holm"), Column("verified", YES),
-        Column("mnist", COSTS, workload="mnist"),
+        Column("mnist", MEDIAN_COSTS, workload="mnist"),
     ),
     (
         ("a", 1234, 0.5, 123.4, 0.25, Share(1, 3), Interval(0.1, 0.2), Estimate(5.0, 4.0, INF),
-         0.00012, True, Costs(1200.0, 3400.5, 2, 3, True)),
+         0.00012, True, MedianCosts(1200.0, 3400.5, 2, 3, True)),
         ("b", 900, 1.5, INF, None, Share(2, 4), Interval(0.3, INF), Estimate(INF, INF, INF),
-         0.04, False, Costs(INF, INF, 0, 3)),
+         0.04, False, MedianCosts(INF, INF, 0, 3)),
         ("c", 0, NAN, 1e6, 0.5, Share(0, 0), None, Estimate(NAN, 1.0, 2000.0),
-         0.0000034, None, Costs(50.0, INF, 2, 3)),
+         0.0000034, None, MedianCosts(50.0, INF, 2, 3)),
         ("d", None, -2.0, 0.001234, 1.0, None, Interval(NAN, NAN), None, NAN, True, None),
         ("e", 2, 10.0, 99.6, 0.0, Share(3, 3), Interval(0.0, 1.0), Estimate(20.0, 9.0, 30.0), 0.9,
-         False, Costs(70.0, None, 3, 3)),
+         False, MedianCosts(70.0, None, 3, 3)),
     ),
     "many",
     notes=("The first note.", "A second one."),
@@ -187,8 +194,8 @@ def tables(logs):
         for s, name in enumerate(found.samples.contenders)
     }
     extras = Extras(score_intervals=intervals, verified={"learner": True}, facets=facets)
-    last, episodes = read_ends(logs), ends_of_episodes(logs, read_runs(logs))
-    ends = ends_of_training(logs, last)
+    last, episodes = last_evaluations(logs), final_episode_losses(logs, read_runs(logs))
+    ends = final_values(logs, last)
     setting = StabilitySetting(
         label="=wide", workload="digits", pool=2, widths=(3,), eta=0.1, delta=0.01
     )
@@ -202,15 +209,16 @@ def tables(logs):
     ]
     return [
         MANY, score_table(scores, marks), score_table(scores, marks, extras),
-        cost_table(scores, marks, extras), *statistics.statistics_tables(found, marks),
-        statistics.numbers_table([found]), campaign.spent_table(logs, facets),
-        campaign.ends_table(logs), campaign.errors_table(logs), campaign.target_table(logs),
-        campaign.environment_table(logs), campaign.trials_table(logs),
-        *training.end_tables(ends, marks), training.ends_table(ends),
-        *training.episode_tables(episodes), training.episodes_table(episodes),
-        hardware.hardware_table([logs]),
-        hardware.across_hardware_table(measure_hardware([logs], "including"), "learner"),
-        verification.verdicts_table(verdicts, logs, logs, facets), decays_table(decays),
+        cost_table(scores, marks, extras), *statistics_tables.statistics_tables(found, marks),
+        statistics_tables.numbers_table([found]), campaign_tables.spent_table(logs, facets),
+        campaign_tables.status_table(logs), campaign_tables.errors_table(logs),
+        campaign_tables.target_table(logs),
+        campaign_tables.environment_table(logs), campaign_tables.trials_table(logs),
+        *training_tables.final_values_tables(ends, marks), training_tables.final_values_table(ends),
+        *training_tables.episode_tables(episodes), training_tables.episodes_table(episodes),
+        hardware_tables.hardware_table([logs]),
+        hardware_tables.across_hardware_table(measure_hardware([logs], "including"), "learner"),
+        verification_table.verdicts_table(verdicts, logs, logs, facets), decays_table(decays),
     ]  # fmt: skip
 
 
@@ -222,7 +230,7 @@ def value_of(column, value):
         Share: lambda: value.count / value.of if value.of else None,
         Interval: lambda: value.low,
         Estimate: lambda: value.value,
-        Costs: lambda: value[0 if value[1] is None else 1],
+        MedianCosts: lambda: value[0 if value[1] is None else 1],
     }.get(type(value), lambda: value)()
     if isinstance(found, tuple):  # wins-ties-losses; score and place; claimed and rerun; a target
         found = {"wins-ties-losses": lambda: found[0] - found[2], "value": lambda: found[1]}.get(
@@ -370,7 +378,7 @@ def test_fields_with_equal_names_stay_apart(capsys):
 
 def test_a_table_that_is_cut_keeps_what_its_rows_are_about():
     columns = [Column("contender"), Column("versus")]
-    columns += [Column(f"number {i}", number(".6f")) for i in range(9)]
+    columns += [Column(f"number {i}", number_format(".6f")) for i in range(9)]
     rows = tuple((a, b, *[0.123456] * 9) for a, b in (("x", "y"), ("x", "z")))
 
     lines = terminal_text(Table("", tuple(columns), rows, keys=2), 60).splitlines()

@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.logs.reader import read_logs
-from analysis.training.best import LOSS, best_of_studies, read_ends
-from analysis.training.curves import episodes
-from analysis.training.ends import (
-    ends_of_training,
-)
+from analysis.training.curves import read_episodes
 from analysis.training.episodes import (
     mean_over_studies,
     over_episodes,
@@ -19,6 +15,10 @@ from analysis.training.episodes import (
     read_runs,
     since_deployment,
 )
+from analysis.training.final_values import (
+    final_values,
+)
+from analysis.training.last_evaluations import LOSS, best_of_studies, last_evaluations
 from metaopt.bench import records
 from metaopt.bench.measure.targets import Direction
 from metaopt.bench.records import EVAL_FILE, Seeds
@@ -31,7 +31,7 @@ ACCURACY = records.TargetRecord(metric="validation/accuracy", value=0.9, better=
 
 def read(out):
     logs = read_logs(out)
-    return logs, read_runs(logs), read_ends(logs)
+    return logs, read_runs(logs), last_evaluations(logs)
 
 
 def figure(out, workload="w"):
@@ -43,7 +43,7 @@ def figure(out, workload="w"):
 
 
 def best(out, column=LOSS, better: Direction = "lower"):
-    found = best_of_studies(read_ends(read_logs(out)), column, better)
+    found = best_of_studies(last_evaluations(read_logs(out)), column, better)
     return {study: end.trial.record.trial for study, end in found.items()}
 
 
@@ -258,7 +258,7 @@ def test_an_episode_is_cut_if_it_was_last_seen_earlier_than_all_whole_ones(build
     b.learner("m", "w", 1, *whole, ("learning", 10, {4: 1.0, 8: 1.0}))
     b.learner("m", "w", 2, *whole, ("learning", 7, {4: 1.0, 7: 1.0}))
 
-    runs = [episodes(trial, "steps") for trial in read_logs(tmp_path).trials]
+    runs = [read_episodes(trial, "steps") for trial in read_logs(tmp_path).trials]
 
     assert [[episode.cut for episode in run] for run in runs] == [[False] * 3, [False, False, True]]
     assert [piece.cut for piece in figure(tmp_path).learners[0].pieces] == [False, False, True]
@@ -308,7 +308,7 @@ def test_the_validation_metric_picks_and_neither_training_loss_nor_test_metric(b
     loss, _ = ({line.name: line.pieces[0].middle[-1] for line in p.lines} for p in data.panels)
     assert loss["a+grid"] == pytest.approx(0.2)
     logs, _, last = read(tmp_path)
-    end = next(end for end in ends_of_training(logs, last) if end.contender == "a+grid")
+    end = next(end for end in final_values(logs, last) if end.contender == "a+grid")
     assert (end.validation.mean, end.test.mean, end.loss.mean) == (0.75, 0.25, 0.2)
 
 
@@ -333,7 +333,7 @@ def test_every_deployed_episode_of_a_run_counts_as_a_trial(build, tmp_path):
 
     logs, _, ends = read(tmp_path)
     best = best_of_studies([e for e in ends if e.trial.record.contender == "m"], LOSS, "lower")
-    end = next(end for end in ends_of_training(logs, ends) if end.contender == "m")
+    end = next(end for end in final_values(logs, ends) if end.contender == "m")
     data = deployed(tmp_path)
 
     assert [end.value(LOSS) for end in best.values()] == [0.125, 0.0625]
@@ -378,4 +378,4 @@ def test_where_targets_differ_the_first_contenders_counts(build, tmp_path):
     assert data is not None
     assert [panel.metric for panel in data.panels] == ["train/loss", "validation/loss"]
     logs, _, ends = read(tmp_path)
-    assert {end.validation_metric for end in ends_of_training(logs, ends)} == {"validation/loss"}
+    assert {end.validation_metric for end in final_values(logs, ends)} == {"validation/loss"}

@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
-from analysis.checks.check import read_for_checks, rule_of, validate
 from analysis.checks.rules import RULES
+from analysis.checks.validation import read_for_checks, rule_of, validate
 from analysis.cli import app
 from analysis.command_line import run_app
 from analysis.logs.competition import Competition, read_official_targets

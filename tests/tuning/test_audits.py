@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from analysis.commands.score import print_scores
+from analysis.commands.score_command import print_scores
 from analysis.logs.audits import audit_summary, read_audits
 from analysis.logs.reader import read_logs
 from analysis.scoring.scores import score_logs

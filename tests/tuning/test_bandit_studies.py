@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from analysis.logs.reader import read_logs
-from analysis.report.tables.campaign import ends_table
+from analysis.report.tables.campaign_tables import status_table
 from metaopt.bench import records
 from metaopt.bench.contract.tuner import Proposal
 from metaopt.bench.measure.targets import Target
@@ -199,7 +199,7 @@ def test_a_trial_that_diverges_costs_what_it_spent_and_is_told_as_a_finite_value
     assert study.spent.steps == 5 + 27
     assert tuner.told == [FAILURE_VALUE, pytest.approx(1.0, abs=1)]
     assert diverged.best is None and diverged.reached is None
-    shown = ends_table(read_logs(tmp_path))  # in the report
+    shown = status_table(read_logs(tmp_path))  # in the report
     assert shown.header == ("contender", "trial budget", "diverged")
     assert shown.rows == (("fake+none", 1, 1),)
 

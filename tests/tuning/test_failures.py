@@ -7,7 +7,7 @@ import pytest
 
 from analysis.checks.fairness import equality_of_budgets, find_failures
 from analysis.command_line import run_app
-from analysis.commands.score import exit_code, print_scores
+from analysis.commands.score_command import exit_code, print_scores
 from analysis.logs.reader import read_logs
 from analysis.scoring.scores import score_logs
 from metaopt.bench.contract.loading import find_submissions

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import track
 
 from analysis.command_line import shown_command
-from analysis.commands.score import exit_code, print_scores
+from analysis.commands.score_command import exit_code, print_scores
 from analysis.logs.reader import read_logs
 from analysis.report.report import write_report
 from analysis.report.terminal import print_table

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from analysis.commands.score import exit_code
+from analysis.commands.score_command import exit_code
 from analysis.logs.reader import read_logs
 from analysis.report.summary import warning_lines
 from analysis.report.terminal import print_note

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from analysis.logs.audits import audit_summary, findings_of, read_audits
+from analysis.logs.audits import audit_findings, audit_summary, read_audits
 from metaopt.bench.records import TrialRecord
 from tuning.single import run_single
 
@@ -38,7 +38,7 @@ def run_and_print(
     if audits:
         typer.echo(audit_summary(audits))
     for failed, word in ((True, "AUDIT FAILED"), (False, "audit noted")):
-        for finding in findings_of(audits, failed=failed):
+        for finding in audit_findings(audits, failed=failed):
             typer.echo(f"{word}: {finding}", err=failed)
     typer.echo(folder)
     if record.error is not None:

@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.report.files import check_replaceable
+from analysis.report.publish import check_replaceable
 from analysis.text import plain
 
-AS_IT_IS = {"parse_math": False}  # a stranger's name may hold a dollar sign
+NO_MATH = {"parse_math": False}  # a stranger's name may hold a dollar sign
 WIDTH = 5.6  # inches; a wide picture takes two of them
 _DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1))]
 _MARKERS = "oDs^vP*X<hp>"
@@ -63,7 +63,7 @@ class Plot:
         return self.path.with_suffix(".svg")
 
 
-def style(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def line_styles(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Return colour and line style of each contender; the colours repeat, the pairs do not.
 
     Widths fall from first to last, so that lines that coincide are all seen.
@@ -189,7 +189,7 @@ def legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> N
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
     )
     for text in drawn.get_texts():
-        text.set(**AS_IT_IS)
+        text.set(**NO_MATH)
 
 
 def legend_columns(names: list[str], width: float = WIDTH) -> int:
@@ -203,6 +203,6 @@ def legend_lines(names: list[str], width: float = WIDTH) -> int:
     return -(-len(names) // legend_columns(names, width))
 
 
-def slug(name: str) -> str:
+def file_slug(name: str) -> str:
     """Return a stranger's name as a part of a file's name."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)[:40]

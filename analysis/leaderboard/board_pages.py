@@ -13,12 +13,12 @@ from analysis.leaderboard.standings import (
     standings,
     targets_table,
 )
-from analysis.report.files import publish
 from analysis.report.pages import render_html, render_markdown
+from analysis.report.publish import publish
 from analysis.report.table import Table
-from analysis.report.tables.hardware import across_hardware_table, fingerprints_table
-from analysis.report.tables.scores import cost_table, unit_name
-from analysis.report.tables.statistics import comparisons_table
+from analysis.report.tables.hardware_tables import across_hardware_table, fingerprints_table
+from analysis.report.tables.score_tables import cost_table, unit_name
+from analysis.report.tables.statistics_tables import comparisons_table
 from analysis.statistics.inference import Inference
 from metaopt.bench.measure.targets import load_targets, to_document
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from analysis.logs.hardware import Fingerprint, fingerprints, hardware_of
 from analysis.logs.logs import Logs
-from analysis.report.table import COST, COUNT, Column, Table, number
-from analysis.scoring.machines import OnHardware, reference_ratio
+from analysis.report.table import COST, COUNT, Column, Table, number_format
+from analysis.scoring.machines import HardwareMeasurements, reference_ratio
 
 _COLUMNS = (
     Column("hardware"), Column("processor"), Column("accelerators"),
     Column("memory, GiB", COUNT), Column("precision"), Column("XLA flags"),
     Column("software"),
 )  # fmt: skip
-_RATIO, _SECONDS = number(".3g"), number(".3g")
+_RATIO, _SECONDS = number_format(".3g"), number_format(".3g")
 
 
 def hardware_table(campaigns: Sequence[Logs]) -> Table:
@@ -53,7 +53,7 @@ def _listed(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def across_hardware_table(measured: Sequence[OnHardware], reference: str | None) -> Table:
+def across_hardware_table(measured: Sequence[HardwareMeasurements], reference: str | None) -> Table:
     """Return one row per workload and contender, with a group of columns per hardware.
 
     Args:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.logs import Logs
-from analysis.training.best import DEPLOYED, LOSS, Ended, best_of_studies
 from analysis.training.curves import Episode
-from analysis.training.episodes import Runs, is_loss, learning
+from analysis.training.episodes import Runs, is_loss, learning_episodes
+from analysis.training.last_evaluations import DEPLOYED, LOSS, LastEvaluation, best_of_studies
 from metaopt.bench.records import TrialRecord
 
 # A deployed run goes on to the end of its budget. To set it beside an episode it is also read where
@@ -25,7 +25,7 @@ PHASES = ("learning", EPISODE_LONG, DEPLOYED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class MeanAndRange:
     """Mean, lowest and highest of the finite values, and how many of how many these are."""
 
     mean: float  # NaN, as low and high, if there is none
@@ -36,7 +36,7 @@ class Summary:
 
 
 @dataclasses.dataclass(frozen=True)
-class End:
+class FinalValues:
     """The ends of a contender's best trials on a workload, one per study that has one."""
 
     workload: str
@@ -46,14 +46,14 @@ class End:
     phase: str  # of the last evaluations; several are joined by a slash
     validation_metric: str  # the target's
     test_metric: str
-    loss: Summary
-    validation: Summary
-    test: Summary
-    steps: Summary  # since the last restart
+    loss: MeanAndRange
+    validation: MeanAndRange
+    test: MeanAndRange
+    steps: MeanAndRange  # since the last restart
 
 
 @dataclasses.dataclass(frozen=True)
-class EpisodeEnd:
+class EpisodeFinalLoss:
     """The last training loss of one episode of a learner's first runs."""
 
     workload: str
@@ -63,10 +63,10 @@ class EpisodeEnd:
     episode: int  # from 1 in each phase
     studies: int  # that have it
     cut: int  # of them, those whose run ended before the episode did
-    loss: Summary  # of the others, or of these if there are no others
+    loss: MeanAndRange  # of the others, or of these if there are no others
 
 
-def summarize(values: Sequence[float], *, geometric: bool) -> Summary:
+def mean_and_range(values: Sequence[float], *, geometric: bool) -> MeanAndRange:
     """Return the summary of one value per study.
 
     Args:
@@ -75,22 +75,22 @@ def summarize(values: Sequence[float], *, geometric: bool) -> Summary:
     """
     known = np.array([value for value in values if math.isfinite(value)])
     if not len(known):
-        return Summary(math.nan, math.nan, math.nan, 0, len(values))
+        return MeanAndRange(math.nan, math.nan, math.nan, 0, len(values))
     known = known + 0.0  # a loss may be -0
     low, high = float(known.min()), float(known.max())
     if geometric and low >= 0:
         mean = float(np.exp(np.log(known).mean())) if low > 0 else 0.0
     else:
         mean = float(known.mean())
-    return Summary(min(max(mean, low), high), low, high, len(known), len(values))
+    return MeanAndRange(min(max(mean, low), high), low, high, len(known), len(values))
 
 
-def ends_of_training(logs: Logs, ends: Iterable[Ended]) -> list[End]:
-    """Return how the best trials ended, by workload and contender (:mod:`analysis.training.best`).
+def final_values(logs: Logs, ends: Iterable[LastEvaluation]) -> list[FinalValues]:
+    """Return the final values of the best trial of each study, by workload and contender.
 
     Best is decided by the last value of the target's metric, for every contender alike.
     """
-    groups: dict[tuple[str, str], list[Ended]] = {}
+    groups: dict[tuple[str, str], list[LastEvaluation]] = {}
     targets: dict[str, TrialRecord] = {}  # one for all, even where logs were mixed
     for end in ends:
         record = end.trial.record
@@ -107,21 +107,21 @@ def ends_of_training(logs: Logs, ends: Iterable[Ended]) -> list[End]:
         test = test or metric.replace("validation/", "test/", 1)
         best = list(best_of_studies(mine, metric, record.target.better).values())
         loss, validation, tested = (
-            summarize([end.value(column) for end in best], geometric=is_loss(column))
+            mean_and_range([end.value(column) for end in best], geometric=is_loss(column))
             for column in (LOSS, metric, test)
         )
         found.append(
-            End(
+            FinalValues(
                 workload, contender, logs.study_count, len(best),
                 " / ".join(sorted({end.phase for end in best} - {""})),
                 metric, test, loss, validation, tested,
-                summarize([end.steps for end in best], geometric=False),
+                mean_and_range([end.steps for end in best], geometric=False),
             )
         )  # fmt: skip
     return found
 
 
-def ends_of_episodes(logs: Logs, runs: Runs) -> list[EpisodeEnd]:
+def final_episode_losses(logs: Logs, runs: Runs) -> list[EpisodeFinalLoss]:
     """Return the last training losses of each episode of every learner."""
     found = []
     for (contender, workload), studies in sorted(runs.items(), key=lambda run: run[0][::-1]):
@@ -143,10 +143,10 @@ def ends_of_episodes(logs: Logs, runs: Runs) -> list[EpisodeEnd]:
                 losses.setdefault((EPISODE_LONG, 1), {True: [], False: []})[False].append(early)
         settings = pinned.pop() if len(pinned) == 1 else "null"
         found += [
-            EpisodeEnd(
+            EpisodeFinalLoss(
                 workload, contender, "" if settings == "null" else settings, phase, number,
                 len(values[False]) + len(values[True]), len(values[True]),
-                summarize(values[False] or values[True], geometric=True),
+                mean_and_range(values[False] or values[True], geometric=True),
             )
             for (phase, number), values in sorted(losses.items(), key=_learning_first)
         ]  # fmt: skip
@@ -160,7 +160,7 @@ def _learning_first(entry: tuple[tuple[str, int], Any]) -> tuple[int, int]:
 
 def _episode_long(run: Sequence[Episode]) -> float | None:
     """Return a deployed run's loss after as many steps as the first episode had, if it has them."""
-    episodes = [episode for episode in learning(run) if not episode.cut]
+    episodes = [episode for episode in learning_episodes(run) if not episode.cut]
     deployed = [episode for episode in run if episode.phase == DEPLOYED]
     if not episodes or not deployed:
         return None

@@ -1,9 +1,9 @@
 """``python -m analysis statistics``: how sure the scores are, in every format."""
 
-from analysis.commands.source import Source
+from analysis.commands.log_options import LogOptions
 from analysis.report.formats import Format, print_tables
 from analysis.report.summary import contender_marks, warning_lines
-from analysis.report.tables.statistics import numbers_table, statistics_tables
+from analysis.report.tables.statistics_tables import numbers_table, statistics_tables
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import score_logs
 from analysis.statistics.inference import infer
@@ -11,7 +11,7 @@ from analysis.statistics.samples import samples_of
 
 
 def print_statistics(
-    source: Source,
+    source: LogOptions,
     unit: Unit | None = None,
     view: View = "including",
     *,

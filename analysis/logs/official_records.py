@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.logs.competition import Limits, OfficialTargets, Ruleset
-from analysis.logs.files import SCORE, SECONDS, STEP, first_hit
 from analysis.logs.logs import Trial
 from analysis.logs.oddities import Oddities
+from analysis.logs.trial_files import SCORE, SECONDS, STEP, first_hit
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import TargetRecord

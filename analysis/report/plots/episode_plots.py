@@ -8,18 +8,17 @@ import numpy as np
 
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import (
-    AS_IT_IS,
+    NO_MATH,
     WIDTH,
     Plot,
     figure_at,
+    file_slug,
     legend,
     legend_columns,
     legend_lines,
-    slug,
-    style,
+    line_styles,
 )
 from analysis.text import plain
-from analysis.training.best import Ended
 from analysis.training.episodes import (
     Line,
     OverEpisodes,
@@ -30,6 +29,7 @@ from analysis.training.episodes import (
     over_episodes,
     since_deployment,
 )
+from analysis.training.last_evaluations import LastEvaluation
 
 _WIDE = 2 * WIDTH
 _LEARNING = "Training loss over episodes, tuned baselines behind"
@@ -37,20 +37,20 @@ _CHANGING = "Never deployed, where batches change: training loss over episodes"
 _SINCE = "Deployed: frozen, on new batches"
 
 
-def plot_training(logs: Logs, runs: Runs, ends: Iterable[Ended], out: Path) -> list[Plot]:
+def plot_training(logs: Logs, runs: Runs, ends: Iterable[LastEvaluation], out: Path) -> list[Plot]:
     """Draw the figures that the logs have data for into ``out``, in the order of the page."""
     ends = tuple(ends)
-    styles = style(tuple(logs.contenders))
+    styles = line_styles(tuple(logs.contenders))
     learning, changing, deployed = [], [], []
     for index, workload in enumerate(logs.workloads, start=1):
         for data in over_episodes(logs, runs, ends, workload):
             kind = "changing" if data.changing else "learning"
-            name = f"{kind}-{index}-{slug(workload)}-{data.length}.png"
+            name = f"{kind}-{index}-{file_slug(workload)}-{data.length}.png"
             plot = _plot_episodes(data, styles, out / name)
             (changing if data.changing else learning).append(plot)
         since = since_deployment(logs, runs, ends, workload)
         if since is not None:
-            path = out / f"deployed-{index}-{slug(workload)}.png"
+            path = out / f"deployed-{index}-{file_slug(workload)}.png"
             deployed.append(_plot_deployed(since, styles, path))
     return [*learning, *deployed, *changing]
 
@@ -68,7 +68,7 @@ def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], pat
         for line in data.learners:
             looks = styles[line.name] if several else styles[line.name] | {"linestyle": "-"}
             ahead.append(_draw(axis, line, looks, ends=data.changing))
-        axis.set_title(plain(data.workload), **AS_IT_IS)
+        axis.set_title(plain(data.workload), **NO_MATH)
         axis.set_xlabel("optimizer steps since the start of the run")
         axis.set_ylabel("training loss")
         axis.set_xlim(0, data.starts[-1] + data.length)
@@ -92,13 +92,13 @@ def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], 
                 faint = min(0.08, 0.3 / len(panel.lines))
                 behind = None if line.name in data.learners else faint
                 handles[line.name] = _draw(axis, line, styles[line.name], behind=behind)
-            axis.set_title(plain(panel.metric), **AS_IT_IS)
+            axis.set_title(plain(panel.metric), **NO_MATH)
             axis.set_xlabel("optimizer steps, since deployment or since the start")
             axis.set_xlim(0, data.shown or 1)
             if panel.geometric:
                 axis.set_yscale("log")
             _fit(axis, panel, data.shown)
-        figure.suptitle(plain(data.workload), fontsize=11, **AS_IT_IS)
+        figure.suptitle(plain(data.workload), fontsize=11, **NO_MATH)
         legend(figure, names, [handles[name] for name in names], legend_columns(names, _WIDE))
     metrics = " and ".join(panel.metric for panel in data.panels)
     text = f"{plain(data.workload)}: {plain(metrics)} since deployment, baselines since their start"

@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.logs.logs import Logs
-from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, markers, slug, style
-from analysis.report.plots.costs import BAR, bare, join, missed_label
+from analysis.report.plots.canvas import (
+    NO_MATH,
+    Plot,
+    figure_at,
+    file_slug,
+    legend,
+    line_styles,
+    markers,
+)
+from analysis.report.plots.cost_plots import BAR, hide_scale, join_to_misses, missed_label
 from analysis.report.table import format_cost
-from analysis.report.tables.scores import Extras, unit_name
+from analysis.report.tables.score_tables import Extras, unit_name
 from analysis.scoring.scores import Scores
 from analysis.text import plain
 
-HEADING = "Costs over a sweep"
+SWEEPS_HEADING = "Costs over a sweep"
 _FEWEST = 3  # values that are a sweep
 
 
@@ -62,13 +70,13 @@ def plot_sweeps(
         medians = {workload: _medians(sweep, workload, scores) for workload in scores.workloads}
         if not any(math.isfinite(cost) for row in medians.values() for cost in row):
             continue
-        path = out / f"sweep-{index}-{slug(sweep.of)}-{slug(sweep.parameter)}.png"
+        path = out / f"sweep-{index}-{file_slug(sweep.of)}-{file_slug(sweep.parameter)}.png"
         shared = {budgets.get(workload) for workload in scores.workloads}
         budget = shared.pop() if len(shared) == 1 else None
         _draw(sweep, medians, scores, extras, path, budget)
         bars = f" Bars: {extras.interval_name}." if extras.cost_intervals else ""
         yield Plot(
-            HEADING,
+            SWEEPS_HEADING,
             f"{plain(sweep.of)} over {plain(sweep.parameter)}: {_told(sweep, medians)}",
             path,
             f"{plain(sweep.of)} with other values of {plain(sweep.parameter)}: median costs "
@@ -89,7 +97,7 @@ def _draw(
     path: Path,
     budget: float | None,
 ) -> None:
-    looks, marks = style(scores.workloads), markers(scores.workloads)
+    looks, marks = line_styles(scores.workloads), markers(scores.workloads)
     xs, count = list(sweep.contenders), len(medians)
     with figure_at(
         path, lines=count // 2 + 1, panels=(2, 1), height=3.6 + 0.16 * count, sharex=True,
@@ -117,13 +125,13 @@ def _draw(
                 if math.isfinite(high):
                     axis.vlines(x, low, high, color=colour, **BAR)
                 elif math.isfinite(low):
-                    join(axis, (x, low), missed, (x, row), color=colour, **BAR)
-        bare(missed)
-        axis.set_xlabel(plain(sweep.parameter), **AS_IT_IS)
+                    join_to_misses(axis, (x, low), missed, (x, row), color=colour, **BAR)
+        hide_scale(missed)
+        axis.set_xlabel(plain(sweep.parameter), **NO_MATH)
         axis.set_ylabel(f"{unit_name(scores.unit)} to the target")
         missed.set_ylabel(missed_label(budget).replace(" (", "\n("), fontsize=8.5, rotation=0,
                           ha="right", va="center")  # fmt: skip
-        missed.set_title(plain(sweep.of), **AS_IT_IS)
+        missed.set_title(plain(sweep.of), **NO_MATH)
         legend(figure, list(medians), lines, 2)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.report.marks import Marks
-from analysis.report.table import COUNT, SHARE, CellFormat, Column, Share, Table, number
-from analysis.training.ends import PHASES, End, EpisodeEnd, Summary
+from analysis.report.table import COUNT, SHARE, CellFormat, Column, Share, Table, number_format
 from analysis.training.episodes import is_loss
+from analysis.training.final_values import PHASES, EpisodeFinalLoss, FinalValues, MeanAndRange
 from analysis.training.hyperparameters import Importance
 
 
@@ -15,7 +15,7 @@ from analysis.training.hyperparameters import Importance
 class _Mean:
     """A summary, and how many studies there should be in it."""
 
-    summary: Summary
+    summary: MeanAndRange
     studies: int
     cut: bool = False
 
@@ -44,7 +44,7 @@ def _column(name: str, plain: str = ".4g") -> Column:
     return Column(name, _mean(".3g" if is_loss(name) else plain))
 
 
-def end_tables(ends: Sequence[End], marks: Marks) -> list[Table]:
+def final_values_tables(ends: Sequence[FinalValues], marks: Marks) -> list[Table]:
     """Return one table per workload; training losses and phases only where there are some."""
     tables = []
     for workload in dict.fromkeys(end.workload for end in ends):
@@ -70,7 +70,7 @@ def end_tables(ends: Sequence[End], marks: Marks) -> list[Table]:
     return tables
 
 
-def ends_table(ends: Sequence[End]) -> Table:
+def final_values_table(ends: Sequence[FinalValues]) -> Table:
     """Return the numbers of all workloads."""
     names = ["workload", "contender", "studies", "found", "phase", "validation_metric",
              "test_metric"]  # fmt: skip
@@ -89,7 +89,7 @@ def ends_table(ends: Sequence[End]) -> Table:
     return Table("Last evaluations", tuple(map(Column, names)), rows, "ends", keys=2)
 
 
-def episode_tables(ends: Sequence[EpisodeEnd]) -> list[Table]:
+def episode_tables(ends: Sequence[EpisodeFinalLoss]) -> list[Table]:
     """Return one table per workload: a row per episode, a column per learner."""
     tables = []
     for workload in dict.fromkeys(end.workload for end in ends):
@@ -115,12 +115,12 @@ def episode_tables(ends: Sequence[EpisodeEnd]) -> list[Table]:
     return tables
 
 
-def _studies(ends: Mapping[tuple[str, int, str], EpisodeEnd], name: str) -> int:
+def _studies(ends: Mapping[tuple[str, int, str], EpisodeFinalLoss], name: str) -> int:
     """Return how many studies a learner has: those of its first episode, in whichever phase."""
     return max(end.studies for (_, number, n), end in ends.items() if n == name and number == 1)
 
 
-def episodes_table(ends: Sequence[EpisodeEnd]) -> Table:
+def episodes_table(ends: Sequence[EpisodeFinalLoss]) -> Table:
     """Return the numbers of all episodes."""
     names = ("workload", "contender", "hyperparameters", "phase", "episode", "studies", "cut",
              "finite", "loss_mean", "loss_low", "loss_high")  # fmt: skip
@@ -141,7 +141,7 @@ def importance_table(found: Sequence[Importance]) -> Table:
         for one in found
         for name, mean, deviation in zip(one.names, one.means, one.deviations, strict=True)
     ]
-    share = number("z.2f")
+    share = number_format("z.2f")
     columns = (
         Column("workload"), Column("contender"), Column("hyperparameter"),
         Column("importance", share), Column("deviation", share), Column("explained", share),

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
-from analysis.report.plots.canvas import AS_IT_IS, WIDTH, Plot, figure_at, legend, palette
+from analysis.report.plots.canvas import NO_MATH, WIDTH, Plot, figure_at, legend, palette
 from analysis.text import plain
-from analysis.training.breakdown import PARTS, seconds_of
+from analysis.training.breakdown import TIME_PARTS, time_breakdown
 from metaopt.bench.records import TrialRecord
 
 _HATCHES = ("", "////", "\\\\\\\\", "....", "xxxx", "++++")  # one for each part
@@ -29,7 +29,7 @@ def plot_breakdown(logs: Logs, out: Path) -> Plot:
     for trial in logs.trials:
         groups[trial.record.contender].append(trial.record)
     spent = {
-        name: np.array(seconds_of(records, (s for s in logs.studies if s.contender == name)))
+        name: np.array(time_breakdown(records, (s for s in logs.studies if s.contender == name)))
         for name, records in groups.items()
     }
     names = sorted(spent, key=lambda name: (-spent[name].sum(), name))
@@ -40,7 +40,7 @@ def plot_breakdown(logs: Logs, out: Path) -> Plot:
 
 
 def _draw(names: Sequence[str], table: NDArray[np.float64], path: Path) -> None:
-    shown = [i for i, part in enumerate(PARTS) if part != "lost" or table[:, i].any()]
+    shown = [i for i, part in enumerate(TIME_PARTS) if part != "lost" or table[:, i].any()]
     colours = palette()
     places, left = np.arange(len(names)), np.zeros(len(names))
     with figure_at(path, 1, width=1.5 * WIDTH, height=1.1 + 0.3 * len(names)) as (figure, axis):
@@ -51,12 +51,12 @@ def _draw(names: Sequence[str], table: NDArray[np.float64], path: Path) -> None:
             left = left + table[:, i]
         for place, total in zip(places, left, strict=True):
             axis.text(total, place, f" {total:,.3g} s", va="center", fontsize=8.5)
-        axis.set_yticks(places, list(map(plain, names)), **AS_IT_IS)
+        axis.set_yticks(places, list(map(plain, names)), **NO_MATH)
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")
         axis.set_xlim(0, 1.12 * max(float(left.max()), 1e-9))
         axis.set_xlabel("seconds, all workloads and studies together")
-        legend(figure, [PARTS[i] for i in shown], bars, len(shown))
+        legend(figure, [TIME_PARTS[i] for i in shown], bars, len(shown))
 
 
 def _told(names: Sequence[str], table: NDArray[np.float64]) -> str:
@@ -68,5 +68,5 @@ def _told(names: Sequence[str], table: NDArray[np.float64]) -> str:
 def _told_one(row: NDArray[np.float64]) -> str:
     total, largest = float(row.sum()), int(np.argmax(row))
     return f"{total:,.3g} s" + (
-        f", {row[largest] / total:.0%} of it {PARTS[largest]}" if total else ""
+        f", {row[largest] / total:.0%} of it {TIME_PARTS[largest]}" if total else ""
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import typer
 
-from analysis.checks.accept import Judged, judge, read_acceptances
-from analysis.checks.check import read_for_checks, rule_of, validate
+from analysis.checks.acceptance import ReviewedFinding, read_acceptances, review_findings
 from analysis.checks.rules import RULES
-from analysis.commands.source import Source
+from analysis.checks.validation import read_for_checks, rule_of, validate
+from analysis.commands.log_options import LogOptions
 from analysis.report.formats import Format
 from analysis.text import counted, escape_markdown, plain
 
@@ -19,7 +19,7 @@ _LISTED = 5
 
 
 def print_findings(
-    source: Source,
+    source: LogOptions,
     *,
     accept: Path | None = None,
     format: Format = Format.TABLE,
@@ -39,7 +39,7 @@ def print_findings(
     accepted = () if accept is None else read_acceptances(accept)
     logs = read_for_checks(source.logs, source.within, source.competition())
     source.check_options(logs)
-    found = judge(validate(logs), accepted)
+    found = review_findings(validate(logs), accepted)
     counts = Counter("accepted" if one.accepted else one.finding.severity for one in found)
     trials = len(logs.all_trials)
     if format is Format.JSON:
@@ -90,7 +90,7 @@ def _print_markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) ->
         typer.echo(f"| {' | '.join(map(escape_markdown, row))} |")
 
 
-def _print_lines(found: list[Judged], everything: bool) -> None:
+def _print_lines(found: list[ReviewedFinding], everything: bool) -> None:
     shown = [one for one in found if everything or not one.accepted]
     counts = Counter(one.finding.rule for one in shown)
     printed: Counter[str] = Counter()

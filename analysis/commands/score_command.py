@@ -1,21 +1,21 @@
 """``python -m analysis score``: the score table, in every format."""
 
 from analysis.checks.fairness import find_failures
-from analysis.commands.source import Source
+from analysis.commands.log_options import LogOptions
 from analysis.logs.logs import Logs
 from analysis.report.formats import Format, json_value, print_tables
 from analysis.report.summary import about_lines, summary_table, warning_lines
-from analysis.report.table import COST, Column, Table, number
+from analysis.report.table import COST, Column, Table, number_format
 from analysis.scoring.costs import Unit, View
-from analysis.scoring.scores import Rules, Scores, score_logs
-from analysis.text import LISTED, listed
+from analysis.scoring.scores import Scores, ScoringRules, score_logs
+from analysis.text import MAX_LISTED, join_entries
 
-_FOUR = number(".4f")
+_FOUR = number_format(".4f")
 
 
 def print_score(
-    source: Source,
-    rules: Rules = "strict",
+    source: LogOptions,
+    rules: ScoringRules = "strict",
     unit: Unit | None = None,
     view: View | None = None,
     format: Format = Format.TABLE,
@@ -63,11 +63,11 @@ def print_scores(
 def _notes_on_logs(logs: Logs, everything: bool) -> list[str]:
     if not logs.notes:
         return []
-    return [f"Notes on the logs: {listed(logs.notes, None if everything else LISTED)}"]
+    return [f"Notes on the logs: {join_entries(logs.notes, None if everything else MAX_LISTED)}"]
 
 
 def print_diff(
-    source: Source,
+    source: LogOptions,
     unit: Unit | None = None,
     view: View | None = None,
     format: Format = Format.TABLE,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.logs.logs import Logs
-from analysis.logs.official import OfficialRecord
-from analysis.report.table import COUNT, TEXT, CellFormat, Column, Facets, Table, number
-from analysis.report.tables.scores import unit_name
-from analysis.training.breakdown import PARTS, seconds_of
+from analysis.logs.official_records import OfficialRecord
+from analysis.report.table import COUNT, TEXT, CellFormat, Column, Facets, Table, number_format
+from analysis.report.tables.score_tables import unit_name
+from analysis.training.breakdown import TIME_PARTS, time_breakdown
 from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.records import FAILURES, Cost, TrialRecord
 
@@ -19,8 +19,8 @@ TARGET = CellFormat(
     lambda target: {"": target[1], "sign": target[0]},
     lambda target: target[1],
 )
-_SECONDS = number(",.2f")
-_AMOUNT = number(",.6g")
+_SECONDS = number_format(",.2f")
+_AMOUNT = number_format(",.6g")
 # Our runner reuses processes: the contender that runs first compiles for the others.
 COMPILATION = (
     "Processes are reused, so that the contender that runs first pays the compilation of the "
@@ -60,7 +60,7 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
         if logs.is_ours:
             cost = sum((record.ledger.cost for record in records), Cost())
             ended = [s for s in logs.studies if (s.workload, s.contender) == (workload, contender)]
-            row += [cost.steps, round(cost.gradient_evaluations), *seconds_of(records, ended)]
+            row += [cost.steps, round(cost.gradient_evaluations), *time_breakdown(records, ended)]
         else:
             ran = [r.ledger.cost for r in records if r.ledger.cost.steps > 0]
             row.append(sum(r.status == "broke_off" for r in records))
@@ -71,7 +71,7 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
     columns.append(Column("failures", COUNT))
     if logs.is_ours:
         columns += [Column("steps", COUNT), Column("gradient evaluations", COUNT)]
-        columns += [Column(f"{part} s", _SECONDS) for part in PARTS]
+        columns += [Column(f"{part} s", _SECONDS) for part in TIME_PARTS]
         caption = (
             "Spent, all studies together. Training, compilation and the tuner's time are charged "
             f"if budgets are in seconds. {COMPILATION}"
@@ -82,7 +82,7 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
     return Table(caption, tuple(columns), tuple(rows), "spent", facets=tuple(kept), keys=2)
 
 
-def ends_table(logs: Logs) -> Table:
+def status_table(logs: Logs) -> Table:
     """Return how many trials of each contender ended in which way, failures last."""
     counts = Counter((t.record.contender, t.record.status) for t in logs.trials)
     ends = sorted({end for _, end in counts}, key=lambda end: (end in FAILURES, end))
@@ -140,7 +140,7 @@ def target_table(logs: Logs) -> Table:
     columns = (
         Column("workload"), Column("target"), Column("value", TARGET),
         *([Column("study's budget", _AMOUNT)] if logs.is_ours else []),
-        Column("trial's budget", _AMOUNT), Column("evaluated every", number("g")),
+        Column("trial's budget", _AMOUNT), Column("evaluated every", number_format("g")),
         Column("reference batch" if logs.is_ours else "step hint", COUNT),
     )  # fmt: skip
     caption = f"Targets, and budgets in {unit_name(next(iter(found.values())).budget.currency)}"

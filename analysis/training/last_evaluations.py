@@ -17,7 +17,7 @@ DEPLOYED = "deployed"  # the phase after learning
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended:
+class LastEvaluation:
     """A trial, or one of its episodes, and the row of its last evaluation."""
 
     trial: Trial
@@ -42,13 +42,13 @@ class Ended:
         return self.value("global_step") - (0.0 if math.isnan(start) else start)
 
 
-def read_ends(logs: Logs) -> tuple[Ended, ...]:
+def last_evaluations(logs: Logs) -> tuple[LastEvaluation, ...]:
     """Return every trial with its last evaluation, in the order of the logs.
 
     A trial that ended deployed, in an episode that was not its first, comes once for every deployed
     episode.
     """
-    return tuple(Ended(trial, row) for trial in logs.trials for row in _lasts(trial))
+    return tuple(LastEvaluation(trial, row) for trial in logs.trials for row in _lasts(trial))
 
 
 def _lasts(trial: Trial) -> list[int | None]:
@@ -66,7 +66,9 @@ def _lasts(trial: Trial) -> list[int | None]:
     return [*deployed.values()]
 
 
-def best_of_studies(ends: Iterable[Ended], column: str, better: Direction) -> dict[int, Ended]:
+def best_of_studies(
+    ends: Iterable[LastEvaluation], column: str, better: Direction
+) -> dict[int, LastEvaluation]:
     """Return the best end of each study: the one with the best value in ``column``.
 
     That of a failed trial never is, nor one whose value is not a finite number; of equals the
@@ -78,7 +80,7 @@ def best_of_studies(ends: Iterable[Ended], column: str, better: Direction) -> di
         better: Which values are better.
     """
     sign = 1.0 if better == "lower" else -1.0
-    best: dict[int, Ended] = {}
+    best: dict[int, LastEvaluation] = {}
     for end in ends:
         record, value = end.trial.record, sign * end.value(column)
         if record.status in FAILURES or math.isnan(value):

@@ -10,7 +10,7 @@ from analysis.logs.reader import all_columns, no_columns, read_logs
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class LogOptions:
     """Logs, and the rules that AlgoPerf's logs are read by; see ``--help`` of the commands."""
 
     logs: Path

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.logs.files import SECONDS, STEP
 from analysis.logs.layout import FRAMEWORKS
 from analysis.logs.logs import Trial
 from analysis.logs.reader import read_logs
+from analysis.logs.trial_files import SECONDS, STEP
 
 SPLITS = ("train/", "validation/", "test/")
 SCHEMA = {

@@ -5,24 +5,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.logs.hardware import fingerprints, set_of
+from analysis.logs.hardware import fingerprints, unique_fingerprints
 from analysis.logs.logs import Logs
 from analysis.report.marks import Marks
 from analysis.report.table import (
     COST,
-    COSTS,
     DEVELOPED_NOTE,
+    MEDIAN_COSTS,
     SCORE,
     SHARE,
     YES,
     Column,
-    Costs,
     Estimate,
     Facets,
+    MedianCosts,
     Share,
     Table,
-    estimate,
-    number,
+    estimate_format,
+    number_format,
 )
 from analysis.scoring.costs import View
 from analysis.scoring.scores import Scores
@@ -93,13 +93,13 @@ def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tab
     for index, view in enumerate(scores.views):
         name = "score" if index == 0 else VIEW_NAMES[view]
         key = f"score_{view}"
-        style = estimate(SCORE) if view in shown else SCORE
+        style = estimate_format(SCORE) if view in shown else SCORE
         columns.append(Column(name, style, key))
     if extras.facets:
         columns.append(Column("ruleset"))
     if extras.verified is not None:
         columns.append(Column("verified", YES))
-    columns += [Column(w, COSTS, workload=w) for w in scores.workloads]
+    columns += [Column(w, MEDIAN_COSTS, workload=w) for w in scores.workloads]
     rows = []
     for name in scores.contenders:
         row: list[Any] = [name]
@@ -123,7 +123,7 @@ def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tab
     )  # fmt: skip
 
 
-def _costs(scores: Scores, contender: str, workload: str) -> Costs | None:
+def _costs(scores: Scores, contender: str, workload: str) -> MedianCosts | None:
     cell = scores.cells.get((contender, workload))
     if cell is None:
         return None
@@ -131,7 +131,7 @@ def _costs(scores: Scores, contender: str, workload: str) -> Costs | None:
     studies = max(len(cell.given), len(cell.including))
     developed = (contender, workload) in scores.developed
     factor = scores.factors.get((contender, workload))
-    return Costs(cell.median("given"), including, cell.reached, studies, developed, factor)
+    return MedianCosts(cell.median("given"), including, cell.reached, studies, developed, factor)
 
 
 def _caption(scores: Scores, extras: Extras) -> str:
@@ -169,11 +169,11 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
     for view in views:
         name = VIEW_NAMES[view] or "cost"
         key = f"{name.replace(' ', '_')}_{scores.unit}"
-        style = estimate(COST) if extras.cost_intervals else COST
+        style = estimate_format(COST) if extras.cost_intervals else COST
         columns.append(Column(name, style, key))
     columns.append(Column("reached", SHARE))
     if scores.factors:
-        columns.append(Column("time factor", number(".2f")))
+        columns.append(Column("time factor", number_format(".2f")))
     if extras.facets:
         columns += [Column("ruleset"), Column("hardware")]
     rows, facets = [], []
@@ -246,7 +246,7 @@ def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
 
 def hardware_names(logs: Logs) -> dict[str, str]:
     """Return readable names of the hardware by its id; equal names are told apart by the id."""
-    found = set_of(fingerprints(logs))
+    found = unique_fingerprints(fingerprints(logs))
     shared = Counter(one.name for one in found)
     return {
         one.id: one.name if shared[one.name] == 1 else f"{one.name} ({one.id})" for one in found

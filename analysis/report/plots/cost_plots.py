@@ -10,14 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 
 from analysis.logs.logs import Logs
-from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at, legend, palette, slug
+from analysis.report.plots.canvas import NO_MATH, Plot, figure_at, file_slug, legend, palette
 from analysis.report.table import format_cost
-from analysis.report.tables.scores import Extras, in_view, unit_name
+from analysis.report.tables.score_tables import Extras, in_view, unit_name
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores
 from analysis.text import plain
 
-HEADING = "Costs to target"
+COSTS_HEADING = "Costs to target"
 _LOOKS: dict[View, dict[str, Any]] = {
     "including": {"marker": "o", "markersize": 7, "offset": -0.14, "label": "including tuning"},
     "given": {"marker": "D", "markersize": 5.5, "offset": 0.18, "label": "given tuned"},
@@ -68,11 +68,11 @@ def plot_costs(
                 name,
             ),
         )
-        path = out / f"costs-{index}-{slug(workload)}.png"
+        path = out / f"costs-{index}-{file_slug(workload)}.png"
         _draw(order, workload, scores, extras, path, budgets.get(workload))
         bars = f" Bars: {extras.interval_name}." if extras.cost_intervals else ""
         yield Plot(
-            HEADING,
+            COSTS_HEADING,
             f"{plain(workload)}: {_told(order, workload, scores)}",
             path,
             f"{plain(workload)}: medians over studies; {ticks}.{bars} On the right, beside the "
@@ -87,14 +87,14 @@ def missed_label(budget: float | None) -> str:
     return "missed" if budget is None else f"missed (budget {format_cost(budget)})"
 
 
-def bare(axis: Any) -> None:
+def hide_scale(axis: Any) -> None:
     """Take ticks, grid and background from the place of misses: nothing in it has a value."""
     axis.grid(visible=False)
     axis.tick_params(which="both", bottom=False, left=False, labelbottom=False, labelleft=False)
     axis.patch.set_visible(False)
 
 
-def join(axis: Any, point: tuple[float, float], beside: Any, place: tuple[float, float],
+def join_to_misses(axis: Any, point: tuple[float, float], beside: Any, place: tuple[float, float],
          **looks: Any) -> None:  # fmt: skip
     """Draw a line from a point among the costs to a place among the misses."""
     line = ConnectionPatch(point, place, axis.transData, beside.transData, capstyle="butt", **looks)
@@ -128,7 +128,7 @@ def _draw(
                 if math.isfinite(high):
                     axis.hlines(height, low, high, color=colour, **BAR)
                 elif math.isfinite(low):
-                    join(axis, (low, height), missed, (0.5, height), color=colour, **BAR)
+                    join_to_misses(axis, (low, height), missed, (0.5, height), color=colour, **BAR)
                 dot = {"marker": looks["marker"], "ms": looks["markersize"], "color": colour}
                 if math.isfinite(median):
                     axis.plot(median, height, **dot)
@@ -143,12 +143,12 @@ def _draw(
             count = len(studies) - len(reached)
             side_by_side = 0.5 + 0.9 * (np.arange(count) - (count - 1) / 2) / len(studies)
             missed.plot(side_by_side, np.full(count, height), **tick)
-        axis.set_yticks(range(len(order)), list(map(plain, order)), **AS_IT_IS)
+        axis.set_yticks(range(len(order)), list(map(plain, order)), **NO_MATH)
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel(f"{unit_name(scores.unit)} to the target")
-        axis.set_title(plain(workload), **AS_IT_IS)
-        bare(missed)
+        axis.set_title(plain(workload), **NO_MATH)
+        hide_scale(missed)
         # Text, because the layout leaves no room for an axis label that is wider than its axis.
         missed.annotate(
             missed_label(budget).replace(" (", "\n("), (0.5, 0), (0, -7), "axes fraction",

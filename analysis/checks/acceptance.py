@@ -53,7 +53,7 @@ class _File(pydantic.BaseModel):
     accept: list[Acceptance]
 
 
-class Judged(NamedTuple):
+class ReviewedFinding(NamedTuple):
     """A finding, and the reason why it is accepted if it is."""
 
     finding: Finding
@@ -77,7 +77,9 @@ def read_acceptances(path: Path) -> list[Acceptance]:
     raise ValueError(f"{path}: not a file of accepted findings: {message}.")
 
 
-def judge(found: Sequence[Finding], accepted: Sequence[Acceptance]) -> list[Judged]:
+def review_findings(
+    found: Sequence[Finding], accepted: Sequence[Acceptance]
+) -> list[ReviewedFinding]:
     """Return each finding with the reason of the first entry that matches it.
 
     An entry that matches nothing is a note at the end.
@@ -86,11 +88,11 @@ def judge(found: Sequence[Finding], accepted: Sequence[Acceptance]) -> list[Judg
     for finding in found:
         matching = [index for index, entry in enumerate(accepted) if entry.matches(finding)]
         used |= set(matching)
-        judged.append(Judged(finding, accepted[matching[0]].reason if matching else None))
+        judged.append(ReviewedFinding(finding, accepted[matching[0]].reason if matching else None))
     (unused,) = (rule for rule in RULES if rule.id == "accept-unused")
     for index, entry in enumerate(accepted):
         if index not in used:
             what = f"no {entry.rule} to accept: {entry.reason}"
             note = Finding(unused.id, unused.severity, what, entry.where, unused.fix)
-            judged.append(Judged(note, None))
+            judged.append(ReviewedFinding(note, None))
     return judged

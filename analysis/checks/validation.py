@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from analysis.checks import (  # noqa: F401  # importing these adds their rules to the list
-    accept,
+    acceptance,
     budgets,
     clocks,
     columns,
@@ -18,7 +18,7 @@ from analysis.checks import (  # noqa: F401  # importing these adds their rules 
 from analysis.checks.rules import RULES, LogRule
 from analysis.logs.competition import Competition
 from analysis.logs.logs import Logs
-from analysis.logs.reader import ANYTHING, read_logs
+from analysis.logs.reader import DEFAULT_COMPETITION, read_logs
 from metaopt.bench.records import RUN_FILE
 from metaopt.bench.records.findings import Finding
 
@@ -30,7 +30,7 @@ RULES.sort(key=lambda rule: _FAMILIES.index(rule.id.partition("-")[0]))
 
 
 def read_for_checks(
-    path: Path, within: str | None = None, competition: Competition = ANYTHING
+    path: Path, within: str | None = None, competition: Competition = DEFAULT_COMPETITION
 ) -> Logs:
     """Read logs whether or not a trial counts; raise like :func:`read_logs`.
 
@@ -83,6 +83,6 @@ def rule_of(id: str) -> LogRule:
     raise ValueError(f"No rule {id!r}, only {[rule.id for rule in RULES]}.")
 
 
-def sentences(id: str, logs: Logs) -> list[str]:
+def problem_sentences(id: str, logs: Logs) -> list[str]:
     """Return one rule's problems as sentences."""
     return [f"{where}: {what}" for where, what in rule_of(id).problems(logs)]

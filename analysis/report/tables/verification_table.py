@@ -6,7 +6,7 @@ from analysis.checks.verification import TOLERANCE, Verdict, verified_contenders
 from analysis.logs.hardware import hardware_of
 from analysis.logs.logs import Logs
 from analysis.report.table import COST, CellFormat, Column, Facets, Table
-from analysis.report.tables.scores import unit_name
+from analysis.report.tables.score_tables import unit_name
 from analysis.scoring.costs import View
 
 _VIEWS: tuple[View, View] = ("given", "including")

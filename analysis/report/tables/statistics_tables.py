@@ -17,16 +17,16 @@ from analysis.report.table import (
     Interval,
     Share,
     Table,
-    estimate,
-    interval,
-    number,
+    estimate_format,
+    interval_format,
+    number_format,
 )
-from analysis.report.tables.scores import in_view, unit_name
+from analysis.report.tables.score_tables import in_view, unit_name
 from analysis.statistics import resampling
 from analysis.statistics.comparisons import MOST_STUDIES, Comparison
 from analysis.statistics.inference import Inference
 
-_PROBABILITY = estimate(number(".2f"))
+_PROBABILITY = estimate_format(number_format(".2f"))
 # wins, ties, losses: sorted by the difference
 _RECORD = CellFormat(
     lambda found: "-".join(map(str, found)),
@@ -64,8 +64,8 @@ def scores_with_intervals(found: Inference, marks: Marks) -> Table:
         share = Share(round(reached[s].mean() * studies), studies)
         rows.append((found.samples.contenders[s], _at(found.scores, s), without, share))
     columns = (
-        Column("contender", marks.format), Column("score", estimate(SCORE)),
-        Column("a workload left out", interval(SCORE)), Column("reached", SHARE),
+        Column("contender", marks.format), Column("score", estimate_format(SCORE)),
+        Column("a workload left out", interval_format(SCORE)), Column("reached", SHARE),
     )  # fmt: skip
     caption = (
         f"{in_view('Scores', found.view)}, with bootstrap intervals of {percent(found)} "
@@ -88,7 +88,7 @@ def costs_with_intervals(found: Inference, marks: Marks) -> Table:
     )
     columns = (
         Column("contender", marks.format),
-        *(Column(w, estimate(COST), workload=w) for w in workloads),
+        *(Column(w, estimate_format(COST), workload=w) for w in workloads),
     )
     return Table(caption, columns, rows, "median_costs")
 
@@ -103,7 +103,7 @@ def comparisons_table(found: Inference, marks: Marks, first: str | None = None) 
             _at(found.wins, (indices[pair.first], indices[pair.second])),
             (pair.wins, pair.ties, pair.losses),
             pair.adjusted,
-            verdict(pair),
+            decision_text(pair),
         )
         for pair in found.comparisons
         if first in (None, pair.first)
@@ -123,7 +123,7 @@ def comparisons_table(found: Inference, marks: Marks, first: str | None = None) 
     return Table(caption, columns, rows, "comparisons", keys=2)
 
 
-def verdict(pair: Comparison) -> str:
+def decision_text(pair: Comparison) -> str:
     """Return the better contender, or how many more studies a decision would take."""
     if pair.winner is not None:
         return f"yes: {pair.winner}"
@@ -150,8 +150,8 @@ def ranks_table(found: Inference, marks: Marks) -> Table:
     if found.ranking.warning:
         parts.append(found.ranking.warning)
     columns = (
-        Column("contender", marks.format), Column("mean rank", number(".2f")),
-        *(Column(w, number("g"), workload=w) for w in found.samples.workloads),
+        Column("contender", marks.format), Column("mean rank", number_format(".2f")),
+        *(Column(w, number_format("g"), workload=w) for w in found.samples.workloads),
     )  # fmt: skip
     return Table(" ".join(parts), columns, rows, "ranks")
 
@@ -204,7 +204,7 @@ def _rows(found: Inference) -> Iterator[tuple[Any, ...]]:
 _NONE = (None, None)
 
 
-def _at(values: resampling.Estimate, index: int | tuple[int, ...]) -> Estimate:
+def _at(values: resampling.Estimates, index: int | tuple[int, ...]) -> Estimate:
     return Estimate(*(float(part[index]) for part in (values.value, values.low, values.high)))
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.report.plots.canvas import AS_IT_IS, Plot, figure_at
-from analysis.report.tables.scores import in_view
+from analysis.report.plots.canvas import NO_MATH, Plot, figure_at
+from analysis.report.tables.score_tables import in_view
 from analysis.statistics.inference import Inference
 from analysis.text import plain
 
@@ -65,7 +65,7 @@ def plot_scores(found: Inference, path: Path) -> None:
         axis.plot(found.scores.value[index], rows, "o", color=_BLUE, markersize=7)
         axis.set_yticks(rows, [_short(found.samples.contenders[s]) for s in index])
         for label in axis.get_yticklabels():
-            label.set(**AS_IT_IS)
+            label.set(**NO_MATH)
         axis.set(xlim=(-0.02, 1.02), ylim=(len(order) - 0.5, -0.5), xlabel="score")
         axis.set_title(in_view("Scores", found.view))
         axis.grid(axis="y", visible=False)
@@ -125,7 +125,7 @@ def _draw_name(axis: Any, text: str, rank: float, at: float, places: int, left: 
     axis.plot((rank, rank, edge), (0, at, at), color=_SOFT, linewidth=0.9)
     axis.plot(rank, 0, "o", color=_INK, markersize=4)
     place = edge - 0.08 if left else edge + 0.08
-    drawn = axis.text(place, at, text, ha="right" if left else "left", va="center", **AS_IT_IS)
+    drawn = axis.text(place, at, text, ha="right" if left else "left", va="center", **NO_MATH)
     drawn.set_in_layout(False)  # room is left for it: the layout would shrink the scale for more
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.logs.competition import Competition
-from analysis.logs.layout import Cell, TrialKey
+from analysis.logs.layout import StudyKey, TrialKey
 from analysis.logs.logs import MAX_STUDIES, Logs, Trial
 from analysis.logs.oddities import Oddities
 from metaopt.bench import records
@@ -17,19 +17,21 @@ from metaopt.bench.records.identity import Identity, digest_of
 
 
 @dataclasses.dataclass
-class Beside:
+class CampaignFiles:
     """The files beside the trials of a campaign."""
 
     campaign: Mapping[str, Any] | None = None
-    studies: dict[Cell, StudyRecord | None] = dataclasses.field(default_factory=dict)  # None: wrong
-    identities: dict[Cell, Identity] = dataclasses.field(default_factory=dict)
+    studies: dict[StudyKey, StudyRecord | None] = dataclasses.field(
+        default_factory=dict
+    )  # None: wrong
+    identities: dict[StudyKey, Identity] = dataclasses.field(default_factory=dict)
     audits: list[AuditRecord] = dataclasses.field(default_factory=list)
 
 
 def our_logs(
     path: Path,
     found: Sequence[tuple[Trial, str]],
-    beside: Beside,
+    beside: CampaignFiles,
     competition: Competition,
     oddities: Oddities,
 ) -> Logs:
@@ -91,7 +93,7 @@ def note_preemptions(where: str, count: float, oddities: Oddities) -> None:
 def _compare_with_studies(
     trials: Sequence[Trial],
     found: Sequence[tuple[Trial, str]],
-    beside: Beside,
+    beside: CampaignFiles,
     oddities: Oddities,
 ) -> None:
     counts = Counter(trial.key[:4] for trial in trials)

@@ -23,7 +23,7 @@ from pydantic_core import from_json
 
 from metaopt.bench.measure.targets import Target
 
-Column = NDArray[np.float64]
+ColumnValues = NDArray[np.float64]
 
 STEP, SECONDS, SCORE = "global_step", "accumulated_submission_time", "score"
 EVAL_SECONDS, LOGGING_SECONDS = "accumulated_eval_time", "accumulated_logging_time"
@@ -52,7 +52,7 @@ class Evaluations:
 
     header: tuple[str, ...] = ()
     rows: int = 0
-    columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)  # those asked for
+    columns: Mapping[str, ColumnValues] = dataclasses.field(default_factory=dict)  # those asked for
     texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
 
@@ -70,7 +70,7 @@ class Evaluations:
         cut = [np.isnan(values) for values in self.columns.values()]
         return ~np.logical_and.reduce(np.array(cut, bool).reshape(-1, self.rows), axis=0)
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> ColumnValues:
         """Return a column; NaN in every row if the file has none of that name."""
         found = self.columns.get(name)
         return np.full(self.rows, np.nan) if found is None else found
@@ -116,7 +116,7 @@ def read_evaluations(
         faults.append(Fault("types-rows", f"{what}{broken[0] + 1}"))
         for number in broken:
             rows[number] = [""] * len(header)
-    columns: dict[str, Column] = {}
+    columns: dict[str, ColumnValues] = {}
     texts: dict[str, tuple[str, ...]] = {}
     is_plain = "_" not in text[text.find("\n") :]  # float() takes 1_0 for 10
     for index, name in enumerate(header):
@@ -131,7 +131,7 @@ def read_evaluations(
 
 def _numbers(
     rows: list[list[str]], index: int, name: str, is_plain: bool, faults: list[Fault]
-) -> Column:
+) -> ColumnValues:
     if is_plain:
         with contextlib.suppress(ValueError):
             cells = map(operator.itemgetter(index), rows)
@@ -167,7 +167,7 @@ def read_document(content: bytes) -> tuple[dict[str, Any] | None, str]:
     return {key: value for key, value in document.items() if key[:4] not in _LOAD}, ""
 
 
-def first_hit(values: Column, target: Target) -> int | None:
+def first_hit(values: ColumnValues, target: Target) -> int | None:
     """Return the row where ``target`` is first met; NaN never meets it."""
     met = np.asarray(target.is_met(values))  # type: ignore[arg-type]  # compares an array as well
     return int(np.argmax(met)) if met.any() else None

@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import (
-    AS_IT_IS,
+    NO_MATH,
     Plot,
     figure_at,
+    file_slug,
     legend,
     legend_columns,
     legend_lines,
+    line_styles,
     markers,
-    slug,
-    style,
 )
-from analysis.report.tables.scores import in_view, unit_name
+from analysis.report.tables.score_tables import in_view, unit_name
 from analysis.scoring.costs import View
 from analysis.scoring.profiles import LIMIT, profile, ratios
 from analysis.scoring.scores import Scores
@@ -54,7 +54,7 @@ def plot_profiles(scores: Scores, profiles: Profiles, out: Path) -> list[Plot]:
             f"Share of the workloads that a contender solved at {cost} of at most this many times "
             "the best contender's: higher and further left is better."
         )
-        styles, names = style(scores.contenders), sorted(scores.contenders)
+        styles, names = line_styles(scores.contenders), sorted(scores.contenders)
         marks = markers(names)
         with figure_at(path, legend_lines(names)) as (figure, axis):
             handles = []
@@ -76,8 +76,8 @@ def plot_anytime(logs: Logs, scores: Scores, bands: Bands, out: Path) -> list[Pl
         if not mine:
             continue
         record = next(t.record for t in logs.trials if t.record.workload == workload)
-        path = out / f"anytime-{index}-{slug(workload)}.png"
-        _draw_anytime(record, mine, style(scores.contenders), path)
+        path = out / f"anytime-{index}-{file_slug(workload)}.png"
+        _draw_anytime(record, mine, line_styles(scores.contenders), path)
         last = [f"{plain(name)} {band.middle[-1]:.3g}" for name, band in mine.items()]
         text = (
             f"{plain(workload)}: best {plain(record.target.metric)} so far against what the study "
@@ -127,10 +127,10 @@ def _draw_anytime(
             colour = styles[name]["color"]
             axis.fill_between(band.x, band.low, band.high, color=colour, alpha=faint, lw=0)
         handles.append(axis.axhline(record.target.value, color="0.1", linewidth=1))
-        axis.set_title(plain(record.workload), **AS_IT_IS)
+        axis.set_title(plain(record.workload), **NO_MATH)
         axis.set_xscale("log")
         axis.set_xlabel(f"budget spent by the study, {unit_name(record.budget.currency)}")
-        axis.set_ylabel(f"best {plain(record.target.metric)}", **AS_IT_IS)
+        axis.set_ylabel(f"best {plain(record.target.metric)}", **NO_MATH)
         values = np.concatenate([band.low for band in bands.values()])
         if "loss" in record.target.metric and (values > 0).any() and (values >= 0).all():
             # A loss that underflows to 0 leaves the plot at its bottom.

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from analysis.report.plots.canvas import AS_IT_IS, WIDTH, Plot, figure_at, legend, slug
+from analysis.report.plots.canvas import NO_MATH, WIDTH, Plot, figure_at, file_slug, legend
 from analysis.text import plain
 from analysis.training.hyperparameters import Importance, Points, tick_labels
 from metaopt.bench.records import FAILURES
@@ -28,7 +28,7 @@ def plot_trials(everything: Sequence[Points], workloads: Sequence[str], out: Pat
     for index, workload in enumerate(workloads, start=1):
         mine = [points for points in everything if points.workload == workload]
         if mine:
-            path = out / f"trials-{index}-{slug(workload)}.png"
+            path = out / f"trials-{index}-{file_slug(workload)}.png"
             _draw_panels(mine, path)
             plots.append(
                 Plot(
@@ -45,7 +45,7 @@ def plot_importance(found: Sequence[Importance], workloads: Sequence[str], out: 
     for index, workload in enumerate(workloads, start=1):
         mine = [one for one in found if one.workload == workload]
         if mine:
-            path = out / f"importance-{index}-{slug(workload)}.png"
+            path = out / f"importance-{index}-{file_slug(workload)}.png"
             _draw_importance(mine, path)
             first = [f"{plain(o.contender)} {plain(o.names[0])} {o.means[0]:.2f}" for o in mine]
             text = f"{plain(workload)}: the most important hyperparameter: {', '.join(first)}"
@@ -102,17 +102,17 @@ def _draw_points(axis: Any, points: Points) -> None:
         if value < 1.2 or points.outcomes.max() > 1:
             _write(axis, x[-1], value / _TOP, label)
     names = [plain(p.name) + (" (log)" if p.logarithmic else "") for p in points.parameters]
-    axis.set_xticks(x, [*names, "outcome"], rotation=18, ha="right", fontsize=8.5, **AS_IT_IS)
+    axis.set_xticks(x, [*names, "outcome"], rotation=18, ha="right", fontsize=8.5, **NO_MATH)
     axis.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.15, x[-1] + 0.55))
     axis.set_title(
-        f"{plain(points.contender)} on {plain(points.workload)}, {len(ranks)} trials", **AS_IT_IS
+        f"{plain(points.contender)} on {plain(points.workload)}, {len(ranks)} trials", **NO_MATH
     )
 
 
 def _write(axis: Any, x: float, y: float, label: str) -> None:
     box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
     axis.text(
-        x + 0.04, y, label, fontsize=8.5, va="center", ha="left", bbox=box, zorder=5, **AS_IT_IS
+        x + 0.04, y, label, fontsize=8.5, va="center", ha="left", bbox=box, zorder=5, **NO_MATH
     )
 
 
@@ -183,9 +183,9 @@ def _draw_importance(found: Sequence[Importance], path: Path) -> None:
         )  # fmt: skip
         axis.grid(visible=False)
         contenders = [plain(one.contender) for one in found]
-        axis.set_yticks(np.arange(len(found)) + 0.5, contenders, rotation=0, **AS_IT_IS)
+        axis.set_yticks(np.arange(len(found)) + 0.5, contenders, rotation=0, **NO_MATH)
         axis.set_xticks(
             np.arange(len(names)) + 0.5, list(map(plain, names)), rotation=25, ha="right",
-            **AS_IT_IS,
+            **NO_MATH,
         )  # fmt: skip
-        axis.set_title(plain(found[0].workload), **AS_IT_IS)
+        axis.set_title(plain(found[0].workload), **NO_MATH)
