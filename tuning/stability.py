@@ -28,10 +28,10 @@ from metaopt.bench.records import write_json
 from metaopt.bench.records.identity import Identity, differences, listed
 from metaopt.bench.trial.environment import describe_environment, utc_now
 from metaopt.theory.dynamics import fit_stability
-from metaopt.theory.experiments import stability_norms
+from metaopt.theory.stability_norms import stability_norms
 from metaopt.workloads.data.datasets import digests
+from metaopt.workloads.data.scikit_learn import load_digits
 from metaopt.workloads.mnist import MNIST_FILES, load_mnist
-from metaopt.workloads.scikit_learn import load_digits
 from tuning.campaign import describe_problems, read_source
 from tuning.locks import hold
 
@@ -196,7 +196,10 @@ def _begin(campaign: StabilityCampaign, out: Path) -> StabilityRecord:
 def _identify(campaign: StabilityCampaign) -> Identity:
     """Return what decides the norms, besides the campaign."""
     used = {setting.workload for setting in campaign.settings}
-    modules = ["metaopt.theory.experiments", *(_LOADERS[name].__module__ for name in sorted(used))]
+    modules = [
+        "metaopt.theory.stability_norms",
+        *(_LOADERS[name].__module__ for name in sorted(used)),
+    ]
     return {
         "modules": digest_modules(modules) | {"tuning/stability.py": digest_file(Path(__file__))},
         "data": digests(MNIST_FILES.values() if "mnist" in used else ()),

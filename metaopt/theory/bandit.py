@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from metaopt.theory.reduction import Inner, Loss
+from metaopt.theory.reduction import DataLoss, Inner
 from metaopt.theory.regret import sample_sphere
 
 
@@ -209,7 +209,7 @@ def bandit_inner(settings: BanditSettings, schedule: Callable[[Array], Array]) -
         schedule: eta^M as a function of the round.
     """
 
-    def inner(objective: Loss, start: Array, data: Any, carry: Any) -> tuple[Array, Any]:
+    def inner(objective: DataLoss, start: Array, data: Any, carry: Any) -> tuple[Array, Any]:
         state, key = carry
         state = redirect(state, start)
         steps = jax.tree.leaves(data)[0].shape[0]

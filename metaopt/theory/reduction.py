@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Loss = Callable[[Array, Any], Array]  # (point, datum) -> scalar
-Inner = Callable[[Loss, Array, Any, Any], tuple[Array, Any]]
+DataLoss = Callable[[Array, Any], Array]  # (point, datum) -> scalar
+Inner = Callable[[DataLoss, Array, Any, Any], tuple[Array, Any]]
 
 
-def regularize(loss: Loss, centre: Float[Array, " d"], beta: float) -> Loss:
+def regularize(loss: DataLoss, centre: Float[Array, " d"], beta: float) -> DataLoss:
     r"""Return the sub-problem :math:`f(x) + \beta \|x - c\|^2`."""
     return lambda x, datum: loss(x, datum) + beta * jnp.sum((x - centre) ** 2)
 
@@ -37,7 +37,7 @@ def gradient_descent(rate: Any, weight_decay: float = 0.0) -> Inner:
     The rate may be traced.
     """
 
-    def inner(objective: Loss, start: Array, data: Any, carry: Any) -> tuple[Array, Any]:
+    def inner(objective: DataLoss, start: Array, data: Any, carry: Any) -> tuple[Array, Any]:
         def step(x: Array, datum: Any) -> tuple[Array, Array]:
             return (1 - weight_decay) * x - rate * jax.grad(objective)(x, datum), x
 
@@ -55,7 +55,7 @@ class Reduction(NamedTuple):
 
 
 def nonconvex_meta_optimization(
-    loss: Loss,
+    loss: DataLoss,
     starts: Float[Array, "episodes d"],
     data: Any,
     inner: Inner,

@@ -45,7 +45,7 @@ def why_unavailable() -> str | None:
     return None
 
 
-def list_workloads() -> dict[str, str]:
+def list_algoperf_workloads() -> dict[str, str]:
     """Return one line about each of AlgoPerf's workloads, by name; imports AlgoPerf if it can."""
     reason = why_unavailable()
     if reason is not None:
@@ -54,7 +54,7 @@ def list_workloads() -> dict[str, str]:
 
 
 @functools.cache
-def get_workload(name: str) -> "AlgoPerfWorkload":
+def get_algoperf_workload(name: str) -> "AlgoPerfWorkload":
     """Return AlgoPerf's workload ``algoperf_...``, one object per process.
 
     Raises:

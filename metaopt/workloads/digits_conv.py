@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from metaopt.bench.contract.spec import LossType
-from metaopt.workloads.scikit_learn import load_digits
+from metaopt.workloads.data.scikit_learn import load_digits
 from metaopt.workloads.supervised import SupervisedWorkload
 
 SIDE = 8  # pixels

@@ -14,8 +14,8 @@ import numpy as np
 
 from metaopt.bench.contract.spec import LossType
 from metaopt.workloads.data.queues import Batch
+from metaopt.workloads.data.scikit_learn import split_at_random
 from metaopt.workloads.models.transformer import EncoderLayer, dropout
-from metaopt.workloads.scikit_learn import split
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
 PIXELS, LEVELS = 64, 17
@@ -64,7 +64,7 @@ def load_pixels() -> Arrays:
 
     inputs, _ = datasets.load_digits(return_X_y=True)
     levels = np.asarray(inputs, np.uint8)
-    return split(levels, levels, share=0.1)
+    return split_at_random(levels, levels, share=0.1)
 
 
 def as_levels(batch: Batch) -> Batch:

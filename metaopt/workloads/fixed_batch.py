@@ -9,7 +9,7 @@ import jax
 
 from metaopt.bench.contract.rng import pinned_randomness
 from metaopt.workloads.data.queues import Batch, ShuffledQueue
-from metaopt.workloads.supervised import SPLITS, SupervisedWorkload
+from metaopt.workloads.supervised import QUEUE_SPLITS, SupervisedWorkload
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,8 +79,8 @@ class FixedBatchWorkload(SupervisedWorkload):
                 f"{self.name} has one batch of {self.reference_batch_size} examples, "
                 f"a batch size of {global_batch_size} is impossible."
             )
-        if split not in ("train", *SPLITS):
-            raise ValueError(f"`split` must be one of {['train', *SPLITS]}, got {split!r}.")
+        if split not in ("train", *QUEUE_SPLITS):
+            raise ValueError(f"`split` must be one of {['train', *QUEUE_SPLITS]}, got {split!r}.")
         return RepeatedBatch(self.batch)
 
     @functools.cached_property

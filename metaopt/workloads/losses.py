@@ -37,13 +37,14 @@ class Loss:
     AlgoPerf's workloads do.
 
     Args:
-        loss_type: One of AlgoPerf's.
+        loss_type: One of AlgoPerf's. ``None``, that of a workload with a loss of its own, is
+            refused like any other value.
 
     Raises:
         ValueError: AlgoPerf has no such type.
     """
 
-    loss_type: LossType
+    loss_type: LossType | None
 
     def __post_init__(self) -> None:
         """Check the type."""
@@ -228,7 +229,8 @@ def _demand_shape(labels: Any, shape: tuple[int, ...], rule: str) -> None:
 
 def _pair(value: Any, name: str) -> Any:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        got = f"shape {value.shape}" if hasattr(value, "shape") else type(value).__name__
+        shape = getattr(value, "shape", None)
+        got = type(value).__name__ if shape is None else f"shape {shape}"
         raise ValueError(f"The {name} of CTC must be a pair ({name}, paddings), got {got}.")
     return value
 

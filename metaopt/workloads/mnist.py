@@ -7,7 +7,7 @@ import numpy as np
 
 from metaopt.bench.contract.spec import LossType
 from metaopt.workloads.data.datasets import DataFile
-from metaopt.workloads.scikit_learn import MLP
+from metaopt.workloads.models.mlp import MLP
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
 _URL = "https://storage.googleapis.com/cvdf-datasets/mnist/{}.gz"

@@ -13,12 +13,13 @@ from metaopt.bench.contract.plugins import (
     plugin_names,
 )
 from metaopt.workloads import algoperf_workloads as algoperf
+from metaopt.workloads.breast_cancer_logistic import BREAST_CANCER_LOGISTIC
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
 from metaopt.workloads.digits_conv import DIGITS_CONV
+from metaopt.workloads.digits_mlp import DIGITS_MLP
 from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.mnist import MNIST_MLP
-from metaopt.workloads.scikit_learn import BREAST_CANCER_LOGISTIC, DIGITS_MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
 
@@ -64,7 +65,7 @@ def get_workload(name: str) -> Any:
             or the package that adds it cannot be imported, and it says why.
     """
     if name.startswith(algoperf.PREFIX):
-        return algoperf.get_workload(name)
+        return algoperf.get_algoperf_workload(name)
     ours = _registry()
     if name in ours:
         return ours[name]
@@ -88,13 +89,13 @@ def _plugin_of(name: str) -> Plugin | None:
 
 def modules_of(workload: Any) -> set[str]:
     """Return the names of the modules that define a workload: of its class and of what it is of."""
+    plugin = _plugin_of(workload.name)
     found = {kind.__module__ for kind in type(workload).__mro__}
     fields = dataclasses.fields(workload) if dataclasses.is_dataclass(workload) else ()
     for field in fields:
         value = getattr(workload, field.name)
         for part in value if isinstance(value, tuple) else (value,):
             found.add(getattr(getattr(part, "func", part), "__module__", None) or "")
-    plugin = _plugin_of(workload.name)
     return found - {""} | ({plugin.entry.module} if plugin else set())
 
 

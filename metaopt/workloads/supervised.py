@@ -14,21 +14,21 @@ import jax.numpy as jnp
 from flax import nnx
 
 from metaopt.bench.contract.spec import ForwardPassMode, LossType, ShapeTuple
-from metaopt.bench.measure.targets import BETTER, Direction, Target, WorkloadTargets, targets_of
-from metaopt.workloads import losses
-from metaopt.workloads import split_metrics as evaluation
+from metaopt.bench.measure.targets import Direction, Target, WorkloadTargets, targets_of
+from metaopt.workloads import evaluation, losses
 from metaopt.workloads.data.arrays import Arrays
 from metaopt.workloads.data.datasets import Source, digests
 from metaopt.workloads.data.queues import Batch, ShuffledQueue, as_stored, count, in_order
 from metaopt.workloads.models.network import Network, as_linen, check_structure, parameter_type
-from metaopt.workloads.supervised_checks import check_workload
+from metaopt.workloads.supervised_arguments import check_arguments
+from metaopt.workloads.target_interface import TargetInterface
 
-SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
-METRICS = ("loss", "accuracy")  # of each split
+# Names of queues, and the splits that they take.
+QUEUE_SPLITS = {"eval_train": "train", "validation": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SupervisedWorkload:
+class SupervisedWorkload(TargetInterface):
     """Train ``model`` on ``load()``'s arrays; metrics are the mean loss and those of its type.
 
     Parameters, model state and modes: see :class:`~metaopt.workloads.models.network.Network`.
@@ -102,7 +102,7 @@ class SupervisedWorkload:
         """Check the arguments and find the loss of the type."""
         if isinstance(self.loss_fn, losses.Loss):  # of a copy, which may be of another type
             object.__setattr__(self, "loss_fn", None)
-        check_workload(self)
+        check_arguments(self)
         if self.loss_fn is None:
             object.__setattr__(self, "loss_fn", losses.Loss(self.loss_type))
 
@@ -190,8 +190,8 @@ class SupervisedWorkload:
         size = self.reference_batch_size if global_batch_size is None else global_batch_size
         if split == "train":
             return ShuffledQueue(self.arrays["train"], data_rng, size, self.complete)
-        if split not in SPLITS:
-            raise ValueError(f"`split` must be one of {['train', *SPLITS]}, got {split!r}.")
+        if split not in QUEUE_SPLITS:
+            raise ValueError(f"`split` must be one of {['train', *QUEUE_SPLITS]}, got {split!r}.")
         if size < 1:
             raise ValueError(f"`global_batch_size` must be at least 1, got {size}.")
         return map(self.complete, in_order(self._evaluation_arrays(split), size))
@@ -206,7 +206,7 @@ class SupervisedWorkload:
         return jax.eval_shape(cut, self.arrays["train"])
 
     def _evaluation_arrays(self, split: str) -> Batch:
-        arrays = self.arrays[SPLITS[split]]
+        arrays = self.arrays[QUEUE_SPLITS[split]]
         limit = self.num_eval_train_examples if split == "eval_train" else None
         return jax.tree.map(lambda array: array[:limit], arrays)
 
@@ -296,7 +296,7 @@ class SupervisedWorkload:
         """What evaluation reports, known without data; ``None`` if that is not declared."""
         names = {
             f"{split}/{name}"
-            for split in SPLITS.values()
+            for split in QUEUE_SPLITS.values()
             for name in ("loss", *self.metric_functions)
         }
         if self.more_metrics is None:
@@ -344,7 +344,7 @@ class SupervisedWorkload:
     @functools.cached_property
     def _evaluation_data(self) -> list[dict[str, Batch]]:
         """What is evaluated together: everything, or one chunk after the other."""
-        splits = {name: self._evaluation_arrays(split) for split, name in SPLITS.items()}
+        splits = {name: self._evaluation_arrays(split) for split, name in QUEUE_SPLITS.items()}
         size = self.eval_batch_size
         if self.max_eval_batch_size is None:
             return [splits]
@@ -385,37 +385,5 @@ class SupervisedWorkload:
         source = {"source": "the workload itself"}
         return WorkloadTargets(validation, test, self.step_hint, provenance=source)
 
-    @property
-    def better(self) -> Direction:
-        """Whether the metric of the targets is better lower or higher."""
-        return self.target_better or BETTER[self.target_metric]
-
-    @property
-    def target_metric_name(self) -> str:
-        """AlgoPerf's name for the metric of the targets."""
-        return self.target_metric
-
-    @property
-    def validation_target_value(self) -> float:
-        """The validation target."""
-        return self.targets.validation.value
-
-    @property
-    def test_target_value(self) -> float:
-        """The test target."""
-        return self.targets.test.value
-
-    def has_reached_validation_target(self, eval_result: dict[str, float]) -> bool:
-        """Return whether an evaluation meets the validation target."""
-        return _meets(eval_result, self.targets.validation)
-
-    def has_reached_test_target(self, eval_result: dict[str, float]) -> bool:
-        """Return whether an evaluation meets the test target."""
-        return _meets(eval_result, self.targets.test)
-
     def attach_metrics_logger(self, metrics_logger: Any) -> None:
         """Do nothing: our records hold what the runner measures."""
-
-
-def _meets(eval_result: dict[str, float], target: Target) -> bool:
-    return target.is_met(eval_result[target.metric])

@@ -346,7 +346,7 @@ IDENTITY = {
     "submission": {"s/submission.py": "1", "s/tuning_search_space.json": "1"},
     "modules": {"metaopt/recipes.py": "1"},
     "tuner": {"tuning/tuners/samplers.py": "1"},
-    "workload": {"metaopt/workloads/scikit_learn.py": "1"},
+    "workload": {"metaopt/workloads/digits_mlp.py": "1"},
     "data": {"easy/train.csv": "1"},
     "targets": {"targets of easy": "1"},
     "settings": {"jax_enable_x64": "False"},

@@ -273,4 +273,4 @@ def test_a_workload_that_is_not_there_is_named(name):
 
 
 def test_an_object_is_found_by_its_module():
-    assert load_workload("metaopt.workloads.scikit_learn:DIGITS_MLP").name == "digits_mlp"
+    assert load_workload("metaopt.workloads.digits_mlp:DIGITS_MLP").name == "digits_mlp"

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from metaopt import ScalarLags, meta_optimizer
-from metaopt.workloads.scikit_learn import MLP
+from metaopt.workloads.models.mlp import MLP
 
 BATCH = 512
 RATE = 0.1

@@ -11,7 +11,9 @@ import argparse
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.theory import experiments as ex
+from metaopt.theory import regret_experiments as regret_runs
+from metaopt.theory import theorem_on_finite_sums as sums
+from metaopt.theory import theorem_on_quadratics as quadratic_runs
 from metaopt.theory.reduction import gradient_descent
 from metaopt.theory.regret import growth_exponent
 
@@ -19,7 +21,7 @@ from metaopt.theory.regret import growth_exponent
 def reduction() -> None:
     """Algorithm 3: the best squared gradient norm against the number of epochs."""
     print("   K  best squared gradient norm     bound")
-    for row in ex.reduction_rates((1, 4, 16, 64, 256, 1024), inner_steps=20):
+    for row in sums.reduction_rates((1, 4, 16, 64, 256, 1024), inner_steps=20):
         print(f"{row.epochs:4d}  {row.best_squared_gradient:26.2e}  {row.bound:8.2e}")
 
 
@@ -27,8 +29,8 @@ def theorem() -> None:
     """Theorem 1: both sides against N, K and S, for gradient descent and for Algorithm 5."""
     print("A          N   K   S   left side   1/K term   regret   comparator")
     for sizes in ((4, 8, 10), (16, 8, 10), (64, 8, 10), (4, 32, 10), (4, 128, 10), (4, 8, 40)):
-        carried = ex.theorem_terms(*sizes, gradient_descent(0.1), jnp.zeros(()))
-        for name, row in (("descent", carried), ("bandit", ex.theorem_with_bandit(*sizes))):
+        carried = sums.theorem_terms(*sizes, gradient_descent(0.1), jnp.zeros(()))
+        for name, row in (("descent", carried), ("bandit", sums.theorem_with_bandit(*sizes))):
             n, k, s = sizes
             print(
                 f"{name:8s} {n:3d} {k:3d} {s:3d}   {row.left:9.5f}  {row.descent:9.5f}"
@@ -45,14 +47,14 @@ def quadratics() -> None:
         runs = [
             (
                 f"descent {rate}",
-                ex.quadratic_theorem(
+                quadratic_runs.quadratic_theorem(
                     *sizes, gradient_descent(rate), jnp.zeros(()), learning_rate=rate,
                     gradient_age=0,
                 ),
             )
             for rate in (0.02, 0.1)
         ]  # fmt: skip
-        for name, run in (*runs, ("bandit", ex.quadratic_theorem_with_bandit(*sizes))):
+        for name, run in (*runs, ("bandit", quadratic_runs.quadratic_theorem_with_bandit(*sizes))):
             (n, k, s), row = sizes, run.row
             print(
                 f"{name:12s} {n:5d} {k:3d} {s:3d}   {row.left:9.5f}  {row.descent:9.5f}"
@@ -64,17 +66,17 @@ def quadratics() -> None:
 
 def bco() -> None:
     """Algorithm 6: regret against the number of rounds."""
-    _print_regrets(ex.bco_regrets((256, 1024, 4096, 16384), seeds=32))
+    _print_regrets(regret_runs.bco_regrets((256, 1024, 4096, 16384), seeds=32))
 
 
 def bandit() -> None:
     """Algorithm 5: regret against the best fixed controller."""
-    weights, cost = ex.best_fixed_controller(ex.bandit_settings(0.1))
+    weights, cost = regret_runs.best_fixed_controller(regret_runs.bandit_settings(0.1))
     print(f"best fixed controller, first row {np.round(weights[0, 0], 3)}: {cost:.4f} a round")
-    _print_regrets(ex.bandit_regrets((300, 1000, 3000, 10000), seeds=32))
+    _print_regrets(regret_runs.bandit_regrets((300, 1000, 3000, 10000), seeds=32))
 
 
-def _print_regrets(rows: list[ex.RegretRow]) -> None:
+def _print_regrets(rows: list[regret_runs.RegretRow]) -> None:
     print("    T   regret  (standard error)   regret / T")
     for row in rows:
         print(

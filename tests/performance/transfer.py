@@ -26,8 +26,9 @@ import optax
 from metaopt import ScalarLags, load_controller, meta_optimizer, save_controller, start_episode
 from metaopt.bench.contract.kit import training_loss
 from metaopt.workloads.data.queues import ShuffledQueue
+from metaopt.workloads.digits_mlp import DIGITS_MLP
 from metaopt.workloads.mnist import MNIST_MLP
-from metaopt.workloads.scikit_learn import DIGITS_MLP, MLP
+from metaopt.workloads.models.mlp import MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 
 RATE = 0.1

@@ -18,9 +18,9 @@ from metaopt.theory.bandit import (
     redirect,
 )
 from metaopt.theory.dynamics import transition
-from metaopt.theory.experiments import bandit_regrets
 from metaopt.theory.reduction import nonconvex_meta_optimization
 from metaopt.theory.regret import growth_exponent
+from metaopt.theory.regret_experiments import bandit_regrets
 
 
 def settings_with(**changes):

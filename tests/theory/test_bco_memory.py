@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from metaopt.theory.bco_memory import bco_step, init_bco, project_to_ball, regret_bound
-from metaopt.theory.experiments import bco_regrets
 from metaopt.theory.regret import growth_exponent, sample_sphere
+from metaopt.theory.regret_experiments import bco_regrets
 
 
 def test_draws_from_the_sphere_have_norm_1_and_no_direction():

@@ -17,7 +17,6 @@ from metaopt.theory.dynamics import (
     product_norms,
     transition,
 )
-from metaopt.theory.experiments import stability_norms
 from metaopt.theory.hindsight import (
     Recording,
     best_controller,
@@ -26,6 +25,7 @@ from metaopt.theory.hindsight import (
     scalar_basis,
     total_cost,
 )
+from metaopt.theory.stability_norms import stability_norms
 
 RATE, DECAY = 0.1, 0.05
 

@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.theory.experiments import (
-    SMOOTHNESS,
+from metaopt.theory.hindsight import best_controller, best_shared_controller, full_basis, total_cost
+from metaopt.theory.reduction import gradient_descent
+from metaopt.theory.theorem_on_finite_sums import SMOOTHNESS
+from metaopt.theory.theorem_on_quadratics import (
     make_quadratics,
     quadratic_theorem,
     quadratic_theorem_with_bandit,
 )
-from metaopt.theory.hindsight import best_controller, best_shared_controller, full_basis, total_cost
-from metaopt.theory.reduction import gradient_descent
 
 SIZES = N, K, S = 3, 4, 6
 SLOW = 0.02

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from metaopt.theory.experiments import (
-    SMOOTHNESS,
-    finite_sum_loss,
-    make_finite_sum,
-    theorem_terms,
-    theorem_with_bandit,
-)
 from metaopt.theory.reduction import (
     gradient_descent,
     nonconvex_meta_optimization,
     reduce_to_convex,
     regularize,
+)
+from metaopt.theory.theorem_on_finite_sums import (
+    SMOOTHNESS,
+    finite_sum_loss,
+    make_finite_sum,
+    theorem_terms,
+    theorem_with_bandit,
 )
 
 BETA = SMOOTHNESS

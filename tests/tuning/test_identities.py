@@ -109,7 +109,7 @@ def test_each_part_of_an_identity_is_of_its_own_files(folder):
     }
     assert {"tuning/tuners/bandits.py", "tuning/tuners/samplers.py"} < set(found["tuner"])
     assert "tuning/tuners/quasirandom.py" not in found["tuner"]
-    assert {"metaopt/workloads/scikit_learn.py", "metaopt/workloads/losses.py"} < set(
+    assert {"metaopt/workloads/digits_mlp.py", "metaopt/workloads/losses.py"} < set(
         found["workload"]
     )
     assert found["data"] == {}

@@ -8,7 +8,7 @@ import pytest
 from analysis.report.stability import STABILITY_FILE, read_stability
 from metaopt.bench.records import write_json
 from metaopt.theory.dynamics import fit_stability, product_norms, transition
-from metaopt.workloads.scikit_learn import load_digits
+from metaopt.workloads.data.scikit_learn import load_digits
 from tuning.stability import (
     count_parameters,
     initial_parameters,

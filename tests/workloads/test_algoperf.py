@@ -16,7 +16,7 @@ from metaopt.workloads.registry import get_workload
 @pytest.fixture
 def without(monkeypatch):
     monkeypatch.setattr(algoperf, "why_unavailable", lambda: "AlgoPerf is not installed")
-    algoperf.get_workload.cache_clear()
+    algoperf.get_algoperf_workload.cache_clear()
 
 
 def theirs(metric="accuracy"):
@@ -31,7 +31,7 @@ def theirs(metric="accuracy"):
 
 
 def test_without_algoperf_its_workloads_are_listed_with_the_reason(without):
-    listed = algoperf.list_workloads()
+    listed = algoperf.list_algoperf_workloads()
 
     assert {"algoperf_mnist", "algoperf_ogbg", "algoperf_wmt"} <= set(listed)
     assert set(listed.values()) == {"unavailable: AlgoPerf is not installed"}

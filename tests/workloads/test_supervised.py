@@ -250,7 +250,7 @@ def test_another_framework_is_refused():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"name": ""}, "`name` must be a text"),
+        ({"name": ""}, "`name` must be a non-empty text"),
         ({"load": load()}, "`load` must be a function, got Arrays"),
         ({"loss_type": 2}, r"`loss_type` must be a LossType, one of .*, got 2"),
         ({"loss_type": "mse"}, "got 'mse'"),

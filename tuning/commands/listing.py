@@ -12,7 +12,7 @@ from metaopt.bench.contract.loading import (
     list_plugin_submissions,
     load_submission,
 )
-from metaopt.workloads.algoperf_workloads import list_workloads as list_algoperf_workloads
+from metaopt.workloads.algoperf_workloads import list_algoperf_workloads
 from metaopt.workloads.registry import list_plugin_workloads, list_workloads
 from tuning.campaign import list_campaigns
 from tuning.contenders import SUBMISSIONS

@@ -223,7 +223,7 @@ def _batch_size(subject: Subject) -> int:
 def workload_of(subject: Subject) -> Any:
     """Return what the steps are taken on: ``digits_mlp`` unless another was chosen."""
     if subject.workload is None:
-        from metaopt.workloads.scikit_learn import DIGITS_MLP
+        from metaopt.workloads.digits_mlp import DIGITS_MLP
 
         subject.workload = DIGITS_MLP
     return subject.workload

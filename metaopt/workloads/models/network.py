@@ -6,7 +6,8 @@ normalisation say, and ``None`` if that is nothing.
 
 import dataclasses
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -16,7 +17,7 @@ from metaopt.bench.contract.spec import ForwardPassMode, ParameterType
 from metaopt.workloads.data.queues import Batch
 
 
-def as_linen(model: Any) -> nn.Module:
+def as_linen(model: nn.Module | Callable[..., nnx.Module]) -> nn.Module:
     """Return a model as a ``flax.linen`` module.
 
     Args:
@@ -35,7 +36,7 @@ def as_linen(model: Any) -> nn.Module:
             "module, because every trial starts from fresh parameters: `model=lambda rngs: "
             f"Net(32, rngs=rngs)`. Got {_describe(model)}."
         )
-    return nnx.bridge.ToLinen(model)
+    return nnx.bridge.ToLinen(cast("Callable[..., nnx.Module]", model))
 
 
 def _describe(model: Any) -> str:

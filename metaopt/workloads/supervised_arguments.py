@@ -1,26 +1,23 @@
-"""What can be wrong with a supervised workload before its data is loaded."""
+"""The rules for the arguments of a supervised workload, checked before its data is loaded."""
 
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from metaopt.bench.measure.targets import BETTER, Direction
 from metaopt.workloads.losses import Loss
 from metaopt.workloads.models.network import as_linen
 
-if TYPE_CHECKING:
-    from metaopt.workloads.supervised import SupervisedWorkload
-
 _SPLITS = ("train", "validation", "test")
-_TAKEN = ("loss", "count", "num_examples")  # names of metrics that mean something already
+_TAKEN = ("loss", "count", "num_examples")  # names of metrics with a meaning of their own
 
 # A rule in words, and as a function of the value.
 _Rule = tuple[str, Callable[[Any], bool]]
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _is_number(value: Any) -> bool:
@@ -31,7 +28,7 @@ def _is_mapping(value: Any, is_key: Callable[[Any], bool], is_value: Callable[[A
     return isinstance(value, Mapping) and all(is_key(k) and is_value(v) for k, v in value.items())
 
 
-_TEXT: _Rule = "a text that is not empty", lambda value: isinstance(value, str) and value != ""
+_TEXT: _Rule = "a non-empty text", lambda value: isinstance(value, str) and value != ""
 _FUNCTION: _Rule = "a function", callable
 _COUNT: _Rule = "an integer of at least 1", _is_count
 _SECONDS: _Rule = "a positive number", lambda value: _is_number(value) and value > 0
@@ -89,8 +86,11 @@ def _is_name_of_metric(name: Any) -> bool:
     return isinstance(name, str) and name != "" and "/" not in name and name not in _TAKEN
 
 
-def check_workload(workload: "SupervisedWorkload") -> None:
-    """Refuse what a supervised workload cannot be made of.
+def check_arguments(workload: Any) -> None:
+    """Check the arguments that a supervised workload was made with.
+
+    Args:
+        workload: A :class:`~metaopt.workloads.supervised.SupervisedWorkload`.
 
     Raises:
         ValueError: An argument breaks its rule; the message names argument, rule and value.
