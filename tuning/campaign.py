@@ -1,7 +1,7 @@
 """Campaigns: contenders x workloads x studies under one budget, from a TOML file.
 
-``campaign.json`` in an output folder holds the whole file and what the command line changed, so it
-can be read in place of the file.
+``campaign.json`` in an output folder holds the whole file and the changes of the command line. It
+can be read instead of the file.
 """
 
 import itertools
@@ -14,15 +14,16 @@ from typing import Annotated, Any
 
 import pydantic
 
+from metaopt.bench.contract.spaces import Point
 from metaopt.bench.measure.budget import Budget, Currency, parse_budget
 from metaopt.bench.measure.targets import Direction, Target
 from metaopt.bench.records import CAMPAIGN_FILE, BudgetRecord
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
-from tuning.contenders import Contender, Hyperparameter, make_variant, parse_contender
+from tuning.contenders import Contender, make_variant, parse_contender
 
 _SHIPPED = Path(__file__).parent / "campaigns"
-_DEFAULT_EVALUATIONS = 16  # in a trial, where the campaign does not say
+_DEFAULT_EVALUATIONS = 16  # of a trial, if the campaign states no period
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -46,11 +47,11 @@ class Variant(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     of: str
-    hyperparameters: dict[str, Hyperparameter]
+    hyperparameters: Point
 
 
 class OwnTarget(pydantic.BaseModel):
-    """A target that a campaign sets itself, instead of the frozen one."""
+    """A target that a campaign sets instead of the frozen one."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
@@ -67,12 +68,12 @@ class OwnTarget(pydantic.BaseModel):
 
 
 class Source(pydantic.BaseModel):
-    """Where a campaign is from.
+    """The origin of a campaign.
 
     Attributes:
-        file: The name of a file that ships with the project, or that of a user's own, ``*.toml``.
+        file: The name of a shipped campaign, or the file name of a user's, ``*.toml``.
         toml: The whole file.
-        changes: Keys that took other values than the file's.
+        changes: Values that replace the file's, by key.
     """
 
     model_config = pydantic.ConfigDict(frozen=True)
@@ -83,12 +84,12 @@ class Source(pydantic.BaseModel):
 
     @property
     def document(self) -> dict[str, Any]:
-        """What the file and the changes say, unchecked."""
+        """The file's content with the changes, unchecked."""
         return tomllib.loads(self.toml) | self.changes
 
 
 class Campaign(pydantic.BaseModel):
-    """What a campaign file says; see ``tuning/campaigns`` for examples.
+    """A campaign file; see ``tuning/campaigns`` for examples.
 
     A relative budget such as ``"16x"`` is a multiple of the workload's step hint, in gradient
     evaluations (or, beside a study budget in another currency, of the step hint in steps, or of
@@ -108,14 +109,14 @@ class Campaign(pydantic.BaseModel):
     variants: dict[str, Variant] = {}
     stop_at_target: bool = True
     targets: dict[str, OwnTarget] = {}
-    # Without a step a trial counts as stalled after so long: longer than any compilation.
+    # A trial without a step for this long has stalled: longer than any compilation.
     stall_seconds: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1800.0
     _source: Source | None = None
     _contenders: dict[str, Contender] = {}
 
     @property
     def source(self) -> Source | None:
-        """The file that it was read from, if any."""
+        """The file that the campaign was read from, if any."""
         return self._source
 
     @pydantic.model_validator(mode="after")
@@ -132,7 +133,7 @@ class Campaign(pydantic.BaseModel):
             raise ValueError(f"contenders: {error}") from None
         self._contenders = {contender.name: contender for contender in parsed}
         if stray := sorted(set(self.targets) - set(self.workloads)):
-            raise ValueError(f"targets: {stray} are no workloads of this campaign")
+            raise ValueError(f"targets: {stray} are not among the workloads of this campaign")
         for name, target in self.targets.items():
             reported = getattr(get_workload(name), "metric_names", None)
             if reported is not None and target.metric not in reported:
@@ -163,7 +164,7 @@ class Campaign(pydantic.BaseModel):
         """Return the validation and the test target: the campaign's own, or the frozen ones.
 
         Raises:
-            ValueError: There are neither.
+            ValueError: There is neither.
         """
         own = self.targets.get(workload.name)
         if own is not None:
@@ -174,7 +175,7 @@ class Campaign(pydantic.BaseModel):
         """Return the budgets on one workload.
 
         Raises:
-            ValueError: Currencies differ, or an evaluation does not fit into a trial.
+            ValueError: The currencies differ, or a trial is shorter than an evaluation period.
         """
         in_grads = Budget(workload.step_hint, "gradient_evaluations")
         study = _parse("budget", self.budget, in_grads)
@@ -194,7 +195,7 @@ class Campaign(pydantic.BaseModel):
         if period.amount > amount:
             raise ValueError(
                 f"eval_period = {str(period)!r} does not fit into a trial of {amount:g} "
-                f"{study.currency} on {workload.name}: it would never be evaluated"
+                f"{study.currency} on {workload.name}, which would never be evaluated"
             )
         return BudgetRecord(
             currency=study.currency, study=study.amount, trial=amount, eval_period=period.amount
@@ -223,11 +224,11 @@ def read_campaign(path: Path, **changes: Any) -> Campaign:
     """Read a campaign file.
 
     Args:
-        path: The TOML file, the name of one in ``tuning/campaigns``, or a campaign's record.
-        changes: Keys that take other values than the file's; ``None`` leaves the file's.
+        path: The TOML file, the name of one in ``tuning/campaigns``, or a ``campaign.json``.
+        changes: Values that replace the file's, by key; ``None`` keeps the file's.
 
     Raises:
-        ValueError: The file is not there, not TOML, or breaks a rule; names key, rule and value.
+        ValueError: The file is missing, not TOML, or breaks a rule; names key, rule and value.
     """
     source = read_source(path)
     given = {key: value for key, value in changes.items() if value is not None}
@@ -238,7 +239,7 @@ def read_campaign(path: Path, **changes: Any) -> Campaign:
 
 
 def read_source(path: Path) -> Source:
-    """Return a campaign file as it is; ``path`` as in :func:`read_campaign`, raises as there."""
+    """Return a campaign file unchecked; ``path`` and errors as in :func:`read_campaign`."""
     name = path.name
     if not path.is_file() and (_SHIPPED / f"{path}.toml").is_file():
         name, path = str(path), _SHIPPED / f"{path}.toml"
@@ -256,15 +257,15 @@ def read_source(path: Path) -> Source:
 
 
 def _recorded(text: str, path: Path) -> Source:
-    """Return the file that a campaign's record holds."""
+    """Return the file that a ``campaign.json`` holds."""
     try:
         return Source.model_validate(json.loads(text)["source"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: holds no campaign file; use the file itself.") from None
+        raise ValueError(f"{path}: holds no campaign file. Use the file itself.") from None
 
 
 def list_campaigns() -> dict[str, str]:
-    """Return what each shipped campaign is, by name: its comment, to the first stop or colon."""
+    """Return the summary of each shipped campaign: its comment up to the first stop or colon."""
     texts = {path.stem: path.read_text("utf-8") for path in sorted(_SHIPPED.glob("*.toml"))}
     return {
         name: re.split(r"[.:](?: |$)", " ".join(line.lstrip("# ") for line in _comment(text)))[0]
@@ -288,7 +289,7 @@ def make_campaign(document: dict[str, Any], source: str) -> Campaign:
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return what two campaigns say differently, ``""`` if nothing.
+    """Return the differences of two campaigns, ``""`` if there are none.
 
     Examples:
         >>> describe_changes({"seed": 1, "studies": 3}, {"seed": 2, "studies": 3})
@@ -302,10 +303,10 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def only_adds(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether a campaign is another one with more contenders, workloads or studies.
+    """Return whether ``now`` is ``before`` with more contenders, workloads or studies.
 
-    Seeds depend on the campaign's, the workload, the study and the trial alone: what has run would
-    have run in the larger campaign just so.
+    A trial's seeds depend only on the campaign's seed, the workload, the study and the trial. So
+    finished studies are the same in the larger campaign.
 
     Examples:
         >>> before = {"seed": 1, "contenders": ["a"], "workloads": ["v"], "studies": 3}
@@ -320,7 +321,7 @@ def only_adds(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         return False
     for table, names in tables.items():
         old, new = before.get(table) or {}, now.get(table) or {}
-        # What is new may not change what an entry that has run was.
+        # A new entry must not change a contender or a workload that has run.
         if (set(new) - set(old)) & set(before[names]) or any(new.get(k) != old[k] for k in old):
             return False
     grown = all(set(before[key]) <= set(now[key]) for key in lists)
@@ -332,12 +333,12 @@ def describe_problems(
     model: type[pydantic.BaseModel],
     inner: Mapping[str, type[pydantic.BaseModel]],
 ) -> str:
-    """Return one line with key, rule and value of everything that is wrong in a campaign file.
+    """Return one line with the key, the rule and the value of every mistake in a campaign file.
 
     Args:
-        error: What pydantic found.
-        model: Of the file: its keys are listed where there is another.
-        inner: By key, the model of what stands under it, for the same purpose.
+        error: The error of pydantic.
+        model: The model of the file; its keys are listed for an unknown one.
+        inner: The models of nested tables, by key, for the same purpose.
     """
     problems = []
     for detail in error.errors(include_url=False):

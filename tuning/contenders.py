@@ -1,6 +1,6 @@
 """Contenders: a submission with its tuner, as ``submission[@space][+tuner]``, and variants.
 
-A variant is a contender under a name of its own with some hyperparameters fixed: an ablation.
+A variant is a contender with a name of its own and some hyperparameters fixed, for ablations.
 """
 
 import dataclasses
@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench.contract.loading import Submission, load_submission
-from metaopt.bench.contract.spaces import Point, check_point, parse_space
+from metaopt.bench.contract.spaces import Point, Value, check_point, parse_space
 from metaopt.bench.contract.tuner import Tuner
 from tuning.tuners import TUNERS, DefaultsTuner, get_tuner
-
-Hyperparameter = float | int | str | bool
 
 SUBMISSIONS = Path(__file__).resolve().parents[1] / "submissions"
 
@@ -25,18 +23,18 @@ _PATTERN = re.compile(r"(?P<submission>[^@+]+)(?:@(?P<space>[^@+]+))?(?:\+(?P<tu
 class Contender:
     """A submission and how it is tuned.
 
-    A self-tuning submission has no space, and no tuner but ``none``: with it, it runs again and
-    again, a trial's budget each, instead of once with the whole study's.
+    A self-tuning submission has no space and either no tuner (one trial with the whole study's
+    budget) or the tuner ``none`` (repeated trials with a trial's budget each).
     """
 
     name: str
     submission: Submission
-    space: str | None
-    tuner: str | None
-    fixed: dict[str, Hyperparameter] | None = None  # what a variant decides over its tuner
+    space: str | None  # its name; None: the submission's own, or none
+    tuner: str | None  # its name
+    fixed: Point | None = None  # hyperparameters that a variant fixes
 
     def point(self, proposed: Point | None) -> Point | None:
-        """Return a trial's hyperparameters: what the tuner proposes, if any, and what is fixed.
+        """Return a trial's hyperparameters: the tuner's proposal, if any, and the fixed values.
 
         Raises:
             ValueError: A value is not a finite number, a string or a boolean.
@@ -48,9 +46,9 @@ class Contender:
         return None if point is None else check_point(point, self.name)
 
     def search_space(self) -> Any:
-        """Return what the tuner searches, in AlgoPerf's form; ``None`` if it searches nothing.
+        """Return the space that the tuner searches, in AlgoPerf's form; ``None`` if there is none.
 
-        A hyperparameter that a variant fixes has that one value.
+        A hyperparameter that a variant fixes has one feasible point.
         """
         if self.submission.ruleset == "self-tuning" or self.tuner == "none":
             return None
@@ -60,7 +58,7 @@ class Contender:
         return document | {name: {"feasible_points": [value]} for name, value in fixed.items()}
 
     def make_tuner(self, seed: int) -> Tuner | None:
-        """Return a new tuner, ``None`` for a self-tuning submission's single run."""
+        """Return a new tuner; ``None`` for the single trial of a self-tuning submission."""
         if self.tuner is None:
             return None
         if self.submission.ruleset == "self-tuning":
@@ -71,16 +69,16 @@ class Contender:
         return make(parse_space(document, where), seed, self.submission.defaults)
 
 
-def parse_contender(text: str, root: Path = SUBMISSIONS) -> Contender:
+def parse_contender(text: str) -> Contender:
     """Read ``metaopt``, ``adamw+random`` or ``adamw@paper+grid``.
 
     Raises:
-        ValueError: The form is another, a name is unknown, or submission and tuner do not fit.
+        ValueError: The form is wrong, a name is unknown, or submission and tuner do not fit.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ValueError(f"A contender is submission[@space][+tuner], got {text!r}.")
-    submission = load_submission(match["submission"], root)
+    submission = load_submission(match["submission"], SUBMISSIONS)
     check_point(submission.defaults, f"{submission.name}, DEFAULTS")
     tuner = match["tuner"]
     if tuner is not None:
@@ -90,34 +88,34 @@ def parse_contender(text: str, root: Path = SUBMISSIONS) -> Contender:
             raise ValueError(f"{text!r}: {error}") from None
     if submission.ruleset == "self-tuning" and (tuner not in (None, "none") or match["space"]):
         raise ValueError(
-            f"{text!r}: {submission.name} tunes itself, it takes no space and no tuner but 'none'."
+            f"{text!r}: {submission.name} tunes itself. It takes no space and no tuner but 'none'."
         )
     if submission.ruleset == "external" and tuner is None:
         raise ValueError(f"{text!r} needs a tuner, as in '{text}+random'; there are {[*TUNERS]}.")
     space = match["space"]
     name = submission.name + (f"@{space}" if space else "") + (f"+{tuner}" if tuner else "")
     contender = Contender(name, submission, space, tuner)
-    contender.make_tuner(seed=0)  # a bad space, or a grid over a range, is said now
+    contender.make_tuner(seed=0)  # reports a bad space or a grid over a range now
     return contender
 
 
-def make_variant(
-    name: str, of: str, fixed: dict[str, Hyperparameter], root: Path = SUBMISSIONS
-) -> Contender:
+def make_variant(name: str, of: str, fixed: dict[str, Value]) -> Contender:
     """Return the contender ``of`` under another name, with the hyperparameters in ``fixed``.
 
     Raises:
-        ValueError: The name is no folder's, ``of`` is no contender, or a hyperparameter is not one
-            of the submission's, or no number of 32 bits.
+        ValueError: The name cannot be a folder, ``of`` is no contender, or a hyperparameter is
+            unknown or not a finite 32-bit number.
     """
     if not _VARIANT.fullmatch(name):
-        raise ValueError(f"A variant's name has letters, digits, '_', '-', '.' only, got {name!r}.")
-    base = parse_contender(of, root)
+        raise ValueError(
+            f"A variant's name has only letters, digits, '_', '-' and '.', got {name!r}."
+        )
+    base = parse_contender(of)
     known = base.submission.defaults
     if not fixed or not set(fixed) <= set(known):
         raise ValueError(
             f"Variant {name!r} must fix hyperparameters of {base.submission.name}, which are "
-            f"{sorted(known)}; got {sorted(fixed)}."
+            f"{sorted(known)}, got {sorted(fixed)}."
         )
     check_point(fixed, f"Variant {name!r}")
     return dataclasses.replace(base, name=name, fixed=fixed)

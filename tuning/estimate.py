@@ -1,10 +1,10 @@
-"""What a campaign will do and take, before anything is spent: from a few measured steps.
+"""The time of a campaign, estimated from a few measured steps before anything is spent.
 
     seconds of a study = compilation + budget * seconds per unit + evaluations * seconds of one
 
-where all three are measured in a study of a few steps with the campaign's own contender. It is an
-estimate: trials that end early make room for others, which are evaluated as well; a tuner's own
-time is left out; and processes side by side share the machine's memory.
+All three times are measured in a study of a few steps with the campaign's contender. The estimate
+leaves out additional evaluations (trials that end early make room for others), the tuner's time,
+and the memory bandwidth that parallel processes share.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import numpy as np
 from analysis.report.table import CellFormat, Column, Table, number_format
 from analysis.report.tables.score_tables import unit_name
 from metaopt.bench import records
-from metaopt.bench.measure.budget import Currency
+from metaopt.bench.measure.budget import Budget, Currency
 from metaopt.bench.records import ERRORS, FAILURES, Cost, TrialRecord
 from tuning.campaign import Campaign
 from tuning.slots import StudyKey, plan_study
@@ -30,12 +30,11 @@ _STEPS = 3.0  # of a gradient evaluation each, between them
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What one contender's studies on one workload will do and take."""
+    """The trials and the time of one contender's studies on one workload."""
 
     key: StudyKey
     trials: str  # in a study
-    currency: Currency
-    budget: float
+    budget: Budget  # of a study
     studies: int
     unit_seconds: float  # of one unit of the budget, without compilation
     compilation_seconds: float  # tracing included
@@ -45,15 +44,15 @@ class Estimate:
 
     @property
     def study_seconds(self) -> float:
-        """How long one study takes."""
-        training = self.budget * self.unit_seconds + self.compilation_seconds
-        if self.currency == "seconds":
-            training = self.budget
+        """The time of one study."""
+        training = self.budget.amount * self.unit_seconds + self.compilation_seconds
+        if self.budget.currency == "seconds":
+            training = self.budget.amount
         return training + self.evaluations * self.evaluation_seconds
 
 
 def list_probes(campaign: Campaign) -> list[StudyKey]:
-    """Return the studies to measure: the first of every contender on every workload."""
+    """Return the studies to measure: the first one of every contender on every workload."""
     return [
         StudyKey(contender, workload, 1)
         for workload in campaign.workloads
@@ -65,7 +64,7 @@ def probe_all(campaign: Campaign, keys: Iterable[StudyKey]) -> list[Estimate]:
     """Measure a few steps of each study, see :func:`probe`.
 
     Raises:
-        ValueError: Some cannot run; says how each of them failed.
+        ValueError: Some studies cannot run; the message has the failure of each.
     """
     estimates, problems = [], []
     for key in keys:
@@ -79,15 +78,16 @@ def probe_all(campaign: Campaign, keys: Iterable[StudyKey]) -> list[Estimate]:
 
 
 def probe(campaign: Campaign, key: StudyKey) -> Estimate:
-    """Measure a few steps of one study, in a folder that is deleted again.
+    """Measure a few steps of one study, in a temporary folder.
 
     Raises:
-        ValueError: Every trial ended with an error, or none took a step; says how it failed.
+        ValueError: Every trial ended with an error, or none took a step; the message has the first
+            failure.
     """
     plan = plan_study(campaign, key)
     limits, in_seconds = plan.limits, plan.limits.currency == "seconds"
-    # In steps or gradient evaluations alike: what is measured is the cost of one unit. In seconds
-    # nobody knows how many of them the first step will take to compile, so steps are counted.
+    # The probe measures the seconds of one unit of the budget. For a budget in seconds it counts
+    # steps, because the time to compile the first step is unknown.
     period = _STEPS if in_seconds else min(limits.eval_period, _STEPS)
     few = records.BudgetRecord(
         currency="steps" if in_seconds else limits.currency,
@@ -104,16 +104,15 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
         evaluated = [seconds for trial in folders for seconds in _evaluation_seconds(trial)]
         units = [seconds for trial in folders for seconds in _unit_seconds(trial, few.currency)]
     cost = sum((trial.ledger.cost for trial in trials), Cost())
-    # The first steps trace and compile: not what a unit of the budget takes.
+    # The first steps trace and compile, so they are left out.
     unit = float(np.median(units[1:] or units))
     compiling = max(0.0, cost.seconds - unit * cost.amount(few.currency))
     largest_step = 0.0 if in_seconds else max(trial.ledger.largest_step for trial in trials)
-    trials_in_all, budget = _trials_of(plan)
+    count, budget = _trials_of(plan)
     return Estimate(
         key=key,
-        trials=trials_in_all,
-        currency=limits.currency,
-        budget=budget,
+        trials=count,
+        budget=Budget(budget, limits.currency),
         studies=campaign.studies,
         unit_seconds=1.0 if in_seconds else unit,
         compilation_seconds=compiling,
@@ -124,7 +123,7 @@ def probe(campaign: Campaign, key: StudyKey) -> Estimate:
 
 
 def _check_trials(key: StudyKey, trials: Sequence[TrialRecord]) -> str | None:
-    """Return how some trials of a probe failed; ``None`` if none did.
+    """Return the failure of some trials of a probe; ``None`` if all succeeded.
 
     Raises:
         ValueError: Every trial ended with an error, or none took a step.
@@ -141,7 +140,7 @@ def _check_trials(key: StudyKey, trials: Sequence[TrialRecord]) -> str | None:
 
 
 def _trials_of(plan: StudyPlan) -> tuple[str, float]:
-    """Return how many trials a study has, as it is written, and what it may spend on them."""
+    """Return the number of trials of a study, as text, and the amount that they may spend."""
     limits, tuner = plan.limits, plan.contender.make_tuner(seed=0)
     if tuner is None:
         return "1", limits.study
@@ -153,19 +152,19 @@ def _trials_of(plan: StudyPlan) -> tuple[str, float]:
 
 
 def _evaluation_seconds(trial: Path) -> list[float]:
-    """Return what each evaluation of a trial took."""
+    """Return the seconds of each evaluation of a trial."""
     rows = records.read_evaluations(trial / records.EVAL_FILE)
     return np.diff([0.0, *(row["accumulated_eval_time"] for row in rows)]).tolist()
 
 
 def estimate_table(estimates: list[Estimate], processes: int) -> Table:
-    """Return what each contender will do, and the time of it all on ``processes`` processes."""
+    """Return a row for each contender and workload; the caption has the total time."""
     rows = [
         (
             estimate.key.contender,
             estimate.key.workload,
             f"{estimate.studies} x {estimate.trials}",
-            f"{estimate.budget:,.6g} x {1000 * estimate.unit_seconds:.3g}",
+            f"{estimate.budget.amount:,.6g} x {1000 * estimate.unit_seconds:.3g}",
             f"{estimate.evaluations:,} x {1000 * estimate.evaluation_seconds:.3g}",
             estimate.compilation_seconds,
             estimate.study_seconds,
@@ -176,10 +175,10 @@ def estimate_table(estimates: list[Estimate], processes: int) -> Table:
     longest = max(estimate.study_seconds for estimate in estimates)
     caption = (
         f"About {format_duration(max(longest, total / processes))} on {processes} "
-        f"process{'es' if processes > 1 else ''}, of {format_duration(total)} in all; nothing was "
-        f"run yet. Runs: studies x trials in each (+: more where some end early or pause; pauses "
-        f"are evaluated too). Training: the study's {unit_name(estimates[0].currency)} x "
-        "milliseconds of one; evaluations alike."
+        f"process{'es' if processes > 1 else ''}, {format_duration(total)} in total. The campaign "
+        "has not run yet. Runs: studies x trials of each (+: more if trials end early or pause). "
+        f"Training: the study's {unit_name(estimates[0].budget.currency)} x milliseconds of one. "
+        "Evaluations: their number x milliseconds of one."
     )
     names = ("contender", "workload", "runs", "training", "evaluations")
     columns = (
@@ -190,7 +189,7 @@ def estimate_table(estimates: list[Estimate], processes: int) -> Table:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration for people.
+    """Return a duration as text.
 
     Examples:
         >>> format_duration(42.4), format_duration(754), format_duration(50_000)
@@ -203,7 +202,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _unit_seconds(trial: Path, currency: Currency) -> list[float]:
-    """Return what a unit of the budget took between the evaluations of a trial."""
+    """Return the seconds of a unit of the budget, between each two evaluations of a trial."""
     rows = records.read_evaluations(trial / records.EVAL_FILE)
     seconds = np.diff([0.0, *(row["accumulated_submission_time"] for row in rows)])
     units = np.diff([0.0, *(records.row_cost(row).amount(currency) for row in rows)])

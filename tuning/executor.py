@@ -188,8 +188,7 @@ def claim_folder(campaign: Campaign, out: Path, console: Console | None = None) 
     content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.contenders_by_name)}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
-        before.pop("source", None)  # its comments, say, may be others
-        before.pop("together", None)  # a former option
+        before.pop("source", None)  # its comments, for example, may differ
         changed = describe_changes(before, content)
         if changed and not only_adds(before, content):
             raise ValueError(

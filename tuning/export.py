@@ -1,38 +1,37 @@
-"""Copies of tuning studies in an Optuna storage: for its dashboard and visualisations.
+"""Copies of tuning studies in an Optuna storage, for its dashboard and visualisations.
 
-The records on disk are the truth, and all that is read: what a submission or its search space is
-now does not matter. Each study of a tuned contender becomes an Optuna study named
-``campaign/contender/workload/study_k``, with its trials in their order.
+Only the records on disk are read, so later changes of a submission or its search space do not
+matter. Each study of a tuned contender becomes an Optuna study with the name
+``campaign/contender/workload/study_k`` and its trials in order.
 
     value          the number that the tuner was told, see ``bench.records.outcomes.value_of``
     distributions  the search space in the records
     intermediate   the target's metric, at fifty evaluations at most
-    start          when the trial started; its end is later by the seconds on its ledger
+    start          the start of the trial; its end is later by the seconds on its ledger
     state          FAIL for a failure. PRUNED for a trial that its tuner stopped, or paused and
-                   never resumed. RUNNING for one that is paused while its study goes on.
+                   never resumed. RUNNING for a paused trial of a study that is running.
 """
 
 import datetime
-import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from metaopt.bench import records
-from metaopt.bench.contract.spaces import PointList, Range, parse_space
+from metaopt.bench.contract.spaces import Space, parse_space
 from metaopt.bench.records import FAILURES, TrialRecord
 from metaopt.bench.records.outcomes import value_of
 from tuning.slots import LOGS
 from tuning.storages import PatientStorage
+from tuning.tuners.distributions import distribution_of
 
-_CURVE = 50  # evaluations of a trial: each is a row that a database writes
+_CURVE = 50  # evaluations of a trial: a database writes a row for each
 _COMPARED = (
     "state", "values", "params", "distributions", "user_attrs", "intermediate_values",
     "datetime_start", "datetime_complete",
@@ -42,12 +41,12 @@ _COMPARED = (
 def export_studies(runs: Path, url: str) -> Iterator[tuple[str, int]]:
     """Copy every trial that has a record; yields the name of each study and its number of trials.
 
-    It can be called at any time and again and again. Trials that the storage already holds as they
-    are stay. A study with a trial that has changed since, because it was paused, is written again.
+    This can be called repeatedly, also while the campaign runs. Unchanged trials in the storage
+    stay. A study with a trial that has changed, because it was paused, is written again.
 
     Raises:
         ValueError: There is no trial to copy, the storage does not answer, or it has a study of
-            that name which was not copied from records.
+            the same name that was not copied from records.
     """
     groups: dict[str, list[tuple[TrialRecord, Path]]] = {}
     for path in sorted((runs / LOGS).rglob(records.RUN_FILE)):
@@ -95,13 +94,13 @@ def _open(storage: BaseStorage, name: str) -> optuna.Study:
 
 
 def _delete(storage: BaseStorage, name: str) -> None:
-    """Delete a study, unless a call whose answer was lost has done so."""
+    """Delete a study, unless an earlier call, whose answer was lost, did so."""
     if name in {study.study_name for study in storage.get_all_studies()}:
         storage.delete_study(storage.get_study_id_from_name(name))
 
 
 def _add(storage: BaseStorage, study_id: int, index: int, trial: FrozenTrial) -> None:
-    """Add a trial as number ``index``, unless a call whose answer was lost has done so."""
+    """Add a trial as number ``index``, unless an earlier call, whose answer was lost, did so."""
     if storage.get_n_trials(study_id) == index:
         storage.create_new_trial(study_id, trial)
 
@@ -111,51 +110,20 @@ def _are_equal(held: FrozenTrial, trial: FrozenTrial) -> bool:
 
 
 def _distributions(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
-    """Return the space that the trials' points are from, as Optuna writes it.
+    """Return the search space of the trials as distributions.
 
-    A list of points becomes the values of each hyperparameter. Where a record has no search space,
-    or one that does not hold a value, it is the values that were tried.
+    A list of points becomes the values of each hyperparameter. Without a search space, the values
+    are those of the trials.
     """
-    points = [trial.hyperparameters or {} for trial in trials]
-    names = dict.fromkeys(name for point in points for name in point)
-    tried = {name: [point[name] for point in points if name in point] for name in names}
-    spaces = {
-        json.dumps(trial.search_space, sort_keys=True): trial.search_space for trial in trials
-    }
-    document = trials[0].search_space if len(spaces) == 1 else None
-    searched = {} if document is None else _searched(document)
+    document = trials[0].search_space
+    space = None if document is None else parse_space(document, "search_space")
+    if isinstance(space, Space):
+        return {name: distribution_of(part) for name, part in space.parameters.items()}
+    points = [trial.hyperparameters or {} for trial in trials] if space is None else space.points
     return {
-        name: searched[name] if _holds(searched.get(name), values) else _categorical(values)
-        for name, values in tried.items()
+        name: CategoricalDistribution(list(dict.fromkeys(point[name] for point in points)))
+        for name in points[0]
     }
-
-
-def _searched(document: Any) -> dict[str, BaseDistribution]:
-    space = parse_space(document, "search_space")
-    if isinstance(space, PointList):
-        return {name: _categorical([p[name] for p in space.points]) for name in space.points[0]}
-    return {
-        name: FloatDistribution(part.low, part.high, log=part.log)
-        if isinstance(part, Range)
-        else _categorical(part.points)
-        for name, part in space.parameters.items()
-    }
-
-
-def _categorical(values: Sequence[Any]) -> CategoricalDistribution:
-    return CategoricalDistribution(list(dict.fromkeys(values)))
-
-
-def _holds(distribution: BaseDistribution | None, values: Sequence[Any]) -> bool:
-    """Return whether a distribution can have given all of the values."""
-    if isinstance(distribution, CategoricalDistribution):
-        return all(value in distribution.choices for value in values)
-    if isinstance(distribution, FloatDistribution):
-        return all(
-            not isinstance(value, str) and distribution.low <= value <= distribution.high
-            for value in values
-        )
-    return False
 
 
 def _freeze(
@@ -204,7 +172,7 @@ def _curve(record: TrialRecord, folder: Path) -> dict[int, float]:
     """Return the finite values of the target's metric by step, up to the trial's last record."""
     path = folder / records.EVAL_FILE
     rows = records.read_evaluations(path) if path.exists() else []
-    if record.segments:  # the trial may be at work on its next segment
+    if record.segments:  # the next segment may be running
         rows = rows[: record.segments[-1].evaluations]
     shown = [*rows[:: math.ceil(len(rows) / _CURVE) or 1], *rows[-1:]]
     values = {int(r["global_step"]): records.metric_of(r, record.target.metric) for r in shown}

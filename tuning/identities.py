@@ -1,8 +1,8 @@
-"""What decides the studies of a campaign, and whether a folder can go on with them.
+"""The identities of a campaign's studies, and whether a folder's results can be continued.
 
-The runs of one contender on one workload have one identity, and all that runs on a workload has one
-workload, one set of data, one target. A finished contender whose code has changed since is kept, as
-its results are whole: it is named in a note.
+All trials of a contender on a workload have one identity. All contenders on a workload share the
+workload's code, data, targets and settings. A finished contender whose code has changed since is
+kept, because its results are complete: a note names it.
 """
 
 import os
@@ -35,8 +35,7 @@ from tuning.campaign import Campaign
 from tuning.contenders import Contender
 from tuning.tuners import TUNERS, get_tuner
 
-# By (contender, workload).
-Identities = dict[tuple[str, str], Identity]
+Identities = dict[tuple[str, str], Identity]  # by contender and workload
 
 # Settings of JAX that change numbers or end runs. Those of random keys are pinned instead.
 _SETTINGS = (
@@ -87,7 +86,7 @@ def identify_campaign(campaign: Campaign) -> Identities:
 
 
 def _own_files(contender: Contender, files: dict[str, str]) -> dict[str, str]:
-    """Return the digests of a submission's files, without search spaces that are not used."""
+    """Return the digests of a submission's files, without unused search spaces."""
     own = SPACE_FILE if contender.space is None else f"spaces/{contender.space}.json"
     return {
         f"{contender.submission.folder.name}/{name}": digest
@@ -109,19 +108,19 @@ def _modules_of_tuner(contender: Contender) -> set[str]:
 def check_folder(
     out: Path, studies: Iterable[tuple[tuple[str, str], Path]], identities: Identities
 ) -> list[str]:
-    """See that what is left to run does not mix with anything else.
+    """Check that the studies that are left to run would not mix with results of another version.
 
     Args:
         out: The output folder, for messages.
-        studies: Contender and workload, and the folder, of every study of the campaign.
-        identities: As things are now.
+        studies: The contender and workload, and the folder, of every study of the campaign.
+        identities: The current identities.
 
     Returns:
         Notes on finished contenders that have changed since.
 
     Raises:
-        ValueError: A contender that is not finished, or a workload that something is left to run
-            on, was another one; names the files.
+        ValueError: An unfinished contender, or a workload that is still needed, has changed; names
+            the files.
     """
     studies = list(studies)
     unfinished = {key for key, folder in studies if not (folder / records.STUDY_FILE).exists()}
@@ -130,42 +129,36 @@ def check_folder(
     for key, folder in studies:
         if not _is_begun(folder):
             continue
-        what = f"{key[0]} on {key[1]}"
-        before = read_identity(folder)
-        if before is None:
-            if key in unfinished:
-                raise ValueError(
-                    f"{out} holds {what} without {FILE}, so it may be of another version. Use "
-                    "another output folder."
-                )
-            continue
-        now = identities[key]
+        contender, workload = key
+        before, now = read_identity(folder) or {}, identities[key]
         parts = () if key in unfinished else WORKLOAD_PARTS
-        if (key in unfinished or key[1] in busy) and (names := differences(before, now, parts)):
-            raise ValueError(
-                f"{out} holds {what} from before {listed(names)} changed. Results of two versions "
-                "cannot be mixed: use another output folder, or restore the first version."
-            )
+        if workload in busy and (names := differences(before, now, parts)):
+            raise _mixed_versions(f"{out} holds {contender} on {workload}", names)
         if names := differences(before, now):
-            notes[f"{what} is finished and is kept; {listed(names)} changed since it ran."] = None
+            notes[
+                f"{contender} on {workload} is finished and is kept; {listed(names)} changed since "
+                "it ran."
+            ] = None
     return list(notes)
 
 
 def claim_study(folder: Path, identity: Identity) -> None:
-    """Write a study's identity into its folder, or see that what has run there has the same.
+    """Write a study's identity into its folder, or check that its trials ran with the same.
 
     Raises:
-        ValueError: It has another one; names the files.
+        ValueError: They ran with another one; names the files.
     """
-    before = read_identity(folder)
-    if before is not None and _is_begun(folder):
-        if names := differences(before, identity):
-            raise ValueError(
-                f"{folder} holds runs from before {listed(names)} changed. Results of two "
-                "versions cannot be mixed: use another output folder, or restore the first version."
-            )
-        return
-    records.write_json(folder / FILE, identity)
+    if not _is_begun(folder):
+        records.write_json(folder / FILE, identity)
+    elif names := differences(read_identity(folder) or {}, identity):
+        raise _mixed_versions(f"{folder} holds trials", names)
+
+
+def _mixed_versions(what: str, names: list[str]) -> ValueError:
+    return ValueError(
+        f"{what} from before {listed(names)} changed. Results of two versions cannot be mixed: use "
+        "another output folder, or restore the first version."
+    )
 
 
 def _is_begun(folder: Path) -> bool:
@@ -173,7 +166,7 @@ def _is_begun(folder: Path) -> bool:
 
 
 def changed_names(before: Identities, now: Identities) -> list[str]:
-    """Return the names that differ for any contender and workload."""
+    """Return the names that differ for some contender and workload."""
     return sorted({name for key in before for name in differences(before[key], now[key])})
 
 

@@ -1,6 +1,5 @@
 """Campaign files: what they mean, and what is wrong with them."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -77,7 +76,7 @@ def test_budgets_relative_to_the_step_hint(changes, limits):
         ),
         (
             {"targets": {"digits": {"metric": "validation/loss", "value": 1, "better": "lower"}}},
-            r"targets: \['digits'\] are no workloads",
+            r"targets: \['digits'\] are not among the workloads",
         ),
         (
             {"targets": {"digits_mlp": {"metric": "loss", "value": 1, "better": "lower"}}},
@@ -150,15 +149,6 @@ def test_a_campaign_that_only_gains_goes_on_in_its_folder(tmp_path):
 
     with pytest.raises(ValueError, match="holds another campaign"):  # it has grown
         claim_folder(Campaign(**GOOD), tmp_path)
-
-
-def test_a_campaign_from_before_an_option_was_removed_goes_on_in_its_folder(tmp_path):
-    campaign = Campaign(**GOOD)
-    claim_folder(campaign, tmp_path)
-    path = tmp_path / "campaign.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "together": False}))
-
-    claim_folder(campaign, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from metaopt.bench.measure.budget import Budget
 from tuning.campaign import make_campaign
 from tuning.estimate import Estimate, estimate_table, format_duration, list_probes, probe
 from tuning.slots import StudyKey
@@ -10,9 +11,9 @@ from tuning.slots import StudyKey
 
 def make_estimate(**changes):
     parts = {
-        "key": StudyKey("adamw+random", "digits_mlp", 1), "trials": "4+", "currency": "steps",
-        "budget": 1000.0, "studies": 3, "unit_seconds": 0.01, "compilation_seconds": 5.0,
-        "evaluations": 20, "evaluation_seconds": 0.5,
+        "key": StudyKey("adamw+random", "digits_mlp", 1), "trials": "4+",
+        "budget": Budget(1000.0, "steps"), "studies": 3, "unit_seconds": 0.01,
+        "compilation_seconds": 5.0, "evaluations": 20, "evaluation_seconds": 0.5,
     }  # fmt: skip
     return Estimate(**{**parts, **changes})
 
@@ -22,7 +23,7 @@ def test_a_study_takes_its_steps_its_evaluations_and_its_compilation():
 
 
 def test_a_budget_in_seconds_is_what_training_takes():
-    estimate = make_estimate(currency="seconds", budget=60.0)
+    estimate = make_estimate(budget=Budget(60.0, "seconds"))
 
     assert estimate.study_seconds == pytest.approx(60.0 + 20 * 0.5)
 
@@ -74,7 +75,8 @@ def test_a_grid_is_exhausted_in_the_estimate_too(contender, budget, trials, cost
 
     (estimate,) = [probe(campaign, key) for key in list_probes(campaign)]
 
-    assert (estimate.trials, estimate.budget, estimate.evaluations) == (trials, cost, cost / 25)
+    assert estimate.budget == Budget(cost, "gradient_evaluations")
+    assert (estimate.trials, estimate.evaluations) == (trials, cost / 25)
 
 
 SLOW_START = '''
@@ -127,7 +129,8 @@ def test_a_budget_in_seconds_is_probed_however_long_it_compiles():
 
     (estimate,) = [probe(campaign, key) for key in list_probes(campaign)]
 
-    assert (estimate.budget, estimate.unit_seconds, estimate.evaluations) == (3.0, 1.0, 6)
+    assert estimate.budget == Budget(3.0, "seconds")
+    assert (estimate.unit_seconds, estimate.evaluations) == (1.0, 6)
     assert estimate.compilation_seconds > 0 and estimate.evaluation_seconds > 0
 
 

@@ -153,37 +153,6 @@ def test_without_a_search_space_the_values_that_were_tried_are_the_distribution(
 
 
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
-def test_exports_of_older_records_replace_each_other_as_trials_come(kind, run, tmp_path):
-    url = f"journal:{tmp_path}/log" if kind == "journal" else f"sqlite:///{tmp_path}/storage.db"
-    out = run("random")
-    change_records(out, lambda document: document.pop("search_space"))
-    last = max(out.rglob("trial_*"))
-    last.rename(tmp_path / "later")
-
-    counts = [dict(export_studies(out, url))]
-    (tmp_path / "later").rename(last)
-    counts += [dict(export_studies(out, url)), dict(export_studies(out, url))]
-
-    assert [[*count.values()] for count in counts] == [[2], [3], [3]]
-    rates = [trial.params["rate"] for trial in load(url).trials]
-    assert load(url).trials[0].distributions["rate"] == CategoricalDistribution(rates)
-
-
-def test_points_with_other_names_in_one_study_are_exported(run, url):
-    out = run("random")
-    first = min(out.rglob(records.RUN_FILE))
-    document = json.loads(first.read_text())
-    document["hyperparameters"] = {"rate": 0.5, "other": 1}
-    document["search_space"] = {"rate": {"feasible_points": [0.5]}}
-    first.write_text(json.dumps(document))
-
-    list(export_studies(out, url))
-
-    assert load(url).trials[0].params == {"rate": 0.5, "other": 1}
-    assert set(load(url).trials[1].params) == set(SPACE)
-
-
-@pytest.mark.parametrize("kind", ["journal", "sqlite"])
 def test_trials_that_have_not_changed_stay(kind, run, tmp_path):
     url = f"journal:{tmp_path}/log" if kind == "journal" else f"sqlite:///{tmp_path}/storage.db"
     out = run("random")

@@ -243,7 +243,7 @@ def test_runs_that_kept_no_identity_do_not_go_on(campaign, tmp_path):
     next(out.rglob(identities.FILE)).unlink()
 
     claim_folder(campaign(), out)
-    with pytest.raises(ValueError, match=r"without identity\.json"):
+    with pytest.raises(ValueError, match=f"{WORKLOAD} from before .* changed"):
         claim_folder(campaign(studies=2), out)
 
 

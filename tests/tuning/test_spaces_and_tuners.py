@@ -107,7 +107,7 @@ def test_a_name_that_stands_twice_is_refused_and_not_overwritten(tmp_path):
         """{"rate": {"feasible_points": [1]}, "rate": {"feasible_points": [2]}}"""
     )
 
-    with pytest.raises(ValueError, match=r"tuning_search_space.json: \['rate'\] stand twice"):
+    with pytest.raises(ValueError, match=r"tuning_search_space.json: \['rate'\] appear twice"):
         Submission("mine", tmp_path, module=None).read_space()
 
 

@@ -162,7 +162,7 @@ def test_sobol_points_fill_every_part_of_the_space_once(play_tuner):
     [
         ("points+halton", "`halton` needs a dictionary .* `grid` runs through a list"),
         ("points+qmc", "`qmc` needs a dictionary"),
-        ("points+cmaes", r"`cmaes` needs two numeric parameters at least.*got \[\]"),
+        ("points+cmaes", r"`cmaes` needs at least two numeric parameters.*got \[\]"),
         ("narrow+cmaes", r"got \['rate'\]. `tpe` takes any space"),
     ],
 )
@@ -196,14 +196,15 @@ def test_a_missing_library_is_named_where_a_tuner_is_listed_and_where_it_is_used
 def test_numeric_feasible_points_are_an_ordered_index(name):
     if missing := TUNERS[name].missing(name):
         pytest.skip(f"{name} {missing}")
-    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
-    point = SPACE.suggest(trial, ordered=True)
+    tuner = make(name)
 
-    assert make(name).describe()["ordered"]
-    kind = trial.distributions["kind"]
+    point = tuner.ask()
+
+    assert tuner.describe()["ordered"]
+    (trial,) = tuner._study.trials
     assert trial.distributions["decay"] == optuna.distributions.IntDistribution(0, 2)
     assert point["decay"] == (0.0, 0.01, 0.1)[trial.params["decay"]]
-    assert isinstance(kind, optuna.distributions.CategoricalDistribution)
+    assert isinstance(trial.distributions["kind"], optuna.distributions.CategoricalDistribution)
 
 
 @pytest.mark.parametrize("name, turns", [("gp", 15), ("cmaes", 40)])
@@ -373,9 +374,9 @@ def test_losses_are_finite_whatever_a_metric_shows():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({}, "a `point` or the number of a trial to `resume`"),
-        ({"point": {"a": 1}, "resume": 1}, "a `point` or the number"),
-        ({"point": {"a": 1}, "budget": 0}, r"share in \(0, 1\], got 0"),
+        ({}, "either a `point` or the number of a trial to `resume`"),
+        ({"point": {"a": 1}, "resume": 1}, "either a `point` or the number"),
+        ({"point": {"a": 1}, "budget": 0}, r"must be a share in \(0, 1\], got 0"),
         ({"point": {"a": 1}, "budget": float("nan")}, "got nan"),
     ],
     ids=["neither", "both", "zero", "nan"],

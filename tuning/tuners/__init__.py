@@ -1,6 +1,7 @@
-"""The tuners. Loop, meter, seeds and storage are the study's; a tuner only proposes."""
+"""The tuners. A tuner only proposes: the study has the loop, the meter and the seeds."""
 
-from tuning.tuners.grid import DefaultsTuner, GridTuner, StagewiseTuner
+from tuning.tuners.defaults import DefaultsTuner
+from tuning.tuners.grid import GridTuner, StagewiseTuner
 from tuning.tuners.registry import TUNERS, MakeTuner, TunerKind, get_tuner, list_plugin_tuners
 from tuning.tuners.samplers import OptunaTuner
 

@@ -13,7 +13,7 @@ from collections import deque
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from metaopt.bench.contract.spaces import PointList, Space
+from metaopt.bench.contract.spaces import SearchSpace
 from metaopt.bench.contract.tuner import Proposal
 from metaopt.bench.records.outcomes import Outcome
 from tuning.tuners.samplers import make_random
@@ -30,9 +30,9 @@ def rung_share(rung: int, rungs: int = RUNGS) -> Fraction:
 class _Bandit:
     """What both have in common: new points, and what is on record."""
 
-    def __init__(self, name: str, space: Space | PointList, seed: int) -> None:
+    def __init__(self, name: str, space: SearchSpace, seed: int) -> None:
         self._name = name
-        self._draws = make_random(space, seed, {})
+        self._draws = make_random(space, seed)
 
     def _draw(self, rung: int) -> Proposal:
         return Proposal(point=self._draws.ask(), budget=rung_share(rung))
@@ -57,7 +57,7 @@ class AshaTuner(_Bandit):
     Parallel Hyperparameter Tuning <https://arxiv.org/abs/1810.05934>`_, 2020, Algorithm 2.
     """
 
-    def __init__(self, space: Space | PointList, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         super().__init__("asha", space, seed)
         self._losses: list[dict[int, float]] = [{} for _ in range(RUNGS)]  # by trial
         self._waiting: list[set[int]] = [set() for _ in range(RUNGS)]  # that could go on
@@ -98,7 +98,7 @@ class HyperbandTuner(_Bandit):
     Algorithm 1.
     """
 
-    def __init__(self, space: Space | PointList, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         super().__init__("hyperband", space, seed)
         self._brackets: deque[list[BracketRung]] = deque()
         self._rungs: deque[BracketRung] = deque()  # of the bracket at work, that at work included

@@ -1,16 +1,16 @@
-"""Tuners that run through a list: the grid, the grid in two stages, the defaults repeated."""
+"""The grid, and the grid in two stages."""
 
 from typing import Any
 
 import numpy as np
 
-from metaopt.bench.contract.spaces import Point, PointList, Space
+from metaopt.bench.contract.spaces import Point, PointList, SearchSpace
 
 
 class GridTuner:
     """Every point of the grid once, in an order that the seed decides."""
 
-    def __init__(self, space: Space | PointList, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         points = list(space.grid())
         order = np.random.default_rng(seed).permutation(len(points))
         self._points = [points[index] for index in order]
@@ -39,7 +39,7 @@ class StagewiseTuner:
     points with a rate of 0, which is SGD, then the 4 rates at the best of them.
     """
 
-    def __init__(self, space: Space | PointList, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         points = list(space.grid())
         *_, last = points[0]
         self._last, self._values = last, list(dict.fromkeys(point[last] for point in points))
@@ -76,21 +76,3 @@ class StagewiseTuner:
             "points": self._first_stage + len(self._values) - 1,
             "last_stage": self._last,
         }
-
-
-class DefaultsTuner:
-    """The submission's defaults again and again, from new seeds: no tuning at all."""
-
-    def __init__(self, defaults: Point) -> None:
-        self._defaults = defaults
-
-    def ask(self) -> Point:
-        """Return the defaults."""
-        return dict(self._defaults)
-
-    def tell(self, value: float) -> None:
-        """Learn nothing."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return the record of this tuner."""
-        return {"name": "none"}

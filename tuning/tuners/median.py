@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from metaopt.bench.contract.spaces import Point, PointList, Space
+from metaopt.bench.contract.spaces import Point, SearchSpace
 from metaopt.bench.records.outcomes import Outcome, Reading
 from tuning.tuners.samplers import make_random
 
@@ -23,8 +23,8 @@ class MedianTuner:
     Black-Box Optimization <https://doi.org/10.1145/3097983.3098043>`_, 2017, section 3.2.2.
     """
 
-    def __init__(self, space: Space | PointList, seed: int) -> None:
-        self._draws = make_random(space, seed, {})
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._draws = make_random(space, seed)
         self._completed: list[tuple[Reading, ...]] = []
 
     def ask(self) -> Point:

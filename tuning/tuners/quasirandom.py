@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from metaopt.bench.contract.spaces import Point, PointList, Space
+from metaopt.bench.contract.spaces import Point, PointList, SearchSpace, Space
 
 BLOCK = 5  # trials of a study in AlgoPerf's external tuning
 SKIPPED = 100
@@ -38,7 +38,7 @@ class HaltonTuner:
     Cry <https://arxiv.org/abs/1706.03200>`_, 2017.
     """
 
-    def __init__(self, space: Space | PointList, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         self._space = _with_dimensions("halton", space)
         self._generator = np.random.default_rng(seed)
         self._seed = seed
@@ -67,7 +67,7 @@ class SobolTuner:
     <https://doi.org/10.1006/jcom.1998.0487>`_, 1998.
     """
 
-    def __init__(self, space: Space | PointList, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         from scipy.stats import qmc  # slow to import
 
         self._space = _with_dimensions("qmc", space)
@@ -145,7 +145,7 @@ def _scrambling(base: int) -> tuple[list[int], float]:
     return [0, *order], state.random_sample()
 
 
-def _with_dimensions(name: str, space: Space | PointList) -> Space:
+def _with_dimensions(name: str, space: SearchSpace) -> Space:
     if isinstance(space, PointList):
         raise ValueError(
             f"`{name}` needs a dictionary of parameters: a list of whole points has no dimensions. "

@@ -5,15 +5,16 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from metaopt.bench.contract import plugins
-from metaopt.bench.contract.spaces import Point, PointList, Space
+from metaopt.bench.contract.spaces import Point, SearchSpace
 from metaopt.bench.contract.tuner import Tuner
 from tuning.tuners import samplers
 from tuning.tuners.bandits import AshaTuner, HyperbandTuner
-from tuning.tuners.grid import DefaultsTuner, GridTuner, StagewiseTuner
+from tuning.tuners.defaults import DefaultsTuner
+from tuning.tuners.grid import GridTuner, StagewiseTuner
 from tuning.tuners.median import MedianTuner
 from tuning.tuners.quasirandom import HaltonTuner, SobolTuner
 
-MakeTuner = Callable[[Space | PointList, int, Point], Tuner]
+MakeTuner = Callable[[SearchSpace, int, Point], Tuner]
 
 
 class TunerKind(NamedTuple):
@@ -35,7 +36,7 @@ class TunerKind(NamedTuple):
         return f"needs {self.module}: pip install 'metaopt-bench[{name}]'"
 
 
-def _of_space(tuner: Callable[[Space | PointList, int], Tuner]) -> MakeTuner:
+def _of_space(tuner: Callable[[SearchSpace, int], Tuner]) -> MakeTuner:
     return lambda space, seed, defaults: tuner(space, seed)
 
 
@@ -44,9 +45,11 @@ TUNERS: dict[str, TunerKind] = {
         "asynchronous successive halving; the best third of a rung goes on from its checkpoints",
         _of_space(AshaTuner),
     ),
-    "cmaes": TunerKind("CMA-ES with margin", samplers.make_cmaes, "cmaes"),
+    "cmaes": TunerKind("CMA-ES with margin", _of_space(samplers.make_cmaes), "cmaes"),
     "gp": TunerKind(
-        "Gaussian process, expected improvement, 10 random trials first", samplers.make_gp, "torch"
+        "Gaussian process, expected improvement, 10 random trials first",
+        _of_space(samplers.make_gp),
+        "torch",
     ),
     "grid": TunerKind("every feasible point once, in a seeded order", _of_space(GridTuner)),
     "halton": TunerKind("AlgoPerf's quasi-random points", _of_space(HaltonTuner)),
@@ -63,13 +66,14 @@ TUNERS: dict[str, TunerKind] = {
         lambda space, seed, defaults: DefaultsTuner(defaults),
     ),
     "qmc": TunerKind("Sobol's quasi-random points, scrambled by the seed", _of_space(SobolTuner)),
-    "random": TunerKind("independent draws from the space", samplers.make_random),
+    "random": TunerKind("independent draws from the space", _of_space(samplers.make_random)),
     "stagewise": TunerKind(
         "the grid without its last parameter, then that parameter at the best point",
         _of_space(StagewiseTuner),
     ),
     "tpe": TunerKind(
-        "Tree-structured Parzen Estimator, multivariate, 10 random trials first", samplers.make_tpe
+        "Tree-structured Parzen Estimator, multivariate, 10 random trials first",
+        _of_space(samplers.make_tpe),
     ),
 }
 

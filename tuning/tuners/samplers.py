@@ -1,8 +1,8 @@
-"""Optuna's samplers as tuners, with every argument that they take on record.
+"""Optuna's samplers as tuners, with all of their arguments on record.
 
-Optuna's defaults change between versions (TPE became multivariate in 5.0), so all are stated, but
-for those that it deprecates. A study keeps its sampler's state in memory; a resumed one tells a new
-sampler everything again.
+Optuna's defaults change between versions (TPE became multivariate in 5.0), so every argument is
+stated, except those that Optuna deprecates. A sampler's state is in memory only: a study that is
+resumed tells a new sampler everything again.
 """
 
 import warnings
@@ -12,8 +12,10 @@ from importlib import metadata
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from metaopt.bench.contract.spaces import Choices, Point, PointList, Space
+from metaopt.bench.contract.spaces import Choices, Point, PointList, SearchSpace
+from tuning.tuners.distributions import distribution_of, value_in
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -22,17 +24,17 @@ class OptunaTuner:
     """Any Optuna sampler, asked and told one trial at a time.
 
     Args:
-        name: Of the tuner.
-        space: Where it proposes.
-        sampler: Class of the sampler.
-        arguments: All that it is made with.
-        ordered: Show it numeric feasible points as an ordered index, and not as categories.
+        name: The tuner's name.
+        space: The search space.
+        sampler: The sampler's class.
+        arguments: The sampler's arguments, all of them.
+        ordered: Present numeric feasible points as an ordered index, not as categories.
     """
 
     def __init__(
         self,
         name: str,
-        space: Space | PointList,
+        space: SearchSpace,
         sampler: type[optuna.samplers.BaseSampler],
         arguments: dict[str, Any],
         *,
@@ -41,6 +43,14 @@ class OptunaTuner:
         self._name = name
         self._space = space
         self._ordered = ordered
+        if isinstance(space, PointList):
+            index = CategoricalDistribution(range(len(space.points)))
+            self._distributions: dict[str, BaseDistribution] = {"point": index}
+        else:
+            self._distributions = {
+                name: distribution_of(part, ordered=ordered)
+                for name, part in space.parameters.items()
+            }
         self._arguments = {"sampler": sampler.__name__, **arguments, "ordered": ordered}
         with warnings.catch_warnings():  # some arguments are experimental in Optuna
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -49,11 +59,16 @@ class OptunaTuner:
 
     def ask(self) -> Point:
         """Return the sampler's next proposal."""
-        self._trial = self._study.ask()
-        return self._space.suggest(self._trial, ordered=self._ordered)
+        self._trial = trial = self._study.ask(self._distributions)
+        if isinstance(self._space, PointList):
+            return dict(self._space.points[trial.params["point"]])
+        return {
+            name: value_in(part, trial.params[name], ordered=self._ordered)
+            for name, part in self._space.parameters.items()
+        }
 
     def tell(self, value: float) -> None:
-        """Tell the sampler what its proposal was worth."""
+        """Tell the sampler the value of its last proposal."""
         assert self._trial is not None, "tell() before ask()"
         self._study.tell(self._trial, value)
 
@@ -64,18 +79,18 @@ class OptunaTuner:
 
 
 class GaussianProcessTuner(OptunaTuner):
-    """Optuna's Gaussian process. It computes on one thread, so cores do not change its proposals.
+    """Optuna's Gaussian process, on one thread: cores do not change its proposals.
 
-    Asking costs time cubic in the number of trials, and once the import of torch.
+    The time of a proposal is cubic in the number of trials; the first one imports torch.
     """
 
-    def __init__(self, space: Space | PointList, arguments: dict[str, Any]) -> None:
+    def __init__(self, space: SearchSpace, arguments: dict[str, Any]) -> None:
         super().__init__("gp", space, optuna.samplers.GPSampler, arguments, ordered=True)
         self._random_trials = arguments["n_startup_trials"]
 
     def ask(self) -> Point:
         """Return the sampler's next proposal."""
-        if self._random_trials:  # does without torch
+        if self._random_trials:  # needs no torch
             self._random_trials -= 1
             return super().ask()
         with _one_thread():
@@ -86,15 +101,13 @@ class GaussianProcessTuner(OptunaTuner):
         return {**super().describe(), "torch": metadata.version("torch")}
 
 
-def make_random(space: Space | PointList, seed: int, defaults: Point) -> OptunaTuner:
+def make_random(space: SearchSpace, seed: int) -> OptunaTuner:
     """Draw points independently."""
-    del defaults
     return OptunaTuner("random", space, optuna.samplers.RandomSampler, {"seed": seed})
 
 
-def make_tpe(space: Space | PointList, seed: int, defaults: Point) -> OptunaTuner:
+def make_tpe(space: SearchSpace, seed: int) -> OptunaTuner:
     """Model good and bad points by densities."""
-    del defaults
     arguments = {
         "n_startup_trials": 10,
         "n_ei_candidates": 24,
@@ -107,9 +120,8 @@ def make_tpe(space: Space | PointList, seed: int, defaults: Point) -> OptunaTune
     return OptunaTuner("tpe", space, optuna.samplers.TPESampler, arguments)
 
 
-def make_gp(space: Space | PointList, seed: int, defaults: Point) -> OptunaTuner:
+def make_gp(space: SearchSpace, seed: int) -> OptunaTuner:
     """Model the value by a Gaussian process, and propose where it is expected to improve."""
-    del defaults
     arguments = {
         "n_startup_trials": 10,
         "deterministic_objective": False,  # the seed of a trial changes its value
@@ -121,19 +133,18 @@ def make_gp(space: Space | PointList, seed: int, defaults: Point) -> OptunaTuner
     return GaussianProcessTuner(space, arguments)
 
 
-def make_cmaes(space: Space | PointList, seed: int, defaults: Point) -> OptunaTuner:
+def make_cmaes(space: SearchSpace, seed: int) -> OptunaTuner:
     """Move a Gaussian distribution of points towards the better ones.
 
     Raises:
-        ValueError: There are no two numeric parameters to move in.
+        ValueError: The space has fewer than two numeric parameters.
     """
-    del defaults
     parts = {} if isinstance(space, PointList) else space.parameters
     numeric = [name for name, part in parts.items() if _can_move(part)]
     if len(numeric) < 2:
         raise ValueError(
-            f"`cmaes` needs two numeric parameters at least, with a range or several feasible "
-            f"points; got {numeric}. `tpe` takes any space."
+            f"`cmaes` needs at least two numeric parameters with a range or several feasible "
+            f"points, got {numeric}. `tpe` takes any space."
         )
     arguments = {
         "n_startup_trials": 1,

@@ -1,10 +1,11 @@
-"""Search spaces from AlgoPerf's JSON, both forms.
+"""Search spaces from AlgoPerf's JSON, in both forms.
 
-A dictionary of parameters, ``{"lr": {"min": 1e-4, "max": 1e-1, "scaling": "log"}, "b": {
-"feasible_points": [0.9, 0.99]}}``, or a list of whole points with equal keys.
+    dictionary   {"lr": {"min": 1e-4, "max": 1e-1, "scaling": "log"},
+                  "b": {"feasible_points": [0.9, 0.99]}}
+    list         whole points with equal keys: [{"lr": 0.1, "b": 0.9}, {"lr": 0.2, "b": 0.99}]
 
-What is wrong with a space is found by one function, :func:`find_problems`: the tuners refuse a
-space for its first problem, and the rules report them all.
+:func:`find_problems` finds everything that is wrong with a space: tuners refuse a space for its
+first problem, and the rules report all problems.
 """
 
 import dataclasses
@@ -13,12 +14,10 @@ import keyword
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    import optuna
-
-Point = dict[str, Any]
+Value = float | int | str | bool
+Point = dict[str, Value]  # hyperparameters by name
 
 LARGEST = 3.4028235e38  # the largest 32-bit float: JAX turns larger numbers into infinity
 
@@ -31,48 +30,27 @@ class Range:
     high: float
     log: bool
 
-    def suggest(self, trial: "optuna.Trial", name: str, *, ordered: bool = False) -> float:
-        """Let Optuna choose."""
-        del ordered  # it is
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
-
     def at(self, share: float) -> float:
         """Return the value at ``share`` of the way, in [0, 1), on the scale of the parameter."""
         if self.log:
             return self.low * math.exp(share * math.log(self.high / self.low))
         return self.low + share * (self.high - self.low)
 
-    def middle(self) -> float:
-        """Return the middle, on the scale of the parameter."""
-        if self.log:
-            return math.exp(0.5 * (math.log(self.low) + math.log(self.high)))
-        return 0.5 * (self.low + self.high)
-
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
     """A parameter with finitely many values."""
 
-    points: tuple[Any, ...]
+    points: tuple[Value, ...]
 
     @property
     def is_numeric(self) -> bool:
         """Whether the values have an order."""
         return all(map(_is_number, self.points))
 
-    def suggest(self, trial: "optuna.Trial", name: str, *, ordered: bool = False) -> Any:
-        """Let Optuna choose: one of the values or, if ``ordered``, an index into sorted numbers."""
-        if ordered and self.is_numeric:
-            return sorted(self.points)[trial.suggest_int(name, 0, len(self.points) - 1)]
-        return trial.suggest_categorical(name, self.points)
-
-    def at(self, share: float) -> Any:
+    def at(self, share: float) -> Value:
         """Return the value at ``share`` of the list, in [0, 1)."""
         return self.points[int(share * len(self.points))]
-
-    def middle(self) -> Any:
-        """Return the value in the middle of the list."""
-        return self.points[len(self.points) // 2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,18 +58,6 @@ class Space:
     """A product of parameters."""
 
     parameters: dict[str, Range | Choices]
-
-    def suggest(self, trial: "optuna.Trial", *, ordered: bool = False) -> Point:
-        """Return a point of Optuna's choice.
-
-        Args:
-            trial: Asks the sampler.
-            ordered: Present numeric feasible points as an ordered index, not as categories.
-        """
-        return {
-            name: part.suggest(trial, name, ordered=ordered)
-            for name, part in self.parameters.items()
-        }
 
     def at(self, shares: Sequence[float]) -> Point:
         """Return the point at a position in the unit cube, one share in [0, 1) per parameter."""
@@ -101,8 +67,8 @@ class Space:
         }
 
     def middle(self) -> Point:
-        """Return the point with the middle of every parameter."""
-        return {name: part.middle() for name, part in self.parameters.items()}
+        """Return the point in the middle of every parameter."""
+        return self.at([0.5] * len(self.parameters))
 
     def grid(self) -> Iterator[Point]:
         """Yield every point, the last parameter varying fastest.
@@ -113,13 +79,12 @@ class Space:
         ranges = [name for name, part in self.parameters.items() if isinstance(part, Range)]
         if ranges:
             raise ValueError(
-                f"A grid needs `feasible_points` for every parameter, {ranges} are ranges. "
+                f"A grid needs `feasible_points` for every parameter, but {ranges} are ranges. "
                 "Try a space of points, as in `adamw@paper+grid`."
             )
-        names = list(self.parameters)
-        values = (part.points for part in self.parameters.values())  # type: ignore[union-attr]
+        values = (part.points for part in self.parameters.values() if isinstance(part, Choices))
         for combination in product(*values):
-            yield dict(zip(names, combination, strict=True))
+            yield dict(zip(self.parameters, combination, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,11 +92,6 @@ class PointList:
     """A list of whole points."""
 
     points: tuple[Point, ...]
-
-    def suggest(self, trial: "optuna.Trial", *, ordered: bool = False) -> Point:
-        """Return one of the points, of Optuna's choice."""
-        del ordered  # whole points have no order
-        return dict(self.points[trial.suggest_categorical("point", range(len(self.points)))])
 
     def middle(self) -> Point:
         """Return the point in the middle of the list."""
@@ -142,12 +102,15 @@ class PointList:
         yield from map(dict, self.points)
 
 
+SearchSpace = Space | PointList
+
+
 class DuplicateNameError(ValueError):
-    """A JSON object names an entry twice: a parser would silently keep the last."""
+    """A JSON object names an entry twice. A parser would silently keep the last one."""
 
 
 class SpaceProblem(NamedTuple):
-    """Something that is wrong with a search space."""
+    """One mistake in a search space."""
 
     kind: Literal["form", "names", "points", "range", "scalar"]
     message: str  # names the entry, the rule and the value
@@ -163,12 +126,12 @@ def read_space(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_without_duplicates)
 
 
-def parse_space(document: Any, source: str) -> Space | PointList:
-    """Check a search space and give it a type.
+def parse_space(document: Any, source: str) -> SearchSpace:
+    """Check a search space and return it with a type.
 
     Args:
-        document: What the JSON file holds.
-        source: Where it comes from, for messages.
+        document: The content of the JSON file.
+        source: Its origin, for messages.
 
     Raises:
         ValueError: Names the entry, the rule and the value.
@@ -267,11 +230,11 @@ _VALUES = "values are finite 32-bit numbers, strings or booleans"
 
 
 def check_point(point: Point, source: str) -> Point:
-    """Return a point whose values can be a trial's hyperparameters.
+    """Return a point unchanged if its values can be a trial's hyperparameters.
 
     Args:
         point: The values by name.
-        source: Where they come from, for messages.
+        source: Their origin, for messages.
 
     Raises:
         ValueError: A value is not a finite 32-bit number, a string or a boolean; names it.
@@ -294,5 +257,5 @@ def _is_number(value: Any) -> bool:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DuplicateNameError(f"{twice} stand twice in one object.")
+        raise DuplicateNameError(f"{twice} appear twice in one object.")
     return dict(pairs)

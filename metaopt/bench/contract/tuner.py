@@ -1,12 +1,12 @@
-"""The tuner protocol: who proposes hyperparameters, and what it is told.
+"""The tuner protocol: how hyperparameters are proposed, and the outcomes that a tuner is told.
 
 A tuner is asked for a point, the referee runs the trial, and the tuner is told one number to
-minimise. A study that is resumed asks and tells a new tuner everything once more, in order: from
-the same seed it must propose the same points again.
+minimise. A study that is resumed asks and tells a new tuner everything again, in order, so the same
+seed must give the same points.
 
-That is a :class:`Teller`, and all that most tuners need. A tuner may also answer with a
-:class:`Proposal`, to pause trials and to resume them; as an :class:`Observer` it sees an
-:class:`Outcome` instead of one number; as a :class:`Stopper` it ends trials while they run.
+This is a :class:`Teller`, which suffices for most tuners. Three additions are optional: a tuner may
+answer with a :class:`Proposal` to pause and resume trials; an :class:`Observer` sees an
+:class:`Outcome` instead of one number; a :class:`Stopper` ends trials while they run.
 """
 
 import dataclasses
@@ -14,21 +14,22 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
+from metaopt.bench.contract.spaces import Point
 from metaopt.bench.records.outcomes import Outcome, Reading
 
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """A new trial, or one that goes on; to the end of its budget or to a pause before.
+    """A new or a resumed trial, which runs to the end of its budget or to a pause before.
 
     Attributes:
-        point: The hyperparameters of a new trial. New trials are numbered 1, 2, ... as they come.
-        resume: Instead of a point, the number of a paused trial. It goes on from its checkpoint.
-        budget: Share of the trial's budget, in (0, 1], that the trial will have spent when it
-            pauses, counted from its start. A ``Fraction`` is met exactly.
+        point: The hyperparameters of a new trial. New trials are numbered 1, 2, ... in order.
+        resume: The number of a paused trial, instead of a point. It continues from its checkpoint.
+        budget: The share of the trial's budget, in (0, 1], at which the trial pauses, counted from
+            its start. A ``Fraction`` is met exactly.
     """
 
-    point: dict[str, Any] | None = None
+    point: Point | None = None
     resume: int | None = None
     budget: Fraction | float = 1
 
@@ -36,17 +37,17 @@ class Proposal:
         """Check the parts."""
         if (self.point is None) == (self.resume is None):
             raise ValueError(
-                f"A proposal has a `point` or the number of a trial to `resume`; got "
+                f"A proposal has either a `point` or the number of a trial to `resume`, got "
                 f"{self.point!r} and {self.resume!r}."
             )
         if not 0 < self.budget <= 1:  # also catches NaN
-            raise ValueError(f"A proposal's `budget` is a share in (0, 1], got {self.budget}.")
+            raise ValueError(f"A proposal's `budget` must be a share in (0, 1], got {self.budget}.")
 
 
 class _Proposer(Protocol):
     """Proposes points one after another."""
 
-    def ask(self) -> dict[str, Any] | Proposal | None:
+    def ask(self) -> Point | Proposal | None:
         """Return the next point or proposal, or ``None`` when there is none left."""
         ...
 
@@ -59,7 +60,7 @@ class Teller(_Proposer, Protocol):
     """A tuner that is told one number for each trial."""
 
     def tell(self, value: float) -> None:
-        """Take the value of what was asked for last; lower is better, always finite."""
+        """Take the value of the last proposal: lower is better, always finite."""
         ...
 
 
@@ -68,7 +69,7 @@ class Observer(_Proposer, Protocol):
     """A tuner that sees more of a trial than one number."""
 
     def observe(self, outcome: Outcome) -> None:
-        """Take the outcome of what was asked for last."""
+        """Take the outcome of the last proposal."""
         ...
 
 
@@ -80,9 +81,9 @@ class Stopper(Protocol):
     """A tuner that may end trials while they run."""
 
     def should_stop(self, curve: Sequence[Reading]) -> bool:
-        """Return whether the running trial ends here, as ``"pruned"``, after its last evaluation.
+        """Return whether the running trial ends after its last evaluation, as ``"pruned"``.
 
-        A trial that goes on from a checkpoint is not asked about again where it went on before, so
-        the answer must not change what the tuner proposes later; the outcome may.
+        After a resume from a checkpoint this is not called again for earlier evaluations. So only
+        the outcome, and not this call, may change later proposals.
         """
         ...
