@@ -89,7 +89,7 @@ def test_budgets_relative_to_the_step_hint(changes, limits):
         ),
         (
             {"variants": {"a/b": {"of": "metaopt", "hyperparameters": {"history": 1}}}},
-            r"variants: A variant's name has letters",
+            r"variants: A variant's name has only letters",
         ),
         ({"variants": {"v": {"of": "adamw", "hyperparameters": {}}}}, r"variants: .*needs a tuner"),
     ],

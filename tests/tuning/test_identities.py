@@ -178,7 +178,7 @@ def test_a_contender_that_changed_does_not_go_on_and_the_file_is_named(
     assert (out / records.CAMPAIGN_FILE).read_text() == before  # it can go on as it was
     shutil.rmtree(next(out.rglob("trial_2")))
     next(out.rglob(records.STUDY_FILE)).unlink()
-    with pytest.raises(ValueError, match=f"holds runs from before mine/{file} changed"):
+    with pytest.raises(ValueError, match=f"holds trials from before mine/{file} changed"):
         run_study(plan_study(campaign(), StudyKey("mine+random", WORKLOAD, 1)), out / LOGS)
 
 
