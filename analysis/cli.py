@@ -111,7 +111,7 @@ def report(
     Example: python -m analysis report logs.tar.xz --targets workload_targets.json --out report
     """
     from analysis.commands.score_command import exit_code
-    from analysis.report.stability import STABILITY_FILE
+    from metaopt.bench.records.stability import STABILITY_FILE
 
     with one_line_errors("analysis"):
         if out is None and logs.is_file():

@@ -49,7 +49,7 @@ def list_everything(format: AnyFormat = Format.TABLE) -> None:
 
     Example: python -m tuning list --format json
     """
-    from tuning.commands.listing import print_entries
+    from tuning.commands.list_command import print_entries
 
     with one_line_errors("tuning"):
         print_entries(format.value)
@@ -79,7 +79,7 @@ def run(
 
     Example: python -m tuning run adamw digits_mlp --hparams learning_rate=0.01
     """
-    from tuning.commands.run import run_and_print
+    from tuning.commands.run_command import run_and_print
 
     with one_line_errors("tuning"):
         code = run_and_print(
@@ -111,7 +111,7 @@ def compare(
     Example: python -m tuning compare demo --contenders metaopt,sgd+tpe --out runs/mine
     """
     from tuning.campaign import read_campaign
-    from tuning.commands.compare import print_estimates, run_and_report
+    from tuning.commands.compare_command import print_estimates, run_and_report
 
     code = 0
     with one_line_errors("tuning"):
@@ -158,7 +158,7 @@ def worker(
     Example: python -m tuning worker demo --storage journal:/shared/demo.log --out /shared/demo
     """
     from tuning.campaign import read_campaign
-    from tuning.commands.join import join_campaign, submit_to_slurm
+    from tuning.commands.worker_command import join_campaign, submit_to_slurm
 
     code = 0
     with one_line_errors("tuning"):
@@ -186,7 +186,7 @@ def stability(
 
     Example: python -m tuning stability figure3_digits --out runs/figure3
     """
-    from tuning.commands.measure_stability import measure_and_report
+    from tuning.commands.stability_command import measure_and_report
     from tuning.stability import read_stability_campaign
 
     with one_line_errors("tuning"):
@@ -225,7 +225,7 @@ def check(
 
     Example: python -m tuning check path/to/my_submission
     """
-    from tuning.commands.check import print_findings
+    from tuning.commands.check_command import print_findings
 
     with one_line_errors("tuning"):
         code = print_findings(submission, timeout=timeout, format=format.value)
@@ -241,7 +241,7 @@ def targets(
 
     Example: python -m tuning targets digits_mlp digits_mlp_fixed
     """
-    from tuning.commands.freeze_targets import freeze_targets
+    from tuning.commands.targets_command import freeze_targets
 
     with one_line_errors("tuning"):
         freeze_targets(workloads, trials=trials)

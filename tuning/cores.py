@@ -1,8 +1,8 @@
-"""Which cores a process may use.
+"""The cores that a process may use.
 
-Each process of a campaign keeps to its share of the machine. Compiled code takes as many threads as
-its process may use cores; processes that each took them all would wait for each other's threads
-(``tests/performance/bench_workers.py`` measures it).
+Each process of a campaign keeps to its share of the cores. Compiled code starts one thread for each
+core that its process may use. If every process used all cores, their threads would wait for each
+other (``tests/performance/bench_workers.py`` measures it).
 """
 
 import contextlib
@@ -12,18 +12,18 @@ from collections.abc import Iterator, Sequence
 
 
 def available_cores() -> list[int]:
-    """Return the cores that this process may use, as numbers; an empty list if nobody can say."""
+    """Return the cores that this process may use, as numbers; empty on systems without affinity."""
     if not hasattr(os, "sched_getaffinity"):  # macOS, Windows
         return []
     return sorted(os.sched_getaffinity(0))
 
 
 def share_cores(cores: Sequence[int], processes: int) -> list[list[int]]:
-    """Divide cores among processes: all of them, to each at least one.
+    """Divide all cores among processes, at least one to each.
 
     Args:
-        cores: Their numbers; none gives nobody any.
-        processes: How many, at least 1. Where they are more than the cores, some share one.
+        cores: The numbers of the cores; empty gives empty shares.
+        processes: The number of processes, at least 1. With fewer cores, some share a core.
     """
     if not cores:
         return [[] for _ in range(processes)]
@@ -34,9 +34,9 @@ def share_cores(cores: Sequence[int], processes: int) -> list[list[int]]:
 
 
 def keep_to(cores: Sequence[int]) -> None:
-    """Let this process run on ``cores`` alone; not at all if there are none named.
+    """Restrict this process to ``cores``; does nothing if ``cores`` is empty.
 
-    It counts for compiled code if it comes before JAX looks for its devices.
+    Compiled code respects it only if this runs before JAX initialises its devices.
     """
     if cores:
         os.sched_setaffinity(0, cores)
@@ -44,7 +44,7 @@ def keep_to(cores: Sequence[int]) -> None:
 
 @contextlib.contextmanager
 def kept_to(cores: Sequence[int]) -> Iterator[None]:
-    """Keep this process to ``cores`` for the length of a block."""
+    """Restrict this process to ``cores`` within a block."""
     before = available_cores()
     keep_to(cores)
     try:

@@ -1,4 +1,4 @@
-"""Locks on output folders; the system lets go of them when a process dies, however it dies."""
+"""Locks on output folders. The system releases them when a process ends, also when it is killed."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ def hold(path: Path, what: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock ``path`` for the block.
 
     Raises:
-        ValueError: Another process holds it; says which one and what it holds.
+        ValueError: Another process holds it; names the process and the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path, timeout=wait_seconds)

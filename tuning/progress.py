@@ -1,4 +1,4 @@
-"""What a person sees while studies run: one bar for all of them, one for each at work."""
+"""Progress bars: one for the campaign, one for each running study."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ Tell = Callable[[StudyKey, float], None]
 
 @contextmanager
 def show_progress(studies: int, console: Console | None) -> Iterator[Tell]:
-    """Yield what is told a study and the share of its budget that is spent, from any thread.
+    """Yield a function of a study and the spent share of its budget; any thread may call it.
 
-    Nothing is shown where ``console`` is no terminal.
+    Nothing is shown if ``console`` is not a terminal.
     """
     progress = Progress(
         TextColumn("{task.description}"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = "slurm"
-# What submitit has a name for; everything else goes to sbatch as it is.
+# Options with a name in submitit; all others go to sbatch unchanged.
 _NAMED = {"timeout_min": int, "mem_gb": float, "cpus_per_task": int, "gpus_per_node": int}
 _DAY_MINUTES = 1440
 
@@ -14,18 +14,18 @@ _DAY_MINUTES = 1440
 def submit_workers(
     command: list[str], workers: int, out: Path, options: list[str], *, cluster: str = "slurm"
 ) -> tuple[str, list[Any]]:
-    """Submit an array job of workers; returns a line that says so, and submitit's jobs.
+    """Submit an array job of workers; returns a line for the user and submitit's jobs.
 
     Args:
-        command: Of one worker, for ``python``.
-        workers: How many.
-        out: The campaign's folder, on a disk that all machines share; logs go to ``slurm/`` in it.
+        command: The arguments of ``python`` for one worker.
+        workers: The number of workers.
+        out: The campaign's folder on a shared disk; logs go to ``slurm/`` in it.
         options: ``name=value``: of submitit (timeout_min, a day by default; mem_gb; cpus_per_task;
             gpus_per_node) or of ``sbatch``, such as ``partition=gpu``.
-        cluster: Where to; submitit's ``local`` runs them on this machine.
+        cluster: Submitit's cluster; ``local`` runs the workers on this machine.
 
     Raises:
-        ValueError: An option has another form, or submitit or SLURM is not here.
+        ValueError: An option has another form, or submitit or SLURM is missing.
     """
     try:
         import submitit

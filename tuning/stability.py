@@ -1,7 +1,8 @@
-"""Campaigns on sequential stability, Figure 3 of the paper: products of transitions in training.
+"""Sequential stability, Figure 3 of the paper: products of transitions during training.
 
-A trial draws a batch and a start, trains without controls for some steps, and measures the spectral
-norms of all products of consecutive transitions A_t of system (2). See ``metaopt.theory.dynamics``.
+A trial draws a batch and initial parameters, trains without controls for some steps, and measures
+the spectral norms of all products of consecutive transitions A_t of system (2); see
+``metaopt.theory.dynamics``.
 """
 
 import functools
@@ -15,17 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 import pydantic
 
-from analysis.report.stability import (
+from metaopt.bench.contract.digests import digest_file, digest_modules
+from metaopt.bench.contract.rng import pinned_randomness
+from metaopt.bench.records import write_json
+from metaopt.bench.records.identity import Identity, differences, listed
+from metaopt.bench.records.stability import (
     STABILITY_FILE,
     StabilityRecord,
     StabilityResult,
     StabilitySetting,
     read_stability,
 )
-from metaopt.bench.contract.digests import digest_file, digest_modules
-from metaopt.bench.contract.rng import pinned_randomness
-from metaopt.bench.records import write_json
-from metaopt.bench.records.identity import Identity, differences, listed
 from metaopt.bench.trial.environment import describe_environment, utc_now
 from metaopt.theory.dynamics import fit_stability
 from metaopt.theory.stability_norms import stability_norms
@@ -41,10 +42,10 @@ _CLASSES = 10
 
 
 class StabilityCampaign(pydantic.BaseModel):
-    """What a campaign file with ``kind = "stability"`` says.
+    """A campaign file with ``kind = "stability"``.
 
     See ``tuning/campaigns/figure3_mnist.toml``. The keys of a setting are the fields of
-    :class:`~analysis.report.stability.StabilitySetting`.
+    :class:`~metaopt.bench.records.stability.StabilitySetting`.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -88,14 +89,14 @@ def read_stability_campaign(path: Path, *, seed: int | None = None) -> Stability
 
 
 def make_stability_campaign(document: dict[str, Any], source: str) -> StabilityCampaign:
-    """Check what a TOML file said.
+    """Check the content of a campaign file.
 
     Args:
-        document: Its content.
-        source: Its name, for messages.
+        document: The content.
+        source: The file's name, for messages.
 
     Raises:
-        ValueError: It breaks a rule; names key, rule and value.
+        ValueError: The content breaks a rule; names key, rule and value.
     """
     try:
         return StabilityCampaign(**document)
@@ -113,21 +114,21 @@ def run_stability(
 ) -> StabilityRecord:
     """Measure every trial of every setting that ``out`` does not hold yet.
 
-    ``<out>/stability.json`` is written after each trial, so a killed campaign goes on where it was,
-    to the same numbers.
+    ``<out>/stability.json`` is written after each trial. A killed campaign resumes to the same
+    numbers.
 
     Args:
-        campaign: What to run.
+        campaign: The campaign.
         out: Output folder; new, empty, or of the same campaign.
-        on_progress: Called with the number of trials that are done, and of all.
+        on_progress: Called with the number of finished trials and of all trials.
 
     Raises:
-        FileNotFoundError: The campaign needs data that is not there.
+        FileNotFoundError: The campaign needs data that is missing.
         ValueError: ``out`` holds another campaign, or is in use; a batch is larger than the data.
     """
     with hold(out / ".locks" / "campaign.lock", f"Output folder {str(out)!r}"):
         record = _begin(campaign, out)
-        images = {  # what is missing is said before anything runs
+        images = {  # missing data is reported before anything runs
             setting.workload: _LOADERS[setting.workload]().train for setting in campaign.settings
         }
         for setting in campaign.settings:
@@ -182,7 +183,7 @@ def _begin(campaign: StabilityCampaign, out: Path) -> StabilityRecord:
     if changed:
         raise ValueError(
             f"{out} holds another campaign ({'; '.join(changed)}). "
-            "Use another output folder, or the campaign as it was."
+            "Use another output folder, or the original campaign."
         )
     is_finished = all(len(result.norms) == there.trials for result in there.settings)
     if not is_finished and (names := differences(there.identity, fresh.identity)):
@@ -194,7 +195,7 @@ def _begin(campaign: StabilityCampaign, out: Path) -> StabilityRecord:
 
 
 def _identify(campaign: StabilityCampaign) -> Identity:
-    """Return what decides the norms, besides the campaign."""
+    """Return the digests of everything that decides the norms besides the campaign."""
     used = {setting.workload for setting in campaign.settings}
     modules = [
         "metaopt.theory.stability_norms",
@@ -214,7 +215,7 @@ def _with_trial(
     norms = (*before.norms, row)
     changes: dict[str, Any] = {"norms": norms}
     rows = [row for row in norms if row is not None]
-    if len(rows) == record.trials:  # constants of a setting that diverges would mean nothing
+    if len(rows) == record.trials:  # no constants for a setting that diverges
         fit, mean = fit_stability(np.array(rows)), fit_stability(np.mean(rows, axis=0)[None])
         changes |= {"kappa": fit.kappa, "gamma": fit.gamma, "mean_kappa": mean.kappa}
     settings = list(record.settings)
@@ -228,9 +229,10 @@ def _measure(
     campaign: StabilityCampaign,
     trial: int,
 ) -> tuple[float, ...] | None:
-    """Return the largest norm over the starts, for each gap; None if training diverged.
+    """Return the largest norm of each gap; None if training diverged.
 
-    Batch and start depend on seed and trial alone, so settings of one network are paired.
+    Batch and initial parameters depend on seed and trial only, so settings of one network are
+    paired.
     """
     rng = np.random.default_rng((campaign.seed, trial))
     chosen = rng.choice(len(images["targets"]), setting.examples, replace=False)
@@ -265,7 +267,7 @@ def count_parameters(setting: StabilitySetting) -> int:
 
 
 def initial_parameters(setting: StabilitySetting, key: jax.Array) -> jax.Array:
-    """Return a start (d,), layer by layer weights and biases.
+    """Return initial parameters (d,): weights and biases, layer by layer.
 
     Weights are truncated normals of variance 1 / inputs (tanh, LeCun) or 2 / inputs (ReLU, He),
     biases 0.
@@ -286,7 +288,7 @@ def _layers(setting: StabilitySetting) -> tuple[int, ...]:
     return inputs, *setting.widths, _CLASSES
 
 
-@functools.cache  # the same function for the same network: it is compiled once
+@functools.cache  # one function for each network, so that it is compiled once
 def _network_loss(
     layers: tuple[int, ...], activation: str
 ) -> Callable[[jax.Array, Any], jax.Array]:

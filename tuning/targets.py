@@ -1,12 +1,12 @@
 """Set a workload's targets by the stated procedure, from the baselines' own search spaces.
 
-1.  Search: from the union of the baselines' spaces, the same number of random points each;
-    every point trains for 0.75 of the step hint; the point with the best validation metric is kept.
+1.  Search: draw the same number of random points from each baseline's space, train every point for
+    0.75 of the step hint, and keep the point with the best validation metric.
 2.  Rerun that point from 20 new seeds.
-3.  Validation target: the median of the 20 best values. Test target: the worst test value, at its
-    own best validation evaluation, among the runs that met the validation target.
+3.  Validation target: the median of the 20 best values. Test target: among the runs that met the
+    validation target, the worst test value at the best validation evaluation.
 
-On ``_fixed`` workloads the target is 1e-4, or what the procedure gives if that is larger.
+On ``_fixed`` workloads the target is the larger of 1e-4 and the value of the procedure.
 """
 
 import math
@@ -35,8 +35,8 @@ STOP = 0.75  # of the step hint
 SEEDS = 20
 FIXED_TARGET = 1e-4
 FIXED_BESIDE = (1e-2, 1e-6)
-_SEARCH_SEED = 20_240_901  # of the procedure, far from the seeds that campaigns use
-_EVALUATIONS = 16  # in a trial of the step hint, as in a campaign that does not say
+_SEARCH_SEED = 20_240_901  # of the procedure, far from the seeds of campaigns
+_EVALUATIONS = 16  # in a trial of one step hint, as in a campaign without a period
 
 _UNREACHABLE = 1e30  # times -1 or 1: every trial of the search trains to its end
 
@@ -49,13 +49,13 @@ def set_targets(
     Args:
         name: The workload.
         trials: Search trials for each baseline.
-        say: Told about progress.
+        say: Called with a line about the progress.
 
     Returns:
         The targets with their provenance.
 
     Raises:
-        FileNotFoundError: The workload's data is not there.
+        FileNotFoundError: The workload's data is missing.
         ValueError: Every trial of the search failed.
     """
     workload = get_workload(name)
@@ -116,7 +116,7 @@ def set_targets(
 
 
 class _Search:
-    """Trials on one workload with a target that nobody meets, in a temporary folder."""
+    """Trials on one workload with an unreachable target, in a temporary folder."""
 
     def __init__(self, workload: SupervisedWorkload) -> None:
         self.workload = workload
@@ -127,7 +127,7 @@ class _Search:
         self.rows: dict[int, list[dict[str, Any]]] = {}
 
     def run(self, contender: Contender, point: Any, study: int) -> TrialRecord:
-        """Run one trial; study 1 is the search, the others are reruns from other seeds."""
+        """Run one trial; study 1 is the search, other studies are reruns from other seeds."""
         workload = self.workload
         self.count += 1
         fixed_batch = None
@@ -166,7 +166,7 @@ class _Search:
         return record
 
     def test_value(self, study: int) -> float:
-        """Return a rerun's test metric where its validation metric was best."""
+        """Return a rerun's test metric at its best validation metric."""
         sign = 1.0 if self.target.better == "lower" else -1.0
         metric = self.target.metric
         rows = [row for row in self.rows[study] if not math.isnan(row[metric])]

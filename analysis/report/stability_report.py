@@ -10,9 +10,10 @@ from analysis.report.formats import table_csv
 from analysis.report.pages import write_pages
 from analysis.report.plots.canvas import Plot, figure_at, legend, legend_columns, legend_lines
 from analysis.report.publish import publish
-from analysis.report.stability import StabilityRecord, read_stability, stability_table
+from analysis.report.stability import stability_table
 from analysis.text import plain
 from metaopt.bench.records.redaction import redact
+from metaopt.bench.records.stability import StabilityRecord, read_stability
 
 _BOUND = (0, (4, 1.5))
 _CAPTION = (

@@ -7,14 +7,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from analysis.report.stability import (
+from analysis.report.stability import stability_table
+from analysis.report.stability_report import plot_stability
+from metaopt.bench.records import write_json
+from metaopt.bench.records.stability import (
     StabilityRecord,
     StabilityResult,
     read_stability,
-    stability_table,
 )
-from analysis.report.stability_report import plot_stability
-from metaopt.bench.records import write_json
 
 GAPS = np.arange(6)
 LOW, HIGH = 2.0 * 0.8 ** (GAPS + 1), 4.0 * 0.8 ** (GAPS + 1)

@@ -18,7 +18,6 @@ from analysis.report.latex import latex_table
 from analysis.report.marks import make_marks
 from analysis.report.pages import render_html
 from analysis.report.plots.canvas import Plot, figure_at
-from analysis.report.stability import StabilityRecord, StabilityResult, StabilitySetting
 from analysis.report.stability import stability_table as decays_table
 from analysis.report.summary import contender_marks
 from analysis.report.table import (
@@ -56,6 +55,7 @@ from analysis.text import plain
 from analysis.training.episodes import read_runs
 from analysis.training.final_values import final_episode_losses, final_values
 from analysis.training.last_evaluations import last_evaluations
+from metaopt.bench.records.stability import StabilityRecord, StabilityResult, StabilitySetting
 from tests.analysis.test_latex import HOSTILE, printed
 
 INF, NAN = math.inf, math.nan

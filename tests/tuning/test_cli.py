@@ -14,7 +14,7 @@ from metaopt.bench import records
 from metaopt.bench.measure.targets import load_targets
 from metaopt.bench.records.findings import Finding
 from tuning.cli import app
-from tuning.commands import freeze_targets
+from tuning.commands import targets_command
 
 
 class Result(NamedTuple):
@@ -90,7 +90,7 @@ def test_compare_writes_a_report_and_a_second_call_runs_nothing(tuning, tmp_path
     first = tuning(*arguments)
     assert report.is_file()
     before = {path: path.read_bytes() for path in tmp_path.rglob("run.json")}
-    monkeypatch.setattr("tuning.commands.compare.write_report", lambda *_, **__: report)
+    monkeypatch.setattr("tuning.commands.compare_command.write_report", lambda *_, **__: report)
     second = tuning(*arguments)
 
     assert (first.code, second.code) == (0, 0)
@@ -136,10 +136,10 @@ def test_stability_is_measured_and_reported(tuning, tmp_path):
 def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path, monkeypatch):
     frozen = load_targets()
     found = frozen["digits_mlp"]
-    monkeypatch.setattr(freeze_targets, "set_targets", lambda name, **_: found)
-    assert freeze_targets.PACKAGED.is_file() and freeze_targets.PUBLISHED.is_file()
+    monkeypatch.setattr(targets_command, "set_targets", lambda name, **_: found)
+    assert targets_command.PACKAGED.is_file() and targets_command.PUBLISHED.is_file()
     for name in ("PACKAGED", "PUBLISHED"):
-        monkeypatch.setattr(freeze_targets, name, tmp_path / f"{name}.json")
+        monkeypatch.setattr(targets_command, name, tmp_path / f"{name}.json")
 
     assert tuning("targets", "new").code == 0
 
@@ -204,7 +204,9 @@ def test_check_names_what_is_wrong_and_how_to_put_it_right(tuning, tmp_path):
 @pytest.mark.parametrize("severity, code", [("note", 0), ("error", 1)])
 def test_check_fails_for_errors_alone_and_prints_plain_data(severity, code, monkeypatch, capsys):
     finding = Finding("crash", severity, "what", "submission.py:1", "fix")
-    monkeypatch.setattr("tuning.commands.check.check_apart", lambda folder, timeout: [finding])
+    monkeypatch.setattr(
+        "tuning.commands.check_command.check_apart", lambda folder, timeout: [finding]
+    )
 
     assert run_app(app, "tuning", ["check", "sgd", "--format", "json"]) == code
     assert json.loads(capsys.readouterr().out) == [vars(finding)]

@@ -50,5 +50,5 @@ def test_hypergradient_descent_is_tuned_on_top_of_tuned_sgd():
 def test_stagewise_needs_a_last_parameter_with_two_values():
     one = {"a": {"feasible_points": [1, 2]}, "b": {"feasible_points": [3]}}
 
-    with pytest.raises(ValueError, match=r"the last with two at least; 'b' has \[3\]"):
+    with pytest.raises(ValueError, match=r"at least two for the last parameter, but 'b' has \[3\]"):
         StagewiseTuner(parse_space(one, "test"), 0)

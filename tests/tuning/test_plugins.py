@@ -36,7 +36,7 @@ run_campaign(read_campaign(folder / "plugins.toml"), folder / "out", workers=1)
 LIST = """
 import json
 from metaopt.workloads.registry import get_workload
-from tuning.commands.listing import list_entries
+from tuning.commands.list_command import list_entries
 from tuning.cli import app
 print(json.dumps(list_entries()))
 app(["list", "--format", "json"], standalone_mode=False)
@@ -142,7 +142,7 @@ def test_a_broken_entry_is_listed_with_its_reason_and_breaks_nothing(python, sit
         "submission adamw (mess 0.1)": "metaopt-bench has its own 'adamw'",
         "submission lion (lion-pkg 1.2)": "mess 0.1 has 'lion' too",
         "submission lion (mess 0.1)": "lion-pkg 1.2 has 'lion' too",
-        "submission a+b (mess 0.1)": "a name has letters, digits",
+        "submission a+b (mess 0.1)": "a name has only letters, digits",
         "submission half (mess 0.1)": "does not define init_optimizer_state",
         "submission mess (mess 0.1)": "neither a folder with submission.py nor a module",
         "tuner grid (mess 0.1)": "metaopt-bench has its own 'grid'",

@@ -98,7 +98,7 @@ def test_the_error_of_a_trial_has_no_secret(tmp_path, make_plan, make_gradient_d
 def test_a_refused_command_says_why_without_the_secret(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "tuning.commands.join._leave_on_sigterm", lambda: None
+        "tuning.commands.worker_command._leave_on_sigterm", lambda: None
     )  # this process is pytest's
 
     assert run_app(app, "tuning", arguments) == 2

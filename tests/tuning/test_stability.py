@@ -5,8 +5,8 @@ import tomllib
 import numpy as np
 import pytest
 
-from analysis.report.stability import STABILITY_FILE, read_stability
 from metaopt.bench.records import write_json
+from metaopt.bench.records.stability import STABILITY_FILE, read_stability
 from metaopt.theory.dynamics import fit_stability, product_norms, transition
 from metaopt.workloads.data.scikit_learn import load_digits
 from tuning.stability import (

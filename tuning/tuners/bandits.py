@@ -1,12 +1,12 @@
-"""Bandits: many trials get a little of the budget, the best of them go on from their checkpoints.
+"""Bandits: many trials get a small budget, and the best continue from their checkpoints.
 
-    eta      reduction: one in eta trials goes on from a rung to the next
+    eta      reduction: one in eta trials continues from a rung to the next
     R        a trial's whole budget
     rung k   the share eta^(k - s) of R, k = 0 .. s: 1/27, 1/9, 1/3 and 1 of it
 
-A rung compares trials by the validation metric that they had there; a failure is worse than
-everything, and never goes on. New points are those of the tuner ``random`` with the same seed.
-Both promote: a trial that goes on costs the difference to its next rung, and nothing twice.
+A rung compares trials by their validation metric at that rung. A failure is worse than every number
+and never continues. New points are those of the tuner ``random`` with the same seed. Both tuners
+promote: a trial that continues costs only the difference to its next rung.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ def rung_share(rung: int, rungs: int = RUNGS) -> Fraction:
 
 
 class _Bandit:
-    """What both have in common: new points, and what is on record."""
+    """Draws new points and describes the tuner."""
 
     def __init__(self, name: str, space: SearchSpace, seed: int) -> None:
         self._name = name
@@ -50,8 +50,8 @@ class _Bandit:
 class AshaTuner(_Bandit):
     """Asynchronous successive halving, with promotion.
 
-    Whenever it is asked, the best trial goes on that is among the best third of its rung and has
-    not gone on yet, from the highest such rung; if there is none, a new trial starts.
+    The next trial is the best one that is in the best third of its rung and was not promoted yet,
+    from the highest such rung. If there is none, a new trial starts.
 
     Reference: Li, Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, `A System for Massively
     Parallel Hyperparameter Tuning <https://arxiv.org/abs/1810.05934>`_, 2020, Algorithm 2.
@@ -60,8 +60,8 @@ class AshaTuner(_Bandit):
     def __init__(self, space: SearchSpace, seed: int) -> None:
         super().__init__("asha", space, seed)
         self._losses: list[dict[int, float]] = [{} for _ in range(RUNGS)]  # by trial
-        self._waiting: list[set[int]] = [set() for _ in range(RUNGS)]  # that could go on
-        self._asked = 0  # rung that the trial at work runs to
+        self._waiting: list[set[int]] = [set() for _ in range(RUNGS)]  # that could be promoted
+        self._asked = 0  # rung of the last proposal
 
     def ask(self) -> Proposal:
         """Return a promotion if there is one, else a new trial."""
@@ -89,9 +89,8 @@ class AshaTuner(_Bandit):
 class HyperbandTuner(_Bandit):
     """Hyperband: brackets of successive halving, from many short trials to few long ones.
 
-    A bracket runs its rungs one after another, and the brackets follow each other; after the last
-    the first comes again, with new points. A trial that met its target keeps its place among the
-    best and has no need to go on.
+    Brackets and their rungs run one after another. After the last bracket the first one starts
+    again with new points. A trial that met its target keeps its place among the best and is done.
 
     Reference: Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar, `Hyperband: A Novel Bandit-Based
     Approach to Hyperparameter Optimization <https://jmlr.org/papers/v18/16-558.html>`_, 2018,
@@ -101,12 +100,12 @@ class HyperbandTuner(_Bandit):
     def __init__(self, space: SearchSpace, seed: int) -> None:
         super().__init__("hyperband", space, seed)
         self._brackets: deque[list[BracketRung]] = deque()
-        self._rungs: deque[BracketRung] = deque()  # of the bracket at work, that at work included
-        self._queue: deque[int | None] = deque()  # trials to go on; None is a new one
-        self._outcomes: list[Outcome] = []  # at the rung at work
+        self._rungs: deque[BracketRung] = deque()  # of the current bracket, from the current rung
+        self._queue: deque[int | None] = deque()  # trials to continue; None is a new one
+        self._outcomes: list[Outcome] = []  # at the current rung
 
     def ask(self) -> Proposal:
-        """Return the next run of the rung at work, or the first of the next rung."""
+        """Return the next trial of the current rung, or the first of the next rung."""
         while not self._queue:
             self._next_rung()
         rung, trial = self._rungs[0].rung, self._queue.popleft()
@@ -115,7 +114,7 @@ class HyperbandTuner(_Bandit):
         )
 
     def observe(self, outcome: Outcome) -> None:
-        """Put the trial on the rung at work."""
+        """Put the trial on the current rung."""
         self._outcomes.append(outcome)
 
     def describe(self) -> dict[str, Any]:
@@ -140,7 +139,7 @@ class HyperbandTuner(_Bandit):
 
 
 class BracketRung(NamedTuple):
-    """So many trials run to a rung."""
+    """The number of trials that run to a rung."""
 
     rung: int
     trials: int

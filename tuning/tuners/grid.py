@@ -8,7 +8,7 @@ from metaopt.bench.contract.spaces import Point, PointList, SearchSpace
 
 
 class GridTuner:
-    """Every point of the grid once, in an order that the seed decides."""
+    """Every point of the grid once, in a seeded order."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         points = list(space.grid())
@@ -17,7 +17,7 @@ class GridTuner:
         self._asked = 0
 
     def ask(self) -> Point | None:
-        """Return the next point; ``None`` when all have been proposed."""
+        """Return the next point; ``None`` after the last one."""
         if self._asked == len(self._points):
             return None
         self._asked += 1
@@ -34,9 +34,9 @@ class GridTuner:
 class StagewiseTuner:
     """The grid of all parameters but the last, then the last one on top of the best point.
 
-    The last parameter's first value is the one that leaves it out, so that the first stage tunes
-    the method underneath. The paper's hypergradient descent is tuned so, on top of tuned SGD: 24
-    points with a rate of 0, which is SGD, then the 4 rates at the best of them.
+    The first value of the last parameter must switch it off, so that the first stage tunes the
+    underlying method. The paper tunes hypergradient descent this way, on top of tuned SGD: 24
+    points with a rate of 0, which is SGD, then 4 rates at the best of them.
     """
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
@@ -45,8 +45,8 @@ class StagewiseTuner:
         self._last, self._values = last, list(dict.fromkeys(point[last] for point in points))
         if len(self._values) < 2 or isinstance(space, PointList):
             raise ValueError(
-                f"`stagewise` needs a dictionary of feasible points, the last with two at least; "
-                f"{last!r} has {self._values}."
+                "`stagewise` needs a dictionary of feasible points with at least two for the last "
+                f"parameter, but {last!r} has {self._values}."
             )
         first = [point for point in points if point[last] == self._values[0]]
         order = np.random.default_rng(seed).permutation(len(first))
@@ -66,7 +66,7 @@ class StagewiseTuner:
         return dict(self._queue[self._asked - 1])
 
     def tell(self, value: float) -> None:
-        """Take the value of the point that was asked for last."""
+        """Take the value of the last point."""
         self._values_of.append((value, self._queue[self._asked - 1]))
 
     def describe(self) -> dict[str, Any]:

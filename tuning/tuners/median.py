@@ -8,16 +8,16 @@ from metaopt.bench.contract.spaces import Point, SearchSpace
 from metaopt.bench.records.outcomes import Outcome, Reading
 from tuning.tuners.samplers import make_random
 
-FIRST_TRIALS = 5  # that have to complete before any is stopped
-WARM_UP = 1 / 9  # of a trial's budget: before it no trial is stopped
+FIRST_TRIALS = 5  # must complete before any trial is stopped
+WARM_UP = 1 / 9  # share of a trial's budget before which no trial is stopped
 
 
 class MedianTuner:
-    """Random points; a trial ends when it is worse than half of the trials before it.
+    """Random points; a trial is stopped when it is worse than half of the earlier trials.
 
-    It ends at the share t of its budget if its best loss so far is above the median, over the
-    trials that completed, of the mean of all their losses up to t. Trials that were stopped or
-    failed are not compared with. Points are those of the tuner ``random`` with the same seed.
+    It is stopped at the share t of its budget if its best loss so far is above the median, over the
+    completed trials, of the mean of their losses up to t. Stopped and failed trials do not count.
+    Points are those of the tuner ``random`` with the same seed.
 
     Reference: Golovin, Solnik, Moitra, Kochanski, Karro, Sculley, `Google Vizier: A Service for
     Black-Box Optimization <https://doi.org/10.1145/3097983.3098043>`_, 2017, section 3.2.2.
@@ -32,7 +32,7 @@ class MedianTuner:
         return self._draws.ask()
 
     def should_stop(self, curve: Sequence[Reading]) -> bool:
-        """Return whether the running trial is worse than half of those that completed."""
+        """Return whether the running trial is worse than half of the completed trials."""
         share = curve[-1].share
         if len(self._completed) < FIRST_TRIALS or share < WARM_UP:
             return False
@@ -44,7 +44,7 @@ class MedianTuner:
         return bool(means) and min(reading.loss for reading in curve) > statistics.median(means)
 
     def observe(self, outcome: Outcome) -> None:
-        """Compare later trials with this one, if it completed."""
+        """Keep the curve of a completed trial, for comparison with later ones."""
         if outcome.status in ("target", "trial_budget", "completed"):
             self._completed.append(outcome.curve)
 

@@ -3,7 +3,7 @@ r"""Quasi-random points: AlgoPerf's Halton set, and Sobol's sequence.
 Notation of the Halton set:
 
     d        parameters of the space
-    b_j      base of parameter j: of the d + 1 largest primes below 1000 the j-th, the last left out
+    b_j      base of parameter j: the j-th of the d + 1 largest primes below 1000, without the last
     pi_j     a permutation of the digits 0 .. b_j - 1 that keeps 0
     s_j      a shift in [0, 1)
     u_ij     coordinate j of point i, in [0, 1):  frac(s_j + sum_k pi_j(a_k) / b_j^(k + 1)),
@@ -31,8 +31,8 @@ _SOBOL_BITS = 30
 class HaltonTuner:
     """AlgoPerf's Halton points, without end, in blocks of the size of its studies.
 
-    After every block the points so far are exactly AlgoPerf's set for as many trials. Inside a
-    block the seed decides the order, which AlgoPerf leaves to an unseeded generator.
+    After every block, the points so far are exactly AlgoPerf's set for that number of trials.
+    Within a block the order is seeded; AlgoPerf's generator has no seed.
 
     Reference: Bousquet, Gelly, Kurach, Teytaud, Vincent, `Critical Hyper-Parameters: No Random, No
     Cry <https://arxiv.org/abs/1706.03200>`_, 2017.
@@ -95,10 +95,10 @@ class SobolTuner:
 
 
 def halton_points(dimensions: int) -> Iterator[tuple[float, ...]]:
-    """Yield AlgoPerf's points in the unit cube, one after another, without end.
+    """Yield AlgoPerf's points in the unit cube, without end.
 
     Raises:
-        ValueError: There are too few primes for so many dimensions.
+        ValueError: There are too few primes for this number of dimensions.
     """
     primes = [n for n in range(3, _LARGEST_BASE) if all(n % p for p in range(2, math.isqrt(n) + 1))]
     if not 1 <= dimensions < len(primes):

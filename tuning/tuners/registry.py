@@ -1,4 +1,4 @@
-"""The tuners by name: ours, and those that installed packages add."""
+"""The tuners by name: the shipped ones, and those of installed packages."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -18,19 +18,19 @@ MakeTuner = Callable[[SearchSpace, int, Point], Tuner]
 
 
 class TunerKind(NamedTuple):
-    """A tuner of ours."""
+    """A shipped tuner."""
 
     summary: str  # one line for `python -m tuning list`
     make: MakeTuner  # (space, seed, defaults) -> tuner
-    module: str | None = None  # that it needs and that the extra of its name installs
+    module: str | None = None  # its library, which the extra of the tuner's name installs
 
     def line(self, name: str) -> str:
-        """Return the line for `python -m tuning list`, with what is missing."""
+        """Return the line for `python -m tuning list`, with the missing library."""
         missing = self.missing(name)
         return f"{self.summary} ({missing})" if missing else self.summary
 
     def missing(self, name: str) -> str:
-        """Say what has to be installed before it can be used; empty if nothing."""
+        """Return the command that installs its library; empty if nothing is missing."""
         if self.module is None or find_spec(self.module) is not None:
             return ""
         return f"needs {self.module}: pip install 'metaopt-bench[{name}]'"
@@ -42,7 +42,7 @@ def _of_space(tuner: Callable[[SearchSpace, int], Tuner]) -> MakeTuner:
 
 TUNERS: dict[str, TunerKind] = {
     "asha": TunerKind(
-        "asynchronous successive halving; the best third of a rung goes on from its checkpoints",
+        "asynchronous successive halving; the best third of a rung continues from checkpoints",
         _of_space(AshaTuner),
     ),
     "cmaes": TunerKind("CMA-ES with margin", _of_space(samplers.make_cmaes), "cmaes"),
@@ -58,11 +58,11 @@ TUNERS: dict[str, TunerKind] = {
         _of_space(HyperbandTuner),
     ),
     "median": TunerKind(
-        "independent draws; a trial worse than the median of those before it is stopped",
+        "independent draws; a trial that is worse than the median of earlier ones is stopped",
         _of_space(MedianTuner),
     ),
     "none": TunerKind(
-        "no tuning: the submission's defaults, again and again",
+        "no tuning: the submission's defaults in every trial",
         lambda space, seed, defaults: DefaultsTuner(defaults),
     ),
     "qmc": TunerKind("Sobol's quasi-random points, scrambled by the seed", _of_space(SobolTuner)),
@@ -82,8 +82,8 @@ def get_tuner(name: str) -> MakeTuner:
     """Return ``(space, seed, defaults) -> tuner``.
 
     Raises:
-        ValueError: There is no such tuner, a library of it is missing, or the package that adds it
-            is broken.
+        ValueError: There is no such tuner, its library is missing, or the package that adds it is
+            broken.
     """
     if name in TUNERS:
         if missing := TUNERS[name].missing(name):
@@ -97,7 +97,7 @@ def get_tuner(name: str) -> MakeTuner:
 
 
 def list_plugin_tuners() -> tuple[dict[str, MakeTuner], dict[str, str]]:
-    """Return the tuners that installed packages add, and why others are unavailable."""
+    """Return the tuners of installed packages, and the reasons why others are unavailable."""
     return plugins.list_plugins(plugins.TUNERS, TUNERS, _load_plugin)
 
 

@@ -1,8 +1,8 @@
-"""Find submissions by name or by path and load them; ours are never installed.
+"""Find submissions by name or by path, and load them.
 
-A submission is a folder with ``submission.py`` (AlgoPerf's functions), for external tuning also
-``tuning_search_space.json`` and, if it likes, further spaces in ``spaces/<name>.json``. In
-``developed_on.json`` it may list the workloads that it was designed with.
+A submission is a folder with ``submission.py`` (AlgoPerf's functions). For external tuning it also
+has ``tuning_search_space.json``. Optional files: further spaces in ``spaces/<name>.json``, and
+``developed_on.json``, which lists the workloads that it was designed with.
 """
 
 import dataclasses
@@ -41,12 +41,12 @@ class Submission:
     name: str
     folder: Path
     module: ModuleType = dataclasses.field(compare=False)
-    # Workloads that its authors looked at while they designed it, as it says itself.
+    # Workloads that it was designed with, by its own declaration.
     developed_on: tuple[str, ...] = ()
 
     @property
     def ruleset(self) -> Ruleset:
-        """External tuning if there is a search space, self-tuning if not."""
+        """External tuning if there is a search space, else self-tuning."""
         return "external" if (self.folder / SPACE_FILE).exists() else "self-tuning"
 
     @property
@@ -65,7 +65,7 @@ class Submission:
         return "train_state" in inspect.signature(self.module.update_params).parameters
 
     def describe(self) -> str:
-        """Return one line: what it is, its ruleset and its further spaces."""
+        """Return one line: its summary, its ruleset and its further spaces."""
         spaces = "".join(f", {self.name}@{space}" for space in self.spaces())
         return f"{self.summary} [{self.ruleset}{spaces}]"
 
@@ -74,7 +74,7 @@ class Submission:
         return sorted(path.stem for path in (self.folder / "spaces").glob("*.json"))
 
     def read_space(self, name: str | None = None) -> Any:
-        """Return a search space as JSON data, the one a user would search today by default.
+        """Return a search space as JSON data, by default the submission's own.
 
         Raises:
             ValueError: There is no such space; the message lists the others.
@@ -103,7 +103,7 @@ def find_submissions(root: Path) -> dict[str, Path]:
 
 
 def list_plugin_submissions(root: Path) -> tuple[dict[str, Submission], dict[str, str]]:
-    """Load the submissions that installed packages add, and say why others are unavailable."""
+    """Return the submissions of installed packages, and the reasons why others are unavailable."""
     return list_plugins(SUBMISSIONS, find_submissions(root), _load_plugin)
 
 
@@ -126,7 +126,7 @@ def load_submission(name_or_path: str | Path, root: Path) -> Submission:
 
 
 def _load_plugin(plugin: Plugin) -> Submission:
-    """Load the folder that a package names, or that one of its modules lies in."""
+    """Load the folder that a package names, or the folder of the module that it names."""
     found = plugin.load()
     if isinstance(found, ModuleType):
         found = [*getattr(found, "__path__", [])] or [Path(found.__file__ or "").parent]
@@ -135,7 +135,7 @@ def _load_plugin(plugin: Plugin) -> Submission:
         raise plugin.broken(f"{found!r} is neither a folder with {SUBMISSION_FILE} nor a module")
     try:
         return _load(plugin.name, Path(found))
-    except Exception as error:  # whatever the import of somebody else's module does
+    except Exception as error:  # a package's module may raise anything
         raise plugin.broken(error) from error
 
 
@@ -143,7 +143,7 @@ def _load(name: str, folder: Path) -> Submission:
     folder = folder.resolve()
     try:
         module = import_submission(folder)
-    except (Exception, SystemExit) as error:  # whatever its code raises
+    except (Exception, SystemExit) as error:  # its code may raise anything
         why = describe_with_place(error, folder)
         raise ValueError(f"{folder / SUBMISSION_FILE} cannot be imported: {why}.") from error
     missing = [function for function in REQUIRED if not callable(getattr(module, function, None))]
@@ -153,7 +153,7 @@ def _load(name: str, folder: Path) -> Submission:
 
 
 def _read_developed_on(path: Path) -> tuple[str, ...]:
-    """Read a list of workloads: a file, for the code of a submission may not name any."""
+    """Read a list of workloads. It is a file because the code may not name any workload."""
     if not path.exists():
         return ()
     try:
@@ -169,7 +169,7 @@ def find_submission_folder(name_or_path: str | Path, root: Path) -> Path:
     """Return the folder of a submission by its name under ``root`` or by its path.
 
     Raises:
-        ValueError: There is no such folder. Whether a submission is in it is another question.
+        ValueError: There is no such folder. A ``submission.py`` in it is not checked.
     """
     folder = find_submissions(root).get(str(name_or_path), Path(name_or_path))
     if folder.name == SUBMISSION_FILE:
@@ -189,11 +189,10 @@ def _no_submission(name_or_path: str | Path, root: Path) -> ValueError:
 
 
 def import_submission(folder: Path) -> ModuleType:
-    """Import ``submission.py`` as part of a package of its own: modules beside it can be found.
+    """Import ``submission.py`` as part of its own package, so that it finds the modules beside it.
 
-    A packaged submission brings a copy of ``metaopt.bench.contract.spec``. Members of its enums
-    would not be equal to the referee's, so it gets the referee's module instead, as it gets
-    AlgoPerf's there.
+    A packaged submission has a copy of ``metaopt.bench.contract.spec``. It gets the referee's
+    module instead, because members of two enums are never equal.
     """
     package = f"_submission_{folder.name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     if package not in sys.modules:

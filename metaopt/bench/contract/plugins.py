@@ -1,8 +1,8 @@
-"""What installed packages add, through Python entry points.
+"""Workloads, submissions and tuners of installed packages, through Python entry points.
 
-Three groups: ``metaopt.workloads``, ``metaopt.submissions`` and ``metaopt.tuners``. Only the
-packages' metadata is read until a name is used, so one that cannot be imported breaks nothing else.
-Names are resolved by these functions in every process, a campaign's workers included.
+Three groups: ``metaopt.workloads``, ``metaopt.submissions`` and ``metaopt.tuners``. A package is
+imported only when one of its names is used, so a broken package breaks nothing else. These
+functions resolve names in every process, including a campaign's workers.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ WORKLOADS = "metaopt.workloads"
 SUBMISSIONS = "metaopt.submissions"
 TUNERS = "metaopt.tuners"
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # as it stands in contenders and folders
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # as part of contenders and folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Plugin:
 
     group: str
     name: str
-    origin: str  # the distribution that it comes from, "lion-pkg 1.2"
+    origin: str  # its distribution, "lion-pkg 1.2"
     entry: metadata.EntryPoint = dataclasses.field(repr=False)
     refused: str | None = None  # why its name cannot be used
 
@@ -33,17 +33,17 @@ class Plugin:
         """Return the object.
 
         Raises:
-            ValueError: The name is refused, or the object cannot be imported; in one line.
+            ValueError: The name is refused, or the import fails; the message is one line.
         """
         if self.refused is not None:
             raise ValueError(self.refused)
         try:
             return self.entry.load()
-        except Exception as error:  # whatever the import of somebody else's module does
+        except Exception as error:  # a package's module may raise anything
             raise self.broken(error) from error
 
     def broken(self, why: object) -> ValueError:
-        """Return the error that says that this entry point is of no use, and why."""
+        """Return the error for this unusable entry point, with the reason."""
         kind = f"{type(why).__name__}: " if isinstance(why, Exception) else ""
         reason = " ".join(f"{kind}{why}".split())
         return ValueError(f"{self.group} {self.name!r} of {self.origin} is unavailable: {reason}")
@@ -52,15 +52,15 @@ class Plugin:
 def find_plugins(group: str, ours: Collection[str]) -> list[Plugin]:
     """Return the entry points of ``group``, refused ones included, by name and origin.
 
-    A name is refused if it is one of ``ours``, if two distributions have it, or if it could not
-    stand in a contender's name.
+    A name is refused if it is in ``ours``, if two distributions have it, or if it has a character
+    that a contender's name must not have.
     """
     entries = _entries(group)
     return [_judge(entry, ours, entries) for entry in entries]
 
 
 def find_plugin(group: str, name: str, ours: Collection[str]) -> Plugin | None:
-    """Return the entry point ``name``, a refused one too, if there is one; it is not imported."""
+    """Return the entry point ``name`` without importing it, also a refused one; else ``None``."""
     return next((plugin for plugin in find_plugins(group, ours) if plugin.name == name), None)
 
 
@@ -75,7 +75,7 @@ def list_plugins(
     """Load every entry point of ``group`` for a listing.
 
     Returns:
-        What ``load`` returned, by name, and why the others are unavailable, by name and origin.
+        The loaded objects by name, and the reasons why others are unavailable, by name and origin.
     """
     loaded, unavailable = {}, {}
     for plugin in find_plugins(group, ours):
@@ -88,7 +88,7 @@ def list_plugins(
 
 @functools.cache
 def plugin_versions() -> dict[str, str]:
-    """Return name and version of every distribution that adds something, for the records."""
+    """Return the versions of the distributions with entry points, by name, for the records."""
     entries = [entry for group in (WORKLOADS, SUBMISSIONS, TUNERS) for entry in _entries(group)]
     found = {entry.dist for entry in entries if entry.dist is not None}
     return {dist.name: dist.version for dist in sorted(found, key=lambda dist: dist.name)}
@@ -96,7 +96,7 @@ def plugin_versions() -> dict[str, str]:
 
 @functools.cache
 def plugin_packages() -> frozenset[str]:
-    """Return the importable packages that something is added from."""
+    """Return the importable packages with entry points."""
     entries = [entry for group in (WORKLOADS, SUBMISSIONS, TUNERS) for entry in _entries(group)]
     return frozenset(entry.module.partition(".")[0] for entry in entries)
 
@@ -122,6 +122,6 @@ def _judge(
     elif twins:
         reason = f"{', '.join(twins)} has {entry.name!r} too; uninstall one of them"
     elif not _NAME.fullmatch(entry.name):
-        reason = "a name has letters, digits, '_', '-', '.' only"
+        reason = "a name has only letters, digits, '_', '-' and '.'"
     refused = None if reason is None else str(plugin.broken(reason))
     return dataclasses.replace(plugin, refused=refused)

@@ -15,7 +15,7 @@ from analysis.report.terminal import print_note
 from metaopt.bench.records import RUN_FILE
 from metaopt.bench.records.redaction import redact
 from tuning.campaign import Campaign
-from tuning.commands.compare import report_campaign
+from tuning.commands.compare_command import report_campaign
 from tuning.executor import list_studies
 from tuning.locks import hold
 from tuning.slots import LOCKS
