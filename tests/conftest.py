@@ -12,8 +12,8 @@ import pytest
 from metaopt.bench.contract.loading import Submission, find_submissions
 from metaopt.bench.contract.requirements import read_requirements
 from metaopt.bench.measure.targets import Target
-from metaopt.bench.records import Seeds
-from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.records import BudgetRecord, Seeds
+from metaopt.bench.trial.plan import TrialPlan, plan_trial
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -128,19 +128,27 @@ def killed() -> type[Killed]:
     return Killed
 
 
+SEGMENT = ("spent_before", "tuner_seconds", "pause_at", "segments")
+
+
 @pytest.fixture
 def make_plan():
     """A factory of trial plans on a workload, with sensible values for what a test leaves out."""
 
     def make(submission: Submission | FakeSubmission, workload, **changes) -> TrialPlan:
-        plan = {
-            "campaign": "test", "contender": "test", "submission": submission, "space": None,
-            "tuner": None, "workload": workload, "study": 1, "trial": 1,
-            "seeds": Seeds(campaign=1, trial=7, tuner=None, fixed_batch=None),
-            "hyperparameters": None, "currency": "gradient_evaluations", "study_budget": 100.0,
-            "trial_budget": 100.0, "allowance": 100.0, "eval_period": 10.0,
+        amounts = {"study": 100.0, "trial": 100.0, "eval_period": 10.0}
+        names = {"study": "study_budget", "trial": "trial_budget", "eval_period": "eval_period"}
+        budget = BudgetRecord(
+            currency=changes.pop("currency", "gradient_evaluations"),
+            **{name: changes.pop(names[name], amount) for name, amount in amounts.items()},
+        )
+        settings = {
+            "campaign": "test", "contender": "test", "study": 1, "trial": 1, "budget": budget,
+            "seeds": Seeds(campaign=1, trial=7), "hyperparameters": None, "allowance": 100.0,
             "target": Target("validation/loss", -1.0, "lower"), "test_target": None,
         }  # fmt: skip
-        return TrialPlan(**{**plan, **changes})
+        segment = {name: changes.pop(name) for name in SEGMENT if name in changes}
+        plan = plan_trial(submission, workload, **{**settings, **changes})
+        return dataclasses.replace(plan, **segment)
 
     return make

@@ -172,8 +172,7 @@ def _curve(record: TrialRecord, folder: Path) -> dict[int, float]:
     """Return the finite values of the target's metric by step, up to the trial's last record."""
     path = folder / records.EVAL_FILE
     rows = records.read_evaluations(path) if path.exists() else []
-    if record.segments:  # the next segment may be running
-        rows = rows[: record.segments[-1].evaluations]
+    rows = rows[: record.segments[-1].evaluations]  # the next segment may be running
     shown = [*rows[:: math.ceil(len(rows) / _CURVE) or 1], *rows[-1:]]
     values = {int(r["global_step"]): records.metric_of(r, record.target.metric) for r in shown}
     return {step: value for step, value in values.items() if math.isfinite(value)}

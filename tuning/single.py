@@ -5,12 +5,11 @@ from typing import Any
 
 from metaopt.bench import records
 from metaopt.bench.contract.spaces import check_point
-from metaopt.bench.measure.seeds import derive_seed
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.records.identity import digest_of
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
-from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.plan import derive_seeds, plan_trial
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
@@ -63,39 +62,27 @@ def run_single(
     document |= {"trial_budget": budget, "eval_period": eval_period}
     document |= {"workloads": [workload_name], "contenders": ["adamw+none"]}
     limits = make_campaign(document, "run").limits(workload)
-    fixed_batch = None
+    seeds = derive_seeds(seed, workload, 1, 1)
     if workload.is_fixed_batch:
-        fixed_batch = derive_seed(seed, workload_name, 1, "fixed_batch")
-        workload = workload.with_batch_seed(fixed_batch)  # type: ignore[attr-defined]
+        workload = workload.with_batch_seed(seeds.fixed_batch)  # type: ignore[attr-defined]
     folder = records.trial_directory(out / LOGS, contender, 1, workload_name, 1)
     if (folder / records.RUN_FILE).exists():
         raise ValueError(f"{folder} holds a finished trial; use another --out.")
     targets = workload.targets.validation, workload.targets.test
     identity = identify(Contender(contender, submission, None, None), workload, targets)
-    plan = TrialPlan(
+    plan = plan_trial(
+        submission,
+        workload,
         campaign="run",
         contender=contender,
-        submission=submission,
-        space=None,
-        tuner=None,
-        workload=workload,
+        digest=digest_of(identity),
         study=1,
         trial=1,
-        seeds=records.Seeds(
-            campaign=seed,
-            trial=derive_seed(seed, workload_name, 1, "trial", 1),
-            tuner=None,
-            fixed_batch=fixed_batch,
-        ),
+        seeds=seeds,
         hyperparameters=point,
-        currency=limits.currency,
-        study_budget=limits.study,
-        trial_budget=limits.study,
-        allowance=limits.study,
-        eval_period=limits.eval_period,
+        budget=limits.model_copy(update={"trial": limits.study}),
         target=targets[0],
         test_target=targets[1],
-        digest=digest_of(identity),
     )
     with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
         claim_study(folder.parent, identity)

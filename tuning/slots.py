@@ -1,8 +1,9 @@
 """Processes that run one study after another; one that dies by itself is replaced.
 
 The processes are reused: what one compiled for a study it has for the next. They die with their
-parent. A trial whose process dies twice has failed: a fault in compiled code, or no memory. (One
-that does not return is recorded by its process, which then ends: see metaopt.bench.trial.stalls.)
+parent. A trial whose process dies twice has failed: a fault in compiled code, or no memory. A trial
+that does not return ends its process, and the next process records it as stalled, see
+metaopt.bench.trial.stalls.
 """
 
 import dataclasses

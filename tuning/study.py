@@ -1,12 +1,12 @@
 """A study: one full repetition of a contender on a workload, under one budget.
 
-The loop is plain: ask, run, record, tell. Nothing but the trials' records is stored. A study that
-was killed asks a new tuner everything once more, finds what ran of its trials on disk, tells their
-values, and so comes to the point where it was, with the tuner in the state that it had.
+The loop is plain: ask, run, record, tell. Only the trials' records are stored. A killed study is
+resumed by asking a new tuner everything again: the segments that are on disk are not run again, and
+their outcomes bring the tuner to the state that it had.
 
-The tuner's own seconds are spent as the trials' are. What it took since the turn before, to take
-its outcome and to decide, goes on the ledger with the next turn; a turn that was begun keeps the
-seconds that it was begun with.
+The tuner's seconds are charged to the study as the trials' are. The seconds between two segments,
+to take one outcome and to decide on the next segment, are charged with the next segment. A segment
+that was begun before a kill keeps the tuner seconds that it was begun with.
 """
 
 import contextlib
@@ -19,7 +19,6 @@ from typing import Any
 from metaopt.bench import records
 from metaopt.bench.contract.rng import pinned_randomness
 from metaopt.bench.contract.tuner import Observer, Stopper, Tuner
-from metaopt.bench.measure.seeds import derive_seed
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
 from metaopt.bench.records.audit import AUDIT_FILE
@@ -29,12 +28,12 @@ from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
 from metaopt.bench.trial.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.trial.clock import SystemClock
-from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.plan import TrialPlan, derive_seeds, plan_trial
 from metaopt.bench.trial.progress import find_tuner_seconds
 from metaopt.bench.trial.runner import find_finished, run_trial
 from tuning.contenders import Contender
 from tuning.identities import claim_study
-from tuning.turns import Turn, Turns
+from tuning.segments import NextSegment, SegmentQueue
 
 _FAILED_TRIALS = 10  # so many trials in a row that took no step end a study
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
@@ -42,7 +41,7 @@ _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
 
 @dataclasses.dataclass(frozen=True)
 class StudyPlan:
-    """What a study runs."""
+    """The settings of a study."""
 
     campaign: str
     campaign_seed: int
@@ -54,7 +53,7 @@ class StudyPlan:
     test_target: Target | None
     stop_at_target: bool = True
     identity: Identity = dataclasses.field(default_factory=dict)
-    audited: bool = False  # one of its trials is
+    audited: bool = False  # whether to audit one of its trials
 
 
 @pinned_randomness()
@@ -65,20 +64,20 @@ def run_study(
     on_progress: Callable[[float], None] | None = None,
     **trial_options: Any,
 ) -> StudyRecord:
-    """Run a study to its end, or go on with it.
+    """Run a study to its end; a killed one is resumed.
 
     Args:
         plan: What to run.
         logs: Folder of the campaign's logs.
-        on_progress: Told the share of the budget that is spent.
+        on_progress: Called with the share of the budget that is spent.
         trial_options: Passed to :func:`~metaopt.bench.trial.runner.run_trial` (clock, checkpoints).
 
     Returns:
         The record that was written to ``study.json``.
 
     Raises:
-        ValueError: The trials on disk are not those that this plan leads to, or ran with another
-            version of something; names it.
+        ValueError: The trials on disk do not follow from this plan, or ran with another version of
+            a file, which the message names.
     """
     folder = records.study_directory(logs, plan.contender.name, plan.study, plan.workload.name)
     finished = folder / records.STUDY_FILE
@@ -87,7 +86,7 @@ def run_study(
     claim_study(folder, plan.identity)
     runner = _Study(plan, folder, on_progress, trial_options)
     record = runner.run()
-    for checkpoint in folder.glob(f"trial_*/{CHECKPOINT_FILE}"):  # of trials that nobody resumed
+    for checkpoint in folder.glob(f"trial_*/{CHECKPOINT_FILE}"):  # of trials that stay paused
         checkpoint.unlink()
     records.write_json(finished, record)
     return record
@@ -110,31 +109,31 @@ class _Study:
         self.failed_trials = 0  # in a row, without a step
         self.clock = trial_options.get("clock") or SystemClock()
         self.tuner_seconds = 0.0
-        self.deciding = 0.0  # of them, what no turn has on the ledger yet
+        self.deciding = 0.0  # of them, those that are not charged with a segment yet
         self.largest_step = 0.0
         self.largest_decision = 0.0
-        self.tuner_seed = self._seed("tuner")
-        self.tuner: Tuner | None = plan.contender.make_tuner(self.tuner_seed)
+        seeds = derive_seeds(plan.campaign_seed, plan.workload, plan.study, 1, tuned=True)
+        assert seeds.tuner is not None
+        self.tuner: Tuner | None = plan.contender.make_tuner(seeds.tuner)
         self.description = self.tuner.describe() if self.tuner else None
         self.digest = digest_of(plan.identity)
         self.search_space = plan.contender.search_space()
-        self.fixed_batch: int | None = None
-        # A self-tuning run is bounded by the study's budget alone. One that ends before it is
-        # followed by another from new seeds, as a tuner's trials are: all spend the same.
-        self.trial_budget = plan.limits.trial if self.tuner else plan.limits.study
-        self.turns = Turns(self.trial_budget)
+        # A self-tuning run is bounded by the study's budget alone. If it ends earlier, another run
+        # follows from new seeds, as a tuner's trials do, so that all contenders spend the same.
+        trial_budget = plan.limits.trial if self.tuner else plan.limits.study
+        self.budget = plan.limits.model_copy(update={"trial": trial_budget})
+        self.segments = SegmentQueue(trial_budget)
         wanted = plan.audited and not any(folder.glob(f"trial_*/{AUDIT_FILE}"))
         self.recorder = Recorder() if wanted else None  # until a trial is audited
         self.audit_position = secrets.SystemRandom().random()  # in the budget; see docs/rules.md
         self.workload = plan.workload
         if plan.workload.is_fixed_batch:
-            self.fixed_batch = self._seed("fixed_batch")
-            self.workload = plan.workload.with_batch_seed(self.fixed_batch)
+            self.workload = plan.workload.with_batch_seed(seeds.fixed_batch)
 
     def run(self) -> StudyRecord:
         ended = self._run_trials()
         self._audit()  # what ran last, if the study ended before the position
-        self._charge_decision(self.deciding)  # on what came last, and on nothing more
+        self._charge_decision(self.deciding)  # since the last segment
         in_seconds = self.plan.limits.currency == "seconds"
         return StudyRecord(
             campaign=self.plan.campaign,
@@ -152,13 +151,13 @@ class _Study:
     def _run_trials(self) -> StudyEnd:
         limits = self.plan.limits
         while self._left() > 0:
-            turn = self._ask()
-            if turn is None:
+            segment = self._ask()
+            if segment is None:
                 return "grid_exhausted"
-            record = self._run_turn(turn)
+            record = self._run_segment(segment)
             if record is None:  # the decision took what was left
                 return "budget"
-            self._take(turn, record)
+            self._take(segment, record)
             if self.spent.amount(limits.currency) >= self.audit_position * limits.study:
                 self._audit()
             if self.failed_trials == _FAILED_TRIALS:
@@ -179,17 +178,17 @@ class _Study:
         left = limits.study - spent.amount(limits.currency)
         return 0.0 if left <= _ROUNDING * limits.study else left
 
-    def _ask(self) -> Turn | None:
-        """Ask for a turn; ``None`` if there are no more."""
+    def _ask(self) -> NextSegment | None:
+        """Ask the tuner for a segment; ``None`` if there are no more."""
         with self._deciding():
             answer = self.tuner.ask() if self.tuner else None
         if self.tuner and answer is None:
             return None
-        turn = self.turns.next(answer)
-        begun = find_tuner_seconds(self._folder(turn), len(turn.segments))
+        segment = self.segments.next(answer)
+        begun = find_tuner_seconds(self._folder(segment), len(segment.before))
         if begun is not None:
             self.deciding = begun
-        return turn
+        return segment
 
     @contextlib.contextmanager
     def _deciding(self) -> Iterator[None]:
@@ -205,77 +204,76 @@ class _Study:
         self.largest_decision = max(self.largest_decision, seconds)
         self.spent += Cost(seconds=seconds)
 
-    def _take(self, turn: Turn, record: TrialRecord) -> None:
-        """Put a turn on the study's ledger and tell the tuner how it went."""
-        stretch = self.turns.take(turn, record)
-        self._charge_decision(stretch.deciding.seconds)
-        self.spent += stretch.cost
-        self.trials = max(self.trials, turn.trial)
+    def _take(self, segment: NextSegment, record: TrialRecord) -> None:
+        """Charge a segment to the study and tell the tuner its outcome."""
+        ran = self.segments.take(segment, record)
+        self._charge_decision(ran.tuner_seconds)
+        self.spent += ran.cost
+        self.trials = max(self.trials, segment.trial)
         self.largest_step = max(self.largest_step, record.ledger.largest_step)
         if self.tuner:
             with self._deciding():
-                self._tell(self.tuner, turn, record)
-        if not turn.segments:  # one that goes on may be at its next rung already
-            self.failed_trials = self.failed_trials + 1 if stretch.cost.steps == 0 else 0
+                self._tell(self.tuner, segment, record)
+        if not segment.before:  # a resumed trial may be at its next rung already
+            self.failed_trials = self.failed_trials + 1 if ran.cost.steps == 0 else 0
 
-    def _tell(self, tuner: Tuner, turn: Turn, record: TrialRecord) -> None:
-        needs_rows = isinstance(tuner, Observer) or record.segments
-        rows = (
-            records.read_evaluations(self._folder(turn) / records.EVAL_FILE) if needs_rows else []
-        )
-        outcome = outcome_at(record, len(turn.segments), rows)
+    def _tell(self, tuner: Tuner, segment: NextSegment, record: TrialRecord) -> None:
+        rows = []
+        if isinstance(tuner, Observer) or len(record.segments) > 1:
+            rows = records.read_evaluations(self._folder(segment) / records.EVAL_FILE)
+        outcome = outcome_at(record, len(segment.before), rows)
         if isinstance(tuner, Observer):
             tuner.observe(outcome)
         else:
             tuner.tell(outcome.value)
 
-    def _folder(self, turn: Turn) -> Path:
-        return self.folder / f"trial_{turn.trial}"
+    def _folder(self, segment: NextSegment) -> Path:
+        return self.folder / f"trial_{segment.trial}"
 
-    def _plan_of(self, turn: Turn, left: float) -> TrialPlan:
-        plan, limits = self.plan, self.plan.limits
-        start = turn.start.amount(limits.currency)
-        seeds = records.Seeds(
-            campaign=plan.campaign_seed,
-            trial=self._seed("trial", turn.trial),
-            tuner=self.tuner_seed if self.tuner else None,
-            fixed_batch=self.fixed_batch,
-        )
-        return TrialPlan(
+    def _plan_of(self, segment: NextSegment, left: float) -> TrialPlan:
+        plan = self.plan
+        start = segment.start.amount(self.budget.currency)
+        trial = plan_trial(
+            plan.contender.submission,
+            self.workload,
+            allowance=min(self.budget.trial, start + left),
             campaign=plan.campaign,
             contender=plan.contender.name,
-            submission=plan.contender.submission,
+            digest=self.digest,
             space=plan.contender.space,
+            search_space=self.search_space,
             tuner=self.description,
-            workload=self.workload,
             study=plan.study,
-            trial=turn.trial,
-            seeds=seeds,
-            hyperparameters=plan.contender.point(turn.point),
-            currency=limits.currency,
-            study_budget=limits.study,
-            trial_budget=self.trial_budget,
-            allowance=min(self.trial_budget, start + left),
-            eval_period=limits.eval_period,
+            trial=segment.trial,
+            seeds=derive_seeds(
+                plan.campaign_seed,
+                plan.workload,
+                plan.study,
+                segment.trial,
+                tuned=self.tuner is not None,
+            ),
+            hyperparameters=plan.contender.point(segment.point),
+            budget=self.budget,
             target=plan.target,
             test_target=plan.test_target,
+            stop_at_target=plan.stop_at_target,
+        )
+        return dataclasses.replace(
+            trial,
             spent_before=self.spent + Cost(seconds=self.deciding),
             tuner_seconds=self.deciding,
-            stop_at_target=plan.stop_at_target,
-            pause_at=turn.pause_at,
-            segments=turn.segments,
-            digest=self.digest,
-            search_space=self.search_space,
+            pause_at=segment.pause_at,
+            segments=segment.before,
         )
 
-    def _run_turn(self, turn: Turn) -> TrialRecord | None:
-        """Run one turn; ``None`` if nothing is left for it."""
+    def _run_segment(self, segment: NextSegment) -> TrialRecord | None:
+        """Run a segment; ``None`` if no budget is left for it."""
         left = self._left(self.deciding)
-        trial, folder = self._plan_of(turn, left), self._folder(turn)
+        trial, folder = self._plan_of(segment, left), self._folder(segment)
         if not left and not find_finished(trial, folder):
             return None
         self.deciding = 0.0  # it is on the trial's record now
-        start = turn.start.amount(trial.currency)
+        start = segment.start.amount(trial.currency)
         record = run_trial(
             trial,
             folder,
@@ -289,40 +287,31 @@ class _Study:
         return record
 
     def _watch(self, trial: TrialPlan) -> Callable[[Sequence[Mapping[str, Any]]], bool]:
-        """Return what asks the tuner, after each evaluation of a trial, whether to stop it."""
-        tuner, budget = self.tuner, self.plan.limits
+        """Return the function that asks the tuner whether to stop a trial after an evaluation."""
+        tuner, budget = self.tuner, self.budget
         assert isinstance(tuner, Stopper)
         curve: list[Reading] = []
 
         def should_stop(rows: Sequence[Mapping[str, Any]]) -> bool:
             with self._deciding():
-                curve.extend(read_curve(rows[len(curve) :], trial.target, budget))
+                curve.extend(read_curve(rows[len(curve) :], trial.settings.target, budget))
                 return tuner.should_stop(curve)
 
         return should_stop
 
     def _check_record(self, record: TrialRecord, trial: TrialPlan, folder: Path) -> None:
-        segment = record.segments[len(trial.segments)] if record.segments else None
-        found = (
-            record.seeds, record.hyperparameters, record.target.target(), record.digest,
-            segment and segment.rung,
-        )  # fmt: skip
-        expected = (
-            trial.seeds, trial.hyperparameters, trial.target, trial.digest,
-            trial.pause_at,
-        )  # fmt: skip
+        names, settings = ("seeds", "hyperparameters", "target", "digest"), trial.settings
+        found = [getattr(record, name) for name in names]
+        found.append(record.segments[len(trial.segments)].rung)
+        expected = [*(getattr(settings, name) for name in names), trial.pause_at]
         if found != expected:
             raise ValueError(
                 f"{folder} holds another trial than this campaign leads to: {found}, expected "
                 f"{expected}. Was it made by another version? Use another output folder."
             )
 
-    def _tell_progress(self, turn_cost: float) -> None:
+    def _tell_progress(self, segment_cost: float) -> None:
         if self.on_progress is not None:
             limits = self.plan.limits
-            done = self.spent.amount(limits.currency) + turn_cost
+            done = self.spent.amount(limits.currency) + segment_cost
             self.on_progress(min(1.0, done / limits.study))
-
-    def _seed(self, purpose: Any, trial: int | None = None) -> int:
-        plan = self.plan
-        return derive_seed(plan.campaign_seed, plan.workload.name, plan.study, purpose, trial)

@@ -23,7 +23,7 @@ from metaopt.bench.measure.targets import Target, WorkloadTargets
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.records.outcomes import value_of
 from metaopt.bench.trial.environment import describe_environment
-from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.plan import derive_seeds, plan_trial
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.supervised import SupervisedWorkload
@@ -130,32 +130,24 @@ class _Search:
         """Run one trial; study 1 is the search, other studies are reruns from other seeds."""
         workload = self.workload
         self.count += 1
-        fixed_batch = None
+        seeds = derive_seeds(_SEARCH_SEED, workload, study, 1)
         if workload.is_fixed_batch:
-            fixed_batch = derive_seed(_SEARCH_SEED, workload.name, study, "fixed_batch")
-            workload = workload.with_batch_seed(fixed_batch)  # type: ignore[attr-defined]
+            workload = workload.with_batch_seed(seeds.fixed_batch)  # type: ignore[attr-defined]
         budget = STOP * workload.step_hint
-        plan = TrialPlan(
+        period = 1 if workload.is_fixed_batch else max(1, workload.step_hint // _EVALUATIONS)
+        plan = plan_trial(
+            contender.submission,
+            workload,
             campaign="targets",
             contender=contender.name,
-            submission=contender.submission,
             space=contender.space,
-            tuner=None,
-            workload=workload,
             study=study,
             trial=1,
-            seeds=records.Seeds(
-                campaign=_SEARCH_SEED,
-                trial=derive_seed(_SEARCH_SEED, workload.name, study, "trial", 1),
-                tuner=None,
-                fixed_batch=fixed_batch,
-            ),
+            seeds=seeds,
             hyperparameters=point,
-            currency="gradient_evaluations",
-            study_budget=budget,
-            trial_budget=budget,
-            allowance=budget,
-            eval_period=1 if fixed_batch else max(1, workload.step_hint // _EVALUATIONS),
+            budget=records.BudgetRecord(
+                currency="gradient_evaluations", study=budget, trial=budget, eval_period=period
+            ),
             target=self.target,
             test_target=None,
         )

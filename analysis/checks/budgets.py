@@ -9,7 +9,7 @@ from analysis.logs.logs import Logs, Trial
 from analysis.logs.official_records import BUDGET_KEY, WHOLE
 from analysis.text import counted
 from metaopt.bench.measure.budget import CURRENCIES
-from metaopt.bench.records import Cost, Stretch, StudyRecord, algoperf_name
+from metaopt.bench.records import Cost, StudyRecord, algoperf_name
 
 _ROUNDING = 1e-6
 
@@ -178,22 +178,21 @@ def wrong_ledgers(logs: Logs) -> Iterator[tuple[str, str]]:
     for (name, workload, _, number), trials in logs.grouped(lambda key: key[:4]).items():
         if any(trial.record is None for trial in trials):
             continue
-        parts: list[tuple[Stretch, str]] = [
-            (part, trial.where) for trial in trials for part in trial.record.stretches
-        ]
-        total = deciding = Cost()
-        # In the order in which they ran: between two stretches of a trial others had theirs.
-        for part, where in sorted(parts, key=lambda s: (*_amounts(s[0][0]), *_amounts(s[0][1]))):
-            deciding += part.deciding
-            total += part.deciding
-            if _apart(total, part.spent_before):
+        segments = [(part, trial.where) for trial in trials for part in trial.record.segments]
+        total, deciding = Cost(), 0.0
+        # In the order in which they ran: between two segments of a trial, other trials had theirs.
+        for segment, where in sorted(
+            segments, key=lambda pair: (*_amounts(pair[0].spent_before), *_amounts(pair[0].cost))
+        ):
+            deciding += segment.tuner_seconds
+            total += Cost(seconds=segment.tuner_seconds)
+            if _apart(total, segment.spent_before):
                 yield f"{where}/run.json", "the amount that its study spent before is not the sum"
-            total += part.cost
+            total += segment.cost
         study = by_cell.get((name, workload, number))
         if study is None:
             continue
-        if study.schema_version >= 2:  # with the tuner's work after the last trial
-            total += Cost(seconds=study.tuner_seconds) - deciding
+        total += Cost(seconds=study.tuner_seconds - deciding)  # after the last trial
         if _apart(total, study.spent):
             where = f"{name} on {workload}, study {number}"
             yield where, "the amount that the study spent is not the sum of its trials and tuner"

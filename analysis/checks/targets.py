@@ -38,7 +38,7 @@ def differing_targets(logs: Logs) -> Iterator[tuple[str, str]]:
         found: dict[Target, int] = {}
         for trial in trials:
             if logs.is_ours:
-                told = trial.record.target.target() if trial.record else None
+                told = trial.record.target if trial.record else None
             else:
                 told = logged_target(trial.document("meta_data"))
             if told is not None:
@@ -65,7 +65,7 @@ def changed_targets(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find workloads of ours with a target of their own."""
     frozen = load_targets()
     trials = logs.trials if logs.is_ours else ()
-    found = {(trial.record.workload, trial.record.target.target()) for trial in trials}
+    found = {(trial.record.workload, trial.record.target) for trial in trials}
     for workload, target in sorted(found, key=str):
         if workload not in frozen or target != frozen[workload].validation:
             yield workload, f"its target, {target.metric} {target.value:g}, is not the frozen one"
@@ -85,7 +85,7 @@ def wrong_hits(logs: Logs) -> Iterator[tuple[str, str]]:
             if record.reached is not None:
                 yield trial.where, "the record has a hit, but there are no evaluations"
             continue
-        hit = first_hit(trial.evaluations.column(record.target.metric), record.target.target())
+        hit = first_hit(trial.evaluations.column(record.target.metric), record.target)
         told = None if record.reached is None else record.reached.evaluation
         if told != hit:
             there = "no row meets it" if hit is None else f"row {hit + 1} meets it first"

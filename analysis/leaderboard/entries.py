@@ -19,7 +19,8 @@ from analysis.logs.hardware import Fingerprint
 from analysis.scoring.costs import StudyCosts
 from analysis.text import plain
 from metaopt.bench.measure.budget import Currency
-from metaopt.bench.records import BudgetRecord, Cost, StudyEnd, TargetRecord
+from metaopt.bench.measure.targets import Target
+from metaopt.bench.records import BudgetRecord, Cost, StudyEnd
 
 RECORDS = "records"
 LARGEST_FILE = 4_000_000  # bytes
@@ -85,7 +86,7 @@ class CampaignEntry(_Model):
 
     seed: int  # the campaign's
     budget: BudgetRecord
-    target: TargetRecord
+    target: Target
     submission: str
     digest: str  # SHA-256 of what decides the result; in older entries of the submission's code
     workload_digest: str | None = None  # of workload, data, targets and settings; older: none

@@ -213,7 +213,7 @@ def _audit_entry(logs: Logs, record: TrialRecord) -> AuditEntry | None:
 
 def _study_entry(records: list[TrialRecord], study: StudyRecord) -> StudyEntry:
     records = sorted(records, key=lambda record: record.trial)
-    first, target = records[0], records[0].target.target()
+    first, target = records[0], records[0].target
     best: float | None = None
     for record in records:
         if record.best is not None and target.is_improvement(record.best, best):

@@ -22,7 +22,6 @@ from analysis.logs.oddities import Oddities
 from analysis.logs.trial_files import SCORE, SECONDS, STEP, first_hit
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.measure.targets import Target
-from metaopt.bench.records import TargetRecord
 
 BUDGET_KEY = "workload.max_allowed_runtime_sec"
 WHOLE = 0.9  # of a budget or step hint: a trial that ended with less broke off
@@ -90,8 +89,8 @@ class OfficialRecord:
     hyperparameters: Mapping[str, Any] | None
     budget: OfficialBudget
     step_hint: int | None
-    target: TargetRecord
-    test_target: TargetRecord | None
+    target: Target
+    test_target: Target | None
     status: OfficialStatus
     cause: str | None
     ledger: OfficialLedger
@@ -201,10 +200,8 @@ def _record(
         hyperparameters=hyperparameters or None,
         budget=OfficialBudget(allowed, allowed * limits.trials, period),
         step_hint=None if hint is None else round(hint),
-        target=TargetRecord(metric=target.metric, value=target.value, better=target.better),
-        test_target=None
-        if test is None
-        else TargetRecord(metric=f"test/{metric}", value=test, better=target.better),
+        target=target,
+        test_target=None if test is None else Target(f"test/{metric}", test, target.better),
         status=status,
         cause=cause,
         ledger=OfficialLedger(cost),

@@ -13,7 +13,7 @@ def time_breakdown(
     """Return the seconds of some trials and their studies, in the order of :data:`PARTS`.
 
     Training and compilation are the submission's own time. They and the tuner's are charged, the
-    others are not. Lost is what kills destroyed.
+    others are not. Lost seconds are those of attempts whose machine died with their files.
 
     Args:
         records: Of the trials.
@@ -35,5 +35,5 @@ def time_breakdown(
         deciding,
         sum(ledger.evaluation_seconds for ledger in ledgers),
         sum(ledger.logging_seconds for ledger in ledgers),
-        sum(part.lost_seconds for part in (*ledgers, *studies)),
+        sum(study.lost_seconds for study in studies),
     )

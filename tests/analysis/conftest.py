@@ -6,6 +6,7 @@ import tarfile
 import pytest
 
 from metaopt.bench import records
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import Cost
 
 ENVIRONMENT = {
@@ -39,6 +40,7 @@ class CampaignBuilder:
             hit = records.Reached(
                 evaluation=0, cost=self._cost(reached), episode_cost=self._cost(episode)
             )
+        losses = [(cost / 2, 0.9), (cost, 0.9)] if reached is None else [(reached, 0.4)]
         record = records.TrialRecord(
             **{
                 "campaign": "made", "contender": contender, "submission": "s", "digest": "0",
@@ -51,17 +53,17 @@ class CampaignBuilder:
                     trial=self.budget * self.scale, eval_period=10 * self.scale,
                 ),
                 "batch_size": 1, "reference_batch_size": 1, "step_hint": 10,
-                "target": records.TargetRecord(metric="validation/loss", value=0.5, better="lower"),
+                "target": Target(metric="validation/loss", value=0.5, better="lower"),
                 "test_target": None, "status": "target" if hit else "trial_budget",
                 "ledger": records.Ledger(cost=self._cost(cost), declared=False),
-                "spent_before": self._cost(before), "reached": hit, "best": 0.4 if hit else 0.9,
+                "segments": (self._segment(before, cost, len(rows or losses)),),
+                "reached": hit, "best": 0.4 if hit else 0.9,
                 "environment": ENVIRONMENT, "started_at": "2026-01-01T00:00:00+00:00",
                 **changes,
             }
         )  # fmt: skip
         folder = records.trial_directory(self.out / "logs", contender, study, workload, number + 1)
         records.write_json(folder / records.RUN_FILE, record)
-        losses = [(cost / 2, 0.9), (cost, 0.9)] if reached is None else [(reached, 0.4)]
         rows = rows or [
             {
                 "global_step": round(at), "gradient_evaluations": at * self.scale,
@@ -105,6 +107,12 @@ class CampaignBuilder:
         for hit in hits:
             self.trial(contender, workload, study, 250.0, hit)
         self.study(contender, workload, study)
+
+    def _segment(self, before, cost, evaluations):
+        return records.Segment(
+            spent_before=self._cost(before), start=Cost(), end=self._cost(cost),
+            evaluations=evaluations,
+        )  # fmt: skip
 
     def _cost(self, amount):
         return Cost(

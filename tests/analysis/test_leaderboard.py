@@ -25,7 +25,7 @@ from analysis.report.tables.score_tables import Extras, facets_of, score_table
 from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 from metaopt.bench.measure.seeds import derive_seed
-from metaopt.bench.measure.targets import targets_of
+from metaopt.bench.measure.targets import Target, targets_of
 from metaopt.bench.records.identity import digest_of
 
 ENVIRONMENT = {
@@ -38,7 +38,7 @@ WORKLOADS = ["breast_cancer_logistic", "digits_mlp"]
 
 def target(workload):
     frozen = targets_of(workload).validation
-    return records.TargetRecord(metric=frozen.metric, value=frozen.value, better=frozen.better)
+    return Target(metric=frozen.metric, value=frozen.value, better=frozen.better)
 
 
 # Where each study's trials of 250 hit: by contender, on the first workload and on the second.
@@ -323,7 +323,7 @@ def test_a_changed_record_changes_the_pages(filled):
 
 DIRTY = ENVIRONMENT | {"git": {"commit": "0" * 40, "dirty": True}}
 ELSEWHERE = ENVIRONMENT | {"hardware": {"cpu": "slide rule", "cpu_count": 1}}
-OWN_TARGET = records.TargetRecord(metric="validation/loss", value=0.7, better="lower")
+OWN_TARGET = Target(metric="validation/loss", value=0.7, better="lower")
 
 
 @pytest.mark.parametrize(

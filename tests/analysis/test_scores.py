@@ -16,7 +16,7 @@ from analysis.logs.reader import read_logs
 from analysis.scoring.costs import cost_factors, costs_by_pair, pass_ratios, time_factors
 from analysis.scoring.profiles import profile, profile_area, ratios
 from analysis.scoring.scores import score_logs
-from metaopt.bench import records
+from metaopt.bench.measure.targets import Target
 from metaopt.bench.records.audit import AuditedWindow, AuditRecord
 
 INF = math.inf
@@ -219,7 +219,7 @@ def test_a_model_that_never_chose_is_named(build, tmp_path):
 
 
 def test_budgets_and_targets_that_differ_are_said(build, tmp_path):
-    target = records.TargetRecord(metric="validation/loss", value=0.7, better="lower")
+    target = Target(metric="validation/loss", value=0.7, better="lower")
     for name, budget, changes in [("a", 1000.0, {}), ("b", 2000.0, {"target": target})]:
         b = build(tmp_path, ["a", "b"], ["w"], 1, budget=budget)
         b.trial(name, "w", 1, budget, **changes)

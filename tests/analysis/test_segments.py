@@ -40,12 +40,12 @@ def promoted(build, tmp_path):
     """
     b = build(tmp_path, ["a+asha"], ["w"], 1)
     b.trial(
-        "a+asha", "w", 1, 300.0, reached=250.0, spent_before=cost(0),
+        "a+asha", "w", 1, 300.0, reached=250.0,
         segments=(segment(0, 0, 100, 2), segment(200, 100, 300, 4)),
         rows=[row(50, 0.9), row(100, 0.8), row(250, 0.4), row(300, 0.3)],
     )  # fmt: skip
     b.trial(
-        "a+asha", "w", 1, 100.0, status="paused", spent_before=cost(100),
+        "a+asha", "w", 1, 100.0, status="paused",
         segments=(segment(100, 0, 100, 2),), rows=[row(50, 0.7), row(100, 0.6)],
     )  # fmt: skip
     return read_logs(tmp_path)
@@ -61,7 +61,7 @@ def test_including_tuning_counts_what_ran_between_a_trials_pauses(promoted):
 def test_a_hit_in_a_late_segment_beyond_the_budget_does_not_count(build, tmp_path):
     b = build(tmp_path, ["a+asha"], ["w"], 1, budget=349.0)  # one less than it took
     b.trial(
-        "a+asha", "w", 1, 300.0, reached=250.0, spent_before=cost(0),
+        "a+asha", "w", 1, 300.0, reached=250.0,
         segments=(segment(0, 0, 100, 2), segment(200, 100, 300, 4)),
     )  # fmt: skip
 

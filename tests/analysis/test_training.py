@@ -20,13 +20,13 @@ from analysis.training.final_values import (
 )
 from analysis.training.last_evaluations import LOSS, best_of_studies, last_evaluations
 from metaopt.bench import records
-from metaopt.bench.measure.targets import Direction
+from metaopt.bench.measure.targets import Direction, Target
 from metaopt.bench.records import EVAL_FILE, Seeds
 from tests.analysis.conftest import two_learners
 
 NAN = math.nan
 FIXED = Seeds(campaign=1, trial=1, tuner=1, fixed_batch=7)
-ACCURACY = records.TargetRecord(metric="validation/accuracy", value=0.9, better="higher")
+ACCURACY = Target(metric="validation/accuracy", value=0.9, better="higher")
 
 
 def read(out):

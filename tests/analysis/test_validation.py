@@ -15,7 +15,7 @@ from analysis.command_line import run_app
 from analysis.logs.competition import Competition, read_official_targets
 from metaopt.bench import records
 from metaopt.bench.measure.seeds import derive_seed
-from metaopt.bench.measure.targets import targets_of
+from metaopt.bench.measure.targets import Target, targets_of
 from metaopt.bench.records import identity as identities
 from metaopt.bench.records.findings import Finding
 
@@ -272,7 +272,7 @@ def rows(*points):
 
 
 def add_trials(b, study, budget=250.0, **changes):
-    target = records.TargetRecord(metric=FROZEN.metric, value=FROZEN.value, better=FROZEN.better)
+    target = Target(metric=FROZEN.metric, value=FROZEN.value, better=FROZEN.better)
     for contender, late in (("a+random", 0.01), ("b+random", 0.02)):
         late += study / 10  # no two trials take equally long
         for trial, reached in [(1, None), (2, 200.0 + late)]:
@@ -325,9 +325,12 @@ def less_spent(out):
         path = out / f"logs/b+random/study_2/breast_cancer_logistic_jax/trial_{trial}/run.json"
         record = json.loads(path.read_text())
         half = {unit: amount / 2 for unit, amount in record["ledger"]["cost"].items()}
-        before = {unit: amount / 2 for unit, amount in record["spent_before"].items()}
+        (segment,) = record["segments"]
+        before = {unit: amount / 2 for unit, amount in segment["spent_before"].items()}
         half["steps"], before["steps"] = round(half["steps"]), round(before["steps"])
-        edit(path, ledger=record["ledger"] | {"cost": half}, spent_before=before)
+        edit(path, ledger=record["ledger"] | {"cost": half}, segments=[
+            segment | {"spent_before": before, "end": half}
+        ])  # fmt: skip
     study = out / "logs/b+random/study_2/breast_cancer_logistic_jax/study.json"
     spent = json.loads(study.read_text())["spent"]
     edit(study, spent={u: round(a / 2) if u == "steps" else a / 2 for u, a in spent.items()})
@@ -367,14 +370,19 @@ def identify_differently(out, pattern, **changes):
     identify(out, pattern, **changes)
 
 
+def begin_after(path, spent):
+    """Say that a trial began when its study had spent this much."""
+    (segment,) = json.loads(path.read_text())["segments"]
+    edit(path, segments=[segment | {"spent_before": spent}])
+
+
 OUR_BREAKS = {
     "files-run": lambda out: edit(out / OURS / "trial_1" / "run.json", contender="c"),
     "files-study": lambda out: (out / OURS / "study.json").unlink(),
     "files-campaign": lambda out: (out / "campaign.json").unlink(),
     "seeds-derived": wrong_seed,
     "budgets-spent": less_spent,
-    "budgets-ledger": lambda out: edit(out / OURS / "trial_2" / "run.json",
-                                       spent_before={"steps": 1}),
+    "budgets-ledger": lambda out: begin_after(out / OURS / "trial_2" / "run.json", {"steps": 1}),
     "targets-agree": lambda out: retarget(out / OURS / "trial_1" / "run.json"),
     "targets-reached": lambda out: edit(out / OURS / "trial_2" / "run.json", reached=None),
     "environment-commit": lambda out: edit_environment(
@@ -480,26 +488,26 @@ def pause(out, gap=0):
     nothing, whole = ({u: x * c for u, c in cost_of(first).items()} for x in (0, 1))
     half = {unit: amount // 2 for unit, amount in whole.items()}
     later = {unit: half[unit] + amount for unit, amount in cost_of(second).items()}
-    stretch = {"rung": None, "evaluations": 1}
+    segment = {"rung": None, "evaluations": 1}
     edit(first, segments=[
-        {**stretch, "spent_before": nothing, "start": nothing, "end": half},
-        {**stretch, "spent_before": {u: a + gap for u, a in later.items()}, "start": half,
+        {**segment, "spent_before": nothing, "start": nothing, "end": half},
+        {**segment, "spent_before": {u: a + gap for u, a in later.items()}, "start": half,
          "end": whole},
     ])  # fmt: skip
-    edit(second, spent_before=half)
+    begin_after(second, half)
 
 
 def cost_of(path):
     return json.loads(path.read_text())["ledger"]["cost"]
 
 
-def test_a_ledger_adds_up_in_the_order_in_which_stretches_of_trials_ran(ours):
+def test_a_ledger_adds_up_in_the_order_in_which_segments_of_trials_ran(ours):
     pause(ours)
 
     assert "budgets-ledger" not in broken(ours)
 
 
-def test_a_gap_between_the_stretches_of_a_trial_is_found(ours):
+def test_a_gap_between_the_segments_of_a_trial_is_found(ours):
     pause(ours, gap=1)
 
     assert "budgets-ledger" in broken(ours)

@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import os
-import traceback
 
 import numpy as np
 import pytest
@@ -159,15 +158,18 @@ def test_a_trial_that_succeeds_has_no_cause(tmp_path, make_plan, make_gradient_d
 
 
 def test_the_cause_of_a_stall_is_the_line_at_which_the_submission_stands(tmp_path):
-    def frame(file, line):
-        return traceback.FrameSummary(str(file), line, "work", line="work()")
+    mine = tmp_path / "mine" / "submission.py"
+    stacks = f"""Timeout (0:01:03)!
+Thread 0x00007f5c (most recent call first):
+  File "/usr/lib/python3/threading.py", line 3 in wait
+  File "{mine}", line 12 in update_params
+  File "{mine}", line 30 in outer
+  File "{tmp_path}/runner.py", line 7 in run
+"""
 
-    stack = [frame(tmp_path / "runner.py", 7), frame(tmp_path / "mine" / "submission.py", 12),
-             frame("/usr/lib/python3/threading.py", 3)]  # fmt: skip
+    cause = describe_stall(60.0, stacks, tmp_path / "mine")
 
-    cause = describe_stall(60.0, stack, tmp_path / "mine")
-
-    assert cause == "No step and no evaluation came to its end within 60 s. (submission.py:12)"
+    assert "60 s" in cause and cause.endswith("(submission.py:12)")
 
 
 def test_a_process_that_died_twice_is_a_cause(tmp_path, make_plan, make_gradient_descent, killed):
@@ -183,7 +185,7 @@ def test_a_process_that_died_twice_is_a_cause(tmp_path, make_plan, make_gradient
     record = run_trial(plan, tmp_path)
 
     assert record.status == "crashed"
-    assert record.cause.startswith("ProcessDiedError: The process that ran this trial died twice")
+    assert record.cause.startswith("The process that ran this trial died twice")
 
 
 @pytest.mark.parametrize(

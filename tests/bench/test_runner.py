@@ -1,6 +1,7 @@
 """The runner: when trials end, what they cost, what they leave on disk."""
 
 import dataclasses
+import json
 import math
 import re
 import time
@@ -13,6 +14,7 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.contract.spec import TrainingCompleteError
 from metaopt.bench.measure.targets import Target
+from metaopt.bench.trial import resuming
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
@@ -279,7 +281,7 @@ def test_a_finished_trial_is_never_run_again(tmp_path, make_plan, make_gradient_
 
 @pytest.mark.parametrize("killed_at", [0, 5, 10, 37, 99])
 def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_numbers(
-    tmp_path, make_plan, make_gradient_descent, killed, killed_at
+    tmp_path, make_plan, make_gradient_descent, killed, killed_at, clock
 ):
     plan = make_plan(make_gradient_descent(), WORKLOAD)
     unbroken = run_trial(plan, tmp_path / "unbroken")
@@ -288,7 +290,9 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_numbers(
     again = make_gradient_descent(before_step=steps.append)
 
     with pytest.raises(killed):
-        run_trial(make_plan(harm, WORKLOAD), tmp_path / "broken", checkpoint_seconds=0.0)
+        run_trial(
+            make_plan(harm, WORKLOAD), tmp_path / "broken", clock=clock, checkpoint_seconds=0.0
+        )
     resumed = run_trial(make_plan(again, WORKLOAD), tmp_path / "broken")
 
     losses = [
@@ -307,12 +311,8 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_numbers(
 def test_a_trial_whose_checkpoint_cannot_be_read_starts_again(
     tmp_path, make_plan, make_gradient_descent, killed, clock
 ):
-    def die(step):
-        clock.advance(1.0)
-        raise_at(50, killed())(step)
-
     plan = make_plan(make_gradient_descent(), WORKLOAD)
-    harm = make_plan(make_gradient_descent(before_step=die), WORKLOAD)
+    harm = make_plan(make_gradient_descent(before_step=raise_at(50, killed())), WORKLOAD)
     unbroken = run_trial(plan, tmp_path / "unbroken")
     with pytest.raises(killed):
         run_trial(harm, tmp_path / "broken", clock=clock, checkpoint_seconds=0.0)
@@ -324,7 +324,58 @@ def test_a_trial_whose_checkpoint_cannot_be_read_starts_again(
     assert resumed.best == unbroken.best
     assert resumed.ledger.cost.steps == unbroken.ledger.cost.steps
     assert resumed.preemptions == 1
-    assert resumed.ledger.lost_seconds == 50.0
+
+
+def test_a_resumed_trial_continues_with_the_seconds_of_its_checkpoint(
+    tmp_path, make_plan, make_gradient_descent, killed, clock
+):
+    def work(step):
+        clock.advance(1.0)
+
+    def die(step):
+        work(step)
+        raise_at(57, killed())(step)
+
+    plan = make_plan(make_gradient_descent(before_step=work), WORKLOAD)
+    harm = make_plan(make_gradient_descent(before_step=die), WORKLOAD)
+    with pytest.raises(killed):
+        run_trial(harm, tmp_path, clock=clock, checkpoint_seconds=0.0)
+    left = json.loads((tmp_path / "progress.json").read_text())
+
+    resumed = run_trial(plan, tmp_path, clock=clock)
+
+    assert resumed.ledger.cost.seconds == 100.0  # steps 51 to 58 ran twice, and are charged once
+    assert (resumed.started_at, resumed.preemptions) == (left["started_at"], 1)
+
+
+def test_checkpoints_are_rare_where_writing_one_takes_long(
+    tmp_path, make_plan, make_gradient_descent, clock, monkeypatch
+):
+    written = []
+
+    def save(*_):
+        written.append(clock.now())
+        clock.advance(2.0)
+
+    monkeypatch.setattr(resuming, "save_checkpoint", save)
+    submission = make_gradient_descent(before_step=lambda _: clock.advance(1.0))
+
+    run_trial(make_plan(submission, WORKLOAD), tmp_path, clock=clock, checkpoint_seconds=15.0)
+
+    assert written == [20.0, 20.0 + 2.0 + 60.0]  # at evaluations, one every 10 s
+
+
+def test_the_progress_file_is_written_once(tmp_path, make_plan, make_gradient_descent, clock):
+    seen = set()
+
+    def look(step):
+        clock.advance(1.0)
+        seen.add((tmp_path / "progress.json").stat().st_mtime_ns)
+
+    run_trial(make_plan(make_gradient_descent(before_step=look), WORKLOAD), tmp_path, clock=clock)
+
+    assert len(seen) == 1
+    assert not (tmp_path / "progress.json").exists()
 
 
 def test_train_state_goes_to_those_who_name_it_and_tells_the_share_of_the_budget(

@@ -1,68 +1,89 @@
-"""Silence is noticed, and only silence."""
+"""A process that takes no step for too long is ended, and its trial is recorded as stalled."""
 
-import threading
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 
-from metaopt.bench.trial.stalls import StallWatch
+from metaopt.bench.records.layout import STALL_FILE
+from metaopt.bench.trial.runner import run_trial
+from metaopt.bench.trial.stalls import StallWatch, read_stall, watch_for_stalls
+from metaopt.workloads.synthetic import Quadratic
+
+HANGS = """
+import ctypes, sys, time
+from pathlib import Path
+from metaopt.bench.trial.stalls import watch_for_stalls
+
+def sleep():
+    time.sleep(60)
+
+def keep_the_global_lock():
+    ctypes.PyDLL(None).sleep(60)
+
+with watch_for_stalls(0.5, Path(sys.argv[1])) as beat:
+    for _ in range(4):
+        time.sleep(0.2)
+        beat()
+    globals()[sys.argv[2]]()
+"""
 
 
-def test_silence_is_reported_with_the_place_where_the_work_stands():
-    said, heard = [], threading.Event()
+@pytest.mark.parametrize("place", ["sleep", "keep_the_global_lock"])
+def test_a_stall_ends_the_process_and_leaves_the_place(place, tmp_path):
+    start = time.monotonic()
 
-    def on_stall(trace):
-        said.append(trace)
-        heard.set()
+    run = subprocess.run([sys.executable, "-c", HANGS, str(tmp_path), place])
 
-    with StallWatch(0.05, on_stall):
-        assert heard.wait(30)  # the line that does not come back
-
-    assert "assert heard.wait(30)" in [frame.line.split("  ")[0] for frame in said[0]]
-    assert len(said) == 1
+    assert run.returncode == 1 and time.monotonic() - start < 30
+    limit, stacks = read_stall(tmp_path)
+    assert limit == 0.5 and f"in {place}" in stacks
 
 
-def test_work_that_goes_on_is_left_alone_however_long_it_takes():
-    said = []
+def test_the_next_run_records_the_stall_at_the_cost_of_the_last_checkpoint(
+    tmp_path, make_plan, make_gradient_descent, killed, clock
+):
+    def hang(step):
+        if step == 25:
+            (tmp_path / STALL_FILE).write_text(
+                f'60\nTimeout (0:01:03)!\n  File "{__file__}", line 12 in hang\n'
+            )
+            os.link(tmp_path / STALL_FILE, tmp_path / "kept")
+            raise killed
 
-    with StallWatch(5.0, said.append) as stalls:
-        for _ in range(20):
-            time.sleep(0.01)
-            stalls.beat()
+    plan = make_plan(make_gradient_descent(before_step=hang), Quadratic())
+    with pytest.raises(killed):
+        run_trial(plan, tmp_path, clock=clock, checkpoint_seconds=0.0)
+    (tmp_path / "kept").rename(tmp_path / STALL_FILE)
 
-    assert not said
+    record = run_trial(plan, tmp_path)
+
+    assert (record.status, record.ledger.cost.steps) == ("stalled", 20)
+    assert "60 s" in record.cause and "line 12 in hang" in record.error
+    assert not (tmp_path / STALL_FILE).exists()
 
 
-def test_nothing_is_reported_once_the_work_is_done():
-    said = []
+def test_a_killed_trial_that_did_not_stall_is_resumed(
+    tmp_path, make_plan, make_gradient_descent, killed
+):
+    (tmp_path / STALL_FILE).write_text("60\n")  # a kill leaves it without stacks
 
-    with StallWatch(0.2, said.append):
+    record = run_trial(make_plan(make_gradient_descent(), Quadratic()), tmp_path)
+
+    assert record.status == "trial_budget"
+
+
+def test_nothing_is_left_once_the_work_is_done(tmp_path):
+    with watch_for_stalls(0.2, tmp_path):
         pass
     time.sleep(0.4)
 
-    assert not said
-
-
-def test_a_beat_that_comes_after_all_waits_for_ever():
-    speaking, passed = threading.Event(), threading.Event()
-
-    def on_stall(trace):
-        speaking.set()
-        time.sleep(30)
-
-    def work():
-        stalls.beat()
-        passed.set()
-
-    stalls = StallWatch(0.05, on_stall)
-    stalls.__enter__()
-    assert speaking.wait(30)
-    threading.Thread(target=work, daemon=True).start()
-
-    assert not passed.wait(0.2)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_limit_that_is_none_is_refused(seconds):
+def test_a_limit_that_is_none_is_refused(seconds, tmp_path):
     with pytest.raises(ValueError, match=f"must be positive and finite, got {seconds}"):
-        StallWatch(seconds, print)
+        StallWatch(seconds, tmp_path / STALL_FILE)

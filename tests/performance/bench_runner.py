@@ -23,8 +23,8 @@ import optax
 from metaopt.bench.contract.loading import load_submission
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.measure.targets import Target
-from metaopt.bench.records import Seeds
-from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.records import BudgetRecord, Seeds
+from metaopt.bench.trial.plan import plan_trial
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 
@@ -65,22 +65,18 @@ def make_bare_loop(steps: int):
 def make_runner(steps: int, folder: Path):
     """Return a function that trains through the runner and returns its charged seconds."""
     submission = load_submission("adamw", SUBMISSIONS)
-    plan = TrialPlan(
+    plan = plan_trial(
+        submission,
+        WORKLOAD,
         campaign="bench",
         contender="adamw+none",
-        submission=submission,
-        space=None,
-        tuner=None,
-        workload=WORKLOAD,
         study=1,
         trial=1,
-        seeds=Seeds(campaign=1, trial=1, tuner=None, fixed_batch=None),
+        seeds=Seeds(campaign=1, trial=1),
         hyperparameters=submission.defaults,
-        currency="gradient_evaluations",
-        study_budget=steps,
-        trial_budget=steps,
-        allowance=steps,
-        eval_period=steps,
+        budget=BudgetRecord(
+            currency="gradient_evaluations", study=steps, trial=steps, eval_period=steps
+        ),
         target=Target("validation/loss", -1.0, "lower"),
         test_target=None,
     )

@@ -31,8 +31,8 @@ from metaopt.bench.contract.rng import trial_keys
 from metaopt.bench.contract.spaces import parse_space
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.measure.targets import Target
-from metaopt.bench.records import Seeds
-from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.records import BudgetRecord, Seeds
+from metaopt.bench.trial.plan import TrialPlan, plan_trial
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 
@@ -48,22 +48,19 @@ Way = Callable[[list[TrialPlan], Path], Losses]
 def make_plans(points: list[dict[str, Any]], steps: int, period: int) -> list[TrialPlan]:
     """Return one trial for each point."""
     return [
-        TrialPlan(
+        plan_trial(
+            ADAMW,
+            WORKLOAD,
             campaign="bench",
             contender="adamw@paper+grid",
-            submission=ADAMW,
             space="paper",
-            tuner=None,
-            workload=WORKLOAD,
             study=1,
             trial=trial,
-            seeds=Seeds(campaign=1, trial=trial, tuner=None, fixed_batch=None),
+            seeds=Seeds(campaign=1, trial=trial),
             hyperparameters=point,
-            currency="steps",
-            study_budget=steps * len(points),
-            trial_budget=steps,
-            allowance=steps,
-            eval_period=period,
+            budget=BudgetRecord(
+                currency="steps", study=steps * len(points), trial=steps, eval_period=period
+            ),
             target=Target("validation/loss", -1.0, "lower"),
             test_target=None,
         )
@@ -78,9 +75,9 @@ def one_jit_per_trial(plans: list[TrialPlan], folder: Path) -> Losses:
 
 
 def _train_with_its_own_jit(plan: TrialPlan) -> list[float]:
-    point = plan.hyperparameters
+    point = plan.settings.hyperparameters
     assert point is not None
-    streams = trial_keys(plan.seeds.trial)
+    streams = trial_keys(plan.settings.seeds.trial)
     queue = WORKLOAD._build_input_queue(streams.data, "train")
     params, _ = WORKLOAD.init_model_fn(streams.model)
     transformation = optax.adamw(
@@ -103,7 +100,7 @@ def _train_with_its_own_jit(plan: TrialPlan) -> list[float]:
     state, losses = transformation.init(params), []
     for count in range(1, int(plan.allowance) + 1):
         params, state = step(params, state, next(queue))
-        if count % plan.eval_period == 0:
+        if count % plan.settings.budget.eval_period == 0:
             metrics = WORKLOAD.eval_model(64, params, None)
             losses += [metrics[f"{split}/loss"] for split in SPLITS]
     return losses
@@ -112,8 +109,8 @@ def _train_with_its_own_jit(plan: TrialPlan) -> list[float]:
 def one_by_one(plans: list[TrialPlan], folder: Path) -> Losses:
     """Train each point by the runner."""
     for plan in plans:
-        run_trial(plan, folder / str(plan.trial))
-    return [_read_losses(folder / str(plan.trial)) for plan in plans]
+        run_trial(plan, folder / str(plan.settings.trial))
+    return [_read_losses(folder / str(plan.settings.trial)) for plan in plans]
 
 
 def _read_losses(folder: Path) -> list[float]:

@@ -30,8 +30,8 @@ def test_the_trial_that_covers_the_position_is_audited_and_no_other(
     covered = [
         trial.trial
         for trial in read_trials(tmp_path / "audited")
-        for stretch in trial.stretches
-        if stretch.spent_before.steps <= position <= stretch.spent_before.steps + stretch.cost.steps
+        for ran in trial.segments
+        if ran.spent_before.steps <= position <= ran.spent_before.steps + ran.cost.steps
     ]
     ended_before = position > study.spent.steps
     assert audit.trial in covered or ended_before

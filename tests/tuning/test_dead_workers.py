@@ -70,9 +70,9 @@ def test_trials_that_kill_their_process_or_never_return_fail_and_the_campaign_go
     assert deadly.status == "crashed"
     assert "died twice" in (deadly.error or "")
     assert hanging.status == "stalled"
-    assert "time.sleep(0.1)" in (hanging.error or "")  # where it was
+    assert "line 21 in update_params" in (hanging.error or "")
     assert (hanging.cause or "").endswith("(submission.py:21)")
-    assert hanging.ledger.cost.steps == 25
+    assert hanging.ledger.cost.steps == 0  # of its last checkpoint, and it was too young for one
     assert [t.status for t in trials if t not in (deadly, hanging)] == ["trial_budget"] * 4
     assert {s.contender: s.ended for s in studies} == {
         "deadly+grid": "grid_exhausted",
@@ -81,20 +81,20 @@ def test_trials_that_kill_their_process_or_never_return_fail_and_the_campaign_go
     check_budgets(studies)
 
 
-def test_a_single_run_that_never_returns_is_recorded_and_ends_with_exit_code_1(
+def test_a_single_run_that_never_returns_ends_with_exit_code_1_and_is_recorded_by_the_next(
     campaign, tmp_path, root
 ):
     command = ["run", str(tmp_path / "deadly"), "breast_cancer_logistic", "--stall-seconds", "30"]
     command += ["--hparams", "deadly=2.0", "--budget", "40grads", "--out", str(tmp_path / "out")]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "tuning", *command], cwd=root, capture_output=True, text=True
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-m", "tuning", *command], cwd=root, capture_output=True, text=True
+        )
+        for _ in range(2)
     )
 
-    assert done.returncode == 1
-    assert (
-        "stalled. No step and no evaluation came to its end within 30 s. (submission.py:21)"
-        in done.stderr
-    )
+    assert first.returncode == 1
+    assert "stalled" in second.stdout and "(submission.py:21)" in second.stdout
     (path,) = (tmp_path / "out").rglob("run.json")
     assert records.read_trial(path).status == "stalled"

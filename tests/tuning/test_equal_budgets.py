@@ -53,19 +53,19 @@ def test_the_segments_of_a_bandits_trials_fill_the_studys_budget_without_a_gap(
 ):
     study = run_study(make_fake_study(name, clock), tmp_path, clock=clock)
 
-    stretches = []
+    intervals = []
     for trial in read_trials(tmp_path):
         at = 0
         for segment in trial.segments:
             assert segment.start.steps == at  # each goes on where the one before paused
             at = segment.end.steps
             begin = segment.spent_before.steps
-            stretches.append((begin, begin + segment.end.steps - segment.start.steps))
+            intervals.append((begin, begin + segment.end.steps - segment.start.steps))
         assert at == trial.ledger.cost.steps
-    stretches.sort()
+    intervals.sort()
     assert any(len(trial.segments) > 1 for trial in read_trials(tmp_path))
-    assert stretches[0][0] == 0 and stretches[-1][1] == study.spent.steps
-    assert all(one[1] == two[0] for one, two in itertools.pairwise(stretches))
+    assert intervals[0][0] == 0 and intervals[-1][1] == study.spent.steps
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(intervals))
 
 
 def test_every_tuner_spends_its_budget_on_digits_mlp(any_tuner, tmp_path, read_trials):

@@ -1,4 +1,4 @@
-"""The tuner protocol: outcomes, proposals, and the turns that answer them."""
+"""The tuner protocol: outcomes, proposals, and the segments that answer them."""
 
 from fractions import Fraction
 
@@ -8,8 +8,8 @@ from metaopt.bench.contract.tuner import Proposal
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import BudgetRecord, Cost, Segment, TrialRecord, outcomes
 from metaopt.bench.records.outcomes import WORST_LOSS, Outcome, Reading
+from tuning.segments import SegmentQueue
 from tuning.tuners.bandits import rung_share
-from tuning.turns import Turns
 
 
 def test_losses_are_finite_whatever_a_metric_shows():
@@ -48,22 +48,22 @@ def test_a_proposal_that_cannot_be_says_why(arguments, message):
 def test_rungs_are_exact_shares_of_a_budget():
     for budget in (27.0, 400.0, 0.3):
         for rung in range(4):
-            turn = Turns(budget).next(Proposal(point={}, budget=rung_share(rung)))
-            assert turn.pause_at == (budget / 3 ** (3 - rung) if rung < 3 else None)
+            segment = SegmentQueue(budget).next(Proposal(point={}, budget=rung_share(rung)))
+            assert segment.pause_at == (budget / 3 ** (3 - rung) if rung < 3 else None)
 
 
 def test_a_tuner_that_resumes_what_is_not_paused_is_refused():
     with pytest.raises(ValueError, match=r"resumes trial 3; only \[\] are paused"):
-        Turns(27).next(Proposal(resume=3))
+        SegmentQueue(27).next(Proposal(resume=3))
 
 
 def test_a_tuner_that_resumes_a_trial_to_where_it_is_already_is_refused():
-    turns = Turns(27)
-    turn = turns.next(Proposal(point={}, budget=Fraction(1, 9)))
+    queue = SegmentQueue(27)
+    first = queue.next(Proposal(point={}, budget=Fraction(1, 9)))
     cost = Cost(steps=3)
     segment = Segment(rung=3.0, spent_before=Cost(), start=Cost(), end=cost, evaluations=1)
     record = TrialRecord.model_construct(status="paused", segments=(segment,))
-    assert turns.take(turn, record) == (Cost(), cost, Cost())
+    assert queue.take(first, record) == segment
 
     with pytest.raises(ValueError, match="resumes trial 1 up to 3, but it has paused at 3 already"):
-        turns.next(Proposal(resume=1, budget=Fraction(1, 9)))
+        queue.next(Proposal(resume=1, budget=Fraction(1, 9)))

@@ -5,7 +5,6 @@ import pytest
 from analysis.checks import read_for_checks, validate
 from metaopt.bench import records
 from metaopt.bench.contract.tuner import Observer
-from metaopt.bench.records import Cost
 from tuning.contenders import Contender
 from tuning.executor import check_budgets
 from tuning.study import run_study
@@ -140,17 +139,18 @@ def test_a_turn_that_was_begun_keeps_its_decision(
             continue
 
     trials = read_trials(tmp_path)
-    turns = sorted(
-        (part.spent_before.seconds, part.deciding.seconds, part.cost.seconds)
+    segments = sorted(
+        (segment.spent_before.seconds, segment.tuner_seconds, segment.cost.seconds)
         for trial in trials
-        for part in trial.stretches
+        for segment in trial.segments
     )
     assert lives > 3
     total = 0.0
-    for before, deciding, cost in turns:
+    for before, deciding, cost in segments:
         assert before == total + deciding
         total = before + cost
-    assert study.spent.seconds == total + study.tuner_seconds - sum(turn[1] for turn in turns)
+    decided = sum(deciding for _, deciding, _ in segments)
+    assert study.spent.seconds == total + study.tuner_seconds - decided
     check_budgets([study])
 
 
@@ -168,27 +168,3 @@ def test_a_study_that_is_decided_again_has_the_trials_that_it_had(
 
     assert read_trials(tmp_path) == trials
     assert (study.trials, study.tuner_seconds) == (3, 2 + 3 + 3 + 1)
-
-
-def test_records_older_than_that_are_read_as_they_were(
-    tmp_path, clock, make_fake_study, read_trials, slow_down
-):
-    plan = make_fake_study("random", clock)
-    slow_down(clock)
-    study = run_study(plan, tmp_path, clock=clock)
-    newest = read_trials(tmp_path)
-
-    spent = Cost()
-    for number, trial in enumerate(newest, 1):
-        older = trial.model_copy(update={"schema_version": 2, "spent_before": spent})
-        records.write_json(next(tmp_path.rglob(f"trial_{number}/{records.RUN_FILE}")), older)
-        spent += trial.ledger.cost
-    older = study.model_copy(update={"schema_version": 1, "spent": spent})
-    records.write_json(next(tmp_path.rglob(records.STUDY_FILE)), older)
-
-    assert [part.deciding for t in newest for part in t.stretches] == [
-        Cost(seconds=seconds) for seconds in (2, 3, 3)
-    ]
-    assert {p.deciding for t in read_trials(tmp_path) for p in t.stretches} == {Cost()}
-    found = {finding.rule for finding in validate(read_for_checks(tmp_path))}
-    assert "budgets-ledger" not in found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from metaopt.bench.records.atomic_files import write_json
+from metaopt.bench.records.layout import STALL_FILE
 from metaopt.bench.records.trials import Model
 
 AUDIT_FILE = "audit.json"
@@ -23,6 +24,7 @@ DIED = (
     "The process ended during this audit. A process that is killed looks like one that the "
     "submission ended."
 )
+STALLED = "The audit did not end within `stall_seconds`; the stacks are in stall.txt."
 
 Audit = Literal["passes", "set-up", "replay", "fresh-start"]
 
@@ -167,7 +169,7 @@ def _where(window: AuditedWindow) -> str:
 
 
 def fail_open_audits(folder: Path) -> None:
-    """Turn the audits in a study's folder that never came to an end into failed ones.
+    """Fail the unfinished audits in a study's folder.
 
     Args:
         folder: The folder of a study whose process died by itself.
@@ -175,5 +177,6 @@ def fail_open_audits(folder: Path) -> None:
     for path in folder.glob(f"trial_*/{AUDIT_FILE}"):
         record = AuditRecord.model_validate_json(path.read_bytes())
         if any(finding.what == DIED for finding in record.findings):
-            failed = AuditFinding(audit="replay", failed=True, what=DIED)
+            stalled = path.with_name(STALL_FILE).exists()
+            failed = AuditFinding(audit="replay", failed=True, what=STALLED if stalled else DIED)
             write_json(path, record.model_copy(update={"findings": (failed,)}))

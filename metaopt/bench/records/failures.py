@@ -4,10 +4,13 @@ Nothing here needs JAX.
 """
 
 import math
+import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 
 
 def describe_with_place(error: BaseException, folder: Path) -> str:
@@ -43,11 +46,18 @@ def line_of(error: BaseException, folder: Path) -> str | None:
     return next((place for place in places if place is not None), None)
 
 
-def describe_stall(seconds: float, stack: Iterable[traceback.FrameSummary], folder: Path) -> str:
-    """Return for how long a trial stood still, and at which line of the submission."""
-    place = _place_in(stack, folder)
+def describe_stall(seconds: float, stacks: str, folder: Path) -> str:
+    """Return for how long a trial took no step, and at which line of the submission.
+
+    Args:
+        seconds: The limit.
+        stacks: The stacks as :mod:`faulthandler` writes them, innermost frame first.
+        folder: The submission's folder.
+    """
+    frames = [traceback.FrameSummary(file, int(line), "") for file, line in _FRAME.findall(stacks)]
+    place = _place_in(reversed(frames), folder)
     where = f" ({place})" if place else ""
-    return f"No step and no evaluation came to its end within {seconds:g} s.{where}"
+    return f"No step and no evaluation ended within {seconds:g} s.{where}"
 
 
 def describe_divergence(row: Mapping[str, Any]) -> str:

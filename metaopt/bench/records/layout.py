@@ -22,6 +22,7 @@ RUN_FILE = "run.json"
 STUDY_FILE = "study.json"
 CAMPAIGN_FILE = "campaign.json"
 EVAL_FILE = "eval_measurements.csv"
+STALL_FILE = "stall.txt"  # the stacks of a process that took no step for too long
 HPARAMS_FILE = "hparams.json"
 
 

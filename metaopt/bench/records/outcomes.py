@@ -62,30 +62,29 @@ def value_of(record: TrialRecord) -> float:
         return record.reached.cost.amount(record.budget.currency) / record.budget.trial
     if record.status in FAILURES:
         return FAILURE_VALUE
-    return 1.0 + record.target.target().distance(record.best)
+    return 1.0 + record.target.distance(record.best)
 
 
 def outcome_at(record: TrialRecord, segment: int, rows: Sequence[Mapping[str, Any]]) -> Outcome:
-    """Return how a trial with segments had gone when one of them, from 0, was over.
+    """Return the outcome of a trial as of the end of one of its segments.
 
     Args:
-        record: Of the trial, which may have come further.
-        segment: Which of its segments; anything if it has none.
+        record: The record of the trial, which may hold later segments as well.
+        segment: The index of the segment.
         rows: The trial's evaluations.
     """
-    target = record.target.target()
-    if record.segments:
-        count = record.segments[segment].evaluations
-        rows = rows[:count]  # the trial may be at work on its next segment
-        if segment < len(record.segments) - 1:
-            met = record.reached is not None and record.reached.evaluation < count
-            record = record.model_copy(
-                update={
-                    "status": "paused",
-                    "best": best_value(rows, target),
-                    "reached": record.reached if met else None,
-                }
-            )
+    target = record.target
+    count = record.segments[segment].evaluations
+    rows = rows[:count]  # the trial may be running its next segment
+    if segment < len(record.segments) - 1:
+        met = record.reached is not None and record.reached.evaluation < count
+        record = record.model_copy(
+            update={
+                "status": "paused",
+                "best": best_value(rows, target),
+                "reached": record.reached if met else None,
+            }
+        )
     curve = tuple(read_curve(rows, target, record.budget))
     return Outcome(record.trial, record.status, value_of(record), curve)
 

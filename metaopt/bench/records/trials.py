@@ -1,17 +1,14 @@
 """Records of trials and studies: what ``run.json`` and ``study.json`` hold. Needs no JAX."""
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from metaopt.bench.measure.budget import Currency
-from metaopt.bench.measure.targets import Direction, Target
+from metaopt.bench.measure.targets import Target
 
-SCHEMA_VERSION = 1  # of campaign.json
-STUDY_SCHEMA_VERSION = 2  # of study.json; since 2 what is spent has the tuner's seconds in it
-# Of run.json; 2 has segments, 3 the tuner's seconds in spent_before, 4 restarts.
-TRIAL_SCHEMA_VERSION = 4
+SCHEMA_VERSION = 1  # of run.json, study.json and campaign.json
 
 
 # Why a trial ended. The last four are failures: a miss, at the cost it had.
@@ -70,7 +67,7 @@ class Cost(Model):
 
 
 class Ledger(Model):
-    """What a trial cost, by what it went into."""
+    """The cost of a trial by purpose."""
 
     cost: Cost
     examples: int = 0  # that entered optimizer steps
@@ -79,8 +76,7 @@ class Ledger(Model):
     evaluation_seconds: float = 0.0  # untimed, as in AlgoPerf
     logging_seconds: float = 0.0  # records and checkpoints, untimed
     tuner_seconds: float = 0.0  # deciding on this trial; the study pays them, the trial does not
-    lost_seconds: float = 0.0  # submission time that kills destroyed; not charged
-    largest_step: float = 0.0  # cost of the dearest step, in the budget's currency
+    largest_step: float = 0.0  # cost of the most expensive step, in the budget's currency
     restarts: int = 0  # by the submission's count: steps that went back to a better point
 
 
@@ -93,14 +89,19 @@ class Reached(Model):
 
 
 class Segment(Model):
-    """A stretch of a trial from its start or a pause to the next pause or its end."""
+    """A part of a trial that has run: from its start or a pause to the next pause or its end."""
 
-    rung: float | None  # cost of the trial at which it was to pause; None: at its own end
-    spent_before: Cost  # of the study, when the stretch began: it was decided on
-    start: Cost  # of the trial, when the stretch began
-    end: Cost  # of the trial, when it ended
-    evaluations: int  # rows of eval_measurements.csv by its end
-    tuner_seconds: float = 0.0  # deciding on this stretch
+    rung: float | None = None  # cost of the trial at which it was to pause; None: at its own end
+    spent_before: Cost  # of the study at the start of the segment, the tuner's decision included
+    start: Cost  # of the trial, at the start of the segment
+    end: Cost  # of the trial, at the end of the segment
+    evaluations: int  # rows of eval_measurements.csv by the end of the segment
+    tuner_seconds: float = 0.0  # deciding on this segment
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of the segment itself."""
+        return self.end - self.start
 
 
 class Seeds(Model):
@@ -108,20 +109,8 @@ class Seeds(Model):
 
     campaign: int
     trial: int  # initial parameters, data order, dropout
-    tuner: int | None  # the sampler's, one per study; None without a tuner
-    fixed_batch: int | None  # the `_fixed` workloads' batch, one per study
-
-
-class TargetRecord(Model):
-    """A :class:`~metaopt.bench.measure.targets.Target` as it stood when the trial ran."""
-
-    metric: str
-    value: float
-    better: Direction
-
-    def target(self) -> Target:
-        """Return it as the target that decides."""
-        return Target(self.metric, self.value, self.better)
+    tuner: int | None = None  # the sampler's, one per study; None without a tuner
+    fixed_batch: int | None = None  # the `_fixed` workloads' batch, one per study
 
 
 class BudgetRecord(Model):
@@ -133,29 +122,20 @@ class BudgetRecord(Model):
     eval_period: float
 
 
-class Stretch(NamedTuple):
-    """A stretch of a trial on its study's ledger."""
+class TrialSettings(Model):
+    """The facts about a trial that are known before it runs; its record repeats them."""
 
-    spent_before: Cost  # of the study, with what it took to decide on the stretch
-    cost: Cost
-    deciding: Cost  # nothing in records older than schema version 3, where it was not charged
-
-
-class TrialRecord(Model):
-    """One trial: everything about it but its evaluation rows, which are in the CSV."""
-
-    schema_version: Literal[1, 2, 3, 4] = TRIAL_SCHEMA_VERSION
     campaign: str
     contender: str  # submission[@space][+tuner]
     submission: str
     # SHA-256 of what decides its result: of identity.json. In records of studies that have none, of
     # the submission's Python files.
-    digest: str
-    space: str | None  # the name of the search space; None: the submission's own, or none
+    digest: str = ""
+    space: str | None = None  # the name of the search space; None: the submission's own, or none
     # The search space as it was, in AlgoPerf's form, with the values that a variant fixes; None
-    # where nothing is searched, and in older records.
+    # where nothing is searched.
     search_space: dict[str, Any] | list[dict[str, Any]] | None = None
-    tuner: dict[str, Any] | None  # its name, version and every argument
+    tuner: dict[str, Any] | None = None  # its name, version and every argument
     ruleset: Literal["external", "self-tuning"]
     workload: str
     study: int  # from 1
@@ -163,50 +143,42 @@ class TrialRecord(Model):
     seeds: Seeds
     hyperparameters: dict[str, float | int | str | bool] | None
     budget: BudgetRecord
+    target: Target  # validation
+    test_target: Target | None
+    stop_at_target: bool = True  # False: the trial trains on after it met its target
+    developed_here: bool = False  # the submission says that it was designed with this workload
+
+
+class TrialRecord(TrialSettings):
+    """One trial: everything about it but its evaluation rows, which are in the CSV."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
     batch_size: int
     reference_batch_size: int
     step_hint: int
-    target: TargetRecord  # validation
-    test_target: TargetRecord | None
     status: Status
     cause: str | None = None  # of a failure, on one line: type, message, line of the submission
     error: str | None = None  # its traceback, if something was raised
     ledger: Ledger
-    spent_before: Cost  # of the study, when this trial began: it was decided on
+    segments: Annotated[tuple[Segment, ...], pydantic.Field(min_length=1)]  # two with one pause
     reached: Reached | None
     best: float | None  # best validation metric
     preemptions: int = 0
     environment: dict[str, Any]  # software, hardware, git; see metaopt.bench.trial.environment
     started_at: str  # UTC, ISO 8601
     data: dict[str, Any] | None = None  # files with SHA-256, examples, whether it is the whole set
-    stop_at_target: bool = True  # False: it trained on where it had met its target
     data_restored: Literal["exact", "replayed"] = "exact"  # how a killed trial finds its place
-    segments: tuple[Segment, ...] = ()  # of a trial that its tuner ran from rung to rung
-    developed_here: bool = False  # the submission says that it was designed with this workload
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _drop_removed_keys(cls, content: Any) -> Any:
-        # Earlier versions also recorded how many trials shared one compiled step.
-        if isinstance(content, dict):
-            return {key: content[key] for key in content if key != "trained_together"}
-        return content
 
     @property
-    def stretches(self) -> list[Stretch]:
-        """The trial from its start or a pause to the next pause or its end."""
-        if not self.segments:
-            parts = [(self.spent_before, self.ledger.cost, self.ledger.tuner_seconds)]
-        else:
-            parts = [(p.spent_before, p.end - p.start, p.tuner_seconds) for p in self.segments]
-        charged = self.schema_version >= 3
-        return [Stretch(*part[:2], Cost(seconds=part[2]) if charged else Cost()) for part in parts]
+    def spent_before(self) -> Cost:
+        """The cost of the study when this trial began, the tuner's decision included."""
+        return self.segments[0].spent_before
 
     def spent_at(self, cost: Cost) -> Cost:
         """Return what the study had spent when this trial had cost ``cost``.
 
-        Between two segments of a trial the study spends on others. A cost at a pause belongs to the
-        segment that ended there.
+        Between two segments of a trial the study spends on other trials. A cost at a pause belongs
+        to the segment that ended there.
         """
         for segment in reversed(self.segments):
             if segment.start.steps < cost.steps:
@@ -217,7 +189,7 @@ class TrialRecord(Model):
 class StudyRecord(Model):
     """One study: its totals and why it ended."""
 
-    schema_version: Literal[1, 2] = STUDY_SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     campaign: str
     contender: str
     workload: str
@@ -227,9 +199,10 @@ class StudyRecord(Model):
     spent: Cost
     budget: BudgetRecord
     tuner_seconds: float
-    # Cost of its dearest step, in the budget's currency; in seconds with its dearest decision.
+    # Cost of its most expensive step, in the budget's currency; in seconds, the slowest decision is
+    # added.
     largest_step: float
-    # Of attempts on machines that died with their files, where it started again: not charged.
+    # Of earlier attempts at the study whose machine died with their files; not charged.
     lost_seconds: float = 0.0
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metaopt.bench.contract.loading import Submission
-from metaopt.bench.records import Seeds, TrialRecord
+from metaopt.bench.records import BudgetRecord, Seeds, TrialRecord
 from metaopt.bench.records.audit import Audit, AuditRecord
 from metaopt.bench.records.findings import Problem
 from metaopt.bench.rules.checked_submission import Subject
@@ -15,7 +15,7 @@ from metaopt.bench.rules.dry_run import workload_of
 from metaopt.bench.rules.step_rules import find_state_without_checkpoint, find_wrong_batch_size
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import audit
-from metaopt.bench.trial.plan import TrialPlan
+from metaopt.bench.trial.plan import TrialPlan, plan_trial
 from metaopt.bench.trial.runner import run_trial
 
 _STEPS = 128.0
@@ -81,22 +81,16 @@ def run_audited(subject: Subject) -> Audited | None:
 def _plan(subject: Subject) -> TrialPlan:
     workload: Any = workload_of(subject)
     assert subject.module is not None
-    return TrialPlan(
+    return plan_trial(
+        Submission(subject.folder.name, subject.folder, subject.module),
+        workload,
         campaign="check",
         contender=subject.folder.name,
-        submission=Submission(subject.folder.name, subject.folder, subject.module),
-        space=None,
-        tuner=None,
-        workload=workload,
         study=1,
         trial=1,
-        seeds=Seeds(campaign=0, trial=0, tuner=None, fixed_batch=None),
+        seeds=Seeds(campaign=0, trial=0),
         hyperparameters=subject.point()[1],
-        currency="steps",
-        study_budget=_STEPS,
-        trial_budget=_STEPS,
-        allowance=_STEPS,
-        eval_period=_PERIOD,
+        budget=BudgetRecord(currency="steps", study=_STEPS, trial=_STEPS, eval_period=_PERIOD),
         target=workload.targets.validation,
         test_target=None,
         stop_at_target=False,

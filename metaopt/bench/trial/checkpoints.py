@@ -27,18 +27,32 @@ def save_checkpoint(path: Path, trees: dict[str, Any], facts: dict[str, Any]) ->
     write_bytes(path, serialization.msgpack_serialize(content))
 
 
+def load_facts(path: Path) -> dict[str, Any]:
+    """Return the facts of a checkpoint; its trees need no template for that.
+
+    Raises:
+        OSError: There is none.
+        ValueError: The file is no checkpoint.
+    """
+    return _read(path)["facts"]
+
+
 def load_checkpoint(path: Path, templates: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the trees, in the structure of ``templates``, and the facts.
 
     Arrays come back on the default device, numbers as numbers.
     """
-    content: Any = serialization.msgpack_restore(path.read_bytes())
+    content = _read(path)
     trees = {
         name: _restore(_without(template, saved), saved)
         for name, template in templates.items()
         for saved in [content["trees"][name]]
     }
     return jax.tree.map(_to_device, trees), content["facts"]
+
+
+def _read(path: Path) -> Any:
+    return serialization.msgpack_restore(path.read_bytes())
 
 
 def _restore(template: Any, saved: Any) -> Any:

@@ -42,7 +42,7 @@ class Meter:
     currency: Currency
     report: Report | None
     has_episodes: bool
-    batch_size: int = 1
+    batch_size: int = 0  # 0: not known yet
     reference_batch_size: int = 1
     steps: int = 0
     examples: int = 0  # drawn from the queue
@@ -197,6 +197,6 @@ class Meter:
 
 
 _FACTS = (
-    "steps", "examples", "declared", "episode", "phase", "episode_start_compilation",
-    "largest_step", "free_steps", "restarts",
+    "batch_size", "reference_batch_size", "steps", "examples", "declared", "episode", "phase",
+    "episode_start_compilation", "largest_step", "free_steps", "restarts",
 )  # fmt: skip

@@ -1,58 +1,49 @@
-"""What a trial is to run."""
+"""The plan of a trial: its settings, its code, and the segment to run next."""
 
 import dataclasses
 from typing import Any
 
 from metaopt.bench.contract.loading import Submission
 from metaopt.bench.measure.budget import Currency
-from metaopt.bench.measure.targets import Target
-from metaopt.bench.records import Cost, Seeds, Segment
+from metaopt.bench.measure.seeds import Purpose, derive_seed
+from metaopt.bench.records import Cost, Seeds, Segment, TrialSettings
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialPlan:
-    """Everything that decides a trial's numbers, and its place in the campaign.
+    """A trial and its next segment.
 
     Attributes:
-        currency: Of every budget here.
-        allowance: What this trial may spend: the smaller of the trial's budget and what is left of
-            the study's.
-        eval_period: Cost between evaluations.
-        target: The validation target that ends the trial.
-        spent_before: What the study had spent when the trial began, with its tuner's decision.
-        tuner_seconds: What the tuner took to decide on this turn of the trial.
-        stop_at_target: If not, the trial trains on; where it met the target is recorded all the
-            same.
-        pause_at: The trial's cost at which it is to pause, with a checkpoint to go on from.
-        segments: What ran of it before: it goes on behind them.
-        digest: Of what else decides its numbers, see :mod:`metaopt.bench.records.identity`.
-        search_space: What its tuner searches, in AlgoPerf's form, for the record.
+        settings: The facts that the record repeats: names, seeds, point, budgets, targets.
+        submission: The loaded submission.
+        workload: The workload.
+        allowance: The most that the trial may spend, in the budget's currency: the smaller of its
+            own budget and what is left of the study's.
+        spent_before: What the study had spent when the segment began, the tuner's decision
+            included.
+        tuner_seconds: What the tuner took to decide on the segment.
+        pause_at: The trial's cost at which the segment ends with a pause; ``None``: at its end.
+        segments: The segments that have run; the trial continues behind them.
     """
 
-    campaign: str
-    contender: str
+    settings: TrialSettings
     submission: Submission
-    space: str | None
-    tuner: dict[str, Any] | None
     workload: Any
-    study: int
-    trial: int
-    seeds: Seeds
-    hyperparameters: dict[str, Any] | None
-    currency: Currency
-    study_budget: float
-    trial_budget: float
     allowance: float
-    eval_period: float
-    target: Target
-    test_target: Target | None
     spent_before: Cost = Cost()  # noqa: RUF009 (immutable)
     tuner_seconds: float = 0.0
-    stop_at_target: bool = True
     pause_at: float | None = None
     segments: tuple[Segment, ...] = ()
-    digest: str = ""
-    search_space: Any = None
+
+    @property
+    def currency(self) -> Currency:
+        """The currency of every budget here."""
+        return self.settings.budget.currency
+
+    @property
+    def start(self) -> Cost:
+        """What the trial had cost when its next segment begins."""
+        return self.segments[-1].end if self.segments else Cost()
 
     @property
     def rungs(self) -> tuple[float, ...]:
@@ -65,24 +56,70 @@ class TrialPlan:
     def horizon(self) -> float:
         """The budget that the submission is told a share of.
 
-        Not the next rung: what a submission does must not depend on where its trial pauses.
+        It is not the next rung: what a submission does must not depend on where its trial pauses.
         """
-        return self.trial_budget if self.rungs else self.allowance
+        return self.settings.budget.trial if self.rungs else self.allowance
+
+
+def plan_trial(
+    submission: Submission, workload: Any, *, allowance: float | None = None, **settings: Any
+) -> TrialPlan:
+    """Return the plan of a new trial.
+
+    Args:
+        submission: The loaded submission.
+        workload: The workload.
+        allowance: The most that the trial may spend; its own budget by default.
+        settings: The fields of :class:`~metaopt.bench.records.TrialSettings` that do not follow
+            from the submission and the workload.
+    """
+    about = TrialSettings(
+        submission=submission.name,
+        ruleset=submission.ruleset,
+        workload=workload.name,
+        developed_here=workload.name in submission.developed_on,
+        **settings,
+    )
+    return TrialPlan(
+        settings=about,
+        submission=submission,
+        workload=workload,
+        allowance=about.budget.trial if allowance is None else allowance,
+    )
+
+
+def derive_seeds(
+    campaign_seed: int, workload: Any, study: int, trial: int, *, tuned: bool = False
+) -> Seeds:
+    """Return the seeds of a trial.
+
+    Args:
+        campaign_seed: The campaign's seed.
+        workload: The workload; only one with a fixed batch has a seed for it.
+        study: The study's number, from 1.
+        trial: The trial's number, from 1.
+        tuned: Whether the study has a tuner, which needs a seed as well.
+    """
+
+    def derive(purpose: Purpose, number: int | None = None) -> int:
+        return derive_seed(campaign_seed, workload.name, study, purpose, number)
+
+    return Seeds(
+        campaign=campaign_seed,
+        trial=derive("trial", trial),
+        tuner=derive("tuner") if tuned else None,
+        fixed_batch=derive("fixed_batch") if workload.is_fixed_batch else None,
+    )
 
 
 def fingerprint(plan: TrialPlan) -> dict[str, Any]:
     """Return what a trial's numbers depend on, as JSON data."""
-    target = plan.target
+    names = ("digest", "workload", "seeds", "hyperparameters", "target", "stop_at_target")
     return {
-        "digest": plan.digest,
-        "workload": plan.workload.name,
-        "seeds": plan.seeds.model_dump(),
-        "hyperparameters": plan.hyperparameters,
+        **plan.settings.model_dump(mode="json", include=set(names)),
         "currency": plan.currency,
+        "eval_period": plan.settings.budget.eval_period,
         "allowance": plan.allowance,
-        "eval_period": plan.eval_period,
-        "target": [target.metric, target.value, target.better],
-        "stop_at_target": plan.stop_at_target,
-        "rungs": [*plan.rungs] or None,
-        "segments": len(plan.segments) or None,
+        "rungs": [*plan.rungs],
+        "segments": len(plan.segments),
     }

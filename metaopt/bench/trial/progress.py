@@ -1,42 +1,78 @@
-"""The progress file: what an unfinished trial leaves behind for the process that goes on with it.
+"""The progress file: it marks a trial as running, for the process that resumes it after a kill.
 
-It is there from the trial's start to its record, or to its pause.
+It is written when a segment of the trial begins, and deleted when the segment's record is written.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from metaopt.bench.records import write_json
+from metaopt.bench import records
+from metaopt.bench.records.layout import STALL_FILE
+from metaopt.bench.trial.environment import utc_now
 from metaopt.bench.trial.plan import TrialPlan, fingerprint
 
 FILE = "progress.json"
 
 
-def read_progress(directory: Path) -> dict[str, Any]:
-    """Return what the unfinished trial in ``directory`` left behind; nothing if there is none."""
+def begin_segment(plan: TrialPlan, directory: Path) -> dict[str, Any]:
+    """Mark the plan's next segment as running, and return the content of the progress file.
+
+    Returns:
+        ``plan`` (its fingerprint), ``tuner_seconds``, ``started_at`` of the trial, ``preemptions``
+        (how often the trial was resumed after a kill), and ``died`` if it has killed its process.
+
+    Raises:
+        ValueError: A killed process ran a trial of another plan there.
+    """
+    left = _read(directory)
+    if left and left["plan"]["segments"] >= len(plan.segments):
+        _check(left["plan"], fingerprint(plan), directory)
+        progress = {**left, "preemptions": left["preemptions"] + 1}
+    else:  # the first segment, or one after a pause
+        path = directory / records.RUN_FILE
+        paused = records.read_trial(path) if path.exists() else None
+        progress = {
+            "plan": fingerprint(plan),
+            "tuner_seconds": plan.tuner_seconds,
+            "started_at": paused.started_at if paused else utc_now(),
+            "preemptions": paused.preemptions if paused else 0,
+        }
+    records.write_json(directory / FILE, progress)
+    return progress
+
+
+def end_segment(directory: Path) -> None:
+    """Delete the marks of a running segment."""
+    for name in (FILE, STALL_FILE):
+        (directory / name).unlink(missing_ok=True)
+
+
+def find_tuner_seconds(directory: Path, segments: int) -> float | None:
+    """Return what it took to decide on a running segment; ``None`` if it was not begun.
+
+    Args:
+        directory: The trial's folder.
+        segments: The number of the trial's segments before it.
+    """
+    left = _read(directory)
+    return left["tuner_seconds"] if left and left["plan"]["segments"] == segments else None
+
+
+def mark_died(directory: Path) -> None:
+    """Note that the running trial in ``directory`` killed its process.
+
+    When it is run again, it fails at the cost of its last checkpoint.
+    """
+    records.write_json(directory / FILE, {**_read(directory), "died": True})
+
+
+def _read(directory: Path) -> dict[str, Any]:
     path = directory / FILE
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
-def write_progress(directory: Path, progress: dict[str, Any]) -> None:
-    """Leave ``progress`` behind; the file goes where it is empty."""
-    if progress:
-        write_json(directory / FILE, progress)
-    else:
-        (directory / FILE).unlink(missing_ok=True)
-
-
-def read_progress_of(plan: TrialPlan, directory: Path) -> dict[str, Any]:
-    """Return what a killed process left of the turn that ``plan`` is for; nothing if none was.
-
-    Raises:
-        ValueError: It is of another plan.
-    """
-    before = read_progress(directory)
-    if not before or _segments(before) < len(plan.segments):
-        return {}  # a kill left it behind when the trial had paused
-    then, now = before["plan"], fingerprint(plan)
+def _check(then: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
     differing = [
         f"{key}: {then.get(key)!r} there, {now[key]!r} now"
         for key in now
@@ -47,29 +83,3 @@ def read_progress_of(plan: TrialPlan, directory: Path) -> dict[str, Any]:
             f"{directory} holds an unfinished trial of another plan ({'; '.join(differing)}). Use "
             "another output folder, or delete it."
         )
-    return before
-
-
-def find_tuner_seconds(directory: Path, segments: int) -> float | None:
-    """Return what it took to decide on a turn that was begun; ``None`` if it was not.
-
-    Args:
-        directory: The trial's folder.
-        segments: How many of its segments came before the turn.
-    """
-    before = read_progress(directory)
-    if not before or _segments(before) != segments:
-        return None
-    return before.get("tuner_seconds")
-
-
-def mark_died(directory: Path) -> None:
-    """Leave word that the unfinished trial in ``directory`` killed its process.
-
-    When it is run again, it fails at the cost of its last checkpoint instead of going on.
-    """
-    write_progress(directory, {**read_progress(directory), "died": True})
-
-
-def _segments(progress: dict[str, Any]) -> int:
-    return progress["plan"].get("segments") or 0

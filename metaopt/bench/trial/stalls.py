@@ -1,48 +1,55 @@
-"""A trial that does not come back: somebody else has to notice, and to end its process."""
+"""A watch on a trial that may not return: it ends the process, and leaves the stack on disk.
 
+The timer is :func:`faulthandler.dump_traceback_later`, which needs no global interpreter lock. So
+it also sees compiled code that keeps the lock.
+"""
+
+import faulthandler
 import math
-import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
+
+from metaopt.bench.records.layout import STALL_FILE
+
+_SLACK = 0.05  # of the limit: the timer is set again once in so long, and ends so much late
 
 
 class StallWatch:
-    """Watches the thread that made it, and speaks up when that has been silent for too long.
+    """Ends the process, with exit code 1, when :meth:`beat` is not called for too long.
 
-    As a context manager around the work: the work calls :meth:`beat` now and then. After
-    ``seconds`` without a beat ``on_stall`` is called, in a thread of its own and once, with the
-    watched thread's stack. It must end the process: a beat that comes after all waits for ever,
-    so that nothing changes while ``on_stall`` writes down what it finds.
-
-    What holds Python's global lock for ever (compiled code that does not let go of it, as JAX does)
-    cannot be noticed from here.
+    A context manager around the work. All stacks are written to ``path`` first. Without a stall the
+    file is gone afterwards. One watch per process can be active.
 
     Args:
-        seconds: Of silence, on the machine's own clock; at least the longest compilation.
-        on_stall: Told the stack; does not return.
+        seconds: The limit, on the machine's own clock; longer than the longest compilation.
+        path: Where the stacks go.
     """
 
-    def __init__(self, seconds: float, on_stall: Callable[[traceback.StackSummary], None]) -> None:
+    def __init__(self, seconds: float, path: Path) -> None:
         if not 0 < seconds < math.inf:  # also catches NaN
             raise ValueError(f"`stall_seconds` must be positive and finite, got {seconds}.")
         self._seconds = seconds
-        self._on_stall = on_stall
-        self._watched = threading.get_ident()
-        self._speaking = threading.Lock()
-        self._done = threading.Event()
-        self._last = time.monotonic()
+        self._path = path
+        self._due = 0.0
 
     def beat(self) -> None:
-        """Say that the work goes on; costs a fraction of a microsecond."""
-        with self._speaking:
-            self._last = time.monotonic()
+        """Report progress; costs a fraction of a microsecond most of the time."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _SLACK * self._seconds
+            faulthandler.dump_traceback_later(
+                (1 + _SLACK) * self._seconds, exit=True, file=self._file
+            )
 
     def __enter__(self) -> "StallWatch":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("w", encoding="utf-8")
+        self._file.write(f"{self._seconds:g}\n")
+        self._file.flush()
         self.beat()
-        threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(
@@ -51,21 +58,30 @@ class StallWatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._speaking:
-            self._done.set()
-
-    def _watch(self) -> None:
-        while not self._done.wait(self._left()):
-            with self._speaking:
-                if self._left() > 0 or self._done.is_set():
-                    continue
-                frame = sys._current_frames()[self._watched]
-                self._on_stall(traceback.extract_stack(frame))
-                return
-
-    def _left(self) -> float:
-        return max(0.0, self._last + self._seconds - time.monotonic())
+        faulthandler.cancel_dump_traceback_later()
+        self._file.close()
+        self._path.unlink(missing_ok=True)
 
 
-def no_beat() -> None:
-    """Tell nobody: no stall is watched for."""
+@contextmanager
+def watch_for_stalls(seconds: float | None, directory: Path) -> Iterator[Callable[[], None]]:
+    """Watch the block if there is a limit, and yield the function that reports progress.
+
+    Args:
+        seconds: The limit, see :class:`StallWatch`; ``None`` watches nothing.
+        directory: The trial's folder.
+    """
+    if seconds is None:
+        yield lambda: None
+    else:
+        with StallWatch(seconds, directory / STALL_FILE) as watch:
+            yield watch.beat
+
+
+def read_stall(directory: Path) -> tuple[float, str] | None:
+    """Return the limit in seconds and the stacks of a stall; ``None`` if there was none."""
+    path = directory / STALL_FILE
+    if not path.exists():
+        return None
+    limit, _, stacks = path.read_text("utf-8", "replace").partition("\n")
+    return (float(limit), stacks) if stacks else None

@@ -13,14 +13,13 @@ parameters at its end. These are recorded, outside the clock:
 
 import dataclasses
 import random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-if TYPE_CHECKING:
-    from metaopt.bench.trial.trial import Trial
+from metaopt.bench.trial.state import TrialState
 
 STEPS = 8  # in a window
 _SAMPLED = 2
@@ -98,9 +97,9 @@ class Recorder:
     def __init__(self, draw: random.Random | None = None) -> None:
         self.draw = draw or random.SystemRandom()
         self.start: Window | None = None
-        self.trial: Trial | None = None
+        self.trial: TrialState | None = None
 
-    def attach(self, trial: "Trial", *, from_its_start: bool) -> None:
+    def attach(self, trial: TrialState, *, from_its_start: bool) -> None:
         """Record ``trial`` from now on, and forget the windows of the one before.
 
         Args:
@@ -116,7 +115,7 @@ class Recorder:
         self.restart: Window | None = None
         self._open: list[Window] = []
         self._periods = self._evaluations = 0
-        self._expect_period(max(1, round(trial.plan.eval_period)))
+        self._expect_period(max(1, round(trial.plan.settings.budget.eval_period)))
         self._opens_start = from_its_start
         self._period_start = 0.0, 0.0
 
@@ -191,7 +190,7 @@ class Recorder:
     # How.
 
     @property
-    def _trial(self) -> "Trial":
+    def _trial(self) -> TrialState:
         assert self.trial is not None
         return self.trial
 

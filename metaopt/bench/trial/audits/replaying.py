@@ -8,11 +8,8 @@ fresh-start   the trial's start and an episode's restart, again, from noisy init
 
 import dataclasses
 import math
-import os
 import sys
-import traceback
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -35,8 +32,8 @@ from metaopt.bench.records.audit import (
 from metaopt.bench.trial.audits.counting import NOISE, counting_facade, norm
 from metaopt.bench.trial.audits.recording import Recorder, Step, Window, arrays_of, to_device
 from metaopt.bench.trial.audits.reference import reference_seconds
-from metaopt.bench.trial.stalls import StallWatch
-from metaopt.bench.trial.trial import Trial
+from metaopt.bench.trial.stalls import watch_for_stalls
+from metaopt.bench.trial.state import TrialState
 
 _CLIP = 2.0  # standard deviations of the noise: the most that a parameter adds to a response
 
@@ -49,23 +46,15 @@ def write_audit(recorder: Recorder, position: float, stall_seconds: float | None
     Args:
         recorder: It holds the trial's windows.
         position: The share of the study's budget that was drawn.
-        stall_seconds: After so long the audit has failed, and **the process ends**.
+        stall_seconds: The limit of the audit, after which **the process ends**. Then
+            :func:`~metaopt.bench.records.audit.fail_open_audits` fails the audit.
     """
     trial = _trial_of(recorder)
     path = trial.directory / AUDIT_FILE
     # Stays if the submission ends the process, so that its contender does not pass as unaudited.
     died = AuditFinding(audit="replay", failed=False, what=DIED)
     write_json(path, _record(trial, position, findings=(died,)))
-
-    def give_up(stack: traceback.StackSummary) -> None:
-        what = f"The audit did not come to its end within {stall_seconds:g} s."
-        finding = AuditFinding(audit="replay", failed=True, what=what)
-        write_json(path, _record(trial, position, findings=(finding,)))
-        trace = "".join(stack.format())
-        print(f"{trial.directory}: {what}\n{trace}", file=sys.stderr, flush=True)
-        os._exit(1)
-
-    with nullcontext() if stall_seconds is None else StallWatch(stall_seconds, give_up):
+    with watch_for_stalls(stall_seconds, trial.directory):
         write_json(path, audit(recorder, position))
 
 
@@ -97,21 +86,17 @@ def audit(recorder: Recorder, position: float, *, timed: bool = True) -> AuditRe
     )
 
 
-def _record(trial: Trial, position: float, **found: Any) -> AuditRecord:
-    plan = trial.plan
+def _record(trial: TrialState, position: float, **found: Any) -> AuditRecord:
+    settings = trial.plan.settings
     return AuditRecord(
-        campaign=plan.campaign,
-        contender=plan.contender,
-        workload=plan.workload.name,
-        study=plan.study,
-        trial=plan.trial,
+        **settings.model_dump(include={"campaign", "contender", "workload", "study", "trial"}),
         position=position,
         seconds=_seconds_per_gradient_evaluation(trial.log.rows),
         **found,
     )
 
 
-def _trial_of(recorder: Recorder) -> Trial:
+def _trial_of(recorder: Recorder) -> TrialState:
     assert recorder.trial is not None
     return recorder.trial
 
@@ -128,7 +113,7 @@ def _seconds_per_gradient_evaluation(rows: list[dict[str, Any]]) -> float | None
     return float(np.median(rates[1:] if len(rates) > 1 else rates)) if len(rates) else None
 
 
-def _reference_seconds(trial: Trial) -> float:
+def _reference_seconds(trial: TrialState) -> float:
     """Return AdamW's, with as many steps between evaluations as the trial had."""
     evaluations = max(1, len(trial.log.rows))
     return reference_seconds(trial.plan.workload, max(1, trial.meter.steps // evaluations))
@@ -138,7 +123,7 @@ class _Replayer:
     def __init__(self, recorder: Recorder) -> None:
         self.trial = trial = _trial_of(recorder)
         self.recorder = recorder
-        self.workload = counting_facade(trial.plan.workload, trial.batch_size)
+        self.workload = counting_facade(trial.plan.workload, trial.meter.batch_size)
         self.bound = dataclasses.replace(trial.bound, workload=self.workload)
         self.scale = 1.0 / trial.meter.reference_batch_size
         self.set_up: tuple[float, float] | None = None
