@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
@@ -114,7 +115,9 @@ def options(app: str) -> str:
             names = names.upper() if parameter.param_type_name == "argument" else names
             help = escape_markdown(" ".join((parameter.help or "").split()))
             rows.append((names, "" if shown is None else f"`{shown}`", help))
-        heading = f"### python -m {app} {name}\n\n{escape_markdown(summary)}\n\n"
+        heading = (
+            f"### python -m {app} {name}\n\n{textwrap.fill(escape_markdown(summary), 100)}\n\n"
+        )
         heading += f"Example: `{example}`\n\n" if example else ""
         parts.append(heading + table(("argument or option", "default", "meaning"), rows))
     return "\n".join(parts)
