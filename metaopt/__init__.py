@@ -8,81 +8,50 @@ import importlib
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from metaopt.controllers.averages import Averages
-    from metaopt.controllers.controller_files import load_controller, save_controller
-    from metaopt.controllers.lags import Controller, DiagonalLags, FullLags, ScalarLags
-    from metaopt.episodes import carry_over, start_episode
-    from metaopt.guards import GuardState, guard
-    from metaopt.hypergradient import HypergradientState, hypergradient_descent
-    from metaopt.mixtures import mixture, restart_learning
-    from metaopt.optimizer import MetaOptimizerState, meta_optimizer
-    from metaopt.recipes import fixed_batch_optimizer, minibatch_optimizer
-    from metaopt.scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
-
-__all__ = [
-    "Averages",
-    "Controller",
-    "DiagonalLags",
-    "FullLags",
-    "GuardState",
-    "HypergradientState",
-    "MetaOptimizerState",
-    "ScalarLags",
-    "by_log_loss",
-    "carry_over",
-    "fixed_batch_optimizer",
-    "guard",
-    "hypergradient_descent",
-    "load_controller",
-    "meta_optimizer",
-    "minibatch_optimizer",
-    "mixture",
-    "restart_learning",
-    "save_controller",
-    "scale_by_level",
-    "scale_by_polyak",
-    "scale_by_rms",
-    "start_episode",
-]
-
-_HOMES = {
-    "Averages": "controllers.averages",
-    "Controller": "controllers.lags",
-    "DiagonalLags": "controllers.lags",
-    "FullLags": "controllers.lags",
-    "GuardState": "guards",
-    "HypergradientState": "hypergradient",
-    "MetaOptimizerState": "optimizer",
-    "ScalarLags": "controllers.lags",
-    "by_log_loss": "scales",
-    "carry_over": "episodes",
-    "fixed_batch_optimizer": "recipes",
-    "guard": "guards",
-    "hypergradient_descent": "hypergradient",
-    "load_controller": "controllers.controller_files",
-    "meta_optimizer": "optimizer",
-    "minibatch_optimizer": "recipes",
-    "mixture": "mixtures",
-    "restart_learning": "mixtures",
-    "save_controller": "controllers.controller_files",
-    "scale_by_level": "scales",
-    "scale_by_polyak": "scales",
-    "scale_by_rms": "scales",
-    "start_episode": "episodes",
-}
+if TYPE_CHECKING:  # the one list of public names: __getattr__ reads it
+    from .controllers.averages import Averages
+    from .controllers.base import Controller
+    from .controllers.controller_files import load_controller, save_controller
+    from .controllers.diagonal_lags import DiagonalLags
+    from .controllers.full_lags import FullLags
+    from .controllers.lags import ScalarLags
+    from .episodes import carry_over, restart_learning, scale_controls, start_episode
+    from .frozen import FrozenControlState, frozen_control
+    from .guards import GuardState, guard
+    from .hypergradient import HypergradientState, hypergradient_descent
+    from .online import OnlineControlState, online_control
+    from .optimizer import MetaOptimizerState, meta_optimizer
+    from .recipes import fixed_batch_optimizer, minibatch_optimizer
+    from .scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
+    from .sums import sum_updates
 
 try:
     __version__ = metadata.version("metaopt-bench")
-except metadata.PackageNotFoundError:  # a checkout that was never installed
+except metadata.PackageNotFoundError:  # a checkout or a copy that was never installed
     __version__ = "0+unknown"
 
 
+def _modules() -> dict[str, str]:
+    """Return the module of every public name, from the imports at the top of this file."""
+    import ast
+    import inspect
+    import sys
+
+    tree = ast.parse(inspect.getsource(sys.modules[__name__]))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    return {alias.name: f".{node.module}" for node in imports for alias in node.names}
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"metaopt.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'metaopt' has no attribute {name!r}, only {__all__}")
+    if name == "__all__":
+        globals()[name] = sorted(_modules())
+        return globals()[name]
+    modules = {} if name.startswith("__") else _modules()
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}, only {[*modules]}")
+    globals()[name] = getattr(importlib.import_module(modules[name], __name__), name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_modules()])

@@ -31,6 +31,21 @@ def as_parameters(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
+def check_complex_dtype(history_dtype: Any, params: Any) -> None:
+    """Check that a history keeps the imaginary parts of complex parameters.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if history_dtype is None or jnp.issubdtype(history_dtype, jnp.complexfloating):
+        return
+    if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(params)):
+        raise ValueError(
+            f"`history_dtype` must be complex, or None, where parameters are, got "
+            f"{jnp.dtype(history_dtype)}: it would lose imaginary parts."
+        )
+
+
 def as_loss(value: Any, name: str) -> jax.Array:
     """Return the loss that the transformation ``name`` was given, as float32 at least.
 

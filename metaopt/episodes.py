@@ -1,4 +1,4 @@
-"""Episodes: training starts again, what was learned stays."""
+"""Episodes and restarts: training starts again, and what was learned stays."""
 
 from collections import Counter
 from typing import Any
@@ -6,79 +6,112 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metaopt.optimizer import MetaOptimizerState, is_masked
+from .frozen import FrozenControlState
+from .online import OnlineControlState
+from .optimizer import MetaOptimizerState, is_masked
+
+_STATES = MetaOptimizerState | OnlineControlState | FrozenControlState
+_LEARNED = ("controller", "meta_state")  # the fields that outlive an episode
+
+
+def has_controller(part: Any) -> bool:
+    """Return whether a part of an optimizer's state is that of an optimizer with a controller."""
+    return isinstance(part, _STATES)
 
 
 def start_episode(state: Any, params: Any) -> Any:
     """Return ``state`` as it is before the first step of a new episode.
 
-    Histories, recorded data, step counters and the disturbance's state restart; M and the state of
-    the meta-optimizer carry on. The caller restarts the parameters.
+    Histories, recorded data, step counters and the disturbance's state restart; the controller and
+    the state of its meta-optimizer carry on. The caller restarts the parameters.
 
     Args:
-        state: An optimizer state that holds a :class:`~metaopt.optimizer.MetaOptimizerState`
-            anywhere, say inside ``optax.chain``; whatever else it holds is left as it is.
-        params: The new episode's parameters, of the same structure and shapes as before.
+        state: An optimizer state with that of :func:`~metaopt.meta_optimizer`,
+            :func:`~metaopt.online_control` or :func:`~metaopt.frozen_control` anywhere in it, say
+            inside ``optax.chain``. Everything else in it is left as it is.
+        params: The parameters of the new episode, of the same structure and shapes as before.
 
     Raises:
-        ValueError: There is no such state in ``state``, or the parameters are not those that a
-            learning state was made for.
+        ValueError: There is no such state in ``state``, or a state of ``meta_optimizer`` was made
+            for other parameters.
     """
-    found = 0
 
     def restart(part: Any) -> Any:
-        nonlocal found
-        if not is_learner(part):
+        if not has_controller(part):
             return part
-        found += 1
-        if part.start is not None:
-            _check_sizes(part.start, params)
-        return jax.tree.map(jnp.zeros_like, part)._replace(
-            weights=part.weights, meta_state=part.meta_state
-        )
+        if isinstance(part, MetaOptimizerState) and part.prepared:
+            _check_sizes(part.prepared[0], params)
+        return _with_learned(part, jax.tree.map(jnp.zeros_like, part))
 
-    fresh = jax.tree.map(restart, state, is_leaf=is_learner)
-    if not found:
-        raise ValueError(f"`state` holds no MetaOptimizerState, got {type(state).__name__}.")
-    return fresh
+    if not _controlled(state):
+        raise ValueError(f"`state` holds no state with a controller, got {type(state).__name__}.")
+    return jax.tree.map(restart, state, is_leaf=has_controller)
 
 
 def carry_over(before: Any, fresh: Any) -> Any:
     """Return ``fresh``, a new state of an optimizer, with what it had learned in ``before``.
 
-    Where :func:`start_episode` leaves alone what stands around a meta-optimizer (a guard, a
-    schedule), here that starts again too: M and the states of the meta-optimizers are taken from
-    ``before``, all else from ``fresh``.
+    The controllers and the states of the meta-optimizers are taken from ``before``, everything else
+    from ``fresh``. So what stands around a learner (a guard, a schedule) restarts too, where
+    :func:`start_episode` leaves it as it is.
 
     Args:
-        before: A state with :class:`~metaopt.optimizer.MetaOptimizerState` in it, as many as in
-            ``fresh`` and in the same order.
-        fresh: Of the same optimizer, or of one that holds the same learners.
+        before: A state with controllers in it, as many as in ``fresh`` and in the same order.
+        fresh: A state of the same optimizer, or of another one with the same learners.
 
     Raises:
-        ValueError: There is none, or not as many in both.
+        ValueError: There are no controllers, or not as many in both.
     """
-    learned = [part for part in jax.tree.leaves(before, is_leaf=is_learner) if is_learner(part)]
-    parts, structure = jax.tree.flatten(fresh, is_leaf=is_learner)
-    if not learned or len(learned) != sum(map(is_learner, parts)):
+    learned = _controlled(before)
+    parts, structure = jax.tree.flatten(fresh, is_leaf=has_controller)
+    if not learned or len(learned) != sum(map(has_controller, parts)):
         raise ValueError(
-            f"`before` and `fresh` must hold equally many MetaOptimizerStates, at least one; got "
-            f"{len(learned)} and {sum(map(is_learner, parts))}."
+            f"`before` and `fresh` must hold equally many states with a controller, at least one; "
+            f"got {len(learned)} and {sum(map(has_controller, parts))}."
         )
     source = iter(learned)
+    filled = [_with_learned(next(source), p) if has_controller(p) else p for p in parts]
+    return jax.tree.unflatten(structure, filled)
 
-    def filled(part: Any) -> Any:
-        if not is_learner(part):
+
+def scale_controls(state: Any, factor: Any) -> Any:
+    """Return ``state`` with controllers whose controls are ``factor`` times as large.
+
+    Args:
+        state: An optimizer state with controllers anywhere in it.
+        factor: A number above 0.
+    """
+
+    def scaled(part: Any) -> Any:
+        if not has_controller(part):
             return part
-        old = next(source)
-        return part._replace(weights=old.weights, meta_state=old.meta_state)
+        return part._replace(controller=part.controller.scaled(factor))
 
-    return jax.tree.unflatten(structure, [filled(part) for part in parts])
+    return jax.tree.map(scaled, state, is_leaf=has_controller)
 
 
-def is_learner(part: Any) -> bool:
-    """Return whether a part of an optimizer's state is that of a meta-optimizer."""
-    return isinstance(part, MetaOptimizerState)
+def restart_learning(state: Any, params: Any, factor: Any) -> Any:
+    """Start an episode with shorter steps: a ``restart`` for :func:`~metaopt.guard`.
+
+    The memories restart and the controls are ``factor`` times as large. The states of the
+    meta-optimizers, and the proportions of the weights, stay.
+
+    Args:
+        state: The state of the guarded optimizer, with controllers anywhere in it.
+        params: The parameters to go on from.
+        factor: A number above 0.
+    """
+    return scale_controls(start_episode(state, params), factor)
+
+
+def _controlled(state: Any) -> list[Any]:
+    """Return the parts of a state that have a controller."""
+    return [p for p in jax.tree.leaves(state, is_leaf=has_controller) if has_controller(p)]
+
+
+def _with_learned(before: Any, fresh: Any) -> Any:
+    both = {*_LEARNED} & {*before._fields} & {*fresh._fields}
+    return fresh._replace(**{name: getattr(before, name) for name in both})
 
 
 def _check_sizes(before: Any, params: Any) -> None:

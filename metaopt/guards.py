@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from metaopt.arguments import as_loss, as_parameters, is_known
-from metaopt.xla.meshes import reshard
-from metaopt.xla.precision import cast
+from .arguments import as_loss, as_parameters, is_known
+from .xla.meshes import reshard
+from .xla.precision import cast
 
 Restart = Callable[[Any, Any, Any], Any]
 
@@ -92,7 +92,7 @@ def guard(
         shrink: Factor of the steps at each restart, in (0, 1].
         restart: ``restart(inner_state, params, factor)`` returns the state to go on from, with
             steps ``factor`` as large in it. By default it is a new one, and the updates are
-            multiplied. :func:`~metaopt.mixtures.restart_learning` keeps what a meta-optimizer has
+            multiplied. :func:`~metaopt.restart_learning` keeps what a meta-optimizer has
             learned.
 
     Raises:
@@ -117,7 +117,7 @@ def guard(
     guarded = optax.with_extra_args_support(inner)
     bound = jnp.inf if lower_bound is None else lower_bound
 
-    def init(params: optax.Params) -> GuardState:
+    def init_fn(params: optax.Params) -> GuardState:
         params = as_parameters(params)
 
         # One array each, or the state could not be donated.
@@ -142,7 +142,7 @@ def guard(
             restarts=count(),
         )
 
-    def update(
+    def update_fn(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
@@ -235,7 +235,7 @@ def guard(
             restarts=state.restarts + lost,
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 def _branch(condition: Any, yes: Callable[[], Any], no: Any) -> Any:

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from metaopt.arguments import as_parameters
-from metaopt.xla.precision import cast, narrow, real_dtype
-from metaopt.xla.products import inner_product
+from .arguments import as_parameters
+from .xla.precision import cast, narrow, real_dtype
+from .xla.products import inner_product
 
 
 class HypergradientState(NamedTuple):

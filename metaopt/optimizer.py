@@ -1,13 +1,10 @@
 r"""Meta-optimization as an optax transformation: Algorithm 7 of the paper.
 
-Letters as in :mod:`metaopt.controllers` and :mod:`metaopt.rollout`; x_t are the parameters, g_t the
-gradient, O the meta-optimizer. At step t, counted from 1 in each episode:
+Letters as in :mod:`metaopt.controllers.base` and :mod:`metaopt.rollout`; x_t are the parameters,
+g_t the gradient, O the meta-optimizer. At step t, counted from 1 in each episode:
 
     if t >= H + L:   M <- O(M, gradient of the rollout's loss by M)
     x_{t+1} = (1 - delta) x_t - eta_t g_t - sum_h M[h] w_{t-h}
-
-A *recorded* rollout is one of L = 1 that takes the gradient it is given, at x_t, for that at the
-replayed point, where the new M would have led: the same as long as M does not change, and free.
 
 For lags, after each step the new M's controls for now *and* for the next rollout are computed in
 one pass over the history, which leaves two passes a step: this one, and the inner products of the
@@ -22,91 +19,90 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
-from metaopt.arguments import as_parameters, check_flags, check_number, check_whole
-from metaopt.controllers.lags import Controller, ScalarLags
-from metaopt.rollout import rollout_adjoints
-from metaopt.xla.convolutions import with_fast_convolutions
-from metaopt.xla.meshes import reshard
-from metaopt.xla.precision import narrow, real_dtype, wide_dtype, widen
-from metaopt.xla.rings import after, make_rings, read_rings, write_rings
+from .arguments import (
+    as_parameters,
+    check_complex_dtype,
+    check_flags,
+    check_number,
+    check_whole,
+)
+from .controllers.base import Controller
+from .controllers.lags import ScalarLags
+from .rollout import rollout_adjoints
+from .steps import as_transformation, base_step, descend, disturb, init_disturbance, widened
+from .xla.convolutions import with_fast_convolutions
+from .xla.meshes import reshard
+from .xla.precision import narrow, real_dtype, wide_dtype, widen
+from .xla.rings import make_rings, read_rings, write_rings
 
 ValueFn = Callable[[Any, Any], Any]
-LearningRate = float | jax.Array | Callable[[Any], Any]
 
 
 class MetaOptimizerState(NamedTuple):
-    """State of :func:`meta_optimizer`.
-
-    The last six fields are ``None`` where nothing learns, and the last five with recorded rollouts.
-    """
+    """State of :func:`meta_optimizer`."""
 
     count: Int[Array, ""]  # steps taken in this episode
-    weights: PyTree  # M
+    controller: Controller  # its weights are M
     memory: PyTree  # the controller's: what it keeps of past disturbances
-    disturbance: PyTree  # state of the disturbance's transformation, or None
+    disturbance: PyTree  # state of the disturbance's transformation
     meta_state: PyTree  # state of O
-    start: PyTree  # y_1 of the next rollout; None if the controller computes controls again
-    controls: tuple[PyTree, ...] | None  # L - 1, of the next rollout, newest first; likewise
-    rates: Float[Array, " rollout"] | None  # the last L base learning rates, eta_t in slot t mod L
+    prepared: tuple[PyTree, ...]  # y_1 of the next rollout and its L - 1 controls, newest first;
+    # empty where the controller does not keep controls
+    rates: Float[Array, " rollout"]  # the last L base learning rates, eta_t in slot t mod L
     bases: PyTree  # rings of the last L base points, b_t in slot t mod L
     data: PyTree  # rings of the last L data, likewise; None where nothing is recorded
 
 
 def meta_optimizer(
-    value_fn: ValueFn | None,
-    learning_rate: LearningRate,
+    value_fn: ValueFn,
+    learning_rate: float | jax.Array | optax.Schedule,
     *,
     example: Any = None,
     fixed: bool = False,
     history: int | None = None,
-    rollout: int | None = None,
-    recorded: bool = False,
+    rollout: int = 2,
     weight_decay: float = 0.0,
     meta_optimizer: optax.GradientTransformation | None = None,
     controller: Controller | None = None,
     disturbance: optax.GradientTransformation | None = None,
-    learn: bool = True,
     meta_every: int = 1,
     history_dtype: DTypeLike | None = None,
     episode_steps: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Learn the update rule while training, through online control over past gradients.
+    r"""Learn the update rule while training, by counterfactual rollouts over past gradients.
 
     .. math:: x_{t+1} = (1 - \delta) x_t - \eta_t g_t - \sum_{h=0}^{H-1} M_h \, w_{t-h}
 
     The updates go straight to ``optax.apply_updates``. ``update`` takes the datum whose gradient it
     is given: ``update(grads, state, params, datum=datum)``. The gradients must be those of
     ``value_fn``; transform them through ``disturbance``, not before. Other keywords of ``update``,
-    say ``value``, reach ``disturbance`` and ``meta_optimizer``.
+    say ``value``, reach ``disturbance`` and ``meta_optimizer``. To train with the learned
+    controller afterwards, pass ``state.controller`` to :func:`~metaopt.frozen_control`.
 
-    Costs 3 L - 1 gradient evaluations a step while learning, 1 frozen or recorded. The state holds
-    H + 3 L parameter-sized arrays and L recorded data while learning, H and none frozen or recorded
-    (:class:`~metaopt.Averages`: K + 2 L, and K; :class:`~metaopt.DiagonalLags`
-    have M itself and the state of O too). Jit with ``donate_argnums`` on the state, or XLA copies
-    the history at every step.
+    Costs 3 L - 1 gradient evaluations a step, 1 before step H + L and between updates of M. The
+    state holds H + 3 L parameter-sized arrays and L recorded data (:class:`~metaopt.Averages`:
+    K + 2 L arrays; :class:`~metaopt.DiagonalLags` have M itself and the state of O too). Jit with
+    ``donate_argnums`` on the state, or XLA copies the history at every step.
 
     Args:
-        value_fn: ``value_fn(params, datum)``, the loss; ``None`` will do where nothing is replayed:
-            frozen, or with recorded rollouts. Its gradient must be the true one: rollouts take its
-            Jacobian for symmetric.
+        value_fn: ``value_fn(params, datum)``, the loss. Its gradient must be the true one: rollouts
+            rely on a symmetric Jacobian of it.
         learning_rate: eta: a number or an optax schedule.
         example: A datum, or its shapes and dtypes: rollouts longer than 1 record data.
-        fixed: The datum never changes; nothing is recorded.
-        history: H; by default 32 for lags, and 1 for averages, which have no end: M is first
-            updated at step H + L.
-        rollout: L; 2 by default.
-        recorded: Rollouts of 1 by the given gradient alone: nothing is evaluated, kept or asked of
-            ``datum``.
+        fixed: Whether the datum never changes; then none is recorded.
+        history: H; by default that of the controller's weights, or 32 for lags without weights. 1
+            for averages, which have no end. M is first updated at step H + L.
+        rollout: L.
         weight_decay: delta, *not* scaled by the learning rate.
         meta_optimizer: O, any optax transformation; the paper's ``optax.adam(1e-4)`` by default.
         controller: The family, with weights to start from; the paper's scalar lags by default.
-        disturbance: What past gradients go through before the controller sees them, any optax
-            transformation, say ``optax.scale_by_adam()``; ``None`` leaves them as they are.
-        learn: ``False`` freezes M, which then usually comes with the controller.
-        meta_every: M is updated every so many steps.
-        history_dtype: Of the recorded disturbances, say ``jnp.bfloat16``; the iterates' by default.
-        episode_steps: Length of an episode, where it is known: one that ends before a rollout has
-            its past of H + L steps is refused, for nothing would ever be learned.
+        disturbance: Any optax transformation that past gradients go through before the controller
+            sees them, say ``optax.scale_by_adam()``; ``None`` leaves them as they are.
+        meta_every: The number of steps from one update of M to the next.
+        history_dtype: The dtype of the recorded disturbances, say ``jnp.bfloat16``; by default that
+            of the parameters, float32 at least.
+        episode_steps: The length of an episode, where it is known. One that ends before step H + L
+            is refused: nothing would ever be learned.
 
     Raises:
         ValueError: An argument breaks its rule; or, from ``update``, the datum or the parameters
@@ -128,7 +124,7 @@ def meta_optimizer(
         ...     return optax.apply_updates(x, updates), state
         >>> for _ in range(20):
         ...     x, state = step(x, state)
-        >>> bool(jnp.all(state.weights > 0))  # larger steps along past gradients would have helped
+        >>> bool(jnp.all(state.controller.weights > 0))  # longer steps would have helped
         True
 
     References:
@@ -136,322 +132,180 @@ def meta_optimizer(
         Chen and Hazan, `A Nonstochastic Control Approach to Optimization
         <https://arxiv.org/abs/2301.07902>`_, 2023.
     """
-    check_flags(fixed=fixed, recorded=recorded, learn=learn)
-    controller = ScalarLags() if controller is None else controller
-    history = controller.default_history if history is None else history
-    if recorded and rollout not in (None, 1):
-        raise ValueError(f"`rollout` must be 1 where `recorded` is True, got {rollout!r}.")
-    rollout = (1 if recorded else 2) if rollout is None else rollout
-    replays = learn and not recorded
-    check_whole(history=history, rollout=rollout, meta_every=meta_every)
-    if replays and value_fn is None:
+    check_flags(fixed=fixed)
+    start = ScalarLags() if controller is None else controller
+    lags = start.history if history is None else history
+    check_whole(history=lags, rollout=rollout, meta_every=meta_every)
+    if not callable(value_fn):
         raise ValueError(
-            "`value_fn` must be given where `learn` is True: rollouts evaluate it, but for "
-            "recorded ones (`recorded=True`)."
+            f"`value_fn` must be a function of parameters and datum, got {value_fn!r}. "
+            "`online_control` learns without one, `frozen_control` does not learn."
         )
-    if learn and episode_steps is not None and episode_steps < history + rollout:
+    if episode_steps is not None and episode_steps < lags + rollout:
         raise ValueError(
-            f"`episode_steps` must be at least `history` + `rollout`, {history} + {rollout}, got "
+            f"`episode_steps` must be at least `history` + `rollout`, {lags} + {rollout}, got "
             f"{episode_steps}: no rollout would ever have its past. Shorten `history`."
         )
-    records_data = replays and not fixed and rollout > 1
-    if records_data and example is None:
+    records = rollout > 1 and not fixed
+    if records and example is None:
         raise ValueError(
             f"`example` must be given for a rollout of {rollout} on changing data: it says what "
             "has to be recorded. Give one datum, or say `fixed=True`."
         )
-    rule = _Rule(
-        value_fn=value_fn,
-        learning_rate=learning_rate,
-        example=jax.eval_shape(lambda: example) if records_data else None,
-        history=history,
-        rollout=rollout,
-        weight_decay=weight_decay,
-        outer=optax.with_extra_args_support(
-            optax.adam(1e-4) if meta_optimizer is None else meta_optimizer
-        ),
-        controller=controller,
-        disturbance=None if disturbance is None else optax.with_extra_args_support(disturbance),
-        learn=learn,
-        replays=replays,
-        meta_every=meta_every,
-        history_dtype=history_dtype,
+    expected = jax.eval_shape(lambda: example) if records else None
+    outer = optax.with_extra_args_support(
+        optax.adam(1e-4) if meta_optimizer is None else meta_optimizer
     )
-    # optax types a state as an array, or containers that it knows
-    return optax.GradientTransformationExtraArgs(rule.init, rule.update)  # pyright: ignore
+    disturbing = as_transformation(disturbance)
 
-
-class _Rule(NamedTuple):
-    """The arguments of :func:`meta_optimizer`, checked."""
-
-    value_fn: ValueFn | None
-    learning_rate: LearningRate
-    example: Any
-    history: int
-    rollout: int
-    weight_decay: float
-    outer: optax.GradientTransformationExtraArgs
-    controller: Controller
-    disturbance: optax.GradientTransformationExtraArgs | None
-    learn: bool
-    replays: bool  # learns, by rollouts that are not recorded
-    meta_every: int
-    history_dtype: DTypeLike | None
-
-    def init(self, params: optax.Params) -> MetaOptimizerState:
-        params = self._checked(params)
-        weights = self.controller.init_weights(params, self.history)
-        rollout = self.rollout if self.replays else 0
-        memory = self.controller.init_memory(params, self.history, rollout, self.history_dtype)
-        state = MetaOptimizerState(
+    def init_fn(params: optax.Params) -> MetaOptimizerState:
+        params = as_parameters(params)
+        check_complex_dtype(history_dtype, params)
+        ready = start.init(params, lags)
+        return MetaOptimizerState(
             count=jnp.zeros((), jnp.int32),
-            weights=weights,
-            memory=memory,
-            disturbance=None if self.disturbance is None else self._fresh_disturbance(params),
-            meta_state=None,
-            start=None,
-            controls=None,
-            rates=None,
-            bases=None,
-            data=None,
-        )
-        if self.learn:
-            meta_state = self.outer.init(jax.tree.map(jnp.copy, weights))  # they may keep it
-            state = state._replace(meta_state=meta_state)
-        if not self.replays:
-            return state
-        if self.controller.keeps_controls:
-            controls = tuple(_zeros(params) for _ in range(self.rollout - 1))
-            state = state._replace(start=_zeros(params), controls=controls)
-        return state._replace(
-            rates=jnp.zeros(self.rollout, real_dtype(params)),
-            bases=make_rings(params, self.rollout, wide_dtype),
-            data=make_rings(self.example, self.rollout),
+            controller=ready,
+            memory=ready.init_memory(params, rollout, history_dtype),
+            disturbance=init_disturbance(disturbing, params),
+            meta_state=outer.init(jax.tree.map(jnp.copy, ready.weights)),  # it may keep them
+            prepared=tuple(_zeros(params) for _ in range(rollout if ready.keeps_controls else 0)),
+            rates=jnp.zeros(rollout, real_dtype(params)),
+            bases=make_rings(params, rollout, wide_dtype),
+            data=make_rings(expected, rollout),
         )
 
-    def update(
-        self,
+    def update_fn(
         updates: optax.Updates,
-        state: MetaOptimizerState,
+        state: Any,
         params: optax.Params | None = None,
         *,
         datum: Any = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, MetaOptimizerState]:
-        self._check(params, datum)
-        if not jax.tree.leaves(updates):  # masked out, say
+        _check_update(params, datum, expected)
+        if not jax.tree.leaves(updates):  # all parameters are masked
             return updates, state
-        slope = widen(updates)
-        point = None if params is None else widen(params)
-        if point is not None:
-            slope = jax.tree.map(reshard, slope, point)  # jax 0.7 splits some in other ways
-        rate = self._rate(state.count)
-        step = self._base_step(slope, point, rate)
-        disturbance, disturbance_state = self._disturb(slope, state, point, extra_args)
-        state = state._replace(disturbance=disturbance_state)
-        if self.replays:
-            past = self._past(state, slope)
-        elif self.learn:
-            meta_slope = self.controller.meta_gradient(state.weights, state.memory, [slope], ago=0)
-            state = self._descend(state, meta_slope, extra_args)
-            disturbance = after(state.weights, disturbance)
-        memory = self.controller.observe(state.memory, disturbance)
-        state = state._replace(memory=memory)
-        if self.replays:
-            state = self._record(state, datum, rate)
-            adjoints = self._replay(state, past, params, datum)
-            meta_slope = self.controller.meta_gradient(state.weights, memory, adjoints)
-            state = self._descend(state, meta_slope, extra_args)
-        count = self.rollout if self.replays and self.controller.keeps_controls else 1
-        controls = self.controller.controls(state.weights, memory, count, slope)
-        controls = [narrow(control, slope) for control in controls]
-        if self.replays:
-            state = self._prepare_rollout(state, jax.tree.map(jnp.add, point, step), controls)
-        step = jax.tree.map(jnp.subtract, step, controls[0])
-        return narrow(step, updates), state._replace(count=state.count + 1)
+        slope, point = widened(updates, params)
+        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+        step = base_step(slope, point, rate, weight_decay)
+        disturbance, disturbance_state = disturb(disturbing, state, slope, point, extra_args)
+        since = state.count - (lags + rollout - 1)  # steps since t = H + L; t is the count + 1
+        due = (since >= 0) & (jnp.remainder(since, meta_every) == 0)
 
-    def _checked(self, params: optax.Params) -> optax.Params:
-        """Return the parameters as arrays, if there can be a state for them."""
-        params = as_parameters(params)
-        kept = self.history_dtype
-        if kept is not None and not jnp.issubdtype(kept, jnp.complexfloating):
-            for leaf in jax.tree.leaves(params):
-                if jnp.iscomplexobj(leaf):
-                    raise ValueError(
-                        f"`history_dtype` must be complex, or None, where parameters are, got "
-                        f"{jnp.dtype(kept)}: it would lose imaginary parts."
-                    )
-        return params
+        # The rollout's start and its controls are those of before the new disturbance.
+        first, controls = _prepared(state, slope)
+        memory = state.controller.observe(state.memory, disturbance)
+        slot = jnp.remainder(state.count, rollout)
+        rates, data = state.rates.at[slot].set(rate), _record(state.data, datum, slot)
 
-    @property
-    def _decays(self) -> bool:
-        """Whether there is weight decay, as far as a number can tell; an array may be traced."""
-        return not isinstance(self.weight_decay, int | float) or self.weight_decay != 0
-
-    def _base_step(self, slope: Any, point: Any, rate: Any) -> Any:
-        """Return ``-eta g - delta x``."""
-        if not self._decays:
-            return jax.tree.map(lambda g: (-rate * g).astype(g.dtype), slope)
-        return jax.tree.map(
-            lambda g, x: (-rate * g - self.weight_decay * x).astype(g.dtype), slope, point
-        )
-
-    def _check(self, params: optax.Params | None, datum: Any) -> None:
-        if params is None and (self.replays or self._decays):
-            raise ValueError("`params` must be passed to update() to learn or to decay weights.")
-        if self.replays and datum is None:
-            raise ValueError(
-                "`datum` must be passed to update() while learning, the one whose gradient it is: "
-                "update(grads, state, params, datum=datum). flax's TrainState.apply_gradients "
-                "leaves it out."
-            )
-        if self.example is None:
-            return
-        given = jax.eval_shape(lambda: datum)
-        described = [(jax.tree.structure(x), jax.tree.leaves(x)) for x in (given, self.example)]
-        (structure, leaves), (expected_structure, expected) = described
-        if structure != expected_structure:
-            raise ValueError(
-                f"`datum` has the structure {structure}, `example` has {expected_structure}."
-            )
-        for leaf, wanted in zip(leaves, expected, strict=True):
-            if (leaf.shape, leaf.dtype) != (wanted.shape, wanted.dtype):
-                raise ValueError(
-                    f"`datum` has an array {leaf.dtype}{list(leaf.shape)} where `example` has "
-                    f"{wanted.dtype}{list(wanted.shape)}."
-                )
-
-    def _rate(self, count: Any) -> Any:
-        return self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate
-
-    def _disturb(
-        self,
-        slope: Any,
-        state: MetaOptimizerState,
-        point: Any,
-        extra_args: dict[str, Any],
-    ) -> tuple[Any, Any]:
-        """Return the disturbance and the new state of its transformation."""
-        if self.disturbance is None:
-            return slope, None
-        # An episode restarts by setting the count to 0: only here is the transformation known.
-        fresh = self._fresh_disturbance(slope if point is None else point)
-        before = jax.tree.map(
-            lambda new, old: jnp.where(state.count == 0, new, old), fresh, state.disturbance
-        )
-        return self.disturbance.update(slope, before, point, **extra_args)
-
-    def _fresh_disturbance(self, params: Any) -> Any:
-        assert self.disturbance is not None
-        return self.disturbance.init(jax.tree.map(jnp.copy, widen(params)))
-
-    def _is_due(self, state: MetaOptimizerState) -> Any:
-        """Return whether M is updated: there is enough of a past, and it is this step's turn."""
-        first = self.history + self.rollout - 1  # t >= H + L, with t = count + 1
-        since = state.count - first
-        return (since >= 0) & (jnp.remainder(since, self.meta_every) == 0)
-
-    def _descend(
-        self, state: MetaOptimizerState, slope: Any, extra_args: dict[str, Any]
-    ) -> MetaOptimizerState:
-        """Update M along the meta-gradient, if it is due."""
-        due = self._is_due(state)
-        updates, meta_state = self.outer.update(
-            slope, state.meta_state, state.weights, **extra_args
-        )
-        learned = optax.apply_updates(state.weights, updates), meta_state
-        weights, meta_state = jax.tree.map(
-            lambda new, old: jnp.where(due, new, old), learned, (state.weights, state.meta_state)
-        )
-        return state._replace(weights=weights, meta_state=meta_state)
-
-    def _past(self, state: MetaOptimizerState, like: Any) -> tuple[Any, tuple[Any, ...]]:
-        """Return what this step's rollout starts from, and its other controls, newest first.
-
-        The state is that of before the new disturbance, whose control no rollout has met.
-        """
-        if self.controller.keeps_controls:
-            assert state.controls is not None
-            return state.start, state.controls
-        controls = self.controller.controls(state.weights, state.memory, self.rollout, like)
-        oldest = read_rings(state.bases, jnp.remainder(state.count, self.rollout), like)
-        return jax.tree.map(jnp.subtract, oldest, controls[-1]), tuple(controls[:-1])
-
-    def _replay(
-        self,
-        state: MetaOptimizerState,
-        past: tuple[Any, tuple[Any, ...]],
-        params: Any,
-        datum: Any,
-    ) -> list[Any]:
-        """Return the adjoints of the rollout that ends at this step, zeros if it is not due."""
-        start, controls = past
-
-        def gradient(point: Any, datum: Any) -> Any:
-            slope = jax.grad(self._loss)(narrow(point, params), datum)
-            return jax.tree.map(reshard, widen(jax.tree.map(jnp.conj, slope)), point)
+        def gradient(place: Any, seen: Any) -> Any:
+            slope = jax.grad(_checked_loss(value_fn))(narrow(place, params), seen)
+            return jax.tree.map(reshard, widen(jax.tree.map(jnp.conj, slope)), place)
 
         def replay() -> list[Any]:
-            assert state.rates is not None
-            lags = range(self.rollout - 1, 0, -1)  # steps ago, oldest first
+            ages = range(rollout - 1, 0, -1)  # in steps, the oldest first
+            slots = [jnp.remainder(state.count - age, rollout) for age in ages]
+            seen = [*(_recorded(data, slot, datum) for slot in slots), datum]
+            past = [controls[age - 1] for age in ages]
             return rollout_adjoints(
-                gradient,
-                start,
-                [controls[lag - 1] for lag in lags],
-                [*(self._recorded(state, lag, datum) for lag in lags), datum],
-                [state.rates[jnp.remainder(state.count - lag, self.rollout)] for lag in lags],
-                self.weight_decay,
+                gradient, first, past, seen, [rates[slot] for slot in slots], weight_decay
             )
 
         if jax.default_backend() == "cpu":
             replay = with_fast_convolutions(replay)
         # Only the replay is skipped when nothing is due. The history stays outside the conditional:
         # inside, XLA copies all of it.
-        idle = [_zeros(params)] * self.rollout
-        return jax.lax.cond(self._is_due(state), replay, lambda: idle)
+        adjoints = jax.lax.cond(due, replay, lambda: [_zeros(params)] * rollout)
+        meta_slope = state.controller.meta_gradient(memory, adjoints)
+        learned, meta_state = descend(outer, state, meta_slope, due, extra_args)
 
-    def _loss(self, params: Any, datum: Any) -> Any:
-        """Return what ``value_fn`` returns, if it is a number; explain why it cannot be had."""
-        assert self.value_fn is not None
+        count = rollout if learned.keeps_controls else 1
+        found = [narrow(control, slope) for control in learned.controls(memory, count, slope)]
+        bases = write_rings(state.bases, jax.tree.map(jnp.add, point, step), slot)
+        prepared: tuple[Any, ...] = ()
+        if learned.keeps_controls:
+            oldest = read_rings(bases, jnp.remainder(state.count + 1, rollout), slope)
+            prepared = jax.tree.map(jnp.subtract, oldest, found[-1]), *found[:-1]
+        steps = narrow(jax.tree.map(jnp.subtract, step, found[0]), updates)
+        return steps, MetaOptimizerState(
+            count=state.count + 1,
+            controller=learned,
+            memory=memory,
+            disturbance=disturbance_state,
+            meta_state=meta_state,
+            prepared=prepared,
+            rates=rates,
+            bases=bases,
+            data=data,
+        )
+
+    # optax types a state as an array, or containers that it knows
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore
+
+
+def _check_update(params: Any, datum: Any, expected: Any) -> None:
+    if params is None:
+        raise ValueError("`params` must be passed to update(): rollouts start from them.")
+    if datum is None:
+        raise ValueError(
+            "`datum` must be passed to update(), the one whose gradient it is: "
+            "update(grads, state, params, datum=datum). flax's TrainState.apply_gradients leaves "
+            "it out."
+        )
+    if expected is None:
+        return
+    given = jax.eval_shape(lambda: datum)
+    structures = jax.tree.structure(given), jax.tree.structure(expected)
+    if structures[0] != structures[1]:
+        raise ValueError(
+            f"`datum` has the structure {structures[0]}, `example` has {structures[1]}."
+        )
+    for leaf, wanted in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
+        if (leaf.shape, leaf.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"`datum` has an array {leaf.dtype}{list(leaf.shape)} where `example` has "
+                f"{wanted.dtype}{list(wanted.shape)}."
+            )
+
+
+def _prepared(state: MetaOptimizerState, like: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return ``y_1 = b - u`` of L steps ago, and the controls since, newest first."""
+    if state.prepared:
+        return state.prepared[0], state.prepared[1:]
+    rollout = len(state.rates)
+    controls = state.controller.controls(state.memory, rollout, like)
+    oldest = read_rings(state.bases, jnp.remainder(state.count, rollout), like)
+    return jax.tree.map(jnp.subtract, oldest, controls[-1]), tuple(controls[:-1])
+
+
+def _record(data: Any, datum: Any, slot: Any) -> Any:
+    """Return the recorded data with ``datum`` in place of the oldest."""
+    return None if data is None else write_rings(data, jax.tree.map(jnp.asarray, datum), slot)
+
+
+def _recorded(data: Any, slot: Any, datum: Any) -> Any:
+    """Return the datum in a slot; the present one where nothing is recorded."""
+    return datum if data is None else read_rings(data, slot, jax.tree.map(jnp.asarray, datum))
+
+
+def _checked_loss(value_fn: ValueFn) -> ValueFn:
+    """Return ``value_fn``, with errors that explain why there is no loss."""
+
+    def loss(params: Any, datum: Any) -> Any:
         try:
-            loss = self.value_fn(params, datum)
+            value = value_fn(params, datum)
         except Exception as error:
             if not any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked))):
                 raise
             raise ValueError(
                 "`value_fn` must take parameters of which optax.masked or optax.partition hide "
                 f"some behind MaskedNodes, but raised {type(error).__name__}: {error} Let it fill "
-                "them in from the datum, or learn without it: `recorded=True`."
+                "them in from the datum, or learn without it, by `online_control`."
             ) from error
-        check_number(loss, "The loss that `value_fn` returns")
-        return loss
+        check_number(value, "The loss that `value_fn` returns")
+        return value
 
-    def _recorded(self, state: MetaOptimizerState, lag: int, datum: Any) -> Any:
-        """Return the datum of ``lag`` steps ago."""
-        if state.data is None:
-            return datum
-        like = jax.tree.map(jnp.asarray, datum)
-        return read_rings(state.data, jnp.remainder(state.count - lag, self.rollout), like)
-
-    def _record(self, state: MetaOptimizerState, datum: Any, rate: Any) -> MetaOptimizerState:
-        """Overwrite the oldest learning rate and datum."""
-        assert state.rates is not None
-        slot = jnp.remainder(state.count, self.rollout)
-        state = state._replace(rates=state.rates.at[slot].set(rate))
-        if state.data is None:
-            return state
-        return state._replace(data=write_rings(state.data, jax.tree.map(jnp.asarray, datum), slot))
-
-    def _prepare_rollout(
-        self, state: MetaOptimizerState, base: Any, controls: list[Any]
-    ) -> MetaOptimizerState:
-        """Keep what the rollout at the next step will start from: ``y_1 = b - u`` of L - 1 ago."""
-        slot, oldest = (jnp.remainder(state.count + i, self.rollout) for i in (0, 1))
-        bases = write_rings(state.bases, base, slot)
-        if not self.controller.keeps_controls:
-            return state._replace(bases=bases)
-        start = jax.tree.map(jnp.subtract, read_rings(bases, oldest, base), controls[-1])
-        return state._replace(start=start, controls=tuple(controls[:-1]), bases=bases)
+    return loss
 
 
 def is_masked(node: Any) -> bool:

@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from metaopt.arguments import as_loss, as_parameters, check_whole, is_known
-from metaopt.xla.precision import real_dtype, wide_dtype
+from .arguments import as_loss, as_parameters, check_whole, is_known
+from .steps import as_transformation
+from .xla.precision import real_dtype, wide_dtype
 
 _LEAST_SHARE = 0.1  # of the mean gap, that a single gap counts as
 
@@ -30,7 +31,7 @@ _LEAST_SHARE = 0.1  # of the mean gap, that a single gap counts as
 class PolyakState(NamedTuple):
     """State of :func:`scale_by_polyak`."""
 
-    preconditioner: Any  # its state; None without one
+    preconditioner: Any  # its state
 
 
 def scale_by_polyak(
@@ -61,12 +62,12 @@ def scale_by_polyak(
     References:
         Polyak, *Introduction to Optimization*, 1987, section 5.3.
     """
-    shape = _Preconditioner(preconditioner)
+    shape = as_transformation(preconditioner)
 
-    def init(params: Any) -> PolyakState:
-        return PolyakState(shape.init(params))
+    def init_fn(params: Any) -> PolyakState:
+        return PolyakState(shape.init(as_parameters(params)))
 
-    def update(
+    def update_fn(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
     ) -> tuple[Any, PolyakState]:
         gap = as_loss(value, "scale_by_polyak") - floor
@@ -75,23 +76,7 @@ def scale_by_polyak(
         )
         return _polyak(updates, direction, gap), PolyakState(inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-class _Preconditioner(NamedTuple):
-    """A transformation, or none."""
-
-    transformation: optax.GradientTransformation | None
-
-    def init(self, params: Any) -> Any:
-        params = as_parameters(params)
-        return None if self.transformation is None else self.transformation.init(params)
-
-    def update(self, gradient: Any, state: Any, params: Any, **extra_args: Any) -> tuple[Any, Any]:
-        if self.transformation is None:
-            return gradient, None
-        extended = optax.with_extra_args_support(self.transformation)
-        return extended.update(gradient, state, params, **extra_args)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 def _polyak(gradient: Any, direction: Any, gap: Any) -> Any:
@@ -114,7 +99,7 @@ class LevelState(NamedTuple):
     start: Float[Array, ""]  # what it was when the gap was last set
     gap: Float[Array, ""]  # from the record down to the level
     steps: Int[Array, ""]  # since the gap was last set
-    preconditioner: Any  # its state; None without one
+    preconditioner: Any  # its state
 
 
 def scale_by_level(
@@ -147,15 +132,15 @@ def scale_by_level(
         gap that can grow again.
     """
     check_whole(patience=patience)
-    shape = _Preconditioner(preconditioner)
+    shape = as_transformation(preconditioner)
 
-    def init(params: Any) -> LevelState:
+    def init_fn(params: Any) -> LevelState:
         params = as_parameters(params)
         # One array each, or the state could not be donated.
         record, start, gap = (jnp.full((), jnp.inf, real_dtype(params)) for _ in range(3))
         return LevelState(record, start, gap, jnp.zeros((), jnp.int32), shape.init(params))
 
-    def update(
+    def update_fn(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
     ) -> tuple[Any, LevelState]:
         loss = as_loss(value, "scale_by_level").astype(state.record.dtype)
@@ -182,7 +167,7 @@ def scale_by_level(
         above = finite & (loss > lower_bound)
         return _polyak(updates, direction, jnp.where(above, loss - (record - gap), 0.0)), state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 class RmsState(NamedTuple):
@@ -211,11 +196,11 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransf
     if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"`decay` must lie in [0, 1), got {decay!r}.")
 
-    def init(params: Any) -> RmsState:
+    def init_fn(params: Any) -> RmsState:
         zeros = jax.tree.map(lambda p: jnp.zeros_like(p, real_dtype(p)), as_parameters(params))
         return RmsState(jnp.zeros((), jnp.int32), zeros)
 
-    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, RmsState]:
+    def update_fn(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, RmsState]:
         del params
         count = state.count + 1
         bias = 1.0 - decay ** count.astype(real_dtype(state.mean_squares))
@@ -230,7 +215,7 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransf
         squares = jax.tree.map(averaged, state.mean_squares, updates)
         return jax.tree.map(scaled, updates, squares), RmsState(count, squares)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 class LogLossState(NamedTuple):
@@ -259,11 +244,11 @@ def by_log_loss(floor: float = 0.0, *, decay: float = 0.0) -> optax.GradientTran
     if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"`decay` must lie in [0, 1), got {decay!r}.")
 
-    def init(params: Any) -> LogLossState:
+    def init_fn(params: Any) -> LogLossState:
         as_parameters(params)
         return LogLossState(jnp.full((), jnp.inf, jnp.float32))
 
-    def update(
+    def update_fn(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **_: Any
     ) -> tuple[Any, LogLossState]:
         del params
@@ -275,4 +260,4 @@ def by_log_loss(floor: float = 0.0, *, decay: float = 0.0) -> optax.GradientTran
         factor = jnp.where(above, 1.0 / jnp.where(above, divisor, 1.0), 0.0)
         return jax.tree.map(lambda s: (factor * s).astype(s.dtype), updates), LogLossState(mean)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

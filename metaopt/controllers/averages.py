@@ -1,11 +1,11 @@
 r"""The averages family: a controller over a bank of exponential averages of all past disturbances.
 
-Letters as in :mod:`metaopt.controllers.lags`, and
+Letters as in :mod:`metaopt.controllers.base`, and
 
     K      number of averages
     b_k    decay of average k, in [0, 1)
     E_k    average k, E_k(t) = b_k E_k(t-1) + w_t; 0 before the first disturbance
-    W      what is learned, shape (K,): M itself, or its logarithm
+    W      the weights that are learned, shape (K,): M itself, or its logarithm
     u_t    control, u_t = sum over k of M_k (1 - b_k) E_k(t)
 
 It is the lags' class of policies with H without end and M[h] = sum_k M_k (1 - b_k) b_k^h, in K
@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from metaopt.controllers.lags import initial_weights
-from metaopt.xla.precision import real_dtype, wide_dtype
-from metaopt.xla.products import inner_products, weighted_sums
-from metaopt.xla.rings import as_row, make_rings, write_rings
+from ..xla.precision import real_dtype, wide_dtype
+from ..xla.products import inner_products, weighted_sums
+from ..xla.rings import as_row, make_rings, write_rings
+from .base import Controller, initial_weights
 
 
 class AveragesMemory(NamedTuple):
@@ -37,16 +37,16 @@ class AveragesMemory(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Averages:
+class Averages(Controller):
     r"""One number for each of K averages, :math:`u_t = \sum_k M_k (1 - b_k) E_k(t)`.
 
-    Costs K parameter-sized arrays with recorded gradients or frozen; with exact rollouts K + L, and
-    none of what the optimizer keeps of controls for lags, for here they are cheap to compute.
+    The memory holds K parameter-sized arrays, K + L with rollouts. Controls are cheap to compute,
+    so the optimizer does not keep those of past steps, as it does for lags.
 
     Attributes:
         decays: b, at least one, all different, each in [0, 1).
         weights: W to start from, shape (K,); ``None`` for zeros.
-        space: What W is: ``"linear"``, M itself, or ``"log"``, its logarithm. Then M is positive,
+        space: ``"linear"``: W is M itself; ``"log"``: W is its logarithm. Then M is positive,
             W = 0 is M = 1, and a step in W changes M by a factor, whatever the scale of the
             disturbances.
 
@@ -55,10 +55,9 @@ class Averages:
     """
 
     decays: Sequence[float] = (0.0, 0.9, 0.99)
-    weights: Float[Array, " averages"] | None = None
+    weights: Any = None
     space: str = "log"
     family = "averages"
-    default_history = 1
     keeps_controls = False
 
     def __post_init__(self) -> None:
@@ -82,20 +81,26 @@ class Averages:
             )
 
     @property
+    def history(self) -> int:
+        """1: averages have no end, and M is first updated at step 1 + L."""
+        return 1
+
+    @property
     def settings(self) -> dict[str, Any]:
-        """What a controller file says beside the weights."""
+        """Return the decays and the space of the weights."""
         return {"decays": list(self.decays), "space": self.space}
 
-    def init_weights(self, params: Any, history: int) -> Float[Array, " averages"]:
-        """Return W."""
+    def init(self, params: Any, history: int) -> Controller:
+        """Return the controller with W of shape (K,)."""
         del history
-        return initial_weights(self.weights, (len(self.decays),), real_dtype(params))
+        return self.with_weights(
+            initial_weights(self.weights, (len(self.decays),), real_dtype(params))
+        )
 
     def init_memory(
-        self, params: Any, history: int, rollout: int, dtype: DTypeLike | None
+        self, params: Any, rollout: int, dtype: DTypeLike | None = None
     ) -> AveragesMemory:
-        """Return averages of nothing."""
-        del history
+        """Return averages of 0."""
 
         def kept(leaf: Any) -> Any:
             return dtype or wide_dtype(leaf)
@@ -130,14 +135,13 @@ class Averages:
 
         return jax.tree.map(one, averages, disturbance)
 
-    def controls(
-        self, weights: Float[Array, " averages"], memory: AveragesMemory, count: int, like: Any
-    ) -> list[Any]:
+    def controls(self, memory: AveragesMemory, count: int, like: Any) -> list[Any]:
         """Return weighted sums of the averages and of the disturbances since."""
-        scales = self._multipliers(weights) * self._rest(weights)
+        dtype = self.weights.dtype
+        scales = self._multipliers() * self._rest()
         found = []
         for ago in range(count):
-            of_averages, of_recent = self._parts(memory, ago, weights.dtype)
+            of_averages, of_recent = self._parts(memory, ago, dtype)
             total = _combine(scales * of_averages, memory.averages)
             if of_recent is not None:
                 since = _combine(scales @ of_recent, memory.recent)
@@ -146,40 +150,39 @@ class Averages:
         return found
 
     def meta_gradient(
-        self,
-        weights: Float[Array, " averages"],
-        memory: AveragesMemory,
-        adjoints: Sequence[Any],
-        ago: int = 1,
+        self, memory: AveragesMemory, adjoints: Sequence[Any], ago: int = 1
     ) -> Float[Array, " averages"]:
         r"""Return :math:`-\sum_i (1 - b_k) \langle \lambda_i, E_k(t - ago - i) \rangle`, by W."""
-        slope = jnp.zeros_like(weights)
+        dtype = self.weights.dtype
+        slope = jnp.zeros_like(self.weights)
         for steps, adjoint in enumerate(adjoints, start=ago):
-            of_averages, of_recent = self._parts(memory, steps, weights.dtype)
+            of_averages, of_recent = self._parts(memory, steps, dtype)
             slope -= of_averages * _products(memory.averages, adjoint)
             if of_recent is not None:
                 slope -= of_recent @ _products(memory.recent, adjoint)
-        slope = slope * self._rest(weights)
+        slope = slope * self._rest()
         if self.space == "log":
-            slope = slope * self._multipliers(weights)
-        return slope.astype(weights.dtype)
+            slope = slope * self._multipliers()
+        return slope.astype(dtype)
 
-    def scaled(self, weights: Float[Array, " averages"], factor: Any) -> Float[Array, " averages"]:
-        """Return the weights of controls that are ``factor`` times as large."""
-        return weights + jnp.log(factor) if self.space == "log" else weights * factor
+    def scaled(self, factor: Any) -> Controller:
+        """Return the controller with W + log(factor) in log space, else W times ``factor``."""
+        if self.space == "log":
+            return self.with_weights(self.weights + jnp.log(factor))
+        return self.with_weights(self.weights * factor)
 
-    def _multipliers(self, weights: Float[Array, " averages"]) -> Float[Array, " averages"]:
+    def _multipliers(self) -> Float[Array, " averages"]:
         """Return M."""
-        return jnp.exp(weights) if self.space == "log" else weights
+        return jnp.exp(self.weights) if self.space == "log" else self.weights
 
-    def _rest(self, weights: Float[Array, " averages"]) -> Float[Array, " averages"]:
+    def _rest(self) -> Float[Array, " averages"]:
         """Return 1 - b, without the rounding of b."""
-        return jnp.asarray([1.0 - decay for decay in self.decays], weights.dtype)
+        return jnp.asarray([1.0 - decay for decay in self.decays], self.weights.dtype)
 
     def _parts(
         self, memory: AveragesMemory, ago: int, dtype: DTypeLike
     ) -> tuple[Float[Array, " averages"], Float[Array, "averages slots"] | None]:
-        """Return what E of ``ago`` steps ago is made of: factors of the averages, of the slots.
+        """Return the factors of the averages, and those of the slots, in E of ``ago`` steps ago.
 
         E_k(t - i) = b_k^(L - i) E_k(t - L) + sum over i <= a < L of b_k^(a - i) w_{t - a}.
         """

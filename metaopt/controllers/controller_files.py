@@ -18,8 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaopt.controllers.averages import Averages
-from metaopt.controllers.lags import Controller, DiagonalLags, FullLags, ScalarLags
+from .averages import Averages
+from .base import Controller
+from .diagonal_lags import DiagonalLags
+from .full_lags import FullLags
+from .lags import ScalarLags
 
 SCHEMA_VERSION = 1
 
@@ -38,14 +41,16 @@ def save_controller(
 
     Args:
         path: Where to; an existing file is replaced.
-        controller: The family with its weights, as in ``ScalarLags(state.weights)``.
+        controller: The family with its weights, say ``state.controller`` of an optimizer's state.
         provenance: JSON data about where it was learned.
 
     Raises:
         ValueError: The controller has no weights, or some are not finite.
     """
     if controller.weights is None:
-        raise ValueError("`controller` has no weights; give it some: ScalarLags(state.weights).")
+        raise ValueError(
+            "`controller` must have weights, got none. Save `state.controller` of an optimizer."
+        )
     leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(controller.weights)]
     if len(leaves) == 1:
         weights = leaves[0]
@@ -74,7 +79,7 @@ def save_controller(
 
 
 def load_controller(path: str | Path) -> Controller:
-    """Read what :func:`save_controller` wrote, ready for ``meta_optimizer(controller=...)``.
+    """Read a file of :func:`save_controller`, for ``frozen_control`` or ``meta_optimizer``.
 
     Raises:
         ValueError: The file is no controller, of another schema version or family, or its weights

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from metaopt.xla.meshes import replicated
-from metaopt.xla.precision import wide_dtype
-from metaopt.xla.rings import as_row
+from .meshes import replicated
+from .precision import wide_dtype
+from .rings import as_row
 
 
 def weighted_sums(

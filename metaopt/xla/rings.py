@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metaopt.xla.meshes import reshard
-from metaopt.xla.precision import cast
+from .meshes import reshard
+from .precision import cast
 
 
 def make_rings(tree: Any, slots: int, dtype: Callable[[Any], Any] = jnp.result_type) -> Any:

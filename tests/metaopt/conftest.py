@@ -1,5 +1,6 @@
 """A literal transcription of Algorithms 4 and 7, and small problems to run it on."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -7,6 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
+
+@functools.cache  # shared by all tests of a problem
+def gradient_of(value_fn):
+    return jax.jit(jax.grad(value_fn))
 
 
 def transcription(
@@ -38,7 +44,7 @@ def transcription(
 
     for t, datum in enumerate(data, start=1):
         losses.append(datum)
-        gradient = jax.grad(value_fn)(x[t], datum)
+        gradient = gradient_of(value_fn)(x[t], datum)
         gradients.append(gradient)
         if learn and t >= first:
 
@@ -46,7 +52,7 @@ def transcription(
                 y = x[t - rollout]
                 for j in range(rollout):
                     s = t - rollout + j
-                    slope = jax.grad(value_fn)(y, losses[s])
+                    slope = gradient_of(value_fn)(y, losses[s])
                     y = (1 - decay) * y - rate(s - 1) * slope - control(weights, s)
                 return value_fn(y, losses[t])
 
@@ -84,7 +90,7 @@ def run(tx, value_fn, start, data, state=None):
     for datum in data:
         x, state = step(x, state, datum)
         iterates.append(x)
-        weights.append(as_one_array(state.weights))
+        weights.append(as_one_array(state.controller.weights))
     return SimpleNamespace(iterates=iterates, weights=np.array(weights), state=state)
 
 
@@ -102,7 +108,7 @@ def train():
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mlp():
     """A small MLP with tanh, its flat form, and minibatches that change."""
     keys = jax.random.split(jax.random.PRNGKey(0), 6)
@@ -113,6 +119,7 @@ def mlp():
     }
     vector, unravel = jax.flatten_util.ravel_pytree(params)
 
+    @jax.jit
     def loss(params, datum):
         hidden = jnp.tanh(datum["x"] @ params["a"] + params["b"][None])
         logits = hidden @ params["c"]

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import Averages, DiagonalLags, ScalarLags, meta_optimizer
+from metaopt import Averages, frozen_control, meta_optimizer, online_control
 
 DECAYS = (0.0, 0.5, 0.9)
 WEIGHTS = jnp.array([0.2, 0.1, -0.05], jnp.float32)
@@ -29,7 +29,7 @@ def lags_of(weights, space, count):
 def test_one_average_is_heavy_ball_without_end(train, mu):
     rate, x = 0.1, jnp.array([1.0, -2.0])
     controller = Averages((mu,), jnp.array([rate / (1 - mu)]), "linear")
-    ours = meta_optimizer(None, 0.0, learn=False, controller=controller)
+    ours = frozen_control(controller)
     theirs = optax.sgd(rate, momentum=mu)
 
     iterates = train(ours, quadratic, x, [A] * 100).iterates
@@ -42,8 +42,7 @@ def test_one_average_is_heavy_ball_without_end(train, mu):
     np.testing.assert_allclose(iterates, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("space", ["linear", "log"])
-@pytest.mark.parametrize("rollout", [1, 2, 4])
+@pytest.mark.parametrize("space, rollout", [("linear", 1), ("log", 2), ("linear", 4)])
 def test_whole_runs_are_those_of_the_transcription_with_as_many_lags_as_steps(
     mlp, train, transcribe, rollout, space
 ):
@@ -67,90 +66,17 @@ def test_whole_runs_are_those_of_the_transcription_with_as_many_lags_as_steps(
     np.testing.assert_allclose(iterates, theirs.iterates, rtol=1e-4, atol=1e-5)
 
 
-def keep_slopes():
-    """A meta-optimizer that leaves M as it is and keeps the meta-gradient."""
-
-    def update(slope, state, params=None):
-        del state, params
-        return jax.tree.map(jnp.zeros_like, slope), slope
-
-    return optax.GradientTransformation(lambda w: jax.tree.map(jnp.zeros_like, w), update)
-
-
-CONTROLLERS = {
-    "linear averages": Averages(DECAYS, WEIGHTS, "linear"),
-    "averages in log space": Averages(DECAYS, jnp.log(jnp.abs(WEIGHTS))),
-    "scalar lags": ScalarLags(WEIGHTS),
-    "diagonal lags": DiagonalLags(),
-}
-
-
-@pytest.mark.parametrize("controller", CONTROLLERS.values(), ids=CONTROLLERS.keys())
-def test_a_recorded_meta_gradient_is_the_exact_one_while_m_is_unchanged(controller, mlp):
-    history = 1 if isinstance(controller, Averages) else 3
-    common = {"history": history, "meta_optimizer": keep_slopes(), "controller": controller}
-    recorded = meta_optimizer(None, 0.1, recorded=True, **common)
-    exact = meta_optimizer(mlp.loss, 0.1, rollout=1, example=mlp.data[0], **common)
-    params, states = mlp.params, [recorded.init(mlp.params), exact.init(mlp.params)]
-
-    for datum in mlp.data[:8]:
-        grads = jax.grad(mlp.loss)(params, datum)
-        updates, states[0] = recorded.update(grads, states[0], params)
-        expected, states[1] = exact.update(grads, states[1], params, datum=datum)
-        slopes = [jax.tree.leaves(state.meta_state) for state in states]
-        for ours, theirs in zip(*slopes, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(mlp.ravel(updates), mlp.ravel(expected), rtol=1e-4, atol=1e-7)
-        params = optax.apply_updates(params, updates)
-
-    assert max(np.abs(leaf).max() for leaf in slopes[0]) > 1e-3
-
-
-def test_the_first_recorded_meta_gradient_by_hand():
-    # x_1 = x, g_1 = a x, E = g_1 for every k; g_2 = a (x - sum M_k (1 - b_k) g_1).
-    tx = meta_optimizer(
-        None, 0.0, recorded=True, meta_optimizer=keep_slopes(),
-        controller=Averages(DECAYS, WEIGHTS, "linear"),
-    )  # fmt: skip
-    a, x = np.float64([1.0, 5.0]), np.float64([1.0, -2.0])
-    rest = np.array([1.0, 0.5, 0.1])
-
-    state, params = tx.init(jnp.float32(x)), jnp.float32(x)
-    for _ in range(2):
-        updates, state = tx.update(jnp.float32(a) * params, state)
-        params = optax.apply_updates(params, updates)
-
-    first = a * x
-    second = a * (x - np.sum(np.asarray(WEIGHTS) * rest) * first)
-    np.testing.assert_allclose(state.meta_state, -rest * (first @ second), rtol=1e-5)
-
-
 def test_in_log_space_the_meta_gradient_is_that_by_the_logarithm(mlp):
     linear, log = (
         Averages(DECAYS, weights, space)
         for space, weights in (("linear", jnp.exp(WEIGHTS)), ("log", WEIGHTS))
     )
-    memory = linear.init_memory(mlp.params, 1, 0, None)
-    memory = linear.observe(memory, mlp.params)
+    memory = linear.observe(linear.init_memory(mlp.params, 0), mlp.params)
 
-    by_weights = linear.meta_gradient(linear.weights, memory, [mlp.params], ago=0)
-    by_logarithm = log.meta_gradient(log.weights, memory, [mlp.params], ago=0)
+    by_weights = linear.meta_gradient(memory, [mlp.params], ago=0)
+    by_logarithm = log.meta_gradient(memory, [mlp.params], ago=0)
 
     np.testing.assert_allclose(by_logarithm, jnp.exp(WEIGHTS) * by_weights, rtol=1e-6)
-
-
-@pytest.mark.parametrize("controller", CONTROLLERS.values(), ids=CONTROLLERS.keys())
-def test_shrunk_weights_command_shrunk_controls(controller, mlp):
-    weights = controller.init_weights(mlp.params, 3)
-    weights = jax.tree.map(lambda w: w + 0.25, weights)
-    memory = controller.observe(controller.init_memory(mlp.params, 3, 0, None), mlp.params)
-
-    whole, part = (
-        mlp.ravel(controller.controls(w, memory, 1, mlp.params)[0])
-        for w in (weights, controller.scaled(weights, 0.3))
-    )
-
-    np.testing.assert_allclose(part, 0.3 * whole, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("decays", [(0.9,), (0.0, 0.9, 0.99)], ids=len)
@@ -158,19 +84,20 @@ def test_shrunk_weights_command_shrunk_controls(controller, mlp):
 def test_the_state_holds_as_many_parameter_sized_arrays_as_it_says(decays, rollout):
     size, loss = 1009, lambda x, datum: jnp.sum(datum * x)
 
-    def count(**options):
-        tx = meta_optimizer(loss, 0.1, example=jnp.ones(()), controller=Averages(decays), **options)
+    bank = Averages(decays)
+
+    def count(tx):
         return sum(leaf.size for leaf in jax.tree.leaves(tx.init(jnp.ones(size)))) // size
 
-    assert count(rollout=rollout) == len(decays) + 2 * rollout
-    assert count(recorded=True) == count(learn=False) == len(decays)
+    exact = meta_optimizer(loss, 0.1, example=jnp.ones(()), controller=bank, rollout=rollout)
+    assert count(exact) == len(decays) + 2 * rollout
+    assert count(online_control(bank, optax.sgd(0.1))) == count(frozen_control(bank)) == len(decays)
 
 
-@pytest.mark.parametrize("options", [{"recorded": True}, {"rollout": 2}], ids=str)
-def test_jit_scan_vmap_and_narrow_memories_change_nothing_but_rounding(mlp, options):
+def test_jit_scan_vmap_and_narrow_memories_change_nothing_but_rounding(mlp):
     tx = meta_optimizer(
         mlp.loss, 0.0, example=mlp.data[0], meta_optimizer=optax.adam(1e-2),
-        controller=Averages(DECAYS, jnp.full(3, -2.0)), **options,
+        controller=Averages(DECAYS, jnp.full(3, -2.0)),
     )  # fmt: skip
 
     def step(carry, datum, tx=tx):
@@ -194,7 +121,7 @@ def test_jit_scan_vmap_and_narrow_memories_change_nothing_but_rounding(mlp, opti
 
     narrow = meta_optimizer(
         mlp.loss, 0.0, example=mlp.data[0], meta_optimizer=optax.adam(1e-2),
-        controller=Averages(DECAYS, jnp.full(3, -2.0)), history_dtype=jnp.bfloat16, **options,
+        controller=Averages(DECAYS, jnp.full(3, -2.0)), history_dtype=jnp.bfloat16,
     )  # fmt: skip
     start = mlp.params, narrow.init(mlp.params)
     params, state = jax.lax.scan(functools.partial(step, tx=narrow), start, data)[0]
@@ -220,8 +147,3 @@ def test_jit_scan_vmap_and_narrow_memories_change_nothing_but_rounding(mlp, opti
 def test_a_bad_bank_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Averages(**arguments)
-
-
-def test_a_recorded_rollout_is_one_of_1():
-    with pytest.raises(ValueError, match="`rollout` must be 1 where `recorded` is True, got 2"):
-        meta_optimizer(None, 0.1, recorded=True, rollout=2)

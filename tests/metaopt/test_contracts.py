@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contract_rows import EXACT, PHASE, ROWS, distance, loss, problem, train
+from contract_rows import EXACT, PHASE, REAL, ROWS, WHOLE, distance, loss, problem, train
 from flax.training.train_state import TrainState
 
 import metaopt
 
-NOT_INJECTED = {"mixture"}  # it has no numbers
-
 each_row = pytest.mark.parametrize("name", list(ROWS))
+each_whole = pytest.mark.parametrize("name", WHOLE)
 
 
 @functools.cache
@@ -62,22 +61,26 @@ def test_a_scan_with_a_donated_state_descends(name):
     assert losses[-5:].mean() < losses[:5].mean() / 2
 
 
-@each_row
+@each_whole
 def test_a_phase_turns_complex_parameters_and_nothing_else(name):
     # Without a conjugate somewhere the squares turn twice as far, or the other way round.
-    row, (start, data) = ROWS[name], problem()
+    start, data = problem()
     turned = jax.tree.map(lambda leaf: PHASE * leaf, start)
-    if row.real:
-        with pytest.raises(ValueError, match="`controller` must be ScalarLags or Averages where"):
-            row.make().init(turned)
-        return
-
     data = {**data, "y": PHASE * data["y"]}
-    path, losses, _ = train(row.on(data).make, turned, data)
+
+    path, losses, _ = train(ROWS[name].on(data).make, turned, data)
 
     expected = jax.tree.map(lambda leaf: PHASE * leaf, usual(name)[0])
     assert distance(path, expected) < 2e-3
     np.testing.assert_allclose(losses, usual(name)[1], rtol=5e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_complex_parameters_are_refused_where_there_is_no_number_for_them(name):
+    turned = jax.tree.map(lambda leaf: PHASE * leaf, problem()[0])
+
+    with pytest.raises(ValueError, match="`controller` must be ScalarLags or Averages where"):
+        ROWS[name].make().init(turned)
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.needs])
@@ -100,7 +103,7 @@ def test_a_noisy_first_batch_does_not_change_where_a_run_ends(name):
     assert losses[-5:].mean() < usual(name)[1][:5].mean() / 2
 
 
-@each_row
+@each_whole
 def test_half_precision_stays_so_and_descends(name):
     start, data = problem()
     start = {"w": start["w"].astype(jnp.bfloat16), "b": start["b"].astype(jnp.float16)}
@@ -112,7 +115,7 @@ def test_half_precision_stays_so_and_descends(name):
     assert losses[-5:].mean() < losses[:5].mean() / 2
 
 
-@each_row
+@each_whole
 def test_doubles_give_the_numbers_of_floats(name):
     context = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     given = jax.tree.map(np.asarray, problem())
@@ -125,37 +128,26 @@ def test_doubles_give_the_numbers_of_floats(name):
     assert distance(path, usual(name)[0]) < 2e-3
 
 
-@each_row
-def test_what_is_masked_or_empty_changes_nothing(name):
-    # And an integer does no harm where optax.masked leaves it out.
+@each_whole
+def test_masked_and_empty_leaves_and_accumulated_steps_change_nothing(name):
+    # The mean of two equal gradients is that gradient, and an integer does no harm where
+    # optax.masked leaves it out.
     row, (start, data) = ROWS[name], problem()
     keep = {"w": True, "b": True, "empty": True, "index": False}
     start = {**start, "empty": jnp.zeros((0, 3)), "index": jnp.arange(2)}
 
     def make(bound=0.0):
-        return optax.masked(row.make(bound), keep)
-
-    path, _, _ = train(make, start, data)
-
-    for key in ("w", "b"):
-        assert distance(path[key], usual(name)[0][key]) < 2e-3
-
-
-@each_row
-def test_as_often_again_accumulated_is_the_same(name):
-    # The mean of two equal gradients is that gradient.
-    row, (start, data) = ROWS[name], problem()
-
-    def make(bound=0.0):
         every = optax.MultiSteps(row.make(bound), 2)
-        return optax.GradientTransformationExtraArgs(every.init, every.update)
+        both = optax.GradientTransformationExtraArgs(every.init, every.update)
+        return optax.masked(both, keep)
 
     path, _, _ = train(make, start, jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, 0), data))
 
-    assert distance(jax.tree.map(lambda leaf: leaf[1::2], path), usual(name)[0]) < 2e-3
+    for key in ("w", "b"):
+        assert distance(path[key][1::2], usual(name)[0][key]) < 2e-3
 
 
-@pytest.mark.parametrize("name", sorted(set(ROWS) - NOT_INJECTED))
+@each_whole
 def test_injected_numbers_are_those_given(name):
     path, _, _ = train(lambda bound=0.0: ROWS[name].injected(), *problem())
 
@@ -239,7 +231,7 @@ def test_a_value_fn_must_return_one_number_and_cope_with_what_is_hidden():
     both, half = {"w": True, "b": True}, {"w": True, "b": False}
     with pytest.raises(ValueError, match=r"`value_fn` returns must be one real number.*\(4,\)"):
         update(lambda params, datum: params["b"], both)
-    with pytest.raises(ValueError, match=r"`value_fn` must take .*masked.*`recorded=True`"):
+    with pytest.raises(ValueError, match=r"`value_fn` must take .*masked.*`online_control`"):
         update(loss, half)
     update(lambda params, datum: loss({**params, "b": datum["y"][0]}, datum), half)
 
@@ -260,7 +252,7 @@ def meshes():
 
 
 @pytest.mark.parametrize("mesh", ["Explicit", "Auto"])
-@each_row
+@pytest.mark.parametrize("name", [*WHOLE, *REAL])
 def test_on_a_mesh_numbers_are_those_of_one_device_and_each_holds_its_share(name, mesh, meshes):
     far, share = meshes[f"{name}: {mesh}"]
 

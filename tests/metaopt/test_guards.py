@@ -8,9 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import Averages, meta_optimizer
+from metaopt import Averages, online_control, restart_learning
 from metaopt.guards import guard
-from metaopt.mixtures import restart_learning
 from metaopt.recipes import minibatch_optimizer
 from metaopt.scales import by_log_loss, scale_by_polyak
 
@@ -256,12 +255,9 @@ def test_a_loss_that_is_never_finite_moves_nothing_and_is_counted():
 def test_whatever_the_scale_to_start_from_nothing_leaves_that_is_not_finite(mlp, scale):
     controller = Averages(weights=jnp.full(3, jnp.log(scale)))
     tx = guard(
-        meta_optimizer(
-            None, 0.0, recorded=True, controller=controller, disturbance=scale_by_polyak(),
-            meta_optimizer=optax.chain(by_log_loss(), optax.adam(0.03)),
-        ),
-        restart=restart_learning(controller),
-    )  # fmt: skip
+        online_control(controller, optax.chain(by_log_loss(), optax.adam(0.03)), scale_by_polyak()),
+        restart=restart_learning,
+    )
     value_fn = lambda params: mlp.loss(params, mlp.data[0])  # noqa: E731
 
     points, state = run(tx, value_fn, mlp.params, 300)
@@ -273,22 +269,19 @@ def test_whatever_the_scale_to_start_from_nothing_leaves_that_is_not_finite(mlp,
 
 def test_a_restart_of_learning_halves_the_controls_and_keeps_what_was_learned(mlp):
     controller = Averages(weights=jnp.array([0.1, 0.2, 0.3]))
-    learner = meta_optimizer(
-        None, 0.0, recorded=True, controller=controller, meta_optimizer=optax.adam(0.03)
-    )
-    tx, value_fn = (
-        guard(learner, restart=restart_learning(controller)),
-        lambda p: mlp.loss(p, mlp.data[0]),
-    )
+    tx = guard(online_control(controller, optax.adam(0.03)), restart=restart_learning)
+    value_fn = lambda p: mlp.loss(p, mlp.data[0])  # noqa: E731
     _, state = run(tx, value_fn, mlp.params, 10)
     grads = jax.grad(value_fn)(mlp.params)
 
-    _, held = tx.update(grads, state, mlp.params, value=jnp.float32(jnp.inf))
-    _, after = tx.update(grads, held, mlp.params, value=jnp.float32(jnp.inf))
+    update = jax.jit(tx.update)
+    _, held = update(grads, state, mlp.params, value=jnp.float32(jnp.inf))
+    _, after = update(grads, held, mlp.params, value=jnp.float32(jnp.inf))
 
     before, inner = state.inner, after.inner
-    np.testing.assert_array_equal(held.inner.weights, before.weights)
-    np.testing.assert_allclose(jnp.exp(inner.weights), 0.5 * jnp.exp(before.weights), rtol=1e-6)
+    weights = [part.controller.weights for part in (before, held.inner, inner)]
+    np.testing.assert_array_equal(weights[1], weights[0])
+    np.testing.assert_allclose(jnp.exp(weights[2]), 0.5 * jnp.exp(weights[0]), rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, inner.meta_state, before.meta_state)
     assert all(not leaf.any() for leaf in jax.tree.leaves(inner.memory))
     assert int(inner.count) == 0

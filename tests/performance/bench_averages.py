@@ -17,34 +17,38 @@ import optax
 from bench_optimizer import make_problem as make_mlp
 from bench_steps import Case, Problem, compile_case, make_problem, n_bytes, take_turns
 
-from metaopt import Averages, fixed_batch_optimizer, guard, meta_optimizer, minibatch_optimizer
+from metaopt import (
+    Averages,
+    fixed_batch_optimizer,
+    frozen_control,
+    guard,
+    minibatch_optimizer,
+    online_control,
+)
 from metaopt.scales import by_log_loss, scale_by_polyak
 
 RATE = 1e-3
 
 
-def recorded(*, learn: bool = True, polyak: bool = False) -> optax.GradientTransformation:
-    """Return the averages controller over three decays, with recorded gradients."""
-    rule = optax.adam(0.03)
-    return meta_optimizer(
-        None,
-        0.0,
-        recorded=learn,
-        learn=learn,
-        controller=Averages(weights=jnp.full(3, jnp.log(RATE))),
-        disturbance=scale_by_polyak() if polyak else None,
-        meta_optimizer=optax.chain(by_log_loss(), rule) if learn else None,
-    )
+def bank() -> Averages:
+    """Return averages of three decays."""
+    return Averages(weights=jnp.full(3, jnp.log(RATE)))
+
+
+def learning(*, polyak: bool = False) -> optax.GradientTransformation:
+    """Return online control over the averages."""
+    rule = optax.chain(by_log_loss(), optax.adam(0.03))
+    return online_control(bank(), rule, scale_by_polyak() if polyak else None)
 
 
 OPTIMIZERS = {
     "momentum": lambda: optax.sgd(RATE, momentum=0.9),
     "SGD": lambda: optax.sgd(RATE),
     "AdamW": lambda: optax.adamw(RATE),
-    "averages, frozen": lambda: recorded(learn=False),
-    "averages, recorded": recorded,
-    "averages, recorded, Polyak": lambda: recorded(polyak=True),
-    "averages, recorded, Polyak, guard": lambda: guard(recorded(polyak=True)),
+    "averages, frozen": lambda: frozen_control(bank()),
+    "averages, online": learning,
+    "averages, online, Polyak": lambda: learning(polyak=True),
+    "averages, online, Polyak, guard": lambda: guard(learning(polyak=True)),
     "minibatch_optimizer": lambda: minibatch_optimizer(10_000),
     "fixed_batch_optimizer": fixed_batch_optimizer,
 }

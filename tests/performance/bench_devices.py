@@ -39,11 +39,11 @@ def measure() -> dict[str, Any]:
             optimizer_state=state, eval_results=[], global_step=step, rng=key,
         )  # fmt: skip
         losses.append(float(state[0].loss))
-    rings = jax.tree.leaves(state[0].optimizer.memory.rows)
+    rings = jax.tree.leaves(state[0].learner.memory.rows)
     return {
         "devices": jax.device_count(),
         "losses": losses,
-        "weights": state[0].optimizer.weights.tolist(),
+        "weights": state[0].learner.controller.weights.tolist(),
         "replicated": all(leaf.is_fully_replicated for leaf in jax.tree.leaves(params)),
         "whole": sum(ring.nbytes for ring in rings),
         "held": [

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt import ScalarLags, meta_optimizer
+from metaopt import ScalarLags, frozen_control, meta_optimizer
 from metaopt.workloads.models.mlp import MLP
 
 BATCH = 512
@@ -46,19 +46,20 @@ def make_problem() -> tuple[Any, Callable, Any]:
 class WithoutControls(ScalarLags):
     """Never reads the history to make a control."""
 
-    def controls(self, weights: Any, memory: Any, count: int, like: Any) -> list[Any]:
+    def controls(self, memory: Any, count: int, like: Any) -> list[Any]:
         """Return something that depends on the weights."""
         return [
-            jax.tree.map(lambda x, i=i: jnp.full_like(x, weights[i]), like) for i in range(count)
+            jax.tree.map(lambda x, i=i: jnp.full_like(x, self.weights[i]), like)
+            for i in range(count)
         ]
 
 
 class WithoutInnerProducts(ScalarLags):
     """Never reads the history to make a meta-gradient."""
 
-    def meta_gradient(self, weights: Any, memory: Any, adjoints: Any) -> Any:
+    def meta_gradient(self, memory: Any, adjoints: Any, ago: int = 1) -> Any:
         """Return something that depends on the adjoints."""
-        return 1e-9 * sum(leaf.sum() for leaf in jax.tree.leaves(adjoints)) + weights
+        return 1e-9 * sum(leaf.sum() for leaf in jax.tree.leaves(adjoints)) + self.weights
 
 
 class WithoutReading(WithoutControls, WithoutInnerProducts):
@@ -89,7 +90,7 @@ def make_steps(history: int, rollout: int) -> dict[str, tuple[Callable, Any]]:
 
     add("SGD", optax.sgd(RATE))
     add("AdamW", optax.adamw(1e-3))
-    add("frozen, scalar", learning(ScalarLags(jnp.full(history, 1e-4)), learn=False))
+    add("frozen, scalar", frozen_control(ScalarLags(jnp.full(history, 1e-4)), RATE))
     add("learning, scalar", learning(ScalarLags(), example=batch))
     add("learning, scalar, fixed batch", learning(ScalarLags(), fixed=True))
     add("  without inner products", learning(WithoutInnerProducts(), fixed=True))

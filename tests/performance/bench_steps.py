@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt import DiagonalLags, FullLags, ScalarLags, meta_optimizer
+from metaopt import DiagonalLags, FullLags, ScalarLags, frozen_control, meta_optimizer
 from metaopt.bench.contract import kit
 from metaopt.workloads.registry import get_workload
 
@@ -142,9 +142,7 @@ def planned(
     for kind in controllers:
         yield f"{kind}, frozen", lambda kind=kind: make_case(
             f"{kind}, frozen", problem,
-            meta_optimizer(
-                None, RATE, history=history, controller=CONTROLLERS[kind](), learn=False
-            ),
+            frozen_control(CONTROLLERS[kind]().init(problem.params, history), RATE),
             history, floor=None if kind == "full" else "SGD",
         )  # fmt: skip
     floors = set()

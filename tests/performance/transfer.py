@@ -23,7 +23,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt import ScalarLags, load_controller, meta_optimizer, save_controller, start_episode
+from metaopt import (
+    ScalarLags,
+    frozen_control,
+    load_controller,
+    meta_optimizer,
+    save_controller,
+    start_episode,
+)
 from metaopt.bench.contract.kit import training_loss
 from metaopt.workloads.data.queues import ShuffledQueue
 from metaopt.workloads.digits_mlp import DIGITS_MLP
@@ -101,7 +108,7 @@ def learn(problem: Problem, seed: int, episodes: int, path: Path) -> None:
         state = tx.init(params) if state is None else start_episode(state, params)
         state = train(params, state)
     assert state is not None
-    save_controller(path, ScalarLags(state.weights))
+    save_controller(path, state.controller)
 
 
 def make_deployment(problem: Problem) -> Callable[..., float]:
@@ -109,7 +116,7 @@ def make_deployment(problem: Problem) -> Callable[..., float]:
 
     @jax.jit
     def train(weights: Any, params: Any, batches: Any) -> Any:
-        tx = meta_optimizer(None, RATE, controller=ScalarLags(weights), learn=False)
+        tx = frozen_control(ScalarLags(weights), RATE)
 
         def step(carry: Any, batch: Any) -> tuple[Any, None]:
             params, state = carry

@@ -29,8 +29,8 @@ from transfer import Problem, problems
 
 from metaopt import (
     Averages,
+    frozen_control,
     load_controller,
-    meta_optimizer,
     minibatch_optimizer,
     save_controller,
 )
@@ -47,12 +47,8 @@ FIXED = (1e-4, 1e-3, 1e-2)  # M, not learned
 
 def frozen(steps: int, weights: Any) -> optax.GradientTransformationExtraArgs:
     """Return averages with weights that stay, annealed over a run."""
-    deployed = meta_optimizer(
-        None,
-        0.0,
-        controller=Averages(CHANGING_DECAYS, weights),
-        learn=False,
-        disturbance=scale_by_rms(CHANGING_RMS_DECAY),
+    deployed = frozen_control(
+        Averages(CHANGING_DECAYS, weights), disturbance=scale_by_rms(CHANGING_RMS_DECAY)
     )
     cosine = optax.cosine_decay_schedule(DEPLOYED_FACTOR, steps)
     return optax.with_extra_args_support(optax.chain(deployed, optax.scale_by_schedule(cosine)))
@@ -73,7 +69,7 @@ def make_runs(problem: Problem) -> tuple[Callable[..., Any], Callable[..., float
     @jax.jit
     def run_own(params: Any, batches: Any) -> Any:
         params, state = run(minibatch_optimizer(problem.steps), params, batches)
-        return params, optax.tree_utils.tree_get(state, "weights")
+        return params, optax.tree_utils.tree_get(state, "controller").weights
 
     @jax.jit
     def run_frozen(params: Any, batches: Any, weights: Any) -> Any:

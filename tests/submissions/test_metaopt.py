@@ -116,7 +116,7 @@ def test_it_deploys_at_half_of_the_budget_at_the_latest(run, submission):
 def test_a_learned_controller_is_not_touched_once_it_is_deployed(run, watched):
     run()
 
-    weights = [np.asarray(s.optimizer.weights) for _, s, _ in watched if not s.learning]
+    weights = [np.asarray(s.deployed.controller.weights) for _, s, _ in watched if not s.learning]
     assert len(weights) > 100
     assert np.abs(weights[0]).max() > 0
     assert all(np.array_equal(weights[0], other) for other in weights)
@@ -138,7 +138,7 @@ def test_between_updates_of_the_controller_a_step_costs_one(run, watched):
         budget=100.0, history=4, rollout=2, meta_every=3, episodes=1, episode_steps=23,
     )  # fmt: skip
 
-    weights = [np.asarray(state.optimizer.weights) for _, state, _ in watched][:24]
+    weights = [np.asarray(s.learner.controller.weights) for _, s, _ in watched[:24] if s.learning]
     changed = [not np.array_equal(a, b) for a, b in itertools.pairwise(weights)]
     assert [step for step, moved in enumerate(changed) if moved] == [5, 8, 11, 14, 17, 20]
     spent = [state.gradient_evaluations for _, state, _ in watched][:24]
@@ -155,7 +155,7 @@ def test_unfrozen_it_learns_on_new_batches_from_what_it_recorded_of_the_last(run
     assert not any(np.array_equal(a, b) for a, b in pairs)
     for index, (_, state, _) in enumerate(watched[:30]):
         if index >= 2:
-            recorded = state.optimizer.data[0]["inputs"]
+            recorded = state.learner.data[0]["inputs"]
             for age in (1, 2):
                 slot = recorded[(index - age) % 2]
                 assert np.array_equal(np.ravel(slot), np.ravel(learning[index - age]["inputs"]))

@@ -107,7 +107,7 @@ def test_on_changing_batches_it_learns_in_the_first_steps_and_never_again(run, w
 
 def weights_of(optimizer):
     learner, _ = optimizer.inner
-    return np.asarray(learner.weights)
+    return np.asarray(learner.controller.weights)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_restarts_are_on_the_ledger_and_counted_on_over_episodes(run, watched):
         ({"rollout": -1}, "`rollout` must not be negative"),
         ({"scale": 0}, "`scale` must be positive"),
         ({"disturbances": "level+adam"}, "`disturbances` must be some of"),
-        ({"rollout": 2}, "must then be one"),
+        ({"rollout": 2}, "`disturbances` must be one where"),
         ({"eta": 1.0}, r"Unknown hyperparameters \['eta'\]"),
     ],
 )

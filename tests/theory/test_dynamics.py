@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt import ScalarLags, meta_optimizer
+from metaopt import ScalarLags, frozen_control
 from metaopt.theory.dynamics import (
     control_matrix,
     disturbance,
@@ -73,10 +73,7 @@ def test_the_variant_is_descent_on_the_gradient_of_the_step(quadratics):
 def test_algorithm_7_is_the_variant_and_not_the_printed_system(train):
     curvature, weights = np.diag([1.0, 3.0]), np.array([0.05, -0.02])
     value = lambda x, a: 0.5 * jnp.sum(a * x**2)  # noqa: E731
-    tx = meta_optimizer(
-        None, RATE, history=2, learn=False, weight_decay=DECAY,
-        controller=ScalarLags(jnp.float32(weights)),
-    )  # fmt: skip
+    tx = frozen_control(ScalarLags(jnp.float32(weights)), RATE, weight_decay=DECAY)
     start = np.array([1.0, -1.0])
 
     iterates = train(tx, value, jnp.float32(start), [jnp.array([1.0, 3.0])] * 8)

@@ -107,7 +107,8 @@ class _Editor:
         edits: list[tuple[ast.stmt, str]] = []
         for node in _imports(self.tree.body):
             if isinstance(node, ast.ImportFrom) and node.level:
-                continue  # the file it means comes along
+                self._note_relative(node)
+                continue
             tops = {name.split(".")[0] for name in _imported(node)}
             if tops & _NOT_PACKAGED:
                 raise self._error(node, f"{min(tops)!r} is never packaged; only 'metaopt' is")
@@ -150,6 +151,16 @@ class _Editor:
             if home is None:
                 raise self._error(node, f"no module of metaopt defines {alias.name!r}")
             yield self._note(home), alias.name, alias.asname
+
+    def _note_relative(self, node: ast.ImportFrom) -> None:
+        """Note a module of ours that another one imports relatively; it stays as it is."""
+        if self.package[:1] != (OURS,):
+            return  # the file of the submission comes along
+        base = self.package[: len(self.package) - node.level + 1]
+        base = (*base, *(node.module or "").split(".")) if node.module else base
+        for alias in node.names:
+            inner = (*base, alias.name)
+            self._note(base if _path(*inner) is None else inner)
 
     def _note(self, module: Module) -> Module:
         if _is_package(module):
@@ -258,10 +269,10 @@ def _home(package: Module, name: str) -> Module | None:
     path = _path(*package)
     assert path is not None
     for node in ast.walk(ast.parse((path / "__init__.py").read_text("utf-8"))):
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(f"{OURS}."):
+        if not isinstance(node, ast.ImportFrom) or not node.level or not node.module:
             continue
         if name in [alias.asname or alias.name for alias in node.names]:
-            return tuple((node.module or "").split("."))
+            return (*package, *node.module.split("."))
     return None
 
 

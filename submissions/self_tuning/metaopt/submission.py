@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaopt import DiagonalLags, ScalarLags, meta_optimizer
+from metaopt import DiagonalLags, ScalarLags, carry_over, frozen_control, meta_optimizer
 from metaopt.bench.contract import kit
 from metaopt.bench.contract.sharding import replicate, shard_batch, shard_history
 
@@ -58,7 +58,8 @@ get_batch_size = kit.get_batch_size
 class State(NamedTuple):
     """Everything that lasts; the numbers below the line stay on the host."""
 
-    optimizer: Any  # MetaOptimizerState
+    learner: Any  # MetaOptimizerState; None once deployed
+    deployed: Any  # FrozenControlState; arrays of one number while learning
     batch: Any  # the fixed batch, from the first step on; None where nothing learns on one
     loss: Any  # of the last step's batch, 0-d
     # ---
@@ -75,9 +76,12 @@ def init_optimizer_state(
     """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
     del model_state
     options = _options(hyperparameters)
-    learner = _learner(None, options, _recorded(workload, options, rng))
+    # A checkpoint is read in the structure of this state, so the deployed one is there already.
+    # Its arrays hold one number, because AlgoPerf's checkpoints refuse empty ones.
+    unused = jax.tree.map(lambda leaf: jnp.zeros(1, leaf.dtype), model_params)
     state = State(
-        optimizer=learner.init(model_params),
+        learner=_learner(_no_loss, options, _recorded(workload, options, rng)).init(model_params),
+        deployed=_frozen(LAGS[options.lags](), options).init(unused),
         batch=_placeholder(workload) if options.fixed_batch else None,
         loss=jnp.zeros(()),
         learning=True,
@@ -128,14 +132,14 @@ def update_params(
     if state.learning and state.steps == _episode_steps(workload, options):
         state, params, model_state = _restart(state, workload, options, train_state, rng)
         return (state, step), params, model_state
+    before = state.learner if state.learning else state.deployed
     optimizer, params, model_state, loss = step(
-        bool(state.learning), state.optimizer, current_param_container, model_state, batch, rng
+        bool(state.learning), before, current_param_container, model_state, batch, rng
     )
     cost = kit.gradient_evaluations(workload, batch)
     if state.learning and _rolls_out(state.steps, options):
         cost *= 3 * options.rollout - 1
-    state = state._replace(
-        optimizer=optimizer,
+    state = _with_optimizer(state, optimizer)._replace(
         batch=batch if state.learning and options.fixed_batch else None,
         loss=loss,
         steps=state.steps + 1,
@@ -152,6 +156,12 @@ def report(optimizer_state: tuple[State, Callable]) -> dict[str, Any]:
         "episode": state.episode,
         "phase": "learning" if state.learning else "deployed",
     }
+
+
+def _with_optimizer(state: State, optimizer: Any) -> State:
+    if state.learning:
+        return state._replace(learner=optimizer)
+    return state._replace(learner=None, deployed=optimizer)
 
 
 def _options(hyperparameters: Any) -> Options:
@@ -203,17 +213,13 @@ def _restart(
         improved = last < ENOUGH * state.best  # False for NaN
         learning = improved and kit.budget_fraction(workload, train_state) < LEARNING_SHARE
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
-    before = state.optimizer
     if learning:
-        recorded = _recorded(workload, options, rng)
-        fresh: Any = _learner(None, options, recorded).init(params)
-        optimizer = fresh._replace(weights=before.weights, meta_state=before.meta_state)
+        fresh = _learner(_no_loss, options, _recorded(workload, options, rng)).init(params)
+        optimizer = carry_over(state.learner, fresh)
     else:
-        optimizer = _frozen(before.weights, options).init(params)
-    state = state._replace(
-        optimizer=optimizer,
+        optimizer = _frozen(state.learner.controller, options).init(params)
+    state = _with_optimizer(state._replace(learning=learning), optimizer)._replace(
         batch=state.batch if learning else None,
-        learning=learning,
         episode=episode,
         steps=0,
         best=min(last, state.best),
@@ -246,7 +252,7 @@ def _learner(
     value_fn: Any, options: Options, example: Any
 ) -> optax.GradientTransformationExtraArgs:
     return meta_optimizer(
-        value_fn or _no_loss,
+        value_fn,
         options.learning_rate,
         example=example,
         history=options.history,
@@ -263,15 +269,12 @@ def _no_loss(params: Any, datum: Any) -> Any:
     raise AssertionError("a transformation that only initialises evaluates no loss")
 
 
-def _frozen(weights: Any, options: Options) -> optax.GradientTransformationExtraArgs:
-    return meta_optimizer(
-        None,
+def _frozen(controller: Any, options: Options) -> optax.GradientTransformationExtraArgs:
+    return frozen_control(
+        controller,
         options.learning_rate,
-        history=options.history,
         weight_decay=options.weight_decay,
-        controller=LAGS[options.lags](weights),
         disturbance=DISTURBANCES[options.disturbance](),
-        learn=False,
     )
 
 
@@ -295,7 +298,7 @@ def _step_for(workload: Any, options: Options) -> Callable:
             learner = _learner(lambda params, datum: loss_of(params, datum)[0], options, datum)
             updates, optimizer = learner.update(grads, optimizer, params, datum=datum)
         else:
-            frozen = _frozen(optimizer.weights, options)
+            frozen = _frozen(optimizer.controller, options)
             updates, optimizer = frozen.update(grads, optimizer, params)
         memory = shard_history(optimizer.memory)
         params, model_state = replicate((optax.apply_updates(params, updates), new_model_state))

@@ -1,4 +1,4 @@
-"""Meta-optimization beyond the paper: averages, recorded rollouts, scale-free disturbances.
+"""Meta-optimization beyond the paper: averages, online control, scale-free disturbances.
 
 Nothing is tuned and nothing is told: whether the batch changes is seen at the second step, where
 the first batch's fingerprint is compared with the next one's.
@@ -32,15 +32,13 @@ from metaopt.bench.contract import kit
 from metaopt.bench.contract.sharding import replicate
 from metaopt.controllers.averages import Averages
 from metaopt.controllers.lags import ScalarLags
-from metaopt.episodes import carry_over
+from metaopt.episodes import carry_over, scale_controls
 from metaopt.guards import GuardState
-from metaopt.mixtures import scale_controls
 from metaopt.recipes import (
     FIXED_HALVING,
     FIXED_META_RATE,
     fixed_batch_optimizer,
     learning_steps,
-    minibatch_controller,
     minibatch_optimizer,
 )
 
@@ -54,7 +52,7 @@ class Options(NamedTuple):
     # On one batch.
     disturbances: str = "level+rms"
     controller: str = "log_averages"
-    rollout: int = 0  # 0: recorded; else exact, of so many steps
+    rollout: int = 0  # 0: online control, without rollouts; else their length
     log_loss: bool = True
     guarded: bool = True
     meta_rate: float = FIXED_META_RATE
@@ -237,8 +235,8 @@ def _nominal(options: Options, state: State) -> int:
 
 def _past(options: Options) -> int:
     """Return the steps of an episode before the first rollout."""
-    kind = ScalarLags if options.controller == "lags" else Averages
-    return kind.default_history + options.rollout - 1
+    controller = ScalarLags() if options.controller == "lags" else Averages()
+    return controller.history + options.rollout - 1
 
 
 @jax.jit
@@ -280,7 +278,7 @@ def _restart(
     if state.changing:
         length = next_length(first, taken, state.episode, spent)
         factor = _factor(episode, length == first) / _factor(state.episode, state.length == first)
-        many = scale_controls(_carry_over(state.many, many), factor, minibatch_controller())
+        many = scale_controls(_carry_over(state.many, many), factor)
     else:
         one = _carry_over(state.one, one)
     state = state._replace(

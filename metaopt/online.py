@@ -1,0 +1,114 @@
+r"""Online control: learn a controller from the gradients of training alone.
+
+Letters as in :mod:`metaopt.controllers.base`; g_t is the gradient, O the meta-optimizer. At step t,
+counted from 1 in each episode:
+
+    if t > H:   M <- O(M, -d<g_t, u_{t-1}>/dM)
+    the update is -u_t = -sum_h M[h] w_{t-h}
+
+The meta-gradient is that of a rollout of one step (Algorithm 7 with L = 1), with the given gradient
+in place of the one at the replayed point. The two points are the same as long as M does not change.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from .arguments import as_parameters
+from .controllers.base import Controller
+from .steps import as_transformation, descend, disturb, init_disturbance, widened
+from .xla.precision import narrow
+from .xla.rings import after
+
+
+class OnlineControlState(NamedTuple):
+    """State of :func:`online_control`."""
+
+    count: Int[Array, ""]  # steps taken in this episode
+    controller: Controller  # its weights are M
+    memory: PyTree  # the controller's: what it keeps of past disturbances
+    disturbance: PyTree  # state of the disturbance's transformation
+    meta_state: PyTree  # state of O
+
+
+def online_control(
+    controller: Controller,
+    meta_optimizer: optax.GradientTransformation,
+    disturbance: optax.GradientTransformation | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Learn a controller while training, from the given gradients alone.
+
+    .. math:: u_t = \sum_{h=0}^{H-1} M_h \, w_{t-h}, \qquad
+        M \leftarrow O\big(M, -\partial_M \langle g_t, u_{t-1} \rangle\big)
+
+    The updates, :math:`-u_t`, go straight to ``optax.apply_updates``. A base step is an optimizer
+    beside it: ``sum_updates(optax.sgd(0.1), online_control(...))``. Further keywords of ``update``,
+    say ``value``, reach ``disturbance`` and ``meta_optimizer``.
+
+    Costs no gradient beyond the given one, and the inner products of that gradient with the
+    memory. The state holds the controller's memory: K parameter-sized arrays for K averages, H for
+    lags, and what ``disturbance`` keeps. Jit with ``donate_argnums`` on the state, or XLA copies
+    the memory at every step.
+
+    Args:
+        controller: The family, with weights to start from; H is the length of the weights for
+            lags, and 1 for averages.
+        meta_optimizer: O, any optax transformation.
+        disturbance: Any optax transformation that past gradients go through before the controller
+            sees them, say :func:`~metaopt.scale_by_rms`; ``None`` leaves them as they are.
+
+    Raises:
+        ValueError: From ``init``, a parameter is no floating-point number, or the weights do not
+            fit the parameters.
+
+    Examples:
+        >>> from metaopt import ScalarLags
+        >>> tx = online_control(ScalarLags(jnp.array([0.1])), optax.sgd(0.01))
+        >>> x = jnp.array([3.0, 4.0])  # f = |x|^2 / 2, so the gradient is x
+        >>> u1, state = tx.update(x, tx.init(x))  # -0.1 x
+        >>> u2, state = tx.update(x + u1, state)  # M = 0.1 + 0.01 <0.9 x, x>
+        >>> print(u1, state.controller.weights, u2)
+        [-0.3 -0.4] [0.325] [-0.8775    -1.1700001]
+
+    References:
+        Nonconvex Meta-optimization for Deep Learning, Algorithm 7.
+        Chen and Hazan, `A Nonstochastic Control Approach to Optimization
+        <https://arxiv.org/abs/2301.07902>`_, 2023.
+    """
+    outer = optax.with_extra_args_support(meta_optimizer)
+    disturbing = as_transformation(disturbance)
+
+    def init_fn(params: optax.Params) -> OnlineControlState:
+        params = as_parameters(params)
+        ready = controller.init(params, controller.history)
+        return OnlineControlState(
+            count=jnp.zeros((), jnp.int32),
+            controller=ready,
+            memory=ready.init_memory(params, rollout=0),
+            disturbance=init_disturbance(disturbing, params),
+            meta_state=outer.init(jax.tree.map(jnp.copy, ready.weights)),  # it may keep them
+        )
+
+    def update_fn(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, OnlineControlState]:
+        if not jax.tree.leaves(updates):  # all parameters are masked
+            return updates, state
+        slope, point = widened(updates, params)
+        disturbance, disturbance_state = disturb(disturbing, state, slope, point, extra_args)
+        meta_slope = state.controller.meta_gradient(state.memory, [slope], ago=0)
+        due = state.count >= state.controller.history
+        learned, meta_state = descend(outer, state, meta_slope, due, extra_args)
+        # The meta-gradient reads the memory, which is then overwritten in place.
+        memory = learned.observe(state.memory, after(learned.weights, disturbance))
+        control = narrow(learned.controls(memory, 1, slope)[0], slope)
+        steps = narrow(jax.tree.map(jnp.negative, control), updates)
+        return steps, OnlineControlState(
+            state.count + 1, learned, memory, disturbance_state, meta_state
+        )
+
+    # optax types a state as an array, or containers that it knows
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore
