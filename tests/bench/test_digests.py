@@ -152,12 +152,15 @@ def test_a_submission_has_the_modules_of_ours_that_it_uses_and_not_the_others(ro
     more = modules("external_tuning/hgd") - modules("external_tuning/adamw")
     assert {"metaopt/__init__.py", "metaopt/hypergradient.py", "metaopt/xla/precision.py"} <= more
     assert not more & {"metaopt/recipes.py", "metaopt/optimizer.py", "metaopt/guards.py"}
+    # through a lazy name, and then through relative imports
+    learned = {"metaopt/online.py", "metaopt/controllers/base.py", "metaopt/xla/rings.py"}
+    assert learned <= modules("self_tuning/metaopt")
 
 
 def test_what_a_submission_loads_is_found_without_loading_it(root):
     """Python's own import is the independent implementation."""
     code = (
-        "import sys; from pathlib import Path; from metaopt.bench import loading\n"
+        "import sys; from pathlib import Path; from metaopt.bench.contract import loading\n"
         "before = set(sys.modules); loading.import_submission(Path(sys.argv[1]))\n"
         "print(*(m for m in set(sys.modules) - before if m.startswith('metaopt.')))"
     )
@@ -177,7 +180,7 @@ def test_a_workloads_modules_are_those_of_its_data_model_and_loss():
 
     assert {
         f"metaopt/workloads/{name}.py"
-        for name in ("digits_transformer", "embedded", "transformer", "supervised", "losses")
+        for name in ("digits_transformer", "models/transformer", "supervised", "losses")
     } <= set(found)
     assert "metaopt/workloads/mnist.py" not in found
 

@@ -108,7 +108,7 @@ def test_the_packaged_metaopt_trains_to_the_bit_as_the_unpackaged_one(
 def test_the_packaged_metaopt_imports_algoperfs_environment_and_itself_only(packaged_metaopt):
     third = imported_of(packaged_metaopt.folder) - set(sys.stdlib_module_names)
 
-    assert third <= {"jax", "optax", "algoperf", "numpy", "jaxtyping"}
+    assert third <= {"flax", "jax", "optax", "algoperf", "numpy", "jaxtyping"}
     for path in packaged_metaopt.folder.rglob("*.py"):  # for type checkers only
         lines = path.read_text("utf-8").splitlines()
         users = [i for i, line in enumerate(lines) if "from jaxtyping" in line]

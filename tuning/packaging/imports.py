@@ -58,7 +58,7 @@ def collect_sources(folder: Path) -> Sources:
     needed: dict[Module, None] = {}
     while todo:
         name, text = todo.pop()
-        editor = _Editor(name, text)
+        editor = _Editor(name, text, is_copy=name in {f"{'/'.join(m)}.py" for m in needed})
         files[name] = editor.rewrite()
         for module in editor.extras:
             extras[module].add(name)
@@ -92,8 +92,8 @@ def own_files(folder: Path) -> list[Path]:
 class _Editor:
     """Rewrites one file."""
 
-    def __init__(self, name: str, text: str) -> None:
-        self.name, self.text = name, text
+    def __init__(self, name: str, text: str, is_copy: bool) -> None:
+        self.name, self.text, self.is_copy = name, text, is_copy
         self.package: Module = PurePosixPath(name).parts[:-1]
         self.needed: list[Module] = []
         self.extras: list[str] = []
@@ -154,7 +154,7 @@ class _Editor:
 
     def _note_relative(self, node: ast.ImportFrom) -> None:
         """Note a module of ours that another one imports relatively; it stays as it is."""
-        if self.package[:1] != (OURS,):
+        if not self.is_copy:
             return  # the file of the submission comes along
         base = self.package[: len(self.package) - node.level + 1]
         base = (*base, *(node.module or "").split(".")) if node.module else base
