@@ -162,7 +162,8 @@ def test_what_a_submission_loads_is_found_without_loading_it(root):
     code = (
         "import sys; from pathlib import Path; from metaopt.bench.contract import loading\n"
         "before = set(sys.modules); loading.import_submission(Path(sys.argv[1]))\n"
-        "print(*(m for m in set(sys.modules) - before if m.startswith('metaopt.')))"
+        "print(*(m for m in set(sys.modules) - before if m.startswith('metaopt.')\n"
+        "        and not hasattr(sys.modules[m], '__path__')))"
     )
     folder = root / "submissions" / "self_tuning" / "metaopt_averages"
     loaded = subprocess.run(
