@@ -14,6 +14,7 @@ from tuning.campaign import (
     read_campaign,
     read_source,
 )
+from tuning.contenders import parse_contender
 from tuning.executor import claim_folder
 from tuning.stability import make_stability_campaign
 
@@ -175,6 +176,22 @@ def test_a_contender_given_by_its_path_has_a_name_without_one(root):
     assert list(campaign.contenders_by_name) == ["sgd+random"]
     with pytest.raises(ValueError, match="names must differ"):
         make_campaign({**GOOD, "contenders": [f"{path}+random", "sgd+random"]}, "test")
+
+
+def test_a_contender_is_parsed_once(monkeypatch):
+    calls = []
+
+    def parse(name):
+        calls.append(name)
+        return parse_contender(name)
+
+    monkeypatch.setattr("tuning.campaign.parse_contender", parse)
+    campaign = make_campaign(GOOD, "test")
+
+    first, second = campaign.contenders_by_name, campaign.contenders_by_name
+
+    assert calls == GOOD["contenders"] == list(first)
+    assert first["adamw+random"] is second["adamw+random"]
 
 
 def test_a_folder_with_runs_of_no_campaign_is_left_alone(tmp_path):

@@ -43,7 +43,7 @@ def test_a_bandit_whose_trials_pause_at_once_is_evaluated_as_fast_as_others(tmp_
         {
             "name": "dry", "budget": "400steps", "trial_budget": "100steps",
             "eval_period": "1steps", "workloads": ["breast_cancer_logistic"],
-            "contenders": ["adamw+asha", "adamw+random"],
+            "contenders": ["sgd+asha", "sgd+random"],
         },
         "test",
     )  # fmt: skip
@@ -94,7 +94,7 @@ init_optimizer_state, report = _baseline.init_optimizer_state, _baseline.report
 
 def update_params(**arguments):
     if arguments["global_step"] == 0:
-        time.sleep(3.0)
+        time.sleep(1.5)
     return _baseline.update_params(**arguments)
 '''
 
@@ -112,7 +112,7 @@ def test_what_a_first_step_takes_beyond_the_others_counts_once(tmp_path):
 
     (estimate,) = [probe(campaign, key) for key in list_probes(campaign)]
 
-    assert estimate.compilation_seconds > 3.0
+    assert estimate.compilation_seconds > 1.5
     assert estimate.unit_seconds < 0.5
 
 
@@ -122,7 +122,7 @@ def test_a_budget_in_seconds_is_probed_however_long_it_compiles():
         {
             "name": "dry", "budget": "3s", "trial_budget": "1s", "studies": 1,
             "eval_period": "0.5s", "workloads": ["breast_cancer_logistic"],
-            "contenders": ["momentum+random"],
+            "contenders": ["sgd+random"],
         },
         "test",
     )  # fmt: skip
@@ -141,15 +141,15 @@ def test_a_dry_run_measures_every_contender_and_leaves_nothing_behind(tmp_path, 
         {
             "name": "dry", "budget": "400steps", "trial_budget": "100steps", "studies": 2,
             "eval_period": "25steps", "workloads": ["breast_cancer_logistic"],
-            "contenders": ["metaopt", "adamw+random"],
+            "contenders": ["dog", "sgd+random"],
         },
         "test",
     )  # fmt: skip
 
     estimates = [probe(campaign, key) for key in list_probes(campaign)]
 
-    assert [e.key.contender for e in estimates] == ["adamw+random", "metaopt"]
-    assert [e.trials for e in estimates] == ["4+", "1"]
+    assert [e.key.contender for e in estimates] == ["dog", "sgd+random"]
+    assert [e.trials for e in estimates] == ["1", "4+"]
     for estimate in estimates:
         assert estimate.evaluations == 16
         assert estimate.unit_seconds > 0 and estimate.evaluation_seconds > 0
