@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from typing import Any
 
 from metaopt.bench.contract.kit import BATCH_SIZES
@@ -88,9 +89,16 @@ def _plugin_of(name: str) -> Plugin | None:
 
 
 def modules_of(workload: Any) -> set[str]:
-    """Return the names of the modules that define a workload: of its class and of what it is of."""
+    """Return the names of the modules that define a workload, its class and its fields."""
     plugin = _plugin_of(workload.name)
     found = {kind.__module__ for kind in type(workload).__mro__}
+    base = getattr(workload, "base", workload)
+    found |= {
+        name
+        for name, module in sys.modules.items()
+        if name.startswith("metaopt.workloads.") and name != __name__
+        and any(value is base for value in vars(module).values())
+    }  # fmt: skip
     fields = dataclasses.fields(workload) if dataclasses.is_dataclass(workload) else ()
     for field in fields:
         value = getattr(workload, field.name)

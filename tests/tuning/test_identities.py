@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -103,7 +102,7 @@ def test_each_part_of_an_identity_is_of_its_own_files(folder):
     }
     assert {"tuning/tuners/bandits.py", "tuning/tuners/samplers.py"} < set(found["tuner"])
     assert "tuning/tuners/quasirandom.py" not in found["tuner"]
-    assert {"metaopt/workloads/digits_mlp.py", "metaopt/workloads/losses.py"} < set(
+    assert {"metaopt/workloads/breast_cancer_logistic.py", "metaopt/workloads/losses.py"} < set(
         found["workload"]
     )
     assert found["data"] == {}
@@ -135,17 +134,19 @@ def test_settings_of_jax_that_change_numbers_are_part_of_it(folder):
 
 
 @pytest.mark.parametrize("name", sorted(list_workloads()))
-def test_a_workload_is_defined_by_the_module_that_makes_it(name):
-    workload = get_workload(name)
-    made = getattr(workload, "base", workload)
-    homes = {
-        module
-        for module, content in sys.modules.items()
-        if module.startswith("metaopt.workloads.") and module != "metaopt.workloads.registry"
-        and any(value is made for value in vars(content).values())
-    }  # fmt: skip
+def test_a_workload_is_defined_by_the_file_of_its_name(name, root):
+    stem = name.removesuffix("_fixed").removesuffix("_small")
+    files = {"cifar10_vgg16": "cifar10", "ende_transformer": "translation", "mnist_mlp": "mnist"}
+    module = f"metaopt.workloads.{files.get(stem, stem)}"
 
-    assert homes and homes <= modules_of(workload)
+    modules = modules_of(get_workload(name))
+
+    assert module in modules
+    assert "metaopt.workloads.registry" not in modules
+    others = {path.stem for path in (root / "metaopt" / "workloads").glob("digits_*.py")}
+    assert not modules & {
+        f"metaopt.workloads.{other}" for other in others - {files.get(stem, stem)}
+    }
 
 
 EDITS = {
