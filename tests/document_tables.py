@@ -79,7 +79,7 @@ def tuners() -> str:
 def campaigns() -> str:
     """Return every campaign that ships with the project."""
     rows = [(f"`{name}`", escape_markdown(line)) for name, line in list_campaigns().items()]
-    return table(("campaign", "compares"), rows)
+    return table(("campaign", "purpose"), rows)
 
 
 def rules(found: Iterable[Any]) -> str:

@@ -27,7 +27,7 @@ from analysis.checks.acceptance import read_acceptances
 from analysis.command_line import run_app
 from metaopt.bench.contract.kit import BATCH_SIZES
 from metaopt.bench.contract.loading import load_submission
-from metaopt.bench.contract.spec import LossType
+from metaopt.bench.contract.spec import ForwardPassMode, LossType
 from metaopt.bench.rules import pytest_plugin
 from metaopt.bench.rules.check import check_apart
 from metaopt.bench.rules.workload_rules import check_workload
@@ -293,7 +293,6 @@ def import_example(tmp_path, monkeypatch):
     "module, name, parameters",
     [
         ("diabetes", "DIABETES", "385"), ("robust", "ROBUST", None), ("sums", "SUMS", "28,380"),
-        ("sums_linen", "SUMS_LINEN", None),
     ],
 )  # fmt: skip
 def test_the_examples_of_workloads_reach_their_targets_and_keep_the_contract(
@@ -315,6 +314,20 @@ def test_the_examples_of_workloads_reach_their_targets_and_keep_the_contract(
         assert [f for f in check_workload(workload) if f.severity == "error"] == []
         assert f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}" == parameters
         assert parameters in workload.summary
+
+
+def test_the_linen_form_of_the_example_computes_a_loss(import_example):
+    workload = import_example("sums_linen", "SUMS_LINEN")
+    key = jax.random.PRNGKey(0)
+    params, model_state = workload.init_model_fn(key)
+    batch = next(workload._build_input_queue(key, "train", "", 16))
+
+    logits, _ = workload.model_fn(params, batch, model_state, ForwardPassMode.TRAIN, key, False)
+    loss = workload.loss_fn(batch["targets"], logits, batch["weights"])
+
+    assert logits.shape == (16, 36, 28)
+    assert 0 < loss["n_valid_examples"] < 16 * 36  # the end of a line is masked
+    assert jnp.isfinite(loss["summed"])
 
 
 def test_every_module_of_the_example_is_imported(import_example):
