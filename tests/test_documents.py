@@ -1,23 +1,19 @@
-"""The documents work as they show it: code runs, commands parse, tables equal the code.
+"""Code in the documents runs, commands parse, links lead somewhere, tables equal the code.
 
 A code block's info string names its language: ``python``, ``toml``, ``console`` or ``text``. A
 Python block is executed unless a test of its own below uses it. The commands of a console block are
-parsed; those of ``console run`` are also executed, on a small campaign. A block that can do neither
-says why: ``console not-run: needs AlgoPerf``. ``NOT_RUN`` counts these reasons.
+parsed; those of ``console run`` are also executed, on a small campaign. A block that allows neither
+has the reason in its info string, ``console not-run: needs AlgoPerf``. ``NOT_RUN`` counts them.
 """
 
 import importlib
 import importlib.util
-import inspect
 import json
 import re
-import shlex
-import subprocess
 import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +24,12 @@ from analysis.command_line import run_app
 from metaopt.bench.contract.kit import BATCH_SIZES
 from metaopt.bench.contract.loading import load_submission
 from metaopt.bench.contract.spec import ForwardPassMode, LossType
-from metaopt.bench.rules import pytest_plugin
 from metaopt.bench.rules.check import check_apart
 from metaopt.bench.rules.workload_rules import check_workload
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tests.analysis.conftest import write_hand_made
+from tests.document_blocks import Block, find_blocks, parse_command, strip_command
 from tests.document_tables import (
     APPS,
     PAGES,
@@ -43,51 +39,10 @@ from tests.document_tables import (
     regenerate,
     tables_of,
 )
-from tuning.campaign import Campaign, list_campaigns, make_campaign, read_campaign
+from tuning.campaign import Campaign, make_campaign, read_campaign
 from tuning.contenders import SUBMISSIONS
 
 NOT_RUN = {"needs AlgoPerf": 3, "needs the example package installed": 2}
-
-
-class Block(NamedTuple):
-    """A fenced code block of a document."""
-
-    page: Path
-    line: int
-    info: str  # after the three backticks
-    code: str
-
-    @property
-    def language(self) -> str:
-        """The first word of the info string."""
-        return self.info.partition(" ")[0]
-
-    @property
-    def reason(self) -> str | None:
-        """Why the block is not executed; ``None`` if it is."""
-        _, marked, reason = self.info.partition(" not-run: ")
-        return reason if marked else None
-
-    @property
-    def commands(self) -> list[str]:
-        """The command lines, continued lines joined, without what they print."""
-        lines = self.code.replace("\\\n", " ").splitlines()
-        return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-
-
-def find_blocks() -> list[Block]:
-    """Return every fenced block of the documents."""
-    found = []
-    for page in PAGES:
-        text = page.read_text("utf-8")
-        for match in re.finditer(
-            r"^ *```(\S[^\n]*)?\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE
-        ):
-            line = text.count("\n", 0, match.start()) + 1
-            found.append(Block(page, line, match[1] or "", match[2]))
-    return found
-
-
 BLOCKS = find_blocks()
 
 
@@ -110,61 +65,6 @@ def test_blocks_that_are_not_executed_are_few_and_say_why():
 
 
 # Commands
-
-
-def strip_command(line: str) -> list[list[str]]:
-    """Return the words of each command on a line, without variables that are set before it."""
-    commands: list[list[str]] = [[]]
-    for word in shlex.split(line, comments=True):
-        if word == "&&":
-            commands.append([])
-        elif commands[-1] or not re.match(r"[A-Z_]+=", word):
-            commands[-1].append(word)
-    return commands
-
-
-def parse_command(words: list[str]) -> None:
-    """Fail unless a documented command names programs, files and options that exist."""
-    program, *arguments = words
-    if program == "python" and arguments[:2] in (["-m", "tuning"], ["-m", "analysis"]):
-        parse_own_command(arguments[1], arguments[2:])
-    elif program == "python":
-        if arguments[0] == "-m":
-            script = ROOT / f"{arguments[1].replace('.', '/')}.py"
-        else:
-            script = ROOT / arguments[0]
-        text = script.read_text("utf-8")
-        options = [word for word in arguments if word.startswith("--")]
-        assert [option for option in options if option not in text] == []
-    elif program == "make":
-        subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
-    elif program == "pytest":
-        known = inspect.getsource(pytest_plugin)
-        options = [word for word in arguments if word.startswith("--")]
-        assert [option for option in options if f'"{option}"' not in known] == []
-    elif program == "pip":
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-            "optional-dependencies"
-        ]
-        asked = re.findall(r"\[(.+?)\]", " ".join(arguments))
-        assert arguments[0] == "install" and set(asked) <= set(extras)
-    else:
-        assert program in {"cat", "echo", "optuna-dashboard"}, f"add the program {program!r}"
-
-
-def parse_own_command(name: str, arguments: list[str]) -> None:
-    """Fail unless a command of ours takes these arguments and knows the campaign named."""
-    if arguments == ["--help"]:
-        return
-    commands = commands_of(name)
-    command, *rest = arguments
-    if "--help" in rest:
-        assert command in commands
-        return
-    parameters = commands[command].make_context(command, rest).params
-    campaign = parameters.get("campaign", "x.toml")
-    if not campaign.isupper() and Path(campaign).suffix == "":
-        assert campaign in list_campaigns()
 
 
 @pytest.mark.parametrize("block", chosen("console"))
