@@ -33,8 +33,14 @@ class BoundSubmission:
         return hasattr(self.module, "prepare_for_eval")
 
     @functools.cached_property
-    def _types(self) -> Any:
-        return self.workload.model_params_types
+    def _constant(self) -> dict[str, Any]:
+        """The arguments that are the same at every call."""
+        return {
+            "workload": self.workload,
+            "current_params_types": self.workload.model_params_types,
+            "hyperparameters": self.hyperparameters,
+            "loss_type": self.workload.loss_type,
+        }
 
     def init(self, params: Any, model_state: Any, rng: Any) -> Any:
         """Return the optimizer state of a new run.
@@ -70,9 +76,11 @@ class BoundSubmission:
             ContractError: It returned something other than three parts.
             TrainingCompleteError: The submission has nothing left to do.
         """
-        extra = {"train_state": train_state} if self.wants_train_state else {}
         arguments = self._common(trees, step, rng, eval_results)
-        returned = self.module.update_params(**arguments, batch=batch, **extra)
+        arguments["batch"] = batch
+        if self.wants_train_state:
+            arguments["train_state"] = train_state
+        returned = self.module.update_params(**arguments)
         return expect_triple(returned, "update_params")
 
     def prepare(self, trees: Trees, step: int, rng: Any, eval_results: Sequence[Any]) -> Trees:
@@ -85,12 +93,9 @@ class BoundSubmission:
     ) -> dict[str, Any]:
         state, params, model_state = trees
         return {
-            "workload": self.workload,
+            **self._constant,
             "current_param_container": params,
-            "current_params_types": self._types,
             "model_state": model_state,
-            "hyperparameters": self.hyperparameters,
-            "loss_type": self.workload.loss_type,
             "optimizer_state": state,
             "eval_results": eval_results,
             "global_step": step,

@@ -135,18 +135,19 @@ class TrialLoop:
         state, meter, recorder = self._state, self._meter, self._recorder
         bound, train_state = state.bound, state.train_state
         until_sync = synced = self._until_sync(None, 0)
-        trees = state.trees
+        trees, spent = state.trees, meter.spent()
         while True:
             self._beat()
             if recorder is not None:
                 recorder.before_step(trees)
-            step, spent, before = meter.steps, meter.spent(), meter.before_step()
-            select_key, update_key, prepare_key, eval_key = state.keys(step)
-            batch = bound.select(self._queue, trees, step, select_key)
+            step = meter.steps
+            meter.begin_step()
             if bound.wants_train_state:
                 train_state["budget_fraction"] = spent / self._plan.horizon
-                train_state["accumulated_submission_time"] = before.seconds
+                train_state["accumulated_submission_time"] = self._watch.running()
                 train_state["last_step_end_time"] = time.time()
+            select_key, update_key, prepare_key, eval_key = state.keys(step)
+            batch = bound.select(self._queue, trees, step, select_key)
             try:
                 trees = bound.update(
                     batch, trees, step, update_key, state.eval_results, state.shown_train_state
@@ -158,13 +159,14 @@ class TrialLoop:
                 until_sync -= 1
                 if until_sync <= 0:
                     jax.block_until_ready(trees[1:])
-                    until_sync = synced = self._until_sync(before.seconds, synced)
+                    until_sync = synced = self._until_sync(spent, synced)
             episode = meter.episode
-            meter.count_step(trees[0], before)
-            meter.note_largest(spent)
+            meter.count_step(trees[0])
+            before, spent = spent, meter.spent()
+            meter.note_largest(spent - before)
             if recorder is not None:
                 recorder.after_step(trees, restarted=meter.episode != episode)
-            if meter.spent() >= stop:
+            if spent >= stop:
                 break
         self._evaluation_key = eval_key
         if recorder is not None:
@@ -173,7 +175,7 @@ class TrialLoop:
             spent = meter.spent()
             trees = bound.prepare(trees, meter.steps, prepare_key, state.eval_results)
             meter.count_preparation(trees[0])
-            meter.note_largest(spent)
+            meter.note_largest(meter.spent() - spent)
         expect_state(trees[0], "update_params")
         if not state.log.rows:  # whether or not the trial is long enough for a checkpoint
             expect_savable(trees[0], "update_params")

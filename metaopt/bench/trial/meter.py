@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from metaopt.bench.contract.return_values import ContractError
 from metaopt.bench.measure.budget import Currency
@@ -13,14 +13,6 @@ from metaopt.bench.trial.clock import Stopwatch
 _FREE_STEPS = 1000  # so many in a row that cost nothing: the submission's count stands still
 
 Report = Callable[[Any], dict[str, Any]]
-
-
-class Before(NamedTuple):
-    """What a trial had spent when a step began."""
-
-    gradients: float
-    seconds: float
-    compilation: float
 
 
 @dataclasses.dataclass
@@ -33,7 +25,7 @@ class Meter:
             over a batch.
         has_episodes: Whether the submission tunes itself: only then do episodes restart a run.
         episode_start: The cost at the restart of the present episode.
-        largest_step: The cost of the dearest step so far, in the budget's currency.
+        largest_step: The cost of the most expensive step so far, in the budget's currency.
         restarts: How often the submission says that it went back to a better point, as of the last
             evaluation.
     """
@@ -59,17 +51,18 @@ class Meter:
     @property
     def gradients(self) -> float:
         """The gradient evaluations charged: declared, or drawn where that is more."""
-        return max(self.declared, self.drawn)
+        drawn = self.drawn
+        return drawn if drawn > self.declared else self.declared
 
     @property
     def drawn(self) -> float:
         """The examples drawn from the queue, in gradient evaluations."""
         return self.examples / self.reference_batch_size
 
-    @property
-    def counts_episodes(self) -> bool:
-        """Whether the submission may restart, and say so."""
-        return self.has_episodes and self.report is not None
+    def __post_init__(self) -> None:
+        """Find out whether the submission may restart, and report it."""
+        self.counts_episodes = self.has_episodes and self.report is not None
+        self._before = self._seconds_before = self._compilation_before = 0.0
 
     def count_batch(self) -> None:
         """Count a batch that the submission draws from its queue."""
@@ -83,20 +76,25 @@ class Meter:
             return self.steps
         return self.watch.running()
 
-    def before_step(self) -> Before:
-        """Return what has been spent when a step begins, without waiting for the device."""
-        return Before(self.gradients, self.watch.running(), self.watch.compiled())
+    def begin_step(self) -> None:
+        """Note what has been spent when a step begins, without waiting for the device.
+
+        The clock is only read for submissions whose steps may begin an episode.
+        """
+        self._before = self.gradients
+        if self.counts_episodes:
+            self._seconds_before = self.watch.running()
+            self._compilation_before = self.watch.compiled()
 
     def cost(self, seconds: float) -> Cost:
         """Return the cost so far in all currencies."""
         return Cost(steps=self.steps, gradient_evaluations=self.gradients, seconds=seconds)
 
-    def count_step(self, optimizer_state: Any, before: Before) -> None:
-        """Put one step on the ledger.
+    def count_step(self, optimizer_state: Any) -> None:
+        """Put the step that has begun on the ledger.
 
         Args:
             optimizer_state: After the step; the submission's report reads it.
-            before: What had been spent when the step began.
 
         Raises:
             ContractError: The report is not one, or its count goes back or stands still.
@@ -106,7 +104,7 @@ class Meter:
             self.declared = self.steps * self.batch_size / self.reference_batch_size
             return
         episode = self._read(optimizer_state)
-        stood_still = self.gradients == before.gradients
+        stood_still = self.gradients == self._before
         self.free_steps = self.free_steps + 1 if stood_still else 0
         if self.free_steps == _FREE_STEPS:
             raise ContractError(f"report() counted no gradient evaluation in {_FREE_STEPS} steps.")
@@ -114,9 +112,11 @@ class Meter:
         if episode != self.episode and self.counts_episodes:
             self.episode = episode
             self.episode_start = Cost(
-                steps=self.steps, gradient_evaluations=before.gradients, seconds=before.seconds
+                steps=self.steps,
+                gradient_evaluations=self._before,
+                seconds=self._seconds_before,
             )
-            self.episode_start_compilation = before.compilation
+            self.episode_start_compilation = self._compilation_before
         self.steps += 1
 
     def count_preparation(self, optimizer_state: Any) -> None:
@@ -124,9 +124,10 @@ class Meter:
         if self.report is not None:
             self._read(optimizer_state)
 
-    def note_largest(self, before: float) -> None:
-        """Remember what was spent since ``before``, if no step cost more."""
-        self.largest_step = max(self.largest_step, self.spent() - before)
+    def note_largest(self, cost: float) -> None:
+        """Remember the cost of a step, in the budget's currency, if no step cost more."""
+        if cost > self.largest_step:
+            self.largest_step = cost
 
     def _read(self, optimizer_state: Any) -> int:
         """Take the count and the phase that the submission declares; return the episode."""

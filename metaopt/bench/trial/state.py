@@ -100,7 +100,7 @@ class TrialState:
         expect_savable(optimizer_state, "init_optimizer_state")
         self.trees = optimizer_state, params, model_state
         meter.count_preparation(optimizer_state)
-        meter.note_largest(0.0)
+        meter.note_largest(meter.spent())
         self.set_up_charged = meter.gradients
 
     @property
