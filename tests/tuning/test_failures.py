@@ -10,12 +10,9 @@ from analysis.command_line import run_app
 from analysis.commands.score_command import exit_code, print_scores
 from analysis.logs.reader import read_logs
 from analysis.scoring.scores import score_logs
-from metaopt.bench.contract.loading import find_submissions
-from metaopt.bench.contract.spaces import check_point
 from metaopt.bench.measure.targets import Target
 from tuning.campaign import make_campaign
 from tuning.cli import app
-from tuning.contenders import SUBMISSIONS, load_submission, make_variant, parse_contender
 from tuning.estimate import probe_all
 from tuning.executor import LocalQueue, UnfinishedError, claim_folder, run_queue
 from tuning.identities import claim_study, identify_campaign
@@ -37,9 +34,17 @@ get_batch_size, data_selection = kit.get_batch_size, kit.data_selection
 init_optimizer_state, report = _baseline.init_optimizer_state, _baseline.report
 update_params = _baseline.update_params
 '''
+
+
 SPACE = '{"learning_rate": {"min": 0.001, "max": 1.0, "scaling": "log"}}'
+
+
 TYPO = SUBMISSION.replace("LEARNING_RATE", "learning_rat")
+
+
 CAUSE = "NameError: name 'learning_rat' is not defined (submission.py:9)"
+
+
 PICKY = (
     SUBMISSION.replace("LEARNING_RATE", "learning_rate")
     + """
@@ -160,14 +165,6 @@ def test_a_target_that_no_trial_can_meet_is_refused_before_anything_runs(changes
         make_campaign(document("sgd+random", targets=target(**changes)), "test")
 
 
-@pytest.mark.parametrize("key", ["budget", "trial_budget", "eval_period"])
-@pytest.mark.parametrize("amount", ["nan", "inf", "1e400"])
-@pytest.mark.parametrize("unit", ["steps", "x"])
-def test_a_budget_is_a_finite_number(key, amount, unit):
-    with pytest.raises(ValueError, match=key):
-        make_campaign(document("sgd+random", **{key: f"{amount}{unit}"}), "test")
-
-
 def test_a_submission_that_cannot_be_imported_is_one_line(write, tmp_path, capsys):
     folder = write("gone", "import optx\n")
     file = write_campaign(tmp_path / "c.toml", f"{folder}+random")
@@ -178,53 +175,6 @@ def test_a_submission_that_cannot_be_imported_is_one_line(write, tmp_path, capsy
     assert "ModuleNotFoundError: No module named 'optx' (submission.py:1)" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-# Hyperparameters are finite numbers, wherever they come from.
-
-
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e39"])
-def test_a_hyperparameter_of_the_command_line_is_a_finite_number(value, tmp_path, capsys):
-    command = ["run", "sgd", "breast_cancer_logistic", "--hparams", f"learning_rate={value}"]
-
-    assert run_app(app, "tuning", [*command, "--out", str(tmp_path / "out")]) == 2
-
-    assert "--hparams: 'learning_rate': values are finite" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_default_is_a_finite_number(write):
-    folder = write("endless", SUBMISSION.replace("0.1}", "float('inf')}"))
-
-    with pytest.raises(ValueError, match="endless, DEFAULTS: 'learning_rate': values are finite"):
-        parse_contender(f"{folder}+random")
-
-
-def test_the_defaults_of_every_submission_are_finite_numbers():
-    for name in find_submissions(SUBMISSIONS):
-        check_point(load_submission(name, SUBMISSIONS).defaults, name)
-
-
-def test_a_proposal_that_is_no_number_ends_its_study(tmp_path, clock, make_fake_study):
-    plan = make_fake_study("random", clock, space={"rate": {"feasible_points": [0.5]}})
-    plan.contender.submission.space["rate"]["feasible_points"][0] = 0.5
-
-    assert plan.contender.point({"rate": 0.5}) == {"rate": 0.5}
-    with pytest.raises(ValueError, match=r"fake\+random: 'rate': values are finite"):
-        plan.contender.point({"rate": math.nan})
-
-
-@pytest.mark.parametrize("option", ["--stall-seconds", "--timeout", "--lease-seconds"])
-@pytest.mark.parametrize("value", ["nan", "inf"])
-def test_seconds_on_the_command_line_are_finite(option, value, capsys):
-    commands = {
-        "--stall-seconds": ["run", "sgd", "breast_cancer_logistic"],
-        "--timeout": ["check", "sgd"],
-        "--lease-seconds": ["worker", "demo", "--storage", "journal:gone/log"],
-    }
-
-    assert run_app(app, "tuning", [*commands[option], option, value]) == 2
-    assert option in capsys.readouterr().err
 
 
 # After a campaign.
@@ -395,9 +345,3 @@ class FakeConnection:
 
     def recv(self):
         return self.said.pop(0)
-
-
-@pytest.mark.parametrize("value", [1e39, math.nan])
-def test_a_variant_fixes_finite_numbers(value):
-    with pytest.raises(ValueError, match="Variant 'mine': 'learning_rate': values are finite"):
-        make_variant("mine", "sgd+random", {"learning_rate": value})

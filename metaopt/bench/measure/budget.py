@@ -1,4 +1,4 @@
-"""Budgets: an amount of one currency, and how people write it.
+"""Budgets: an amount of one currency, and its text form.
 
 Three currencies: optimizer ``steps``; ``gradient_evaluations`` (one forward and backward pass over
 one reference batch of the workload; n examples cost n / reference batch size); ``seconds`` of the
@@ -53,11 +53,11 @@ class Budget:
 
 
 def parse_budget(text: str, *, one: Budget | None = None) -> Budget:
-    """Read ``"2000grads"``, ``"500steps"``, ``"60s"`` or, where ``one`` says what 1x is, ``"16x"``.
+    """Read ``"2000grads"``, ``"500steps"``, ``"60s"`` or, with the amount of 1x, ``"16x"``.
 
     Args:
-        text: The budget as people write it.
-        one: What ``"1x"`` is worth; ``None`` refuses that form.
+        text: The budget's text form.
+        one: The budget that ``"1x"`` means; ``None`` refuses that form.
 
     Returns:
         The budget.

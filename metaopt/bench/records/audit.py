@@ -1,4 +1,4 @@
-"""What an audit found: ``audit.json`` beside the record of the trial that was audited.
+"""The record of an audit: ``audit.json`` beside the record of the audited trial.
 
 Its picks are random, so it has a file of its own, and ``run.json`` stays the same from run to run.
 Nothing here needs JAX.
@@ -16,8 +16,8 @@ from metaopt.bench.records.trials import Model
 AUDIT_FILE = "audit.json"
 RATIO_NOTED = 1.1  # passes counted over gradient evaluations charged: above it the ratio is shown
 RATIO_FAILED = 2.1
-DEVIATION = 1e-3  # between the end points of a window, of the distance that it moved
-ROUNDING = 1e-6  # what is added to that, of the parameters' norm
+DEVIATION = 1e-3  # allowed between the end points of a window, of the distance that it moved
+ROUNDING = 1e-6  # added to that, of the parameters' norm
 RESPONSE = 0.5  # of the noise's norm: the least that it moves the end point of a fresh start
 
 DIED = (
@@ -100,7 +100,7 @@ def judge(
     starts: Sequence[AuditedStart],
     set_up: tuple[float, float] | None,
 ) -> Iterator[AuditFinding]:
-    """Yield what the rules in docs/rules.md say about an audit: at most one finding of each kind.
+    """Yield the findings of an audit by the rules in docs/rules.md: at most one of each kind.
 
     Args:
         windows: The windows that were run again.

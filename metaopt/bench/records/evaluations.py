@@ -23,7 +23,7 @@ def write_evaluations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_evaluations(path: Path) -> list[dict[str, Any]]:
-    """Read what :func:`write_evaluations` wrote; numbers become floats (steps: ints)."""
+    """Read the rows that :func:`write_evaluations` wrote; numbers become floats (steps: ints)."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
             {name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""What a rule is, and what it finds: of submissions and workloads, and of logs. Needs no JAX."""
+"""Rules and their findings, for submissions, workloads and logs. Nothing here needs JAX."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ Severity = Literal["error", "note"]
 
 
 class Problem(NamedTuple):
-    """What a rule has against a submission or a workload."""
+    """A violation of a rule by a submission, a workload or logs."""
 
     what: str
     where: str  # "file:line", relative to the folder; the name of a workload
@@ -33,7 +33,7 @@ class Rule:
 
     Attributes:
         id: Stable: reports, tests and other people's settings name it.
-        title: What it demands, as a sentence.
+        title: The requirement, as a sentence.
         find: Yields the problems of a submission, of a workload, or of logs.
     """
 
@@ -42,7 +42,7 @@ class Rule:
     find: Callable[[Any], Iterable[Problem]]
 
     def check(self, subject: Any) -> list[Finding]:
-        """Return what this rule finds."""
+        """Return the findings of this rule."""
         return [
             Finding(self.id, problem.severity, problem.what, problem.where, problem.fix)
             for problem in self.find(subject)

@@ -1,4 +1,4 @@
-"""Identity: what decides a study's result, part by part and name by name, as digests.
+"""Identity: digests of everything that decides a study's result, by part and name.
 
     submission   files of the submission's folder, with the search space that is used
     modules      modules that the submission imports
@@ -66,10 +66,10 @@ def listed(names: list[str]) -> str:
 
 
 def parse_identity(content: bytes | str) -> Identity:
-    """Return what ``identity.json`` says.
+    """Return the content of ``identity.json``.
 
     Raises:
-        ValueError: It is no identity.
+        ValueError: The content is not an identity.
     """
     try:
         return _MODEL.validate_json(content)

@@ -1,4 +1,4 @@
-"""Records of trials and studies: what ``run.json`` and ``study.json`` hold. Needs no JAX."""
+"""Records of trials and studies: the content of ``run.json`` and ``study.json``. Needs no JAX."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

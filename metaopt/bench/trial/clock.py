@@ -1,4 +1,4 @@
-"""The clock: it waits for the device before it is read, and knows what was compilation.
+"""The clock: it waits for the device before it is read, and counts compilation apart.
 
 AlgoPerf's clock waits for nothing in JAX, so queued work slips into its untimed evaluation. Ours
 calls ``block_until_ready`` on everything that a step returned before the segment's end is read.
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import jax
 import jax.monitoring
 
-# Durations of these events are what a new shape or a new function costs before it first runs.
+# The cost of a new shape or a new function before it first runs.
 _COMPILATION_EVENTS = (
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",

@@ -1,4 +1,4 @@
-"""What a run ran on: software versions, hardware, and the state of the checkout."""
+"""The environment of a run: software versions, hardware, and the state of the checkout."""
 
 import datetime
 import functools

@@ -36,7 +36,7 @@ def _as_number(name: str, value: Any) -> float:
 
 
 class EvaluationLog:
-    """Rows in memory and on disk; what :meth:`flush` has written survives a kill at any byte.
+    """Rows in memory and on disk; rows that :meth:`flush` has written survive a kill at any byte.
 
     Args:
         path: The CSV file; an existing one is overwritten, unless :meth:`restore` reads it first.
@@ -68,7 +68,7 @@ class EvaluationLog:
         self._written = len(self.rows)
 
     def restore(self, count: int) -> None:
-        """Read the first ``count`` rows back; what was written after them is dropped.
+        """Read the first ``count`` rows back, and drop the rows after them.
 
         Raises:
             ValueError: The file is not there or has fewer.

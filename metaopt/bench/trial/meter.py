@@ -1,4 +1,4 @@
-"""The meter: what a trial has spent, in every currency, and in which episode and phase it is."""
+"""The meter: the cost of a trial so far, in every currency, and its episode and phase."""
 
 import dataclasses
 import math
@@ -20,14 +20,14 @@ class Meter:
     """Counts steps, examples and gradient evaluations; seconds are the stopwatch's.
 
     Attributes:
-        currency: In which the trial's budgets are.
-        report: The submission's own count, if it declares one; else each step declares one pass
-            over a batch.
+        currency: The currency of the trial's budgets.
+        report: The submission's own count, if it declares one. Otherwise each step declares one
+            pass over a batch.
         has_episodes: Whether the submission tunes itself: only then do episodes restart a run.
         episode_start: The cost at the restart of the present episode.
         largest_step: The cost of the most expensive step so far, in the budget's currency.
-        restarts: How often the submission says that it went back to a better point, as of the last
-            evaluation.
+        restarts: How often the submission went back to a better point by its own count, as of the
+            last evaluation.
     """
 
     watch: Stopwatch
@@ -120,7 +120,7 @@ class Meter:
         self.steps += 1
 
     def count_preparation(self, optimizer_state: Any) -> None:
-        """Put on the ledger what the submission declares at set-up or before an evaluation."""
+        """Charge the cost that the submission declares at set-up or before an evaluation."""
         if self.report is not None:
             self._read(optimizer_state)
 
@@ -151,7 +151,7 @@ class Meter:
         return episode
 
     def columns(self) -> dict[str, Any]:
-        """Return what an evaluation row says of cost, episode and phase."""
+        """Return the columns of an evaluation row for cost, episode and phase."""
         start = self.episode_start
         return {
             "global_step": self.steps,
@@ -185,12 +185,12 @@ class Meter:
         self.restarts = count
 
     def facts(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the meter, as JSON data."""
+        """Return the meter's part of a checkpoint, as JSON data."""
         counts = {name: getattr(self, name) for name in _FACTS}
         return {**counts, "episode_start": self.episode_start.model_dump()}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        """Go on from what :meth:`facts` returned."""
+        """Continue from the facts that :meth:`facts` returned."""
         for name in _FACTS:
             setattr(self, name, facts[name])
         self.declared_restarts = self.restarts

@@ -1,11 +1,60 @@
-"""Run a trial and audit it."""
+"""Gradient descent in several forms, and a fixture that runs and audits it."""
 
+import jax
 import pytest
 
+from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import audit
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
+
+RATE = 0.01
+
+
+def gradient(workload, params, mode=ForwardPassMode.TRAIN):
+    """Return the loss's gradient, taken by one pass through ``model_fn``."""
+
+    def loss(x):
+        return workload.loss_fn(None, workload.model_fn(x, {}, None, mode, None, False)[0])[
+            "summed"
+        ]
+
+    return jax.grad(loss)(params)
+
+
+def descend(make, passes=1, **functions):
+    """Return gradient descent with ``passes`` through the model at each step."""
+
+    def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
+        for _ in range(passes):
+            step = gradient(workload, current_param_container)
+        return optimizer_state, current_param_container - RATE * step, model_state
+
+    submission = make()
+    for name, function in {"update_params": update_params, **functions}.items():
+        setattr(submission.module, name, function)
+    return submission
+
+
+def declare(spent, episode=lambda step: 0):
+    """Return functions that count steps in the state, and what they declare."""
+
+    def init(workload, params, *_):
+        return {"steps": 0}, None
+
+    def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
+        state = {"steps": optimizer_state[0]["steps"] + 1}
+        params = current_param_container - RATE * gradient(workload, current_param_container)
+        return (state, None), params, model_state
+
+    def report(optimizer_state):
+        steps = optimizer_state[0]["steps"]
+        return {
+            "gradient_evaluations": spent(steps), "episode": episode(steps), "phase": "training"
+        }  # fmt: skip
+
+    return {"init_optimizer_state": init, "update_params": update_params, "report": report}
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""The audits: what a submission declares, checked by running parts of a trial again."""
+"""The audits: parts of a trial are run again, to check the costs that its submission declares."""

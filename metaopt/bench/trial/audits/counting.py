@@ -25,7 +25,7 @@ class CountingFacade(Facade):
 
     Attributes:
         examples: Examples that passed through ``model_fn`` since :meth:`reset`, by mode.
-        noise: Standard deviation of what ``init_model_fn`` adds to the parameters; 0 at first.
+        noise: Standard deviation of the noise that ``init_model_fn`` adds; 0 at first.
     """
 
     __slots__ = ("__batch_size", "__lock", "__whole", "examples", "noise")
@@ -43,7 +43,7 @@ class CountingFacade(Facade):
         self.examples = dict.fromkeys(ForwardPassMode, 0)
 
     def show_batch(self, batch: Any) -> None:
-        """Say what a whole batch of the queue looks like."""
+        """Note the shape of a whole batch of the queue."""
         self.__whole = _inputs_shape(batch)
 
     def model_fn(self, *arguments: Any, **named: Any) -> Any:
@@ -73,7 +73,7 @@ class CountingFacade(Facade):
         return self.noise * norm(_noise(params))
 
     def _identity(self) -> tuple[Any, ...]:
-        # What is traced for one counts in no other.
+        # A step that was traced for one facade counts in no other.
         return *super()._identity(), self.__batch_size
 
     def _count(self, mode: ForwardPassMode, examples: float, *_: Any) -> None:
@@ -94,7 +94,7 @@ class CountingFacade(Facade):
 def counting_facade(workload: Any, batch_size: int) -> CountingFacade:
     """Return the one counting facade of a workload, step hint and batch size in this process.
 
-    What is traced for one audit then serves the next.
+    Steps that were traced for one audit then serve the next.
     """
     return _counting_facade(workload, batch_size, getattr(workload, "step_hint", None))
 

@@ -1,4 +1,4 @@
-"""What an audit needs of a running trial: its state at a few moments, and the steps that followed.
+"""Recordings of a running trial for its audit: its state at a few moments, and the next steps.
 
 A *window* is a copy of the trial's state, the batches and evaluations of the next steps, and the
 parameters at its end. These are recorded, outside the clock:
@@ -49,14 +49,14 @@ class Preparation:
 
 @dataclasses.dataclass(eq=False)
 class Window:
-    """A few steps of a trial, with all that is needed to run them again.
+    """A few steps of a trial, with everything needed to run them again.
 
     Attributes:
         first_step: Steps of the trial before it.
         before: Optimizer state (its pytree), parameters and model state, on the host.
         declared: Gradient evaluations declared before it; at its end, those in it.
         drawn: The same of examples drawn, over the reference batch size.
-        events: What was called.
+        events: The calls.
         batches: The batches drawn from the queue, on the host.
         bytes: Their size.
         params: The parameters at its end, on the host.
@@ -91,7 +91,7 @@ class Recorder:
     """Records the windows of one trial after another, until one of them is audited.
 
     Args:
-        draw: Where random picks come from; by default the operating system.
+        draw: The source of random picks; by default the operating system.
     """
 
     def __init__(self, draw: random.Random | None = None) -> None:
@@ -128,7 +128,7 @@ class Recorder:
             found.append(self.slowest)
         return [window for window in found if window is not None]
 
-    # What the trial tells.
+    # Called by the training loop.
 
     def before_step(self, trees: tuple[Any, Any, Any]) -> None:
         """Open the windows that begin with the next step."""
@@ -171,7 +171,7 @@ class Recorder:
                 self._close(window, trees)
 
     def before_evaluation(self, trees: tuple[Any, Any, Any]) -> None:
-        """Open a window that begins before an evaluation, if it is this one's turn."""
+        """Open a window before an evaluation, if this evaluation is drawn."""
         self._end_period()
         self._evaluations += 1
         if not self._is_open("evaluation") and self.draw.random() < 1 / self._evaluations:
@@ -180,14 +180,14 @@ class Recorder:
             self._note(Preparation(self._trial.meter.steps, len(self._trial.eval_results)))
 
     def end(self, trees: tuple[Any, Any, Any]) -> None:
-        """Close what is open: the trial has ended, or pauses."""
+        """Close the open windows: the trial has ended, or pauses."""
         for window in [*self._open]:
             if window.restart is not None:
                 self._close_restart(window, trees)
             elif window.events and window.kind != "restart":
                 self._close(window, trees)
 
-    # How.
+    # Windows.
 
     @property
     def _trial(self) -> TrialState:

@@ -1,4 +1,4 @@
-"""What AdamW's gradient evaluations take on this machine: the unit of time factors."""
+"""The duration of AdamW's gradient evaluations on this machine: the unit of time factors."""
 
 import functools
 import time

@@ -1,4 +1,4 @@
-"""Run recorded windows again with a workload that counts, and say what the audit found.
+"""Replay recorded windows with a workload that counts passes, and judge them.
 
 passes        each window: passes counted against gradient evaluations charged
 set-up        ``init_optimizer_state``: the same
@@ -44,7 +44,7 @@ def write_audit(recorder: Recorder, position: float, stall_seconds: float | None
     """Audit the trial that ran last, and write ``audit.json`` into its folder.
 
     Args:
-        recorder: It holds the trial's windows.
+        recorder: The recorder with the trial's windows.
         position: The share of the study's budget that was drawn.
         stall_seconds: The limit of the audit, after which **the process ends**. Then
             :func:`~metaopt.bench.records.audit.fail_open_audits` fails the audit.
@@ -65,7 +65,7 @@ def audit(recorder: Recorder, position: float, *, timed: bool = True) -> AuditRe
     Costs one compilation of the submission's step, about 60 steps, and ``timed`` 30 of AdamW.
 
     Args:
-        recorder: It holds the trial's windows.
+        recorder: The recorder with the trial's windows.
         position: The share of the study's budget that was drawn.
         timed: Whether to measure AdamW's seconds, for the time factor.
     """
@@ -154,7 +154,7 @@ class _Replayer:
             self.workload.noise = 0.0
 
     def _take_set_up(self) -> None:
-        """Initialise once more: counts its passes, and gives the function that takes steps."""
+        """Initialise again, to count its passes and to get the function that takes steps."""
         self.workload.reset()
         self.first = self._fresh()
         if self.recorder.start is not None:
