@@ -26,8 +26,8 @@ from metaopt.bench.contract.spaces import parse_space
 from metaopt.bench.trial.environment import CHECKOUT, describe_checkout
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
-from tuning.packaging.imports import OURS, Sources, collect_sources, own_files
 from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
+from tuning.packaging.sources import OURS, Sources, collect_sources, own_files
 from tuning.tuners.samplers import make_random
 
 NOTICE = "NOTICE"
@@ -75,7 +75,7 @@ def package_submission(
     point = _draw_point(submission)
     info = _complete(submission, flags or {}, ask)
     sources = collect_sources(submission.folder)
-    if sources.needed and (submission.folder / OURS).exists():
+    if sources.copied and (submission.folder / OURS).exists():
         raise ValueError(f"{submission.folder / OURS} is in the way of what is copied; rename it.")
     destination = Path("submissions", _RULESET_FOLDERS[info.ruleset], info.submission_folder)
     with _staging(out) as root:
@@ -132,21 +132,16 @@ def _write(
     info: SubmissionInfo,
     sources: Sources,
 ) -> None:
-    texts = {"__init__.py": "", **sources.files}
-    for module in sources.needed:
-        name = f"{'/'.join(module)}.py"
-        texts[name] = (
-            f"# From metaopt-bench, Apache-2.0; imports changed, see {NOTICE}.\n{texts[name]}"
-        )
-    if sources.needed:
+    texts = {"__init__.py": "", **sources.own}
+    if sources.copied:
         texts[f"{OURS}/LICENSE"] = _license()
     texts[NOTICE] = _notice(info, sources)
     texts[REQUIREMENTS_FILE] = _requirements(submission.folder, sources)
     texts[INFO_FILE] = info.to_yaml()
     own = set(own_files(submission.folder))
     own -= {path for pattern in INFO_GLOBS for path in submission.folder.glob(pattern)}
-    for path in own:
-        name = path.relative_to(submission.folder).as_posix()
+    files = {path.relative_to(submission.folder).as_posix(): path for path in own} | sources.copied
+    for name, path in files.items():
         if name not in texts:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / name)
@@ -165,7 +160,7 @@ def _requirements(folder: Path, sources: Sources) -> str:
         distribution = distributions.get(module, [module])[0]
         version = f">={metadata.version(distribution)}" if module in distributions else ""
         if plain_name(distribution) not in named:
-            lines.append(f"{distribution}{version}  # imported by {', '.join(users)}")
+            lines.append(f"{distribution}{version}  # imported by {_some(users)}")
     return "\n".join(lines or ["# Nothing beyond AlgoPerf's own environment for JAX."]) + "\n"
 
 
@@ -175,14 +170,13 @@ def _notice(info: SubmissionInfo, sources: Sources) -> str:
         "",
         "Submitted under the Apache License, Version 2.0, as mlcommons/submissions_algorithms is.",
     ]
-    if sources.needed:
+    if sources.copied:
         commit = describe_checkout(CHECKOUT)["commit"]
         lines += [
             "",
-            f"{OURS}/ holds modules of metaopt-bench {metaopt.__version__}"
+            f"{OURS}/ holds unchanged modules of metaopt-bench {metaopt.__version__}"
             + (f", commit {commit}" if commit else "")
-            + f", under the Apache License,\nVersion 2.0 ({OURS}/LICENSE). They were changed: "
-            "imports are relative, and what only annotations\nneed is not imported.",
+            + f", under the Apache License,\nVersion 2.0 ({OURS}/LICENSE).",
         ]
     return "\n".join(lines) + "\n"
 
@@ -238,4 +232,8 @@ def _warnings(folder: Path, sources: Sources) -> Iterator[str]:
             "Copy the newer code into the submission, or agree on a newer version."
         )
     for module, users in sources.extras.items():
-        yield f"{module}, which {', '.join(users)} imports, is not in AlgoPerf's environment."
+        yield f"{module}, imported by {_some(users)}, is not in AlgoPerf's environment."
+
+
+def _some(files: list[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"

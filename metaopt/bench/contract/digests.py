@@ -1,12 +1,8 @@
-"""Digests of files and modules: equal where nothing that runs differs.
+"""Digests of files and modules: equal if nothing that runs differs.
 
-Python files are hashed by their syntax tree without docstrings: a comment changes nothing. Fields
-that are empty are left out, because versions of Python add some. Every other file is hashed by its
-bytes.
-
-Imports are read from the syntax tree, those inside functions too; an import by a computed name is
-not seen. Modules of Python and of installed packages are left out, except for packages that add
-workloads, submissions or tuners.
+Python files are hashed by their syntax tree without docstrings, so a comment changes nothing. Empty
+fields of the tree are left out, because versions of Python add some. Every other file is hashed by
+its bytes.
 """
 
 import ast
@@ -14,19 +10,15 @@ import functools
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from metaopt.bench.contract.plugins import plugin_packages
+from metaopt.bench.contract.imported_modules import modules_imported_by, modules_with_imports
 
 _DIGITS = 16  # hexadecimal, of a digest
 _LEFTOVERS = (".pyc", ".swp", "~", ".DS_Store")  # of Python, editors and desktops
-_OURS = ("metaopt", "tuning")
-_INSTALLED = {"site-packages", "dist-packages"}
+_HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def digest_folder(folder: Path) -> dict[str, str]:
@@ -37,8 +29,9 @@ def digest_folder(folder: Path) -> dict[str, str]:
 
 
 def digest_file(path: Path) -> str:
-    """Return the digest of a file; it is read again when its size or time of change is another."""
-    return _read(path).digest
+    """Return the digest of a file; a file of another size or time of change is read again."""
+    status = path.stat()
+    return _digest_file(path, status.st_size, status.st_mtime_ns)
 
 
 def digest_value(value: Any) -> str:
@@ -51,25 +44,12 @@ def digest_imports(files: Iterable[Path]) -> dict[str, str]:
 
     Relative imports are left out: they lead to files of the same folder.
     """
-    imports = [entry for path in files for entry in _read(path).imports if not entry.level]
-    return _closure((entry.module, entry.name) for entry in imports)
+    return {name: digest_file(path) for name, path in modules_imported_by(files).items()}
 
 
 def digest_modules(names: Iterable[str]) -> dict[str, str]:
     """Return the digests of modules and of those that they import, by path."""
-    return _closure((name, None) for name in names)
-
-
-class _Import(NamedTuple):
-    module: str
-    name: str | None  # what is taken out of it, as in `from module import name`
-    level: int  # dots of a relative import
-    binds: str  # the name that the file has for it
-
-
-class _Content(NamedTuple):
-    digest: str
-    imports: tuple[_Import, ...] = ()
+    return {name: digest_file(path) for name, path in modules_with_imports(names).items()}
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -86,113 +66,28 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _closure(wanted: Iterable[tuple[str, str | None]]) -> dict[str, str]:
-    """Return the digests of modules and of what they import.
-
-    What a package's ``__init__.py`` only hands on is followed to its home, and nothing beside it.
-    """
-    found: dict[str, str] = {}
-    todo, seen = list(wanted), set()
-    while todo:
-        module, name = request = todo.pop()
-        if request in seen:
-            continue
-        seen.add(request)
-        if name is not None and _find(f"{module}.{name}") is not None:
-            todo.append((f"{module}.{name}", None))
-            continue
-        path = _find(module)
-        if path is None:
-            continue
-        is_package = path.name == "__init__.py"
-        content = _read(path)
-        tail = "/__init__.py" if is_package else path.suffix
-        found[module.replace(".", "/") + tail] = content.digest
-        handed_on = [entry for entry in content.imports if is_package and entry.binds == name]
-        package = module if is_package else module.rpartition(".")[0]
-        for entry in handed_on or content.imports:
-            todo.append((_absolute(entry, package), entry.name))
-    return dict(sorted(found.items()))
-
-
-def _absolute(entry: _Import, package: str) -> str:
-    if not entry.level:
-        return entry.module
-    base = package.split(".")
-    base = base[: len(base) - entry.level + 1]
-    return ".".join([*base, entry.module] if entry.module else base)
-
-
 @functools.cache
-def _find(module: str) -> Path | None:
-    """Return the file of a module; ``None`` without one, and for those that are left out."""
-    spec = _spec(module) if _is_followed(module.partition(".")[0]) else None
-    if spec is None or spec.origin is None or not spec.has_location:
-        return None
-    return Path(spec.origin)
-
-
-@functools.cache
-def _is_followed(package: str) -> bool:
-    if package in sys.stdlib_module_names or not package:
-        return False
-    if package in _OURS or package in plugin_packages():
-        return True
-    spec = _spec(package)
-    if spec is None:
-        return False
-    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else ())]
-    return not any(_INSTALLED & set(Path(place).parts) for place in places)
-
-
-def _spec(module: str) -> ModuleSpec | None:
-    try:
-        return find_spec(module)
-    except (ImportError, AttributeError, ValueError):  # no module, or nothing inside it
-        return None
-
-
-def _read(path: Path) -> _Content:
-    status = path.stat()
-    return _content(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _content(path: Path, size: int, changed: int) -> _Content:
-    del size, changed  # what makes another file of the same path
+def _digest_file(path: Path, size: int, changed: int) -> str:
+    del size, changed  # a changed file is read again
     if path.suffix != ".py":
         with path.open("rb") as file:
-            return _Content(hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS])
+            return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
     source = path.read_bytes()
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # whoever imports it hears why
-        return _Content(_shortened(source))
-    imports = tuple(_imports(tree))
+    except (SyntaxError, ValueError):  # the import itself reports it
+        return _shortened(source)
     words: list[str] = []
     _spell(tree, words)
-    return _Content(_shortened("\n".join(words).encode()), imports)
+    return _shortened("\n".join(words).encode())
 
 
 def _shortened(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
-def _imports(tree: ast.Module) -> Iterator[_Import]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield _Import(alias.name, None, 0, alias.asname or alias.name.partition(".")[0])
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield _Import(node.module or "", alias.name, node.level, alias.asname or alias.name)
-
-
-_HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-
-
 def _spell(node: Any, words: list[str]) -> None:
-    """Append what a syntax tree says, without docstrings and without fields that are empty."""
+    """Append the words of a syntax tree, without docstrings and empty fields."""
     if isinstance(node, list):
         for entry in node:
             _spell(entry, words)

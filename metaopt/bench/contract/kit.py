@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metaopt.bench.contract.call_counter import CallCounter
-from metaopt.bench.contract.sharding import replicate, shard_batch
-from metaopt.bench.contract.spec import ForwardPassMode
+# Relative: packages of submissions hold copies of this module and of those that it imports.
+from .call_counter import CallCounter
+from .sharding import replicate, shard_batch
+from .spec import ForwardPassMode
 
 # Examples per optimizer step. AlgoPerf's are those of its baselines.
 BATCH_SIZES = {
