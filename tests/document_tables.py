@@ -22,7 +22,7 @@ from analysis.report.formats import Format
 from analysis.text import escape_markdown
 from metaopt.bench.contract.loading import find_submissions, load_submission
 from metaopt.bench.rules.check import RULES
-from metaopt.bench.rules.workload_rules import WORKLOAD_RULES
+from metaopt.bench.rules.workload_check import WORKLOAD_RULES
 from metaopt.workloads.registry import FIXED_SUFFIX, list_workloads
 from tuning.campaign import list_campaigns
 from tuning.cli import app as tuning_app

@@ -24,8 +24,8 @@ from analysis.command_line import run_app
 from metaopt.bench.contract.kit import BATCH_SIZES
 from metaopt.bench.contract.loading import load_submission
 from metaopt.bench.contract.spec import ForwardPassMode, LossType
-from metaopt.bench.rules.check import check_apart
-from metaopt.bench.rules.workload_rules import check_workload
+from metaopt.bench.rules.subprocess_check import check_in_subprocess
+from metaopt.bench.rules.workload_check import check_workload
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tests.analysis.conftest import write_hand_made
@@ -170,7 +170,7 @@ def test_the_example_of_mistakes_has_them(tmp_path):
     (folder / "tuning_search_space.json").write_text(json.dumps(space))
     shown = next(code for code in blocks_of("docs/checking.md", "console") if "error: " in code)
 
-    found = [f for f in check_apart(folder) if f.severity == "error"]
+    found = [f for f in check_in_subprocess(folder).findings if f.severity == "error"]
 
     lines = re.findall(r"^error: ([a-z-]+): (\S+): ", shown, re.MULTILINE)
     assert [(finding.rule, finding.where) for finding in found] == lines

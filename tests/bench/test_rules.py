@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from metaopt.bench.rules.check import RULES, check, check_apart, rules_left_out
+from metaopt.bench.rules.check import RULES, check
+from metaopt.bench.rules.subprocess_check import check_in_subprocess
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS, OUR_WORKLOADS, WORKLOAD_NAMES
 from metaopt.workloads.registry import list_workloads
 from metaopt.workloads.synthetic import Quadratic
@@ -59,6 +60,11 @@ def write(folder, *changes, **files):
     return folder
 
 
+def findings(folder):
+    """Check a submission on the smallest workload, in this process."""
+    return check(folder, workload=Quadratic()).findings
+
+
 def space(text):
     return {SPACE: text}
 
@@ -97,6 +103,10 @@ MISTAKES = {
         {},
     ),
     "early-return": ([("    jax.block_until_ready(params)\n", "")], {}),
+    "trial": (
+        [("    state, step = opt", "    1 / (global_step < 20)\n    state, step = opt")],
+        {},
+    ),
     "passes": (
         [("jax.grad(loss)(params))", "jax.grad(lambda p: loss(p) + loss(p) + loss(p))(params))")],
         {},
@@ -116,7 +126,7 @@ MISTAKES = {
 
 
 def test_a_sound_submission_breaks_no_rule(tmp_path):
-    assert check(write(tmp_path), workload=Quadratic()) == []
+    assert findings(write(tmp_path)) == []
 
 
 def test_a_sound_submission_with_a_space_and_an_evaluation_breaks_no_rule(tmp_path):
@@ -130,14 +140,14 @@ def prepare_for_eval(workload, current_param_container, current_params_types, mo
     folder.mkdir(parents=True)
     write(folder, ("@functools", f"{prepare}\n@functools"), **space(RATES))
 
-    assert check(folder, workload=Quadratic()) == []
+    assert findings(folder) == []
 
 
 @pytest.mark.parametrize("rule", MISTAKES)
 def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule, tmp_path):
     changes, files = MISTAKES[rule]
 
-    found = check(write(tmp_path, *changes, **files), workload=Quadratic())
+    found = findings(write(tmp_path, *changes, **files))
 
     assert {finding.rule for finding in found} == {rule}, found
     severity = "note" if rule in ("early-return", "requirements") else "error"
@@ -150,11 +160,11 @@ def test_without_a_point_no_step_is_taken_and_that_is_said(rule, applied, tmp_pa
     changes, files = MISTAKES[rule]
     write(tmp_path, *changes, ("    jax.block_until_ready(params)\n", ""), **files)
 
-    found = check(tmp_path, workload=Quadratic())
+    report = check(tmp_path, workload=Quadratic())
 
-    assert ("early-return" in {finding.rule for finding in found}) == applied
-    assert ("early-return" in rules_left_out(found)) != applied
-    assert "batch-size" not in rules_left_out(found)
+    assert ("early-return" in {finding.rule for finding in report.findings}) == applied
+    assert ("early-return" in report.not_applied) != applied
+    assert "batch-size" not in report.not_applied
 
 
 def test_every_rule_has_its_mistake():
@@ -171,7 +181,7 @@ def test_every_rule_has_its_mistake():
 def test_arguments_are_read_without_an_import(tmp_path, text, line):
     (tmp_path / "submission.py").write_text(text)
 
-    found = check(tmp_path, importing=False)
+    found = check(tmp_path, importing=False).findings
 
     wrong = [finding for finding in found if finding.rule == "arguments"]
     assert [finding.where for finding in wrong] == [f"submission.py:{line}"]
@@ -180,7 +190,7 @@ def test_arguments_are_read_without_an_import(tmp_path, text, line):
 def test_arguments_that_runners_pass_by_name_may_stand_in_any_order(tmp_path):
     folder = write(tmp_path, ("batch, loss_type,", "loss_type, batch,"))
 
-    (found,) = check(folder, workload=Quadratic())
+    (found,) = findings(folder)
 
     assert (found.rule, found.severity) == ("arguments-order", "note")
 
@@ -188,7 +198,7 @@ def test_arguments_that_runners_pass_by_name_may_stand_in_any_order(tmp_path):
 def test_the_part_of_the_state_that_cannot_be_saved_is_named(tmp_path):
     changes, _ = MISTAKES["state-checkpoint"]
 
-    (found,) = check(write(tmp_path, *changes), workload=Quadratic())
+    (found,) = findings(write(tmp_path, *changes))
 
     assert found.what == "optimizer_state.key is a typed random key"
 
@@ -196,7 +206,7 @@ def test_the_part_of_the_state_that_cannot_be_saved_is_named(tmp_path):
 def test_the_line_of_a_mistake_is_named(tmp_path):
     folder = write(tmp_path, ("    state, step = opt", "    1 / 0\n    state, step = opt"))
 
-    (found,) = check(folder, workload=Quadratic())
+    (found,) = findings(folder)
 
     lines = (folder / "submission.py").read_text().splitlines()
     assert found.where == f"submission.py:{lines.index('    1 / 0') + 1}"
@@ -226,7 +236,7 @@ def test_a_rate_by_the_name_of_the_workload_is_found(rate, tmp_path):
         ("def get_batch_size", "_asked = ['']\n\ndef get_batch_size"),
     )
 
-    found = check(tmp_path, workload=Quadratic())
+    found = findings(tmp_path)
 
     assert "workload-branches" in {finding.rule for finding in found}
 
@@ -234,7 +244,7 @@ def test_a_rate_by_the_name_of_the_workload_is_found(rate, tmp_path):
 def test_a_batch_size_by_name_decides_nothing_else(tmp_path):
     folder = write(tmp_path, ('{"wmt": 128}', '{"wmt": 128, "ogbg": 2}'))
 
-    assert check(folder, workload=Quadratic()) == []
+    assert findings(folder) == []
 
 
 def test_the_names_of_workloads_are_those_of_the_registry():
@@ -246,10 +256,10 @@ def test_the_names_of_workloads_are_those_of_the_registry():
 def test_a_submission_that_never_returns_is_ended_and_named(tmp_path):
     write(tmp_path, ("import jax\n", "import time; time.sleep(1000)\nimport jax\n"))
 
-    found = check_apart(tmp_path, timeout=5.0)
+    report = check_in_subprocess(tmp_path, timeout=8.0)
 
-    assert [finding.rule for finding in found] == ["timeout"]
-    assert found[0].what == "the import of submission.py had not returned when 5 s were up"
+    assert [finding.rule for finding in report.findings] == ["timeout"]
+    assert "the import of submission.py had not returned after 8 s" in report.findings[0].what
 
 
 def test_a_submission_that_ends_its_process_is_named_beside_what_its_files_show(tmp_path):
@@ -258,20 +268,20 @@ def test_a_submission_that_ends_its_process_is_named_beside_what_its_files_show(
         **space("{}"),
     )  # fmt: skip
 
-    found = check_apart(tmp_path)
+    report = check_in_subprocess(tmp_path)
 
-    assert [finding.rule for finding in found] == ["space-form", "crash"]
-    assert "the import of submission.py ended the process with exit code 3" in found[1].what
-    assert "recompilation" in rules_left_out(found)
+    assert [finding.rule for finding in report.findings] == ["space-form", "crash"]
+    assert "the import of submission.py ended the process with exit" in report.findings[1].what
+    assert "recompilation" in report.not_applied and "crash" not in report.not_applied
 
 
 def test_findings_are_the_same_in_a_process_of_their_own(tmp_path):
     write(tmp_path, ("def data_selection(", "def select_data("), **space('{"a": 1}'))
 
-    assert check_apart(tmp_path) == check(tmp_path)
+    assert check_in_subprocess(tmp_path) == check(tmp_path)
 
 
 def test_findings_are_plain_data(tmp_path):
-    (found,) = check(tmp_path)
+    (found,) = check(tmp_path).findings
 
     assert json.loads(json.dumps(vars(found)))["rule"] == "source"

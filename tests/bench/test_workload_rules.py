@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from metaopt.bench.contract.spec import LossType, ParameterType, ShapeTuple
-from metaopt.bench.rules.workload_rules import WORKLOAD_RULES, check_workload, load_workload
+from metaopt.bench.rules.workload_check import WORKLOAD_RULES, check_workload, load_workload
 from metaopt.workloads.data.queues import ShuffledQueue
 
 _count = itertools.count()

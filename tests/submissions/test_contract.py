@@ -28,7 +28,7 @@ def load(name):
 def test_no_rule_is_broken(name):
     folder = FOLDERS.get(name, SUBMISSIONS / name)
 
-    found = check(folder, workload=get_workload("breast_cancer_logistic"))
+    found = check(folder, workload=get_workload("breast_cancer_logistic")).findings
 
     rules = {finding.rule for finding in found}
     # Three need an optax that AlgoPerf has not.

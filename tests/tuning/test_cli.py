@@ -13,6 +13,7 @@ from analysis.command_line import run_app
 from metaopt.bench import records
 from metaopt.bench.measure.targets import load_targets
 from metaopt.bench.records.findings import Finding
+from metaopt.bench.rules.check import Report
 from tuning.cli import app
 from tuning.commands import targets_command
 
@@ -198,14 +199,15 @@ def test_check_names_what_is_wrong_and_how_to_put_it_right(tuning, tmp_path):
     assert checked.code == 1
     assert "error: import: submission.py:1: the import fails: ModuleNotFound" in checked.out
     assert "    Install the missing module" in checked.out
-    assert "29 rules: 5 errors, 0 notes, 13 not applied" in checked.out
+    assert "30 rules: 5 errors, 0 notes, 14 not applied" in checked.out
 
 
 @pytest.mark.parametrize("severity, code", [("note", 0), ("error", 1)])
 def test_check_fails_for_errors_alone_and_prints_plain_data(severity, code, monkeypatch, capsys):
     finding = Finding("crash", severity, "what", "submission.py:1", "fix")
     monkeypatch.setattr(
-        "tuning.commands.check_command.check_apart", lambda folder, timeout: [finding]
+        "tuning.commands.check_command.check_in_subprocess",
+        lambda folder, timeout: Report([finding]),
     )
 
     assert run_app(app, "tuning", ["check", "sgd", "--format", "json"]) == code

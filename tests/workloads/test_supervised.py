@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from metaopt.bench.contract.spec import ForwardPassMode, LossType
-from metaopt.bench.rules.workload_rules import check_workload
+from metaopt.bench.rules.workload_check import check_workload
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.models.network import parameter_type
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload

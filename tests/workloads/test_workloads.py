@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.measure.targets import load_targets
-from metaopt.bench.rules.workload_rules import WORKLOAD_RULES
+from metaopt.bench.rules.workload_check import WORKLOAD_RULES
 from metaopt.workloads.data.datasets import data_root
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload, list_workloads

@@ -7,7 +7,8 @@ import typer
 
 from metaopt.bench.contract.loading import find_submission_folder
 from metaopt.bench.records.redaction import redact
-from metaopt.bench.rules.check import RULES, check_apart, rules_left_out
+from metaopt.bench.rules.check import RULES
+from metaopt.bench.rules.subprocess_check import check_in_subprocess
 from tuning.contenders import SUBMISSIONS
 
 
@@ -26,10 +27,8 @@ def print_findings(submission: str, *, timeout: float, format: str) -> int:
         ValueError: There is no such submission.
     """
     folder = find_submission_folder(submission, SUBMISSIONS)
-    found = [
-        dataclasses.replace(finding, what=redact(finding.what))
-        for finding in check_apart(folder, timeout=timeout)
-    ]
+    report = check_in_subprocess(folder, timeout=timeout)
+    found = [dataclasses.replace(finding, what=redact(finding.what)) for finding in report.findings]
     errors = [finding for finding in found if finding.severity == "error"]
     if format == "json":
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in found]))
@@ -38,8 +37,9 @@ def print_findings(submission: str, *, timeout: float, format: str) -> int:
         typer.echo(f"{finding.severity}: {finding.rule}: {finding.where}: {finding.what}")
         typer.echo(f"    {finding.fix}")
     counts = [_count(len(errors), "error"), _count(len(found) - len(errors), "note")]
-    if left_out := rules_left_out(found):
-        counts.append(f"{len(left_out)} not applied for these errors: {', '.join(left_out)}")
+    if report.not_applied:
+        names = ", ".join(report.not_applied)
+        counts.append(f"{len(report.not_applied)} not applied because of errors: {names}")
     typer.echo(f"{len(RULES)} rules: {', '.join(counts)}")
     return int(bool(errors))
 

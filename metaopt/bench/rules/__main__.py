@@ -1,9 +1,9 @@
-"""``python -m metaopt.bench.rules FOLDER REPORT DOING``: the process that a check runs in."""
+"""``python -m metaopt.bench.rules FOLDER REPORT PROGRESS``: the process in which a check runs."""
 
 import sys
 from pathlib import Path
 
-from metaopt.bench.rules.check import write_findings
+from metaopt.bench.rules.subprocess_check import write_report
 
 if __name__ == "__main__":
-    write_findings(*map(Path, sys.argv[1:]))
+    write_report(*map(Path, sys.argv[1:]))

@@ -1,55 +1,49 @@
-"""A submission as the rules look at it: files, syntax trees, the module, a few steps."""
+"""A submission under check: its files, their syntax trees, and the module."""
 
 import ast
 import functools
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from metaopt.bench.contract import loading
 from metaopt.bench.contract.spaces import find_problems, parse_space, read_space
 from metaopt.bench.records.failures import describe, line_of
-
-if TYPE_CHECKING:
-    from metaopt.bench.rules.audit_rules import Audited
-    from metaopt.bench.rules.dry_run import Walk
 
 _INFO_FILE = "submission_info.yml"
 _RULESET = re.compile(r"""^ruleset\s*:\s*["']?(external|self-tuning)\b""", re.MULTILINE)
 
 
 class Unreadable(NamedTuple):
-    """Why a file cannot be parsed, or a module not be imported."""
+    """A file that cannot be parsed, or a module that cannot be imported."""
 
-    what: str
-    where: str
+    reason: str
+    where: str  # "file:line"
 
 
-class Subject:
-    """What is known of a submission; everything is found out when it is first asked for.
+class CheckedSubmission:
+    """The facts about a submission that rules ask for, each found out when it is first needed.
 
     Args:
-        folder: The submission's.
-        workload: What the steps are taken on; by default the 8 x 8 digits.
-        importing: Whether the module may be imported. If not, the rules make do with its text.
-        say: Told what runs next, for whoever has to say what never returned.
+        folder: The submission's folder.
+        importing: Whether the module may be imported. If not, rules use the text alone.
+        on_start: Called with a description of each step of the check before it begins. If the
+            process never returns, the last one says where it stopped.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        workload: Any = None,
         importing: bool = True,
-        say: Any = lambda doing: None,
+        on_start: Callable[[str], None] = lambda description: None,
     ) -> None:
         self.folder = folder.resolve()
-        self.workload = workload
         self.importing = importing
-        self.say = say
+        self.on_start = on_start
 
     # Files.
 
@@ -73,7 +67,7 @@ class Subject:
 
     @property
     def unreadable(self) -> list[Unreadable]:
-        """The Python files that have none."""
+        """The Python files that cannot be parsed."""
         return self._parsed[1]
 
     @functools.cached_property
@@ -91,7 +85,7 @@ class Subject:
         for name, text in self.spaces.items():
             try:
                 yield name, read_space(text)
-            except ValueError:  # has a rule of its own
+            except ValueError:  # reported by a rule of its own
                 continue
 
     @property
@@ -110,12 +104,12 @@ class Subject:
     def _imported(self) -> tuple[ModuleType | None, Unreadable | None]:
         if not self.importing or not (self.folder / loading.SUBMISSION_FILE).is_file():
             return None, None
-        if loading.SUBMISSION_FILE not in self.trees:  # the syntax has a rule of its own
+        if loading.SUBMISSION_FILE not in self.trees:  # reported by a rule of its own
             return None, None
-        self.say("the import of submission.py")
+        self.on_start("the import of submission.py")
         try:
             return loading.import_submission(self.folder), None
-        except SyntaxError:  # has a rule of its own
+        except SyntaxError:  # reported by a rule of its own
             return None, None
         except (Exception, SystemExit) as error:
             return None, Unreadable(describe(error), self.line_of(error))
@@ -132,7 +126,7 @@ class Subject:
 
     @functools.cached_property
     def _bindings(self) -> dict[str, ast.stmt]:
-        """The statement that binds a name of ``submission.py``, by name; the last counts."""
+        """The last statement of ``submission.py`` that binds a name, by name."""
         tree = self.trees.get(loading.SUBMISSION_FILE)
         bindings: dict[str, ast.stmt] = {}
         for statement in _flat(tree.body if tree else []):
@@ -147,13 +141,13 @@ class Subject:
         return f"{loading.SUBMISSION_FILE}{line}"
 
     def has_function(self, name: str) -> bool:
-        """Return whether there is a function of this name; by the text alone, if need be."""
+        """Return whether there is a function of this name; without a module, by the text alone."""
         if self.module is not None:
             return callable(getattr(self.module, name, None))
         return name in self._bindings or "*" in self._bindings
 
     def signature(self, name: str) -> inspect.Signature | None:
-        """Return a function's signature, ``None`` if it has none that can be read."""
+        """Return a function's signature; ``None`` if it cannot be read."""
         if self.module is not None:
             try:
                 return inspect.signature(getattr(self.module, name))
@@ -166,33 +160,11 @@ class Subject:
         """Return the last line of the submission that an error passed through, ``file:line``."""
         return line_of(error, self.folder) or loading.SUBMISSION_FILE
 
-    # A few steps.
-
-    @functools.cached_property
-    def walk(self) -> "Walk | None":
-        """What a few steps showed; ``None`` if the submission cannot be called at all."""
-        from metaopt.bench.rules import module_rules as calls
-        from metaopt.bench.rules.dry_run import take_steps
-
-        if self.module is None:
-            return None
-        first = calls.find_missing_functions, calls.find_wrong_arguments, calls.find_wrong_order
-        for find in first:
-            if any(problem.severity == "error" for problem in find(self)):
-                return None
-        return take_steps(self)
-
-    @functools.cached_property
-    def audited(self) -> "Audited | None":
-        """A short trial and its audit; ``None`` if a few steps already break a rule."""
-        from metaopt.bench.rules.audit_rules import run_audited
-
-        return run_audited(self)
-
     def point(self) -> tuple[bool, dict[str, Any] | None]:
-        """Return whether there is a point to run, and the point; ``None`` for self-tuning.
+        """Return whether the steps have hyperparameters to run with, and these.
 
-        It is the middle of the search space. A space that cannot be used has none.
+        They are the middle of the search space, and ``None`` for self-tuning. A search space that
+        cannot be read has no middle.
         """
         if loading.SPACE_FILE not in self.spaces or self.declared_ruleset == "self-tuning":
             return True, None
@@ -224,7 +196,7 @@ def _bound_by(statement: ast.stmt) -> Iterator[str]:
 
 
 def _signature(arguments: ast.arguments) -> inspect.Signature:
-    """Return the signature that a function definition has."""
+    """Return the signature of a function definition."""
     kind = inspect.Parameter
     positional = [
         *((a, kind.POSITIONAL_ONLY) for a in arguments.posonlyargs),

@@ -1,7 +1,7 @@
-"""The walk: a few steps of a submission on a small workload, watched.
+"""The dry run: a few observed steps of a submission on a small workload.
 
-It calls the functions in AlgoPerf's order and with AlgoPerf's arguments and notes what they do; the
-rules read its notes. It ends where the contract is broken: only the first breach counts.
+It calls the functions in AlgoPerf's order with AlgoPerf's arguments and keeps observations, which
+the rules read. It ends at the first breach of the contract.
 """
 
 import contextlib
@@ -23,72 +23,84 @@ from metaopt.bench.contract.return_values import WrongReturnError, as_namedtuple
 from metaopt.bench.contract.rng import pinned_randomness
 from metaopt.bench.contract.spec import TrainingCompleteError
 from metaopt.bench.contract.train_state import fresh_train_state
-from metaopt.bench.rules.checked_submission import Subject
+from metaopt.bench.rules.checked_submission import CheckedSubmission
 
 STEPS = 6
 _SEED = 0
 _DELAY_SECONDS = 0.2  # how late a batch comes, for a step that waits for it
 _ARITHMETIC = 256  # rows of a square matrix
 _PROBE = 20  # products, to see how long one takes
-# Precedes every compilation, those too that a cache on disk answers.
+# Precedes every compilation, also those that a cache on disk answers.
 _LOWERING = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 
 
 @dataclasses.dataclass
-class Walk:
-    """What was seen."""
+class DryRun:
+    """The observations of a few steps.
 
-    crash: tuple[str, BaseException] | None = None  # in which call
-    states: list[Any] = dataclasses.field(default_factory=list)  # as returned, the first from init
-    wrong_return: tuple[str, Any] | None = None  # by which function
-    wrong_params: tuple[str, str] | None = None  # by which function, and what changed
-    lowered: list[int] = dataclasses.field(default_factory=list)  # functions compiled, by step
-    waits: bool = True  # whether a step returns when the device is done
-    complete: bool = False  # whether it came to its end
+    Attributes:
+        submission: The submission.
+        workload: The workload on which the steps were taken.
+        crash: The function that raised, and the exception.
+        states: The optimizer states as they were returned, the first from the initialisation.
+        wrong_return: The function that returned another form, and the returned value.
+        wrong_params: The function that changed the form of the parameters, and the change.
+        compiled: The number of functions that each step compiled.
+        waits: Whether a step returns when the device is done.
+        complete: Whether all steps were taken.
+    """
+
+    submission: CheckedSubmission
+    workload: Any
+    crash: tuple[str, BaseException] | None = None
+    states: list[Any] = dataclasses.field(default_factory=list)
+    wrong_return: tuple[str, Any] | None = None
+    wrong_params: tuple[str, str] | None = None
+    compiled: list[int] = dataclasses.field(default_factory=list)
+    waits: bool = True
+    complete: bool = False
 
 
 class _EndedError(Exception):
-    """The walk is over; the notes say why."""
+    """The dry run is over; the observations say why."""
 
 
 @pinned_randomness()
-def take_steps(subject: Subject) -> Walk:
+def dry_run(submission: CheckedSubmission, workload: Any) -> DryRun:
     """Take a few steps with a submission that can be called; never raises for its mistakes."""
-    walk = Walk()
-    if subject.point()[0]:
+    observed = DryRun(submission, workload)
+    if submission.point()[0]:
         with contextlib.suppress(_EndedError):
-            Walker(subject, walk=walk).run()
-    return walk
+            StepRunner(observed).run()
+    return observed
 
 
-class Walker:
+class StepRunner:
     """Takes steps with a submission as a runner does, always from the same seed.
 
     Args:
-        subject: A submission that can be called and has a point to run.
-        facade: The class of what it sees of the workload.
-        walk: Where notes go.
+        observed: The submission, which can be called and has hyperparameters to run with, and the
+            workload. Observations are added.
+        facade: The class of the submission's view of the workload.
     """
 
-    def __init__(
-        self, subject: Subject, facade: type[Facade] = Facade, *, walk: Walk | None = None
-    ) -> None:
-        self.subject = subject
-        self.walk = walk or Walk()
-        self.workload = workload_of(subject)
-        self.batch_size = _batch_size(subject)
+    def __init__(self, observed: DryRun, facade: type[Facade] = Facade) -> None:
+        submission = observed.submission
+        self.observed = observed
+        self.workload = observed.workload
+        self.batch_size = _batch_size(submission, self.workload)
         self.bound = BoundSubmission(
-            module=subject.module,
+            module=submission.module,
             workload=facade(self.workload, self.batch_size),
-            hyperparameters=as_namedtuple(subject.point()[1]),
-            wants_train_state="train_state" in subject.signature("update_params").parameters,  # type: ignore[union-attr]
+            hyperparameters=as_namedtuple(submission.point()[1]),
+            wants_train_state="train_state" in submission.signature("update_params").parameters,  # type: ignore[union-attr]
         )
 
     def take(self, steps: int) -> tuple[Any, Any]:
-        """Take steps; return the parameters before and after, on the host. Raises what it raises.
+        """Take steps; return the parameters before and after, on the host.
 
         Args:
-            steps: How many.
+            steps: The number of steps.
         """
         self._start()
         before = _on_host(self.trees[1])
@@ -98,19 +110,19 @@ class Walker:
 
     def run(self) -> None:
         """Do what a runner does: initialise, take steps, prepare an evaluation, go on."""
-        walk = self.walk
+        observed = self.observed
         self._start()
         for step in range(STEPS):
-            with _counting_compilations() as lowered:
+            with _counting_compilations() as compiled:
                 self._step(step)
-            walk.lowered.append(len(lowered))
+            observed.compiled.append(len(compiled))
         if self.bound.prepares:
             self._call("prepare_for_eval", STEPS, lambda: self.bound.prepare(
                 self.trees, STEPS, next(self.keys), []))  # fmt: skip
             self._step(STEPS)
-        walk.states.append(self._state_on_host())
-        walk.waits = self._waits(STEPS + 1)
-        walk.complete = True
+        observed.states.append(self._state_on_host())
+        observed.waits = self._waits(STEPS + 1)
+        observed.complete = True
 
     def _start(self) -> None:
         self.keys = iter(jax.random.split(jax.random.PRNGKey(_SEED), 4 * STEPS + 3))
@@ -128,8 +140,8 @@ class Walker:
             return self.bound.init(params, model_state, next(self.keys)), params, model_state
 
         self._call("init_optimizer_state", None, init)
-        # What a checkpoint of the start would hold; a step may donate the arrays themselves.
-        self.walk.states.append(self._state_on_host())
+        # A copy: a step may donate the arrays themselves.
+        self.observed.states.append(self._state_on_host())
 
     def _step(self, step: int, delay: Any = None) -> None:
         queue, keys = self.queue, self.keys
@@ -142,29 +154,31 @@ class Walker:
             batch, self.trees, step, next(keys), [], train_state))  # fmt: skip
 
     def _guard(self, name: str, step: int | None, call: Callable[[], Any]) -> Any:
-        self.subject.say(f"`{name}`" + ("" if step is None else f" at step {step}"))
+        self.observed.submission.on_start(
+            f"`{name}`" + ("" if step is None else f" at step {step}")
+        )
         try:
             return call()
         except TrainingCompleteError:
             raise _EndedError from None
         except WrongReturnError as error:
             if error.by == "init_optimizer_state":
-                self.walk.states.append(error.returned)
+                self.observed.states.append(error.returned)
             else:
-                self.walk.wrong_return = error.by, error.returned
+                self.observed.wrong_return = error.by, error.returned
             raise _EndedError from None
         except (Exception, SystemExit) as error:
-            self.walk.crash = name, error
+            self.observed.crash = name, error
             raise _EndedError from None
 
     def _call(self, name: str, step: int | None, call: Callable[[], Trees]) -> None:
-        """Go on with what a function returned, if it is what it must be."""
+        """Keep the returned trees for the next call, if they have the right form."""
         state, params, model_state = self._guard(name, step, call)
         if not is_pair(state):
-            self.walk.states.append(state)
+            self.observed.states.append(state)
             raise _EndedError
         if changed := _difference(self.signature, _signature(params)):
-            self.walk.wrong_params = name, changed
+            self.observed.wrong_params = name, changed
             raise _EndedError
         self.trees = state, params, model_state
 
@@ -181,14 +195,14 @@ class Walker:
 
 
 def _come_late(batch: Any) -> Any:
-    """Return the batch, as arrays that the device has not computed yet."""
-    # Compiled before the delay begins: that would take up a part of it, on a busy machine all.
+    """Return the batch as arrays that the device has yet to compute."""
+    # Compile before the delay begins: on a busy machine, compiling takes longer than the delay.
     jax.block_until_ready(_delay(batch, jnp.zeros(())))
     return _delay(batch, _late_zero())
 
 
 def _late_zero() -> jax.Array:
-    """Return a zero on which the device works for a while after this has returned."""
+    """Return a zero that the device computes for a while after this function has returned."""
     square = jnp.zeros((_ARITHMETIC, _ARITHMETIC), jnp.float32)
     jax.block_until_ready(_multiply(square, 1))  # compiled
     start = time.perf_counter()
@@ -207,12 +221,11 @@ def _delay(batch: Any, zero: jax.Array) -> Any:
     return jax.tree.map(lambda array: array + zero.astype(array.dtype), batch)
 
 
-def _batch_size(subject: Subject) -> int:
-    """Return the batch size of a walk: the submission's, if that is possible."""
-    workload = workload_of(subject)
+def _batch_size(submission: CheckedSubmission, workload: Any) -> int:
+    """Return the submission's batch size if it is usable, else the reference batch size."""
     for name in (workload.name, getattr(workload, "base_name", "")):
-        with contextlib.suppress(Exception, SystemExit):  # has a rule of its own
-            size = subject.module.get_batch_size(name)  # type: ignore[union-attr]
+        with contextlib.suppress(Exception, SystemExit):  # reported by a rule of its own
+            size = submission.module.get_batch_size(name)  # type: ignore[union-attr]
             most = getattr(workload, "num_train_examples", math.inf)
             usable = isinstance(size, int | np.integer) and 0 < size <= most
             if usable:
@@ -220,17 +233,8 @@ def _batch_size(subject: Subject) -> int:
     return workload.reference_batch_size
 
 
-def workload_of(subject: Subject) -> Any:
-    """Return what the steps are taken on: ``digits_mlp`` unless another was chosen."""
-    if subject.workload is None:
-        from metaopt.workloads.digits_mlp import DIGITS_MLP
-
-        subject.workload = DIGITS_MLP
-    return subject.workload
-
-
 def _on_host(tree: Any) -> Any:
-    """Copy the arrays of a pytree to the host; leave what is none."""
+    """Copy the arrays of a pytree to the host; leave other leaves."""
     return jax.tree.map(
         lambda leaf: np.array(leaf) if isinstance(leaf, jax.Array) and is_raw(leaf) else leaf, tree
     )
@@ -242,7 +246,7 @@ def is_raw(leaf: jax.Array) -> bool:
 
 
 def _signature(params: Any) -> dict[str, str]:
-    """Return what must stay the same: path, shape and dtype of every leaf, and the containers."""
+    """Return path, shape and dtype of every leaf, and the containers: all must stay the same."""
     return {
         "the structure": str(jax.tree.structure(params)),
     } | {
@@ -254,7 +258,7 @@ def _signature(params: Any) -> dict[str, str]:
 
 
 def _difference(before: dict[str, str], after: dict[str, str]) -> str:
-    """Return the first thing that changed, as text; empty if nothing did."""
+    """Return the first change as text; empty without one."""
     for path in [*list(before)[1:], *list(after)[1:], "the structure"]:
         was, now = before.get(path, "not there"), after.get(path, "gone")
         if was != now:
@@ -262,7 +266,7 @@ def _difference(before: dict[str, str], after: dict[str, str]) -> str:
     return ""
 
 
-_listening: list[list[str]] = []  # where events go, while something counts them
+_listening: list[list[str]] = []  # the lists to which events are added
 
 
 @contextlib.contextmanager

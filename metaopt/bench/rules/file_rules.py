@@ -1,75 +1,59 @@
-"""Rules on the files beside the module: search spaces, and the ruleset they belong to."""
+"""Rules on the files beside the module: requirements, search spaces, and their ruleset."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 
 from metaopt.bench.contract.loading import SPACE_FILE
+from metaopt.bench.contract.requirements import beyond_algoperf
 from metaopt.bench.contract.spaces import DuplicateNameError, find_problems, parse_space, read_space
-from metaopt.bench.records.findings import Problem
-from metaopt.bench.rules.checked_submission import Subject
+from metaopt.bench.records.findings import Problem, Rule
+from metaopt.bench.rules.checked_submission import CheckedSubmission
+from metaopt.bench.rules.rule_lists import rule
 from metaopt.bench.rules.workload_names import is_workload_name
 
-_FIXES = {
-    "form": (
-        'Write every entry as {"min": 1e-4, "max": 1e-1, "scaling": "log"} or as '
-        '{"feasible_points": [...]}, or the whole space as a list of points.'
-    ),
-    "names": "Rename it to a Python identifier: the points are namedtuples with these fields.",
-    "scalar": 'Put the value into a list, as in {"feasible_points": [0.9]}.',
-    "range": "Make `min` smaller than `max`, above 0 on a log scale; list at least one point.",
-    "points": "Give every point of the list the same hyperparameters.",
-}
+FILE_RULES: list[Rule] = []
 
 
-def find_unreadable_spaces(subject: Subject) -> Iterator[Problem]:
-    """Search spaces are JSON, and name every entry once."""
-    for name, text in subject.spaces.items():
-        try:
-            read_space(text)
-        except DuplicateNameError as error:
-            fix = "Keep one of them: a JSON parser takes the last and says nothing."
-            yield Problem(str(error), name, fix)
-        except ValueError as error:
-            yield Problem(f"not JSON: {error}", name, "Correct the JSON.")
-
-
-def space_problems(kind: str) -> Callable[[Subject], Iterator[Problem]]:
-    """Return the rule that finds one kind of problem in search spaces."""
-
-    def find(subject: Subject) -> Iterator[Problem]:
-        for name, document in subject.documents():
-            for problem in find_problems(document):
-                if problem.kind == kind and not _settings_by_workload(document):
-                    yield Problem(problem.message, name, _FIXES[kind])
-
-    return find
-
-
-def find_workload_spaces(subject: Subject) -> Iterator[Problem]:
-    """One search space serves all workloads."""
+@rule(FILE_RULES, "workload-spaces", "one search space serves all workloads")
+def _spaces_by_workload(submission: CheckedSubmission) -> Iterator[Problem]:
     fix = "Keep one search space for all workloads: AlgoPerf allows no tuning per workload."
-    for path in sorted(subject.folder.rglob("*.json")):
-        name = path.relative_to(subject.folder).as_posix()
+    for path in sorted(submission.folder.rglob("*.json")):
+        name = path.relative_to(submission.folder).as_posix()
         stem = path.stem.removeprefix("tuning_search_space_")
         if is_workload_name(stem) or is_workload_name(path.parent.name):
             yield Problem(f"{name} is for one workload", name, fix)
-    for name, document in subject.documents():
+    for name, document in submission.documents():
         if found := _settings_by_workload(document):
             yield Problem(f"the space has entries by workload: {found}", name, fix)
 
 
-def _settings_by_workload(document: object) -> list[str]:
-    return [key for key in document if is_workload_name(key)] if isinstance(document, dict) else []
+@rule(FILE_RULES, "requirements", "AlgoPerf's versions meet requirements.txt")
+def _newer_requirements(submission: CheckedSubmission) -> Iterator[Problem]:
+    try:
+        beyond = [*beyond_algoperf(submission.folder)]
+    except ValueError as error:
+        where, _, what = str(error).partition(": ")
+        yield Problem(what, where, "Write one requirement a line, as pip reads them.")
+        return
+    for line, pin in beyond:
+        yield Problem(
+            f"{line.requirement} is required, and AlgoPerf pins {line.name} {pin}",
+            line.where,
+            "This runs here. For AlgoPerf, copy the newer code into the submission, or agree with "
+            "the organisers on a newer version.",
+            "note",
+        )
 
 
-def find_wrong_ruleset(subject: Subject) -> Iterator[Problem]:
-    """A self-tuning entry has no search space, an external one has one."""
-    declared, has_space = subject.declared_ruleset, SPACE_FILE in subject.spaces
+@rule(FILE_RULES, "ruleset", "external tuning has a search space, self-tuning none")
+def _wrong_ruleset(submission: CheckedSubmission) -> Iterator[Problem]:
+    declared, has_space = submission.declared_ruleset, SPACE_FILE in submission.spaces
     if declared == "self-tuning" and has_space:
         yield Problem(
             f"a self-tuning submission has {SPACE_FILE}",
             SPACE_FILE,
-            "Delete the search space, for a self-tuning submission gets None for hyperparameters; "
-            "or declare the external ruleset and move to external_tuning/.",
+            "Delete the search space: a self-tuning submission gets None for hyperparameters. Or "
+            "declare the external ruleset and move to external_tuning/.",
         )
     if declared == "external" and not has_space:
         yield Problem(
@@ -79,12 +63,55 @@ def find_wrong_ruleset(subject: Subject) -> Iterator[Problem]:
         )
 
 
-def find_unknown_hyperparameters(subject: Subject) -> Iterator[Problem]:
-    """A search space has no hyperparameter but those of ``DEFAULTS``."""
-    defaults = getattr(subject.module, "DEFAULTS", None)
-    if not isinstance(defaults, dict) or subject.declared_ruleset == "self-tuning":
+@rule(FILE_RULES, "space-json", "search spaces are JSON with unique names")
+def _unreadable_spaces(submission: CheckedSubmission) -> Iterator[Problem]:
+    for name, text in submission.spaces.items():
+        try:
+            read_space(text)
+        except DuplicateNameError as error:
+            fix = "Keep one of them: a JSON parser silently takes the last."
+            yield Problem(str(error), name, fix)
+        except ValueError as error:
+            yield Problem(f"not JSON: {error}", name, "Correct the JSON.")
+
+
+def _space_problems(submission: CheckedSubmission, kind: str, fix: str) -> Iterator[Problem]:
+    """Yield the problems of one kind in search spaces."""
+    for name, document in submission.documents():
+        for problem in find_problems(document):
+            if problem.kind == kind and not _settings_by_workload(document):
+                yield Problem(problem.message, name, fix)
+
+
+FILE_RULES += [
+    Rule(f"space-{kind}", title, functools.partial(_space_problems, kind=kind, fix=fix))
+    for kind, title, fix in (
+        ("form", "entries are ranges, lists of values or points", (
+            'Write every entry as {"min": 1e-4, "max": 1e-1, "scaling": "log"} or as '
+            '{"feasible_points": [...]}, or the whole space as a list of points.'
+        )),
+        ("names", "hyperparameters have Python identifiers", (
+            "Rename it to a Python identifier: the points are namedtuples with these fields."
+        )),
+        ("scalar", "feasible_points are lists", (
+            'Put the value into a list, as in {"feasible_points": [0.9]}.'
+        )),
+        ("range", "no range is empty, no log scale has 0", (
+            "Make `min` smaller than `max`, above 0 on a log scale; list at least one point."
+        )),
+        ("points", "all points have the same hyperparameters", (
+            "Give every point of the list the same hyperparameters."
+        )),
+    )
+]  # fmt: skip
+
+
+@rule(FILE_RULES, "space-defaults", "DEFAULTS has every hyperparameter")
+def _unknown_hyperparameters(submission: CheckedSubmission) -> Iterator[Problem]:
+    defaults = getattr(submission.module, "DEFAULTS", None)
+    if not isinstance(defaults, dict) or submission.declared_ruleset == "self-tuning":
         return
-    for name, document in subject.documents():
+    for name, document in submission.documents():
         if [*find_problems(document)]:
             continue
         unknown = sorted(parse_space(document, name).middle().keys() - defaults.keys())
@@ -95,3 +122,7 @@ def find_unknown_hyperparameters(subject: Subject) -> Iterator[Problem]:
                 "Add them to DEFAULTS in submission.py, or take them out of the space: an untuned "
                 "run takes its hyperparameters from there.",
             )
+
+
+def _settings_by_workload(document: object) -> list[str]:
+    return [key for key in document if is_workload_name(key)] if isinstance(document, dict) else []

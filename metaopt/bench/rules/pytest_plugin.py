@@ -1,10 +1,9 @@
-"""A pytest plug-in: the rules of submissions and workloads as tests.
+"""A pytest plug-in: the rules on submissions and workloads as tests.
 
     pytest --submission path/to/folder --workload digits_mlp --workload mine.problems:ROSENBROCK
 
 Each rule is a test. Submissions run in a process of their own, once for all rules. Without a path
-on the command line nothing else is collected. The plug-in costs nothing until an option is given:
-what it needs is imported then.
+on the command line nothing else is collected. Without its options the plug-in imports nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from metaopt.bench.records.findings import Finding, Rule
+    from metaopt.bench.rules.check import Report
 
 _SUBMISSIONS = "metaopt_submissions"
 _WORKLOADS = "metaopt_workloads"
@@ -24,24 +24,24 @@ _TIMEOUT = "metaopt_submission_timeout"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
-    group = parser.getgroup("metaopt", "contracts of submissions and workloads")
+    group = parser.getgroup("metaopt", "rules on submissions and workloads")
     group.addoption(
         "--submission", action="append", default=[], dest=_SUBMISSIONS, metavar="PATH",
         help="test the submission in this folder by the rules; repeat",
     )  # fmt: skip
     group.addoption(
         "--submission-timeout", type=float, default=120.0, dest=_TIMEOUT, metavar="SECONDS",
-        help="what a submission may take for all rules (default: 120)",
+        help="limit for all rules of a submission (default: 120)",
     )  # fmt: skip
     group.addoption(
         "--workload", action="append", default=[], dest=_WORKLOADS, metavar="NAME|MODULE:OBJECT",
-        help="test this workload by its contract; repeat",
+        help="test this workload by the rules; repeat",
     )  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect nothing else unless paths are given: the rules are what was asked for."""
+    """Collect nothing else unless paths are given."""
     asked = config.getoption(_SUBMISSIONS) or config.getoption(_WORKLOADS)
     if asked and config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = []
@@ -63,21 +63,21 @@ def pytest_collection_modifyitems(
         items.extend(_Workload.of(session, f"workload {name}", name).collect())
 
 
-class _Broken(Exception):
-    """What a rule found."""
+class _BrokenRule(Exception):
+    """The findings of a rule."""
 
     def __init__(self, findings: list["Finding"]) -> None:
         super().__init__("\n".join(f"{f.where}: {f.what}\n    {f.fix}" for f in findings))
 
 
-class _Subject(pytest.Collector):
-    """What the rules are applied to; its tests share what is found out."""
+class _RuleCollector(pytest.Collector):
+    """Collects a test for each rule on one submission or workload; the tests share findings."""
 
     asked: Any
 
     @classmethod
     def of(cls, session: pytest.Session, nodeid: str, asked: Any) -> Any:
-        """Return the collector for what an option names."""
+        """Return the collector for the value of an option."""
         collector: Any = cls.from_parent(session, name=nodeid, nodeid=nodeid)
         collector.asked = asked
         return collector
@@ -87,7 +87,7 @@ class _Subject(pytest.Collector):
         raise NotImplementedError
 
     def findings(self, rule: "Rule") -> "list[Finding]":
-        """Return what a rule finds."""
+        """Return the findings of a rule."""
         raise NotImplementedError
 
     def collect(self) -> Iterator[pytest.Item]:
@@ -98,29 +98,28 @@ class _Subject(pytest.Collector):
             yield item
 
 
-class _Submission(_Subject):
+class _Submission(_RuleCollector):
     def rules(self) -> "Iterable[Rule]":
         from metaopt.bench.rules.check import RULES
 
         return RULES
 
     @cached_property
-    def _found(self) -> "list[Finding]":
-        from metaopt.bench.rules.check import check_apart
+    def _report(self) -> "Report":
+        from metaopt.bench.rules.subprocess_check import check_in_subprocess
 
-        return check_apart(self.asked, timeout=cast(float, self.config.getoption(_TIMEOUT)))
+        timeout = cast(float, self.config.getoption(_TIMEOUT))
+        return check_in_subprocess(self.asked, timeout=timeout)
 
     def findings(self, rule: "Rule") -> "list[Finding]":
-        from metaopt.bench.rules.check import rules_left_out
-
-        if rule.id in rules_left_out(self._found):
-            pytest.skip("other errors come first")
-        return [finding for finding in self._found if finding.rule == rule.id]
+        if rule.id in self._report.not_applied:
+            pytest.skip("errors of other rules come first")
+        return [finding for finding in self._report.findings if finding.rule == rule.id]
 
 
-class _Workload(_Subject):
+class _Workload(_RuleCollector):
     def rules(self) -> "Iterable[Rule]":
-        from metaopt.bench.rules.workload_rules import WORKLOAD_RULES, load_workload
+        from metaopt.bench.rules.workload_check import WORKLOAD_RULES, load_workload
 
         try:
             self.workload = load_workload(self.asked)
@@ -142,17 +141,17 @@ class _RuleItem(pytest.Item):
     rule: "Rule"
 
     def runtest(self) -> None:
-        assert isinstance(self.parent, _Subject)
+        assert isinstance(self.parent, _RuleCollector)
         found = self.parent.findings(self.rule)
         errors = [finding for finding in found if finding.severity == "error"]
         notes = [finding for finding in found if finding.severity == "note"]
         if notes:
-            self.add_report_section("call", "notes", str(_Broken(notes)))
+            self.add_report_section("call", "notes", str(_BrokenRule(notes)))
         if errors:
-            raise _Broken(errors)
+            raise _BrokenRule(errors)
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
-        if isinstance(excinfo.value, _Broken):
+        if isinstance(excinfo.value, _BrokenRule):
             return f"{self.rule.title}: this rule is broken\n{excinfo.value}"
         return super().repr_failure(excinfo, style)
 

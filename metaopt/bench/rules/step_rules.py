@@ -1,4 +1,4 @@
-"""Rules that need the submission to run: they read what a walk has noted."""
+"""Rules on a few steps: they read the observations of the dry run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,24 +9,23 @@ from flax import serialization
 
 from metaopt.bench.contract.return_values import SAVABLE, is_pair
 from metaopt.bench.contract.savable import find_unsavable
-from metaopt.bench.records import FAILURES
 from metaopt.bench.records.failures import describe
-from metaopt.bench.records.findings import Problem
-from metaopt.bench.rules.checked_submission import Subject
-from metaopt.bench.rules.dry_run import STEPS, workload_of
+from metaopt.bench.records.findings import Problem, Rule
+from metaopt.bench.rules.dry_run import STEPS, DryRun
+from metaopt.bench.rules.rule_lists import rule
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS
 
-_SETTLED = 3  # so many steps may compile; of those after them some must not
+_FREE_TO_COMPILE = 3  # first steps that may all compile
 _UNKNOWN = "nowhere"
 
+STEP_RULES: list[Rule] = []
 
-def find_wrong_batch_size(subject: Subject) -> Iterator[Problem]:
-    """``get_batch_size`` returns a number, or raises ``ValueError`` for a name it does not know."""
-    if subject.walk is None:
-        return
-    get_batch_size = subject.module.get_batch_size  # type: ignore[union-attr]
-    workload, unknown = workload_of(subject), []
-    for name in (*ALGOPERF_WORKLOADS, workload.name, _UNKNOWN):
+
+@rule(STEP_RULES, "batch-size", "get_batch_size returns a number or raises ValueError")
+def _wrong_batch_size(run: DryRun) -> Iterator[Problem]:
+    get_batch_size = run.submission.module.get_batch_size  # type: ignore[union-attr]
+    where, unknown = run.submission.where("get_batch_size"), []
+    for name in (*ALGOPERF_WORKLOADS, run.workload.name, _UNKNOWN):
         try:
             size = get_batch_size(name)
         except ValueError:
@@ -34,128 +33,110 @@ def find_wrong_batch_size(subject: Subject) -> Iterator[Problem]:
         except (Exception, SystemExit) as error:
             yield Problem(
                 f"get_batch_size({name!r}) raises {describe(error)}",
-                subject.where("get_batch_size"),
-                "Raise ValueError for a name that it does not know: on that, and on nothing else, "
-                "the runner asks again for the base workload.",
+                where,
+                "Raise ValueError for an unknown name: only then does the runner ask again for the "
+                "base workload.",
             )
             return
         else:
             if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
                 yield Problem(
                     f"get_batch_size({name!r}) returns {size!r}",
-                    subject.where("get_batch_size"),
+                    where,
                     "Return a positive integer, or raise ValueError for an unknown name.",
                 )
                 return
-    missing = [name for name in unknown if name not in (_UNKNOWN, workload.name)]
-    if workload.name in unknown:
-        missing.append(workload.name)
+    missing = [name for name in dict.fromkeys(unknown) if name != _UNKNOWN]
     if missing:
         yield Problem(
             f"no batch size for {', '.join(missing)}",
-            subject.where("get_batch_size"),
+            where,
             "Add a batch size for every workload that the entry is to run on.",
             "note",
         )
 
 
-def find_crash(subject: Subject) -> Iterator[Problem]:
-    """No function raises."""
-    if subject.walk is not None and subject.walk.crash is not None:
-        name, error = subject.walk.crash
+@rule(STEP_RULES, "crash", "no function raises")
+def _crash(run: DryRun) -> Iterator[Problem]:
+    if run.crash is not None:
+        name, error = run.crash
         yield Problem(
             f"`{name}` raises {describe(error)}",
-            subject.line_of(error),
-            "Make it pass on a small problem: `python -m tuning run FOLDER digits_mlp` prints the "
-            "whole traceback.",
-        )
-        return
-    record = subject.audited.record if subject.audited else None
-    if record is not None and record.status in FAILURES:
-        last = (record.error or f"the trial ended as {record.status}").strip().splitlines()[-1]
-        yield Problem(
-            f"a trial ends after {record.ledger.cost.steps} steps: {last}",
-            subject.where("update_params"),
+            run.submission.line_of(error),
             "Make it pass on a small problem: `python -m tuning run FOLDER digits_mlp` prints the "
             "whole traceback.",
         )
 
 
-def find_wrong_state(subject: Subject) -> Iterator[Problem]:
-    """The optimizer state is a pair of a pytree and a function."""
-    for state in subject.walk.states if subject.walk else []:
+@rule(STEP_RULES, "state", "the optimizer state is a pytree and a function")
+def _wrong_state(run: DryRun) -> Iterator[Problem]:
+    for state in run.states:
         if not is_pair(state):
             yield Problem(
                 f"the optimizer state is {_shown(state)}",
-                subject.where("init_optimizer_state"),
-                "Return the pair (pytree of arrays, update function) as the state, for AlgoPerf's "
-                "checkpoints take it apart; the second part is kept as it is and never saved.",
+                run.submission.where("init_optimizer_state"),
+                "Return the pair (pytree of arrays, update function) as the state: AlgoPerf's "
+                "checkpoints save the first part alone.",
             )
             return
 
 
-def find_state_without_checkpoint(subject: Subject) -> Iterator[Problem]:
-    """The state can be saved and restored as AlgoPerf's checkpoints do it."""
-    walk = subject.walk
-    states = [state for state in (walk.states if walk else []) if is_pair(state)]
-    for state in reversed(states):  # at its fullest first
+@rule(STEP_RULES, "state-checkpoint", "the state survives AlgoPerf's checkpoints")
+def _state_without_checkpoint(run: DryRun) -> Iterator[Problem]:
+    states = [state for state in run.states if is_pair(state)]
+    for state in reversed(states):  # the fullest first
         why = _checkpoint_problem(states[0][0], state[0])
         if why is not None:
-            yield Problem(
-                why,
-                subject.where("init_optimizer_state"),
-                SAVABLE,
-            )
+            yield Problem(why, run.submission.where("init_optimizer_state"), SAVABLE)
             return
 
 
-def find_wrong_return(subject: Subject) -> Iterator[Problem]:
-    """``update_params`` and ``prepare_for_eval`` return state, parameters and model state."""
-    if subject.walk is not None and subject.walk.wrong_return is not None:
-        name, returned = subject.walk.wrong_return
+@rule(STEP_RULES, "return", "steps return state, parameters and model state")
+def _wrong_return(run: DryRun) -> Iterator[Problem]:
+    if run.wrong_return is not None:
+        name, returned = run.wrong_return
         yield Problem(
             f"`{name}` returns {_shown(returned)}",
-            subject.where(name),
+            run.submission.where(name),
             "Return (optimizer_state, params, model_state), in this order.",
         )
 
 
-def find_changed_params(subject: Subject) -> Iterator[Problem]:
-    """Parameters keep their structure, shapes and dtypes."""
-    if subject.walk is not None and subject.walk.wrong_params is not None:
-        name, changed = subject.walk.wrong_params
+@rule(STEP_RULES, "params", "parameters keep structure, shapes and dtypes")
+def _changed_params(run: DryRun) -> Iterator[Problem]:
+    if run.wrong_params is not None:
+        name, changed = run.wrong_params
         yield Problem(
             f"`{name}` returns other parameters than it got: {changed}",
-            subject.where(name),
-            "Return the parameters in the form in which they came: cast back what is computed in "
-            "another dtype, and check that state and parameters are not exchanged.",
+            run.submission.where(name),
+            "Return the parameters in the form in which they came: cast them back to their dtype, "
+            "and check that state and parameters are not exchanged.",
         )
 
 
-def find_recompilation(subject: Subject) -> Iterator[Problem]:
-    """The step is compiled once, not at every call."""
-    late = subject.walk.lowered[_SETTLED:] if subject.walk else []
+@rule(STEP_RULES, "recompilation", "a step is compiled once")
+def _recompilation(run: DryRun) -> Iterator[Problem]:
+    late = run.compiled[_FREE_TO_COMPILE:]
     if late and all(late):
         yield Problem(
-            f"each of the steps {_SETTLED + 1} to {STEPS} compiles again "
+            f"each of the steps {_FREE_TO_COMPILE + 1} to {STEPS} compiles again "
             f"({late[-1]} functions at the last)",
-            subject.where("update_params"),
-            "Call jax.jit once, at the top level or in init_optimizer_state, and not inside of "
-            "update_params; hand over what changes from step to step as arrays, not as static "
-            "arguments or as variables of a closure.",
+            run.submission.where("update_params"),
+            "Call jax.jit once, at the top level or in init_optimizer_state, not inside "
+            "update_params. Pass changing values as arrays, not as static arguments or as "
+            "variables of a closure.",
         )
 
 
-def find_early_return(subject: Subject) -> Iterator[Problem]:
-    """A step returns when the device is done."""
-    if subject.walk is not None and not subject.walk.waits:
+@rule(STEP_RULES, "early-return", "a step returns when the device is done")
+def _early_return(run: DryRun) -> Iterator[Problem]:
+    if not run.waits:
         yield Problem(
             "a step returns before the device is done",
-            subject.where("update_params"),
-            "Nothing is wrong: this runner waits before it reads the clock. AlgoPerf's does not, "
-            "so there some seconds of training are counted as evaluation; "
-            "jax.block_until_ready(params) before the return makes the two agree, at the price of "
-            "the overlap.",
+            run.submission.where("update_params"),
+            "This is allowed: the runner here waits before it reads the clock. AlgoPerf's does not "
+            "and counts some seconds of training as evaluation. jax.block_until_ready(params) "
+            "before the return makes the two agree, at the cost of the overlap.",
             "note",
         )
 
@@ -167,7 +148,7 @@ def _checkpoint_problem(template: Any, state: Any) -> str | None:
         return why
     try:
         restored = serialization.from_bytes(template, serialization.to_bytes(state))
-    except Exception as error:  # whatever flax, msgpack or a registered type says
+    except Exception as error:  # from flax, msgpack or a registered type
         return f"the optimizer state cannot be saved and restored: {describe(error)}"
     if jax.tree.structure(restored) != jax.tree.structure(state):
         return (

@@ -1,0 +1,101 @@
+"""Apply the rules to a submission in a process of its own.
+
+The process can be ended if the submission never returns, a crash of the process is a finding, and
+the submission's output is not mixed with the findings.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from metaopt.bench.records.findings import Finding
+from metaopt.bench.rules.check import RULES, TIMEOUT, Report, check
+from metaopt.bench.trial.environment import CHECKOUT
+
+DEFAULT_TIMEOUT_SECONDS = 120.0
+
+
+def check_in_subprocess(folder: Path, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> Report:
+    """Return the findings of all rules in a submission that runs in a process of its own.
+
+    If the process never returns or crashes, that is a finding beside those in the text and files.
+
+    Args:
+        folder: The submission's folder.
+        timeout: Seconds for the whole check, the import of JAX included.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        report, progress = Path(scratch) / "report.json", Path(scratch) / "progress"
+        paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", "metaopt.bench.rules", folder, report, progress],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            finding = Finding(
+                TIMEOUT.id,
+                "error",
+                f"{_read_progress(progress)} had not returned after {timeout:g} s",
+                "submission.py",
+                "Look for an endless loop, or for work that belongs on the accelerator. Give a "
+                "slow but finite submission more time with --timeout.",
+            )
+        else:
+            if report.exists():
+                return _from_json(report.read_text("utf-8"))
+            last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
+            finding = Finding(
+                "crash",
+                "error",
+                f"{_read_progress(progress)} ended the process with exit code {ended.returncode}; "
+                f"its last output: {last[:200]}",
+                "submission.py",
+                "Raise an exception instead of ending the process. If compiled code ended it, look "
+                "for too much memory.",
+            )
+    return _with_finding(check(folder, importing=False), finding)
+
+
+def write_report(folder: Path, report: Path, progress: Path) -> None:
+    """Check a submission; write the report, and before each step a description of it.
+
+    Args:
+        folder: The submission's folder.
+        report: The file of the report, which appears at the end.
+        progress: The file of the current step's description.
+    """
+    found = check(folder, on_start=lambda description: _write(progress, description))
+    _write(report, json.dumps(dataclasses.asdict(found)))
+
+
+def _from_json(text: str) -> Report:
+    document = json.loads(text)
+    findings = [Finding(**finding) for finding in document["findings"]]
+    return Report(findings, document["not_applied"])
+
+
+def _with_finding(report: Report, finding: Finding) -> Report:
+    """Return a report with one more finding, in the order of the rules."""
+    order = [rule.id for rule in RULES]
+    findings = sorted([*report.findings, finding], key=lambda found: order.index(found.rule))
+    return Report(findings, [rule for rule in report.not_applied if rule != finding.rule])
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that its reader never sees a part of it."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
+
+
+def _read_progress(path: Path) -> str:
+    return path.read_text("utf-8") if path.exists() else "the start of the interpreter"
