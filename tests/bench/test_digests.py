@@ -152,6 +152,9 @@ def test_a_submission_has_the_modules_of_ours_that_it_uses_and_not_the_others(ro
     more = modules("external_tuning/hgd") - modules("external_tuning/adamw")
     assert {"metaopt/__init__.py", "metaopt/hypergradient.py", "metaopt/xla/precision.py"} <= more
     assert not more & {"metaopt/recipes.py", "metaopt/optimizer.py", "metaopt/guards.py"}
+    # through a lazy name, and then through relative imports
+    learned = {"metaopt/online.py", "metaopt/controllers/base.py", "metaopt/xla/rings.py"}
+    assert learned <= modules("self_tuning/metaopt")
 
 
 def test_what_a_submission_loads_is_found_without_loading_it(root):
@@ -159,8 +162,8 @@ def test_what_a_submission_loads_is_found_without_loading_it(root):
     code = (
         "import sys; from pathlib import Path; from metaopt.bench.contract import loading\n"
         "before = set(sys.modules); loading.import_submission(Path(sys.argv[1]))\n"
-        "print(*(name for name in set(sys.modules) - before if name.startswith('metaopt.')"
-        " and not hasattr(sys.modules[name], '__path__')))"  # a package's __init__.py is empty
+        "print(*(m for m in set(sys.modules) - before if m.startswith('metaopt.')\n"
+        "        and not hasattr(sys.modules[m], '__path__')))"
     )
     folder = root / "submissions" / "self_tuning" / "metaopt_averages"
     loaded = subprocess.run(

@@ -28,7 +28,6 @@ from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
 from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
 from tuning.packaging.sources import OURS, Sources, collect_sources, own_files
-from tuning.tuners.samplers import make_random
 
 NOTICE = "NOTICE"
 
@@ -72,7 +71,7 @@ def package_submission(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not an empty folder; use another --out, or empty it.")
     submission = load_submission(name_or_path, SUBMISSIONS)
-    point = _draw_point(submission)
+    point = _middle_of_space(submission)
     info = _complete(submission, flags or {}, ask)
     sources = collect_sources(submission.folder)
     if sources.copied and (submission.folder / OURS).exists():
@@ -95,11 +94,10 @@ def package_submission(
     )
 
 
-def _draw_point(submission: Submission) -> dict | None:
+def _middle_of_space(submission: Submission) -> dict | None:
     if submission.ruleset == "self-tuning":
         return None
-    space = parse_space(submission.read_space(), submission.name)
-    return make_random(space, 0, submission.defaults).ask()
+    return parse_space(submission.read_space(), submission.name).middle()
 
 
 def _complete(
