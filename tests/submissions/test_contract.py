@@ -17,6 +17,8 @@ from tuning.contenders import SUBMISSIONS
 
 FOLDERS = find_submissions(SUBMISSIONS)
 NAMES = sorted(FOLDERS)
+# Submissions with a step or a state of their own, and one that stands for all others of the kit.
+DISTINCT = ["adamw", "metaopt", "metaopt_averages", "schedule_free_adamw"]
 EXTERNAL = [name for name in NAMES if FOLDERS[name].parent.name == "external_tuning"]
 
 
@@ -24,7 +26,13 @@ def load(name):
     return load_submission(name, SUBMISSIONS)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "template"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "metaopt_averages"))
+        for name in [*NAMES, "template"]
+    ],
+)
 def test_no_rule_is_broken(name):
     folder = FOLDERS.get(name, SUBMISSIONS / name)
 
@@ -52,8 +60,11 @@ def test_the_second_part_of_the_state_is_always_the_same_function(name):
     assert states[0][1] is states[1][1]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("workload", ["breast_cancer_logistic", "digits_mlp_fixed"])
+@pytest.mark.parametrize(
+    "name, workload",
+    [(name, "breast_cancer_logistic") for name in NAMES]
+    + [(name, "digits_mlp_fixed") for name in DISTINCT],
+)
 def test_a_run_trains_and_repeats_to_the_last_bit(name, workload, tmp_path, make_plan):
     losses = []
     for attempt in ("one", "two"):
@@ -69,8 +80,11 @@ def test_a_run_trains_and_repeats_to_the_last_bit(name, workload, tmp_path, make
     assert min(losses[0]) < 0.9 * losses[0][0]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("killed_at", [5, 45, 70, 250], ids="killed at step {}".format)
+@pytest.mark.parametrize(
+    "name, killed_at",
+    [(name, 45) for name in NAMES] + [(name, at) for name in DISTINCT for at in (5, 70, 250)],
+    ids=lambda value: f"killed at step {value}" if isinstance(value, int) else value,
+)
 def test_a_killed_run_goes_on_to_the_numbers_of_an_unbroken_one(
     name, killed_at, tmp_path, make_plan, monkeypatch, killed
 ):

@@ -241,8 +241,17 @@ class Run:
         return float(loss["summed"])
 
 
-@pytest.mark.parametrize("workload", STRUCTURES, ids=lambda workload: type(workload).__name__)
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize(
+    "name, workload",
+    [
+        (name, workload)
+        for name in POINTS
+        for workload in STRUCTURES
+        # Schedule-Free has the kit's step; its own are parameters beside a state that changes.
+        if name != "schedule_free_adamw" or isinstance(workload, Cifar)
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
 def test_a_submission_trains_on_the_structure_and_goes_on_from_a_checkpoint(
     name, workload, tmp_path
 ):
