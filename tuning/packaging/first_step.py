@@ -19,7 +19,7 @@ TRIES = 3  # the first rate of a warm-up may be 0
 
 
 class _Forbid:
-    """Stands before all other finders: what is not in the package is not there."""
+    """The first finder: modules of this project cannot be imported."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -28,7 +28,7 @@ class _Forbid:
 
 
 class LossType(enum.Enum):
-    """AlgoPerf's, as much as there is of it here."""
+    """The member of AlgoPerf's enum that the model needs."""
 
     SOFTMAX_CROSS_ENTROPY = 0
 

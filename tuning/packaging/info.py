@@ -44,7 +44,7 @@ Text = Annotated[
 
 
 class SubmissionInfo(pydantic.BaseModel):
-    """What AlgoPerf wants to know of a submission; every value is there and one line long."""
+    """AlgoPerf's description of a submission; every value is present and one line long."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
@@ -67,17 +67,17 @@ KEYS = tuple(SubmissionInfo.model_fields)
 
 
 def read_info(folder: Path) -> dict[str, str]:
-    """Return what the description in ``folder`` says, under AlgoPerf's keys; empty values left out.
+    """Return the entries of a folder's description by AlgoPerf's keys, without empty values.
 
-    Folders lose their path, rulesets and frameworks get their spelling. What is not understood is
-    not there: nothing is an error.
+    Folders lose their path, rulesets and frameworks get their spelling. Entries that cannot be
+    read are left out; nothing is an error.
     """
     paths = [path for pattern in INFO_GLOBS for path in sorted(folder.glob(pattern))]
     return parse_info(paths[0].read_text("utf-8", errors="replace")) if paths else {}
 
 
 def parse_info(text: str) -> dict[str, str]:
-    """Return what the text of a description says; see :func:`read_info`."""
+    """Return the entries of a description's text; see :func:`read_info`."""
     try:
         documents = [*yaml.load_all(text, Loader=yaml.BaseLoader)]  # every scalar is a string
         found = {k: v for d in documents if isinstance(d, dict) for k, v in d.items()}
@@ -97,7 +97,7 @@ def complete_info(
     Args:
         found: From :func:`read_info`.
         flags: By key; ``None`` was not given. Each key has a flag of its last word.
-        ask: Called with a key that is missing; ``None`` if nobody can be asked.
+        ask: Called with a missing key; ``None`` if there is no terminal.
 
     Raises:
         ValueError: A value is missing or breaks a rule; names its flag.
@@ -141,7 +141,7 @@ def _spelled(key: str, value: str) -> str:
 
 
 def _read_lines(text: str) -> dict[str, str]:
-    """Read ``key: value`` lines of what is no YAML; indented lines go on with the value."""
+    """Read ``key: value`` lines of invalid YAML; indented lines continue the value."""
     found: dict[str, str] = {}
     key = None
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""A submission's functions, called with AlgoPerf's arguments in AlgoPerf's way."""
+"""Call a submission's functions with AlgoPerf's arguments."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ Trees = tuple[Any, Any, Any]
 
 @dataclasses.dataclass(frozen=True)
 class BoundSubmission:
-    """A submission with everything that stays the same during a trial.
+    """A submission with the arguments that stay the same during a trial.
 
     Attributes:
         module: The submission's module.
@@ -73,7 +73,7 @@ class BoundSubmission:
         """Take one step.
 
         Raises:
-            ContractError: It returned something other than three parts.
+            ContractError: It did not return three parts.
             TrainingCompleteError: The submission has nothing left to do.
         """
         arguments = self._common(trees, step, rng, eval_results)

@@ -1,7 +1,7 @@
-"""What a submission sees of a workload: AlgoPerf's public interface, and two attributes more.
+"""The workload as a submission sees it: AlgoPerf's public interface and two more attributes.
 
-A submission that runs here can therefore lean on nothing that AlgoPerf lacks, and it finds no data,
-no network and no way to build a queue of its own in what it is handed.
+A submission that runs here therefore depends on nothing that AlgoPerf lacks. It gets no data, no
+network and no way to build a queue of its own.
 """
 
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class Facade:
 
     @property
     def reference_batch_size(self) -> int:
-        """Examples of one gradient evaluation; those of a batch if the workload does not say."""
+        """The examples of one gradient evaluation; by default those of a batch."""
         return getattr(self.__workload, "reference_batch_size", self.__batch_size)
 
     def batch_shapes(self, batch_size: int | None = None) -> Any:
@@ -63,7 +63,7 @@ class Facade:
         return self.__workload.batch_shapes(batch_size or self.__batch_size)
 
     def eval_model(self, *_: Any, **__: Any) -> Any:
-        """Refuse: evaluations are the runner's, and reach a submission as ``eval_results``.
+        """Refuse: only the runner evaluates, and passes the results as ``eval_results``.
 
         Raises:
             ContractError: Always.
@@ -86,7 +86,7 @@ class Facade:
 
 
 class CountedQueue(Iterator[Any]):
-    """The input queue of a submission: it only yields batches, and tells of each one.
+    """The input queue of a submission: it only yields batches, and reports each one.
 
     Args:
         queue: The workload's queue.

@@ -1,4 +1,4 @@
-"""What our submissions have in common: batch sizes, data selection, the loss, one compiled step.
+"""The common parts of our submissions: batch sizes, data selection, loss, one compiled step.
 
 A submission built on :class:`Baseline` is one function from hyperparameters to an optax
 transformation. Its step is compiled once per workload: numeric hyperparameters are arrays in the
@@ -46,7 +46,7 @@ BATCH_SIZES = {
 }
 
 
-# What a search space may also name, whatever the optimizer: the arguments of the workload's
+# Hyperparameters of any search space, whatever the optimizer: the arguments of the workload's
 # ``model_fn`` and ``loss_fn``, under the names that AlgoPerf's submissions use.
 REGULARISATION = ("dropout_rate", "label_smoothing")
 
@@ -56,7 +56,7 @@ _STATIC = {bool: "a boolean", str: "a string"}
 
 
 def get_batch_size(workload_name: str) -> int:
-    """Return the number of examples per step; a workload's ``_fixed`` form has its.
+    """Return the number of examples per step; a workload's ``_fixed`` form has the same.
 
     Raises:
         ValueError: The workload is unknown. Runners then ask for the base workload's name.
@@ -86,7 +86,7 @@ def data_selection(
 
 
 def with_defaults(hyperparameters: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``defaults`` with the hyperparameters that are given over them.
+    """Return ``defaults``, overridden by the given hyperparameters.
 
     For submissions that tune themselves, whose configuration an ablation may vary.
 
@@ -126,7 +126,7 @@ def training_loss(
     targets may be tuples: they are handed on as they are. ``None`` leaves dropout and smoothing to
     the workload.
     """
-    # Not passed where they are not chosen, for then the workload's own default holds.
+    # Passed only if they are chosen; otherwise the workload's own default holds.
     dropout = {} if dropout_rate is None else {"dropout_rate": dropout_rate}
     smoothing = {} if label_smoothing is None else {"label_smoothing": label_smoothing}
     logits, new_model_state = workload.model_fn(
@@ -347,7 +347,7 @@ class Baseline:
             return inner, *replicate((optax.apply_updates(params, updates), new_model_state))
 
         def step(*arguments: Any) -> tuple[optax.OptState, Any, Any, int]:
-            counter.take()  # drops what a step that failed left behind
+            counter.take()  # drops the calls of a step that failed
             return *compiled(*arguments), counter.take()
 
         return step
@@ -367,16 +367,16 @@ def _like(default: Hyperparameter, value: Any, name: str) -> str | bool | np.flo
 
 
 def gradient_evaluations(workload: Any, batch: dict[str, Any]) -> float:
-    """Return what one pass over ``batch`` costs: its examples over the reference batch size."""
+    """Return the cost of one pass over ``batch``: its examples over the reference batch size."""
     examples = jax.tree.leaves(batch["targets"])[0].shape[0]
     return examples / getattr(workload, "reference_batch_size", examples)
 
 
 def budget_fraction(workload: Any, train_state: Mapping[str, Any] | None) -> float:
-    """Return the share of a self-tuning run's budget that is spent; 0 where nobody says.
+    """Return the spent share of a self-tuning run's budget; 0 if it is not known.
 
-    Our runner tells it, in whatever currency. AlgoPerf's tells the time, of which its rules allow
-    one and a half times the workload's own.
+    Our runner passes it, in the budget's currency. AlgoPerf's passes the time, of which its rules
+    allow one and a half times the workload's own.
     """
     if train_state is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""What the runner asks a submission for, and what it must give back."""
+"""Check the return values of a submission's functions."""
 
 import collections
 import operator
@@ -17,15 +17,15 @@ SAVABLE = (
 
 
 class ContractError(Exception):
-    """A submission returned something that the contract does not allow."""
+    """A submission returned a value that the contract does not allow."""
 
 
 class WrongReturnError(ContractError):
-    """A function returned something of another form.
+    """A function returned a value of another form.
 
     Attributes:
         by: The function's name.
-        returned: What it returned.
+        returned: The returned value.
     """
 
     def __init__(self, by: str, expected: str, returned: Any) -> None:
@@ -64,7 +64,7 @@ def ask_batch_size(module: Any, workload: Any) -> int:
 
 
 def expect_triple(returned: Any, by: str) -> tuple[Any, Any, Any]:
-    """Return what a step returned, if it has the three parts of the contract."""
+    """Return the three parts that a step must return."""
     try:
         optimizer_state, params, model_state = returned
     except (TypeError, ValueError):
@@ -94,6 +94,6 @@ def expect_savable(optimizer_state: Any, by: str) -> None:
 
 
 def signature_of(params: Any) -> Any:
-    """Return what must not change of parameters: their structure, shapes and dtypes."""
+    """Return the structure, shapes and dtypes of parameters, which a step must keep."""
     leaves, structure = jax.tree.flatten(params)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

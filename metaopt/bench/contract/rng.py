@@ -3,7 +3,7 @@
 AlgoPerf splits a self-tuning run's seed once less. Here every ruleset gets the same streams, or
 self-tuning contenders would not be paired with the others.
 
-Numbers follow from seeds, and from nothing in the environment: what makes or uses keys runs inside
+Numbers depend on seeds alone, not on the environment: code that makes or uses keys runs inside
 :func:`pinned_randomness`.
 """
 

@@ -12,9 +12,9 @@ AXIS = "batch"
 
 
 def shard_batch(batch: Any) -> Any:
-    """Split every array of a batch along its first axis; what does not divide lies on each device.
+    """Split every array of a batch along its first axis; arrays that do not divide are replicated.
 
-    A batch that is already split is left as it is.
+    A batch that is already split stays the same.
     """
     if jax.device_count() == 1:
         return batch
@@ -22,15 +22,15 @@ def shard_batch(batch: Any) -> Any:
 
 
 def replicate(tree: Any) -> Any:
-    """Inside of jit: have every array of a tree on each device."""
+    """Replicate every array of a tree on each device, inside of jit."""
     return _constrain(tree, lambda leaf: _everywhere())
 
 
 def shard_history(history: Any) -> Any:
-    """Inside of jit: split the rows of rings along their longest axis that divides.
+    """Split the rows of rings along their longest axis that divides, inside of jit.
 
-    So every device keeps its share of every past gradient, and what is computed from one
-    parameter's past alone, such as a control, needs no other device.
+    Every device keeps its share of every past gradient. Values that depend on one parameter's past
+    alone, such as a control, need no other device.
     """
 
     def longest(leaf: Any) -> int:

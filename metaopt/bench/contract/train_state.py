@@ -1,10 +1,10 @@
-"""What a submission is told of its run: AlgoPerf's ``train_state``, as a run begins."""
+"""AlgoPerf's ``train_state``, as it is at the start of a run."""
 
 from typing import Any
 
 
 def fresh_train_state() -> dict[str, Any]:
-    """Return AlgoPerf's entries with the values of a run that begins; times are in seconds."""
+    """Return AlgoPerf's entries at the start of a run; times are in seconds."""
     return {
         "validation_goal_reached": False,
         "test_goal_reached": False,
