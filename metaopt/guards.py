@@ -1,4 +1,4 @@
-r"""A guard around any optimizer: a run that diverges goes back to its best point.
+r"""A guard around any optimizer: a run that diverges returns to its best point.
 
 Letters:
 
@@ -42,7 +42,7 @@ class GuardState(NamedTuple):
     odd_low: Float[Array, ""]  # their lowest loss
     odd_high: Float[Array, ""]  # and their highest
     quiet: Int[Array, ""]  # steps since the last restart
-    scale: Float[Array, ""]  # what updates are multiplied by
+    scale: Float[Array, ""]  # factor of the updates
     held: Int[Array, ""]  # how many calls were held in all
     restarts: Int[Array, ""]  # how many restarts there were
 
@@ -84,8 +84,8 @@ def guard(
 
     Args:
         inner: Any optax optimizer.
-        lower_bound: b; no loss is lower. Without it the first P losses are never odd, because
-            there is nothing yet to measure a rise by.
+        lower_bound: b, a lower bound of the loss. Without it the first P losses are never odd,
+            because there is nothing yet to measure a rise by.
         limit: How far the loss may rise over h, in units of the range that it has or may have,
             plus 1; above 1.
         patience: P, at least 2.

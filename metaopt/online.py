@@ -70,8 +70,8 @@ def online_control(
         >>> x = jnp.array([3.0, 4.0])  # f = |x|^2 / 2, so the gradient is x
         >>> u1, state = tx.update(x, tx.init(x))  # -0.1 x
         >>> u2, state = tx.update(x + u1, state)  # M = 0.1 + 0.01 <0.9 x, x>
-        >>> print(u1, state.controller.weights, u2)
-        [-0.3 -0.4] [0.325] [-0.8775    -1.1700001]
+        >>> print(u1, state.controller.weights, f"{float(u2[0]):.4f}")
+        [-0.3 -0.4] [0.325] -0.8775
 
     References:
         Nonconvex Meta-optimization for Deep Learning, Algorithm 7.

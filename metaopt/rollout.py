@@ -1,6 +1,6 @@
 r"""Counterfactual rollouts: how the loss now would change with the controller of L steps ago.
 
-Algorithm 4 of the paper. Letters as in :mod:`metaopt.controllers.lags`, and
+Algorithm 4 of the paper. Letters as in :mod:`metaopt.controllers.base`, and
 
     f_t    loss of the datum at step t, as a function of the parameters
     eta_t  base learning rate at step t

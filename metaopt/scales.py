@@ -1,16 +1,17 @@
-r"""Disturbances without a scale, and meta-gradients without one: optax transformations.
+r"""Scale-free disturbances and scale-free meta-gradients, as optax transformations.
 
 Letters:
 
     f_t    loss at step t, handed to ``update`` as ``value``
     g_t    its gradient
     f*     floor: the lowest loss that there is
-    h_t    direction: g_t, or what a preconditioner makes of it
+    h_t    direction: g_t, or the preconditioned g_t
     w_t    disturbance
     s_t    gradient of the loss by the controller's weights W
 
-A controller whose disturbances shrink with the gradient has to grow as training goes on, and to
-start at another size for every problem. These keep the step that a weight of 1 commands sensible.
+If disturbances shrink with the gradient, the controller has to grow while training goes on, and it
+has to start at another size for every problem. With these disturbances a weight of 1 is a sensible
+step throughout.
 """
 
 import functools
@@ -43,14 +44,15 @@ def scale_by_polyak(
 
     On the model :math:`f_t + \langle g_t, x - x_t \rangle`, ``x_t - w_t`` is where the floor is
     met. A loss at or below the floor, and a direction that is not one of descent, give zeros. The
-    loss goes to ``update`` as ``value``. Costs one pass over the gradient; keeps nothing of its
-    own. ``optax.scale_by_polyak`` is another thing: it has a largest step, and no preconditioner.
+    loss goes to ``update`` as ``value``. Costs one pass over the gradient, and no state beside the
+    preconditioner's. ``optax.scale_by_polyak`` differs: it has a largest step, and no
+    preconditioner.
 
     Args:
         floor: f*. One that is too high stops training where it is met; one that is too low makes
             steps too long near the end: see :func:`scale_by_level`.
-        preconditioner: Makes h_t of the gradient, say :func:`scale_by_rms`; by default h_t is g_t
-            itself. Its scale does not matter.
+        preconditioner: The transformation from g_t to h_t, say :func:`scale_by_rms`; by default h_t
+            is g_t. Its scale does not matter.
 
     Examples:
         >>> tx = scale_by_polyak()
@@ -96,7 +98,7 @@ class LevelState(NamedTuple):
     """State of :func:`scale_by_level`."""
 
     record: Float[Array, ""]  # the lowest loss so far
-    start: Float[Array, ""]  # what it was when the gap was last set
+    start: Float[Array, ""]  # the record when the gap was last set
     gap: Float[Array, ""]  # from the record down to the level
     steps: Int[Array, ""]  # since the gap was last set
     preconditioner: Any  # its state
@@ -108,7 +110,7 @@ def scale_by_level(
     *,
     patience: int = 10,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scale a gradient to Polyak's step towards a level that is looked for, not known.
+    r"""Scale a gradient to Polyak's step towards a level that is searched for.
 
     .. math:: w_t = \frac{f_t - (f_{rec} - \delta)}{\langle g_t, h_t \rangle} \, h_t
 
@@ -119,9 +121,9 @@ def scale_by_level(
     that is not finite, or not above the bound, gives zeros; the former is no record either.
 
     Args:
-        lower_bound: No loss is lower; 0 for likelihoods of classes and for squares.
+        lower_bound: A lower bound of the loss; 0 for cross-entropy and for squared errors.
         preconditioner: As for :func:`scale_by_polyak`.
-        patience: Steps that pass before the gap is halved in the next one.
+        patience: The number of steps after which the gap is halved in the next one.
 
     Raises:
         ValueError: ``patience`` is no positive integer.

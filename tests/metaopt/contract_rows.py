@@ -145,7 +145,7 @@ ROWS = {
 REAL = [name for name, row in ROWS.items() if row.real]
 WHOLE = [
     "meta_optimizer", "meta_optimizer, averages", "frozen_control", "hypergradient_descent",
-    "scale_by_polyak", "fixed_batch_optimizer", "minibatch_optimizer",
+    "scale_by_polyak", "fixed_batch_optimizer",
 ]  # fmt: skip
 
 

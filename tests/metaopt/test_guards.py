@@ -99,8 +99,7 @@ def regression(tx, seed, batch, spoil=lambda step, value, grads: (value, grads),
     return jnp.sum((x - jnp.asarray(W)) ** 2), state
 
 
-@pytest.mark.parametrize("bound", [None, 0.0])
-@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("batch, bound", [(1, None), (16, 0.0)])
 def test_noise_is_no_divergence(batch, bound):
     tx = guard(optax.sgd(0.02), lower_bound=bound)
     plain = optax.with_extra_args_support(optax.sgd(0.02))
@@ -251,7 +250,7 @@ def test_a_loss_that_is_never_finite_moves_nothing_and_is_counted():
         assert (int(state.restarts), int(state.held)) == (call // 2, (call + 1) // 2)
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 1e2])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e2])
 def test_whatever_the_scale_to_start_from_nothing_leaves_that_is_not_finite(mlp, scale):
     controller = Averages(weights=jnp.full(3, jnp.log(scale)))
     tx = guard(

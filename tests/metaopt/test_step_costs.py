@@ -120,7 +120,7 @@ def test_the_state_holds_as_many_parameter_sized_arrays_as_it_says(history, roll
     assert count(online_control(lags, optax.sgd(0.1))) == history
 
 
-@pytest.mark.parametrize("rollout", [1, 2, 3])
+@pytest.mark.parametrize("rollout", [1, 3])
 def test_nominal_costs_agree_with_the_flops_that_xla_counts(rollout):
     sizes = [256, 256, 256, 10]
     keys = jax.random.split(jax.random.PRNGKey(0), 3)
