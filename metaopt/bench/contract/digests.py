@@ -97,7 +97,7 @@ def _spell(node: Any, words: list[str]) -> None:
         for name in node._fields:
             value = getattr(node, name, None)
             if name == "body" and isinstance(node, _HAS_DOCSTRING):
-                value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
+                value = node.body[1:] if ast.get_docstring(node, clean=False) is not None else value
             if value is not None and value != []:
                 words.append(name)
                 _spell(value, words)

@@ -54,8 +54,8 @@ def find_missing_parts(workload: Any) -> Iterator[Problem]:
         (SECONDS, numbers.Real, "a positive number"),
     ):
         for name in names:
-            value = getattr(workload, name)
-            if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
+            value: Any = getattr(workload, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not float(value) > 0:
                 yield problem(workload, f"`{name}` is {value!r}", f"Make it {demand}.")
 
 
