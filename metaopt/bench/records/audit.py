@@ -177,6 +177,7 @@ def fail_open_audits(folder: Path) -> None:
     for path in folder.glob(f"trial_*/{AUDIT_FILE}"):
         record = AuditRecord.model_validate_json(path.read_bytes())
         if any(finding.what == DIED for finding in record.findings):
-            stalled = path.with_name(STALL_FILE).exists()
+            stall = path.with_name(STALL_FILE)  # without stacks if the process was killed
+            stalled = stall.exists() and "Timeout" in stall.read_text("utf-8", "replace")
             failed = AuditFinding(audit="replay", failed=True, what=STALLED if stalled else DIED)
             write_json(path, record.model_copy(update={"findings": (failed,)}))
