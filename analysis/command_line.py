@@ -1,6 +1,6 @@
-"""Shared by the commands: a user's mistake is one line on stderr and exit code 2.
+"""Run the commands: a user's mistake is one line on stderr and exit code 2.
 
-Nothing that they print has a secret in it.
+Secrets are redacted from everything that is printed.
 """
 
 import shlex
@@ -15,7 +15,7 @@ import typer
 from analysis.text import plain
 from metaopt.bench.records.redaction import redact
 
-# Typer's usage errors: click's, which newer versions of typer carry inside.
+# Typer's usage errors are click's, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
 
@@ -24,8 +24,8 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
 
     Args:
         app: The commands.
-        name: The package.
-        arguments: Of the command line; by default this process's.
+        name: The name of the package.
+        arguments: The arguments on the command line; by default those of this process.
     """
     try:
         code = app(arguments, prog_name=f"python -m {name}", standalone_mode=False)
@@ -37,14 +37,14 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
         return 2
     except typer.Abort:
         return 130
-    except Exception:  # a defect of ours
+    except Exception:  # a bug in this project
         typer.echo(redact(traceback.format_exc()), err=True)
         return 1
     return code if isinstance(code, int) else 0
 
 
 def shown_command(name: str) -> str:
-    """Return this process's command line as it can be typed again, but for its secrets."""
+    """Return the command line of this process, quoted for a shell, with secrets redacted."""
     return shlex.join(["python", "-m", name, *map(redact, sys.argv[1:])])
 
 
@@ -57,7 +57,7 @@ def one_line_errors(name: str) -> Iterator[None]:
         _say(name, str(error))
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        _say(name, "interrupted; run the same command again to go on.")
+        _say(name, "interrupted; run the same command again to continue.")
         raise typer.Exit(130) from None
 
 

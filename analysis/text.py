@@ -1,4 +1,4 @@
-"""Strangers' names are text everywhere: no terminal escape, no formula, no markup."""
+"""Escape untrusted names for terminals, spreadsheets and Markdown, and format lists."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ MAX_LISTED = 5  # entries of a note in a terminal
 
 
 def plain(text: Any) -> str:
-    """Return text without control characters: a stranger's name must not drive a terminal."""
+    """Return text without control characters, so that names in logs cannot drive a terminal."""
     return "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
                    for c in str(text))  # fmt: skip
 
 
 def spreadsheet_cell(text: Any) -> str:
-    """Return text that a spreadsheet will not take for a formula."""
+    """Return text that a spreadsheet does not treat as a formula."""
     text = plain(text)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") and text != "-" else text
 
@@ -30,7 +30,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def join_entries(entries: Sequence[str], most: int | None = MAX_LISTED) -> str:
-    """Return the first ``most`` entries of a list, or all, and how many more there are.
+    """Join the first ``most`` entries of a list, or all, and say how many more there are.
 
     Examples:
         >>> listed(["a", "b."]), listed(list("abcdefg"))

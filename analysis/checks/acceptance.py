@@ -1,4 +1,4 @@
-"""Findings that are known and accepted, in a TOML file.
+"""Read a TOML file of accepted findings, and apply it to findings.
 
 [[accept]]
 rule = "files-evaluations"
@@ -54,7 +54,7 @@ class _File(pydantic.BaseModel):
 
 
 class ReviewedFinding(NamedTuple):
-    """A finding, and the reason why it is accepted if it is."""
+    """A finding, and the reason for accepting it, if it is accepted."""
 
     finding: Finding
     accepted: str | None
@@ -64,7 +64,7 @@ def read_acceptances(path: Path) -> list[Acceptance]:
     """Read an acceptance file.
 
     Raises:
-        ValueError: It is not such a file; the message names the entry, the key and the rule.
+        ValueError: The file is invalid; the message names the entry, the key and the rule.
     """
     try:
         return _File.model_validate(tomllib.loads(path.read_text("utf-8"))).accept
@@ -82,7 +82,7 @@ def review_findings(
 ) -> list[ReviewedFinding]:
     """Return each finding with the reason of the first entry that matches it.
 
-    An entry that matches nothing is a note at the end.
+    Entries that match nothing are added as notes at the end.
     """
     judged, used = [], set()
     for finding in found:

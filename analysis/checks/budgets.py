@@ -1,4 +1,4 @@
-"""Rules on budgets: of time, of studies and trials, and our ledgers."""
+"""Rules on budgets of time, on numbers of studies and trials, and on our ledgers."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -52,14 +52,14 @@ def late_evaluations(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run the trial again, or accept the miss.",
 )
 def trials_that_broke_off(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find trials of AlgoPerf's that ended early."""
+    """Find AlgoPerf's trials that ended early."""
     for trial in logs.trials:
         if broke_off(trial):
             yield trial.where, f"ended {_share(trial.record)}, without its target"
 
 
 def broke_off(trial: Trial) -> bool:
-    """Return whether a trial broke off; false if its metric is not known."""
+    """Return whether a trial broke off; false if its metric is missing."""
     record = trial.record
     return record.status == "broke_off" and record.target.metric in trial.rows.header
 
@@ -80,7 +80,7 @@ def _share(record: Any) -> str:
     fix="Run all of them under one version of the benchmark.",
 )
 def unequal_time(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find workloads whose meta data name different budgets."""
+    """Find workloads with different budgets in their meta data."""
     for workload, trials in logs.grouped(lambda key: key.workload).items():
         found = Counter(trial.document("meta_data").get(BUDGET_KEY) for trial in trials)
         found.pop(None, None)
@@ -129,7 +129,7 @@ def wrong_trial_counts(logs: Logs) -> Iterator[tuple[str, str]]:
         most[submission] = max(most.get(submission, 0), len(trials))
     for (submission, workload, _, study), trials in groups.items():
         numbers = sorted(trial.key.trial for trial in trials)
-        # Ours run as many as the budget buys.
+        # Our studies have as many trials as their budget allows.
         due = asked.get(submission) or (len(trials) if logs.is_ours else most[submission])
         if numbers != list(range(1, due + 1)):
             where = f"{submission} on {workload}, study {study}"
@@ -145,8 +145,8 @@ def wrong_trial_counts(logs: Logs) -> Iterator[tuple[str, str]]:
 def unequal_spending(logs: Logs) -> Iterator[tuple[str, str]]:
     """Find budgets, or spent amounts, that differ by more than one evaluation period.
 
-    A study that ended before its budget for a reason of its own is not unequal but early: it could
-    have spent the same.
+    A study that ended early for a reason other than its budget is not counted here, because it
+    could have spent the same.
     """
     budgets: dict[str, set[tuple[float, str]]] = {}
     for study in logs.studies:
@@ -171,7 +171,7 @@ def unequal_spending(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run the campaign's command again in an empty folder.",
 )
 def wrong_ledgers(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find studies of ours whose amounts are not the sums of their parts."""
+    """Find our studies whose total is not the sum of their parts."""
     if not logs.is_ours:
         return
     by_cell = {(s.contender, algoperf_name(s.workload), s.study): s for s in logs.studies}
@@ -199,9 +199,9 @@ def wrong_ledgers(logs: Logs) -> Iterator[tuple[str, str]]:
 
 
 def asked_trials(logs: Logs) -> dict[str, int]:
-    """Return each submission's number of trials of a study, if the options or a file ask for one.
+    """Return each submission's required number of trials per study, if options or a file set it.
 
-    Without them, logs are compared with themselves.
+    Otherwise the result is empty, and the rules compare the studies with each other.
     """
     asked = logs.competition
     if logs.is_ours or not (asked.trials or asked.ruleset or logs.due_studies):
@@ -214,12 +214,12 @@ def asked_trials(logs: Logs) -> dict[str, int]:
 
 
 def spent_share(study: StudyRecord) -> float:
-    """Return spent over budgeted amount."""
+    """Return the spent share of the budget."""
     return study.spent.amount(study.budget.currency) / study.budget.study
 
 
 def budget_gap(study: StudyRecord) -> float:
-    """Return how far the spent amount is from the budget."""
+    """Return the difference between the spent amount and the budget."""
     return abs(study.spent.amount(study.budget.currency) - study.budget.study)
 
 

@@ -1,4 +1,4 @@
-"""Rules on clocks and steps: they go forward and agree, and no two trials have the same."""
+"""Rules on clocks and steps: they increase, agree with each other, and differ between trials."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ _SLACK_SECONDS = (10.0, 1.0)  # above and below
 
 
 def _rows(logs: Logs) -> Iterator[tuple[str, dict[str, ColumnValues], np.ndarray]]:
-    """Yield path, columns and row numbers from 1 of each trial, without rows that were cut."""
+    """Yield path, columns and row numbers from 1 of each trial, without truncated rows."""
     for trial in logs.all_trials:
         rows = trial.rows
         if not rows.rows:
@@ -68,7 +68,7 @@ def decreasing_clocks(logs: Logs) -> Iterator[tuple[str, str]]:
         restarted = np.diff(columns[PREEMPTIONS]) > 0
         for name in CLOCKS:
             change = np.diff(columns[name])
-            # The wall clock counts since its process began.
+            # The wall clock starts again with each process.
             back = (change < 0) & ~(restarted & (name == WALL_SECONDS))
             if back.any():
                 row = int(np.argmax(back))
@@ -97,7 +97,7 @@ def non_increasing_steps(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Restore the file as the runner wrote it.",
 )
 def differing_time_columns(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find rows whose two columns of the submission's time differ."""
+    """Find rows in which the two columns of the submission's time differ."""
     for where, columns, numbers in _rows(logs):
         score, seconds = columns[SCORE], columns[SECONDS]
         with np.errstate(invalid="ignore"):  # infinities, which have a rule of their own
@@ -115,7 +115,7 @@ def differing_time_columns(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Restore the file as the runner wrote it, or run the trial again.",
 )
 def wall_clock_mismatches(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find wall clocks that cannot be: below the sum of the other clocks, or far above it."""
+    """Find wall clocks below the sum of the other clocks, or far above it."""
     for where, columns, numbers in _rows(logs):
         total = columns[WALL_SECONDS]
         parts = np.array([columns[name] for name in (SECONDS, EVAL_SECONDS, LOGGING_SECONDS)])
@@ -152,7 +152,7 @@ oddity_rule(
     fix="Remove the copy, or run the trial.",
 )
 def repeated_trials(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find two folders of one trial, and trials whose times are equal in all rows."""
+    """Find trials in two folders, and pairs of trials with equal times in all rows."""
     first: dict[tuple, str] = {}
     by_times: dict[bytes, str] = {}
     for trial in logs.all_trials:

@@ -1,4 +1,4 @@
-"""Rules on columns and types: of evaluations, and of JSON documents."""
+"""Rules on the columns of evaluations and on the types in evaluations and JSON documents."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ _SPLITS = ("train/", "validation/", "test/")
     fix="Restore the file as the runner wrote it.",
 )
 def missing_columns(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find files of ours without the columns of costs; the reader notes AlgoPerf's."""
+    """Find our files without the cost columns; the reader notes AlgoPerf's."""
     for trial in logs.all_trials if logs.is_ours else ():
         header = trial.rows.header
         if header and (missing := [name for name in NEEDED if name not in header]):
@@ -33,7 +33,7 @@ def missing_columns(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Restore the file as the runner wrote it, or give the targets of this workload.",
 )
 def missing_metric(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find files of ours without the metric of the target; the reader notes AlgoPerf's."""
+    """Find our files without the target metric; the reader notes AlgoPerf's."""
     official = logs.competition.targets
     for trial in logs.trials if logs.is_ours else ():
         metric = official and official.column(trial.key.workload)
@@ -104,7 +104,7 @@ def unreal_metrics(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Rename or flatten them in the search space.",
 )
 def odd_hparams(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find hyperparameters that no named tuple can hold."""
+    """Find hyperparameters that a named tuple cannot hold."""
     for trial in logs.all_trials:
         for name, value in trial.document("hparams").items():
             if not name.isidentifier():

@@ -1,4 +1,4 @@
-"""Rules on the environment: known, and the same for all trials that are compared."""
+"""Rules on the environment: it is recorded, and the same for all compared trials."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ def unknown_environment(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Compare within one kind of hardware, or by --cost steps.",
 )
 def mixed_hardware(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find several kinds of hardware in the meta data."""
+    """Find logs with several kinds of hardware in the meta data."""
     found = Counter(
         " x ".join(str(trial.document("meta_data").get(name) or "none") for name in _HARDWARE)
         for trial in logs.all_trials
@@ -54,7 +54,7 @@ def mixed_hardware(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run the contender again on one machine.",
 )
 def several_machines(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find contenders of ours that ran on several kinds of hardware on a workload."""
+    """Find our contenders that ran on several kinds of hardware on one workload."""
     found: dict[tuple[str, str], set[str]] = {}
     for trial, one in zip(logs.trials, fingerprints(logs), strict=True) if logs.is_ours else ():
         found.setdefault((trial.record.contender, trial.record.workload), set()).add(one.slug)
@@ -72,7 +72,7 @@ def several_machines(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run all of them in one environment.",
 )
 def mixed_software(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find submissions that ran on several sets of software."""
+    """Find submissions that ran with several sets of software versions."""
     groups = logs.grouped(lambda key: (key.submission, key.framework))
     for (submission, framework), trials in groups.items():
         found = Counter(filter(None, (_software(logs, trial) for trial in trials)))
@@ -100,7 +100,7 @@ def _software(logs: Logs, trial: Trial) -> str:
     fix="Commit, and run the campaign again in an empty folder.",
 )
 def uncommitted_changes(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find trials from a checkout with changes, or from none."""
+    """Find trials that ran from a checkout with changes, or without a known commit."""
     for trial in logs.trials if logs.is_ours else ():
         git = _part(trial.record.environment, "git")
         if not isinstance(commit := git.get("commit"), str):
@@ -117,7 +117,7 @@ def uncommitted_changes(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Nothing, if pairing-code and pairing-workload find nothing.",
 )
 def several_commits(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find several commits."""
+    """Find logs of ours from several commits."""
     trials = logs.trials if logs.is_ours else ()
     commits = Counter(
         str(_part(trial.record.environment, "git").get("commit"))[:12] for trial in trials
@@ -135,7 +135,7 @@ def several_commits(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Get the rest of the data, and run the campaign again in an empty folder.",
 )
 def partial_data(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find workloads that ran on a part of their data set."""
+    """Find workloads that ran on only a part of their data set."""
     parts = {
         (trial.record.workload, ", ".join(sorted(data.get("files", {}))))
         for trial in (logs.trials if logs.is_ours else ())

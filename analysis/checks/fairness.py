@@ -1,6 +1,7 @@
-"""Warnings on a comparison: failures, missing runs, unequal budgets, targets, audits.
+"""Warnings about a comparison: failures, missing runs, unequal budgets, targets, audits.
 
-A fact that a rule finds is taken from the rule, see :func:`analysis.checks.validation.sentences`.
+Facts that a rule finds are taken from the rule, see
+:func:`analysis.checks.validation.problem_sentences`.
 """
 
 import dataclasses
@@ -27,9 +28,9 @@ class ScoreWarning:
     """A warning above a table of scores.
 
     Attributes:
-        title: The kind of problem, a phrase.
-        entries: The problems, a sentence each, without a full stop.
-        serious: Whether it decides the table.
+        title: The kind of problem, as a phrase.
+        entries: The problems, one sentence each, without a full stop.
+        serious: Whether the problem can decide the order of the table.
     """
 
     title: str
@@ -38,7 +39,7 @@ class ScoreWarning:
 
 
 def warnings_of(logs: Logs, rules: ScoringRules = "strict") -> list[ScoreWarning]:
-    """Return the warnings that tables and reports of logs need, the serious ones first.
+    """Return the warnings for the tables and reports of logs, the serious ones first.
 
     Args:
         logs: The logs, ours or AlgoPerf's.
@@ -87,14 +88,14 @@ class Failures:
     """The failures of a contender on a workload.
 
     Attributes:
-        contender: Its name.
-        workload: Its name.
-        trials: Number of trials in all of its studies.
-        statuses: How many trials failed with each status.
-        steps: Sum over all of its trials.
-        cause: Of the first error, or else of the first divergence.
-        is_broken: Whether it never took a step, or every trial ended with an error. AlgoPerf's
-            logs: whether no trial of the contender on any workload has an evaluation.
+        contender: The name of the contender.
+        workload: The name of the workload.
+        trials: The number of trials in all studies.
+        statuses: The number of failed trials by status.
+        steps: The sum of the steps of all trials.
+        cause: The cause of the first error, or else of the first divergence.
+        is_broken: Whether no trial took a step, or every trial ended with an error. In AlgoPerf's
+            logs: whether no trial of the contender has an evaluation on any workload.
     """
 
     contender: str
@@ -139,7 +140,7 @@ def find_failures(logs: Logs) -> list[Failures]:
 
 def _steps(trial: Trial) -> float:
     steps = trial.record.ledger.cost.steps
-    return 0 if math.isnan(steps) else steps  # AlgoPerf's trial without evaluations
+    return 0 if math.isnan(steps) else steps  # NaN: AlgoPerf's trial has no evaluations
 
 
 def _last_line(error: str | None) -> str | None:
@@ -148,7 +149,7 @@ def _last_line(error: str | None) -> str | None:
 
 
 def missing_studies(logs: Logs) -> list[str]:
-    """Return the studies that a complete comparison would have and this one lacks."""
+    """Return the studies that are missing from a complete comparison."""
     if logs.is_ours:
         finished = {(s.contender, s.workload, s.study) for s in logs.studies}
         return [
@@ -174,17 +175,17 @@ def missing_studies(logs: Logs) -> list[str]:
 
 
 def unlogged_workloads(logs: Logs) -> list[str]:
-    """Return the base workloads of the targets' file for which there are no logs."""
+    """Return the base workloads of the targets' file that have no logs."""
     return [f"{name}, which gives no score" for name in _base(logs) if name not in logs.workloads]
 
 
 def broken_off_counts(logs: Logs) -> list[str]:
-    """Return how many trials broke off, by contender and workload."""
+    """Return the number of trials that broke off, by contender and workload."""
     return _counted(logs, broke_off, "broke off")
 
 
 def ignored_trials(logs: Logs) -> list[str]:
-    """Return trials and studies beyond the numbers that the rules allow; they do not count."""
+    """Return the trials and studies beyond the ruleset's numbers, which do not count."""
     if logs.is_ours:
         return []
     due = logs.study_count
@@ -198,9 +199,9 @@ def ignored_trials(logs: Logs) -> list[str]:
 
 
 def fewer_trials(logs: Logs) -> list[str]:
-    """Return the submissions whose studies all have fewer trials than the ruleset asks for.
+    """Return the submissions whose studies all have fewer trials than the ruleset allows.
 
-    It is known without a targets' file, when the rules compare logs with themselves.
+    This is for logs without a targets' file; with one, the rule budgets-trials finds them.
     """
     if logs.is_ours or asked_trials(logs):
         return []
@@ -215,7 +216,7 @@ def fewer_trials(logs: Logs) -> list[str]:
 
 
 def unknown_budgets(logs: Logs) -> list[str]:
-    """Return the trials whose logs do not name a budget, by contender and workload."""
+    """Return the number of trials without a budget in their logs, by contender and workload."""
     return _counted(logs, lambda trial: math.isinf(trial.record.budget.trial), "have no budget")
 
 
@@ -243,7 +244,7 @@ def _studies(logs: Logs) -> Iterable[tuple[str, str, set[int]]]:
 
 
 def early_ends(logs: Logs) -> list[str]:
-    """Return the studies that ended before their budget, a sentence per contender and reason."""
+    """Return the studies that ended before their budget, by contender and reason."""
     groups: dict[tuple[str, str], list[float]] = {}
     totals = Counter(study.contender for study in logs.studies)
     for study in logs.studies:
@@ -257,7 +258,7 @@ def early_ends(logs: Logs) -> list[str]:
 
 
 def fixed_hyperparameters(logs: Logs) -> list[str]:
-    """Return the variants that ran, with the values that they fix: no budget paid for those."""
+    """Return the variants that ran, with the hyperparameters that they fix by hand."""
     contenders = set(logs.contenders)
     found = []
     for name, variant in sorted((logs.campaign or {}).get("variants", {}).items()):
@@ -269,9 +270,9 @@ def fixed_hyperparameters(logs: Logs) -> list[str]:
 
 
 def random_only_studies(logs: Logs) -> list[str]:
-    """Return the tuners whose model chose no point in some studies, which ended before it began.
+    """Return the tuners with studies that ended during the random start-up trials.
 
-    The first points are random, as many as ``n_startup_trials`` in the tuner's record.
+    The tuner's record has their number as ``n_startup_trials``.
     """
     startup: dict[str, int] = {}
     sizes: dict[str, Counter[tuple[str, int]]] = {}
@@ -295,9 +296,9 @@ def random_only_studies(logs: Logs) -> list[str]:
 
 
 def equality_of_budgets(logs: Logs) -> str:
-    """Return how equal the spent budgets are: not at all where the rule budgets-spent finds one.
+    """Return a phrase on the equality of the spent budgets.
 
-    This is about the studies that spent their budget. Those of :func:`early_ends` are left out.
+    Only studies that spent their budget count; those of :func:`early_ends` are left out.
     """
     spent = [study for study in logs.studies if study.ended == "budget" or spent_all(study)]
     if not spent:
@@ -314,7 +315,7 @@ def equality_of_budgets(logs: Logs) -> str:
 
 
 def never_evaluated(logs: Logs) -> list[str]:
-    """Return the studies of ours in which no trial came to an evaluation."""
+    """Return our studies in which no trial reached an evaluation."""
     seen: dict[tuple[str, str, int], bool] = {}
     for trial in logs.trials if logs.is_ours else ():
         record = trial.record

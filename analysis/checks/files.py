@@ -1,4 +1,4 @@
-"""Rules on files: where they are, and that those of a trial are there."""
+"""Rules on files: their places, and the files that a trial must have."""
 
 from collections.abc import Iterator
 
@@ -62,7 +62,7 @@ oddity_rule(
     fix="Run the trial under the ruleset that its flags name.",
 )
 def wrong_hparams(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find trials whose ruleset and hyperparameters contradict each other."""
+    """Find trials whose hyperparameters contradict their ruleset."""
     for trial in logs.all_trials:
         ruleset, there = ruleset_of(trial.document("flags")), HPARAMS_FILE in trial.files
         needs_none = logs.is_ours and trial.record and not trial.record.hyperparameters

@@ -1,4 +1,4 @@
-"""Rules on pairing: contenders that are compared differ in themselves and in nothing else."""
+"""Rules on pairing: compared contenders share seeds, workload, data and settings."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +50,7 @@ def mixed_frameworks(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Give each campaign its own folder.",
 )
 def several_campaigns(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find records of two campaigns."""
+    """Find records of several campaigns."""
     if len(names := sorted({record.campaign for _, record in _records(logs)})) > 1:
         yield ".", f"runs of several campaigns: {names}"
 
@@ -63,7 +63,7 @@ def several_campaigns(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run all contenders in one campaign.",
 )
 def unpaired_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find trials whose seed is not that of the same trial of another contender."""
+    """Find trials whose seed differs from another contender's seed for the same trial."""
     first: dict[tuple[str, int, int] | str, tuple[int, str]] = {}
     for trial, record in _records(logs):
         place = record.workload, record.study, record.trial
@@ -94,7 +94,7 @@ def _terms(record: TrialRecord) -> dict[str, Any]:
     fix="Run all contenders in one campaign.",
 )
 def differing_terms(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find the first trial on each workload whose terms differ from the workload's first."""
+    """Find the first trial on each workload whose terms differ from those of its first trial."""
     first: dict[str, tuple[dict[str, Any], str]] = {}
     said: set[tuple[str, str]] = set()
     for trial, record in _records(logs):
@@ -113,7 +113,7 @@ def differing_terms(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run the contender again in an empty folder.",
 )
 def several_versions(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find trials with another digest than their contender's first."""
+    """Find trials whose digest differs from that of their contender's first trial."""
     first: dict[tuple[str, ...], tuple[TrialRecord, str, Identity | None]] = {}
     said: set[tuple[tuple[str, ...], str]] = set()
     for trial, record in _records(logs):
@@ -140,7 +140,7 @@ def several_versions(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run all contenders again in an empty folder.",
 )
 def several_workloads(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find contenders on another version of a workload than the first."""
+    """Find contenders whose version of a workload differs from the first one's."""
     first: dict[str, tuple[Identity, str]] = {}
     said: set[tuple[str, str]] = set()
     for trial, record in _records(logs):
@@ -161,7 +161,7 @@ def several_workloads(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run all contenders again in an empty folder, if the change matters.",
 )
 def changed_files(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find contenders with another version of a file than the first with that file."""
+    """Find contenders whose version of a shared file differs from the first one's."""
     first: dict[str, tuple[str, str]] = {}
     said: dict[str, set[str]] = {}
     for trial, record in _records(logs):

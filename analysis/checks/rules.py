@@ -1,8 +1,8 @@
 """The type of a rule on logs, and the list of all rules.
 
 A rule is a function with its text beside it. It takes :class:`~analysis.logs.logs.Logs` and yields
-``(where, what)`` for each problem. The reader notes some problems itself, as oddities under a
-rule's id: rules may have such oddities, a function, or both.
+a place and a sentence for each problem. The reader notes some problems itself, as oddities under a
+rule's id. A rule may have such oddities, a function, or both.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ class LogRule:
     """One rule on logs.
 
     Attributes:
-        id: Its stable name, for settings and tests.
+        id: The stable name of the rule, for settings and tests.
         title: A sentence that holds for good logs.
-        means: The consequence if it does not hold.
+        means: The consequence of a problem.
         fix: The remedy.
-        severity: Of a problem for `validate` and `verify`.
-        strict: Of a problem for `submit`.
-        find: Yields the problems; ``None`` if the reader notes all of them.
+        severity: The severity of a problem for `validate` and `verify`.
+        strict: The severity of a problem for `submit`.
+        find: The function that yields problems; ``None`` if the reader notes all of them.
     """
 
     id: str
@@ -37,7 +37,7 @@ class LogRule:
     find: Find | None = None
 
     def problems(self, logs: Logs) -> Iterator[tuple[str, str]]:
-        """Yield ``(where, what)`` for each problem: the reader's first."""
+        """Yield the place and the sentence of each problem, those of the reader first."""
         for oddity in logs.oddities:
             if oddity.rule == self.id:
                 yield oddity.where, oddity.what
@@ -57,7 +57,7 @@ def rule(
     severity: Severity = "error",
     strict: Severity | None = None,
 ) -> Callable[[Find], Find]:
-    """Add the decorated function to the list; ``strict`` is the same severity by default."""
+    """Add the decorated function to the list; ``strict`` is ``severity`` by default."""
 
     def register(find: Find) -> Find:
         RULES.append(LogRule(id, title, means, fix, severity, strict or severity, find))
@@ -67,5 +67,5 @@ def rule(
 
 
 def oddity_rule(id: str, title: str, *, means: str, fix: str, severity: Severity = "error") -> None:
-    """Add a rule whose problems are all noted by the reader."""
+    """Add a rule without a function: the reader notes all of its problems."""
     RULES.append(LogRule(id, title, means, fix, severity, severity))

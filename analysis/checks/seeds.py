@@ -1,4 +1,4 @@
-"""Rules on seeds: recorded, not used twice, and ours derived as they should be."""
+"""Rules on seeds: recorded, not reused, and derived from the campaign's seed in our logs."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from metaopt.bench.measure.seeds import derive_seed
 
 
 def _seed_of(trial: Trial) -> int | None:
-    """Return the recorded seed: the one that was used, else the one that was asked for."""
+    """Return the seed in the meta data, or else in the flags; ``None`` without one."""
     for name in ("meta_data", "flags"):
         seed = trial.document(name).get("rng_seed")
         if isinstance(seed, int) and not isinstance(seed, bool):
@@ -23,7 +23,7 @@ def _seed_of(trial: Trial) -> int | None:
     fix="Copy meta_data_0.json as the runner wrote it.",
 )
 def unknown_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find trials whose meta data and flags name no seed."""
+    """Find trials without a seed in their meta data and flags."""
     for trial in logs.all_trials:
         if {"meta_data", "flags"} & trial.documents.keys() and _seed_of(trial) is None:
             yield trial.where, "neither the meta data nor the flags have an rng_seed"
@@ -36,11 +36,11 @@ def unknown_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Put the files of one run together.",
 )
 def differing_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find trials whose files name different seeds."""
+    """Find trials with different seeds in their files."""
     for trial in logs.all_trials:
         used, asked = (trial.document(n).get("rng_seed") for n in ("meta_data", "flags"))
         own = trial.record.seeds.trial if logs.is_ours and trial.record else used
-        # No seed asked for, or 0: the official runner draws one.
+        # Without a seed in the flags, or with 0, the official runner draws one.
         if used is not None and asked and used != asked:
             yield trial.where, f"rng_seed is {used} in the meta data, {asked} in the flags"
         elif used is not None and used != own:
@@ -71,7 +71,7 @@ def reused_seeds(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run the campaign's command again in an empty folder.",
 )
 def seeds_not_derived(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find records whose seeds are not the derived ones."""
+    """Find records whose seeds are not derived from the campaign's seed."""
     for trial in logs.trials if logs.is_ours else ():
         record = trial.record
         if record.tuner is not None and record.tuner.get("name") is None:

@@ -1,4 +1,4 @@
-"""Rules on targets: known, the same for all, and reached where the record says so."""
+"""Rules on targets: known, equal for all trials, and reached as the records claim."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ from metaopt.bench.measure.targets import Target, load_targets
     fix="Add it to the file of --targets, or remove its logs.",
 )
 def without_target(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find workloads of ours that the targets' file does not have; the reader notes AlgoPerf's."""
+    """Find workloads of our logs without a target in the file; the reader notes AlgoPerf's."""
     targets = logs.competition.targets
     if logs.is_ours and targets is not None:
         for workload in sorted({trial.key.workload for trial in logs.all_trials}):
@@ -32,7 +32,7 @@ def without_target(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run all of them under one version; give the targets of that version.",
 )
 def differing_targets(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find workloads whose trials, or whose trials and file, name different targets."""
+    """Find workloads with different targets in their trials or in the targets' file."""
     official = logs.competition.targets
     for workload, trials in logs.grouped(lambda key: key.workload).items():
         found: dict[Target, int] = {}
@@ -62,7 +62,7 @@ def differing_targets(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Nothing, unless the runs are for the leaderboard: then remove the campaign's targets.",
 )
 def changed_targets(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find workloads of ours with a target of their own."""
+    """Find workloads of our logs whose target is not the frozen one."""
     frozen = load_targets()
     trials = logs.trials if logs.is_ours else ()
     found = {(trial.record.workload, trial.record.target) for trial in trials}
@@ -78,7 +78,7 @@ def changed_targets(logs: Logs) -> Iterator[tuple[str, str]]:
     fix="Run the campaign's command again in an empty folder.",
 )
 def wrong_hits(logs: Logs) -> Iterator[tuple[str, str]]:
-    """Find records of a hit that is not in the evaluations, or the other way round."""
+    """Find records and evaluations that disagree on the hit."""
     for trial in logs.trials if logs.is_ours else ():
         record = trial.record
         if trial.evaluations is None:

@@ -1,4 +1,4 @@
-"""Check logs against the rules, in the order in which problems are reported."""
+"""Check logs against all rules, in the order of the report."""
 
 import dataclasses
 from collections import Counter
@@ -32,9 +32,10 @@ RULES.sort(key=lambda rule: _FAMILIES.index(rule.id.partition("-")[0]))
 def read_for_checks(
     path: Path, within: str | None = None, competition: Competition = DEFAULT_COMPETITION
 ) -> Logs:
-    """Read logs whether or not a trial counts; raise like :func:`read_logs`.
+    """Read logs even if no trial counts; raise like :func:`read_logs`.
 
-    Logs of ours are read as ours even if there is a targets' file: the rules compare them with it.
+    Our own logs are not read as AlgoPerf's if there is a targets' file; the rules compare them with
+    it.
     """
     logs = read_logs(path, within, competition, uncounted=True)
     everything = logs.all_trials
@@ -50,7 +51,7 @@ def validate(logs: Logs, *, strict: bool = False) -> list[Finding]:
 
     Args:
         logs: The logs.
-        strict: Whether severities are those of `submit`.
+        strict: Whether to use the severities of `submit`.
     """
     return [
         Finding(rule.id, rule.strict if strict else rule.severity, what, where, rule.fix)
@@ -60,7 +61,7 @@ def validate(logs: Logs, *, strict: bool = False) -> list[Finding]:
 
 
 def errors_by_rule(found: list[Finding]) -> list[str]:
-    """Return one line for each rule that has errors: the first, and how many more."""
+    """Return one line for each rule with errors: the first error and the number of others."""
     errors = [finding for finding in found if finding.severity == "error"]
     counts = Counter(finding.rule for finding in errors)
     firsts = {finding.rule: finding for finding in reversed(errors)}

@@ -1,11 +1,11 @@
-"""Does another run of a campaign say the same? If so, its contenders are verified.
+"""Compare a campaign with a rerun; contenders with the same costs are verified.
 
-The rerun is of the same experiment: the same submission, search space, kit, tuner, workload, data
-and settings of JAX (see :mod:`metaopt.bench.records.identity`), seeds, budgets, target and number
-of studies. Where it ran does not matter, and that is the point: results that hold
-on one machine only are not results. A contender on a workload is verified if its median costs to
-target, given tuned and including tuning, are those of the rerun to within an evaluation period or
-``TOLERANCE``, whichever is more; a target that one median study missed is missed by the other.
+The rerun must be the same experiment: the same submission, search space, kit, tuner, workload, data
+and JAX settings (see :mod:`metaopt.bench.records.identity`), seeds, budgets, target and number of
+studies. It may run on any machine. A contender is verified on a workload if its median costs to
+target, given tuned and including tuning, differ from those of the rerun by at most one evaluation
+period or ``TOLERANCE``, whichever is larger. If one median study missed the target, the other must
+miss it too.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Verdict:
     contender: str
     workload: str
     claimed: StudyCosts
-    again: StudyCosts | None  # None: it does not compare
+    again: StudyCosts | None  # None: the rerun is another experiment
     problem: str  # empty: verified
 
     @property
@@ -42,17 +42,17 @@ class Verdict:
 
 
 def verify(claimed: Logs, again: Logs) -> list[Verdict]:
-    """Compare a campaign with a rerun of it, contender by contender and workload by workload.
+    """Compare a campaign with its rerun, by contender and workload.
 
     Args:
         claimed: The campaign.
-        again: The rerun; contenders and workloads that only it has are left out.
+        again: The rerun; contenders and workloads that only it contains are left out.
 
     Returns:
         One verdict for each contender and workload of the campaign, in its order.
 
     Raises:
-        ValueError: The rerun is no other run, but a copy.
+        ValueError: The rerun is a copy of the campaign.
     """
     if common := _identities(claimed) & _identities(again):
         contender, workload, study, trial, when = min(common)
@@ -76,7 +76,7 @@ def verify(claimed: Logs, again: Logs) -> list[Verdict]:
 
 
 def verified_contenders(verdicts: Sequence[Verdict]) -> dict[str, bool]:
-    """Return whether each contender is verified: on all of its workloads."""
+    """Return whether each contender is verified on all of its workloads."""
     found: dict[str, bool] = {}
     for verdict in verdicts:
         found[verdict.contender] = found.get(verdict.contender, True) and verdict.verified
@@ -98,7 +98,7 @@ def _records(logs: Logs) -> dict[_Key, list[TrialRecord]]:
 def _other_terms(
     claimed: Logs, again: Logs, records: list[TrialRecord], others: list[TrialRecord]
 ) -> str:
-    """Return why a rerun is not one of the same experiment; nothing if it is."""
+    """Return the difference between two experiments; empty if they are the same."""
     if not records:
         return "did not run"
     if not others:
@@ -106,7 +106,7 @@ def _other_terms(
     one, other = _terms(claimed, records[0]), _terms(again, others[0])
     differing = [name for name in one if one[name] != other[name]]
     before, now = claimed.identity(records[0]), again.identity(others[0])
-    if differing[:1] == ["submission"] and before and now:  # then the files are known
+    if differing[:1] == ["submission"] and before and now:  # their identities name the files
         differing[0] = listed(differences(before, now)) or differing[0]
     return f"another experiment: other {', '.join(differing)}" if differing else ""
 

@@ -1,4 +1,4 @@
-"""The findings of a campaign's audits, in sentences."""
+"""Read the audits of a campaign, and describe their findings in sentences."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ def read_audits(logs: Path) -> list[AuditRecord]:
     """Read every ``audit.json`` under a folder; an empty list for an archive.
 
     Raises:
-        ValueError: A file is not an audit's record; the message names it.
+        ValueError: A file is not the record of an audit; the message names it.
     """
     found = []
     for path in sorted(logs.rglob(AUDIT_FILE)) if logs.is_dir() else []:
@@ -22,7 +22,7 @@ def read_audits(logs: Path) -> list[AuditRecord]:
 
 
 def audit_findings(audits: list[AuditRecord], *, failed: bool) -> list[str]:
-    """Return what audits found, a sentence for each: failures, or numbers that are only noted."""
+    """Return one sentence for each failed finding, or for each finding that is only noted."""
     return [
         f"{audit.contender} on {audit.workload}: {finding.what.rstrip('.')}"
         for audit in audits
@@ -32,7 +32,7 @@ def audit_findings(audits: list[AuditRecord], *, failed: bool) -> list[str]:
 
 
 def audit_summary(audits: list[AuditRecord]) -> str:
-    """Return a summary: the number of audits, the failures and the time factors.
+    """Return the number of audits, the failures and the time factors, as a sentence.
 
     Examples:
         >>> audit_summary([])
@@ -51,7 +51,7 @@ def audit_summary(audits: list[AuditRecord]) -> str:
 
 
 def unaudited_pairs(pairs: Iterable[tuple[str, str]], audits: list[AuditRecord]) -> list[str]:
-    """Return which pairs of contender and workload have no audit; an empty list if none has one."""
+    """Return the pairs of contender and workload without an audit; none if nothing was audited."""
     audited = {(audit.contender, audit.workload) for audit in audits}
     missing = sorted(set(pairs) - audited) if audits else []
     return [f"{contender} on {workload}" for contender, workload in missing]

@@ -9,7 +9,7 @@ from typing import Literal
 from metaopt.bench.measure.targets import Target
 
 Ruleset = Literal["external", "self"]
-MOST = 10_000  # studies, or trials of one: each that is missing takes memory and is named
+MOST = 10_000  # studies, or trials of a study: a missing one takes memory too
 
 _MINIMISED = ("ce_loss", "error_rate", "ctc_loss", "wer", "l1_loss", "loss", "ppl")
 _MAXIMISED = ("mean_average_precision", "ssim", "accuracy", "bleu")
@@ -20,10 +20,10 @@ class OfficialTargets:
     """A ``workload_targets.json`` of the official scorer.
 
     Attributes:
-        base: Workloads that a score is over.
-        held_out: Variants that a submission has to reach as well.
-        metrics: By workload: metric name without its split, target value.
-        version: Of the benchmark, e.g. ``"0.5"``.
+        base: The workloads that are averaged into a score.
+        held_out: The held-out variants, whose targets a submission must also reach.
+        metrics: The metric name without its split, and the target value, by workload.
+        version: The version of the benchmark, such as ``"0.5"``.
     """
 
     base: tuple[str, ...]
@@ -32,34 +32,34 @@ class OfficialTargets:
     version: str = ""
 
     def column(self, workload: str) -> str | None:
-        """Return the column of evaluations that decides; ``None`` without a target."""
+        """Return the evaluation column of the target metric; ``None`` without a target."""
         return f"validation/{self.metrics[workload][0]}" if workload in self.metrics else None
 
     def target(self, workload: str) -> Target:
         """Return a workload's validation target.
 
         Raises:
-            ValueError: The official scorer knows no direction for its metric.
+            ValueError: The official scorer does not know the direction of the metric.
         """
         metric, value = self.metrics[workload]
-        # As the official scorer looks names up: by how they begin, the minimised ones first.
+        # The official scorer matches names by prefix, minimised metrics first.
         if metric.startswith(_MINIMISED):
             return Target(f"validation/{metric}", value, "lower")
         if metric.startswith(_MAXIMISED):
             return Target(f"validation/{metric}", value, "higher")
         raise ValueError(
-            f"The official scorer knows no metric {metric!r}, only names that begin with one of "
+            f"The official scorer knows no metric {metric!r}, only names that start with one of "
             f"{[*_MINIMISED, *_MAXIMISED]}."
         )
 
     def base_of(self, workload: str) -> str:
-        """Return the base workload of a variant: the first whose name is part of its own."""
+        """Return the base workload of a variant: the first one whose name the variant contains."""
         return next((base for base in self.base if base in workload), workload)
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The studies, trials and time that a ruleset gives to a submission on a workload.
+    """The studies, trials and time that a ruleset grants a submission on a workload.
 
     Raises:
         ValueError: A number is not positive.
@@ -84,8 +84,8 @@ class Competition:
     """The rules that AlgoPerf's logs are read by.
 
     Attributes:
-        targets: Workloads and targets; ``None``: the ones that the logs' meta data name.
-        ruleset: The ruleset that the logs must be of; ``None``: the one that their flags name.
+        targets: The workloads and targets; by default those in the meta data of the logs.
+        ruleset: The ruleset that the logs must have; by default the one in their flags.
         studies: A number of studies instead of the ruleset's.
         trials: A number of trials of a study instead of the ruleset's.
         budget_factor: A factor instead of the ruleset's.
@@ -120,7 +120,7 @@ def read_official_targets(path: Path) -> OfficialTargets:
     """Read the official scorer's configuration.
 
     Raises:
-        ValueError: It is another format.
+        ValueError: The file has another format.
     """
     try:
         document = json.loads(path.read_text("utf-8"))

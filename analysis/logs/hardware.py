@@ -1,8 +1,8 @@
-"""Hardware, on which seconds depend, as a fingerprint; seconds of two are not mixed.
+"""Fingerprints of hardware, and the rule that seconds of different hardware are not mixed.
 
-Steps and gradient evaluations may be compared across hardware, seconds may not. A table in seconds
-over runs of more than one fingerprint is refused, unless it is asked for by name; then it says so.
-Hardware is compared by seconds per gradient evaluation without compilation, see
+Steps and gradient evaluations are comparable across hardware, seconds are not. A table in seconds
+over several fingerprints is refused unless the user asks for it; then the table says so. Machines
+are compared by seconds per gradient evaluation without compilation, see
 :mod:`analysis.scoring.machines`.
 """
 
@@ -21,27 +21,30 @@ from analysis.logs.logs import Logs
 from analysis.logs.oddities import Oddity
 from analysis.text import plain
 
-# Versions that decide how fast a step is. Those of the tuners and of this package do not.
+# These versions affect the speed of a step; those of the tuners and of this package do not.
 _SOFTWARE = ("python", "jax", "jaxlib", "flax", "optax", "numpy")
 _NOISE = re.compile(
     r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|\b\w+-core\b|@.*|\bwith radeon.*", re.IGNORECASE
 )
-_DEFAULT = ("", "default", "False")  # of precision: records that do not say it had these
+_DEFAULT = ("", "default", "False")  # precision settings of records that do not name any
 _LONGEST = 40  # characters of a slug before its id
 _MIXED = "MIXED HARDWARE: seconds of {} stand in one table."
-_TEXT = 300  # characters of a stranger's value that are kept
+_TEXT = 300  # characters of an untrusted value that are kept
 UNKNOWN = "unknown"
 
 
 class Fingerprint(pydantic.BaseModel):
-    """What decides how long a step takes. Memory is in whole GiB: its bytes vary between boots."""
+    """The properties of a machine that affect the time of a step.
+
+    Memory is rounded to GiB because its bytes vary between boots.
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     processor: str = UNKNOWN
     processor_count: int | None = None
     memory_gib: int | None = None
-    devices: tuple[str, ...] = ()  # accelerators, one entry each; none: the processor computes
+    devices: tuple[str, ...] = ()  # one entry per accelerator; empty if the processor computes
     driver: str = ""
     precision: dict[str, str] = {}
     xla_flags: str = ""
@@ -49,7 +52,7 @@ class Fingerprint(pydantic.BaseModel):
 
     @functools.cached_property
     def id(self) -> str:
-        """Six digits that differ where anything does."""
+        """Six hexadecimal digits of the hash of all fields."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode("utf-8")).hexdigest()[:6]
 
@@ -63,7 +66,7 @@ class Fingerprint(pydantic.BaseModel):
 
     @property
     def name(self) -> str:
-        """A name for people, such as ``AMD EPYC 9V74 x 2``."""
+        """A readable name, such as ``AMD EPYC 9V74 x 2``."""
         name, count = self._computing
         return name if count is None else f"{name} x {count}"
 
@@ -76,7 +79,7 @@ class Fingerprint(pydantic.BaseModel):
 
 
 def fingerprint_of(environment: Mapping[str, Any]) -> Fingerprint:
-    """Return the fingerprint of the environment in a ``run.json``; missing parts are unknown."""
+    """Return the fingerprint of an environment in a ``run.json``; missing parts are "unknown"."""
     hardware, software, precision = (
         part if isinstance(part := environment.get(key), Mapping) else {}
         for key in ("hardware", "software", "precision")
@@ -112,7 +115,7 @@ def _count(value: Any) -> int | None:
 
 def fingerprints(logs: Logs) -> list[Fingerprint]:
     """Return the fingerprint of each trial."""
-    # One computation for each environment: a campaign has thousands of trials and few of these.
+    # Cached: a campaign has thousands of trials but few environments.
     known: dict[str, Fingerprint] = {}
     by_object: dict[int, Fingerprint] = {}
     found = []
@@ -135,17 +138,17 @@ def hardware_of(logs: Logs) -> dict[str, Fingerprint]:
 
 
 def unique_fingerprints(found: Iterable[Fingerprint]) -> list[Fingerprint]:
-    """Return different fingerprints once."""
+    """Return the fingerprints without duplicates."""
     return list({one.id: one for one in found}.values())
 
 
 @dataclasses.dataclass(frozen=True)
 class HardwareChoice:
-    """Which runs a table is of, and whether it may mix their seconds.
+    """The hardware whose runs a table covers, and whether it may mix their seconds.
 
     Attributes:
-        names: Slugs or ids of fingerprints; none: all runs. Several names ask for a mix.
-        mix: Whether seconds of different hardware may stand in one table.
+        names: Slugs or ids of fingerprints; empty for all runs. Several names allow mixing.
+        mix: Whether one table may hold seconds of different hardware.
     """
 
     names: tuple[str, ...] = ()
@@ -154,12 +157,12 @@ class HardwareChoice:
     def select(self, logs: Logs) -> Logs:
         """Return the runs on the named hardware.
 
-        Contenders, workloads and studies without a run on it are left out, so that they are not
-        missing there, and the studies of ours that are left are numbered from 1. A study that only
-        some contenders ran there is missing for the others. An oddity names the exclusions.
+        Contenders, workloads and studies without any run on it are left out and do not count as
+        missing. The remaining studies of our logs are numbered from 1. A study that only some
+        contenders ran there is missing for the others. An oddity names the exclusions.
 
         Raises:
-            ValueError: There is no such hardware in the logs.
+            ValueError: The logs have no runs on that hardware.
         """
         if not self.names:
             return logs
@@ -178,13 +181,13 @@ class HardwareChoice:
         return dataclasses.replace(selected, oddities=(*logs.oddities, oddity))
 
     def check(self, logs: Logs, unit: str) -> tuple[str, ...]:
-        """Refuse seconds of different hardware; return the notes that a table of them needs.
+        """Refuse seconds of different hardware, and return notes for a table in seconds.
 
-        Hardware of AlgoPerf's logs differs by its accelerators, or by its processors if there are
-        none, and the rules fix that. Other differences between machines are a note.
+        AlgoPerf's rules fix the accelerators, or the processors if there are none. Its logs are
+        refused only if those differ; other differences between machines are a note.
 
         Raises:
-            ValueError: The costs are seconds of different hardware, and no option allows that.
+            ValueError: The costs are seconds of different hardware and mixing was not allowed.
         """
         if unit != "seconds":
             if self.mix:

@@ -1,4 +1,4 @@
-"""AlgoPerf's layout of logs, which is ours too: from a path to a trial.
+"""The folder layout of logs, AlgoPerf's and ours: find the trial of a path.
 
 <anything>/<submission>[-YYYY-MM-DD-HH-MM-SS]/study_<j>/<workload>_<framework>/trial_<i>/<file>
 """
@@ -28,7 +28,7 @@ StudyKey = tuple[str, str, str, int]  # submission, workload, framework, study
 
 
 class TrialKey(NamedTuple):
-    """Which trial; in the order by which trials are sorted."""
+    """The identity of a trial; trials are sorted by it."""
 
     submission: str
     workload: str
@@ -38,17 +38,17 @@ class TrialKey(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a path lies in the layout."""
+    """The position of a path in the layout."""
 
     root: str  # the path before the submission, may be ""
     inner: tuple[str, ...]  # the parts after the study
     cell: StudyKey | None
     trial: int | None
-    path: str  # of the trial's folder; without a trial, of the first thing that is none
+    path: str  # the trial's folder; without a trial, the first part outside the layout
 
     @property
     def key(self) -> TrialKey | None:
-        """Which trial it lies in, or is."""
+        """The trial that the path belongs to; ``None`` without one."""
         return None if self.cell is None or self.trial is None else TrialKey(*self.cell, self.trial)
 
     @property
@@ -59,7 +59,7 @@ class Place(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def locate(path: str) -> Place | None:
-    """Return the place of ``path``; ``None`` where nothing in it is a study.
+    """Return the place of ``path``; ``None`` if no part of it is a study.
 
     Examples:
         >>> place = locate("logs/adamw-2026-01-01-00-00-00/study_2/wmt_jax/trial_3/hparams.json")
@@ -94,7 +94,7 @@ def locate(path: str) -> Place | None:
 
 
 def parse_document_name(file: str) -> tuple[str, int] | None:
-    """Return which JSON document of a trial a file is, and how many preemptions came before.
+    """Return the kind of a trial's JSON document and the number of preemptions before it.
 
     Examples:
         >>> parse_document_name("meta_data_2.json"), parse_document_name("a.json")
@@ -107,5 +107,5 @@ def parse_document_name(file: str) -> tuple[str, int] | None:
 
 
 def is_known_file(file: str) -> bool:
-    """Return whether the official runner, or ours, writes such a file into a trial."""
+    """Return whether our runner or AlgoPerf's writes such a file into a trial's folder."""
     return _IN_A_TRIAL.match(file) is not None

@@ -24,14 +24,14 @@ class Trial:
     """One trial, ours or AlgoPerf's.
 
     Attributes:
-        key: Which; by its folder.
-        where: Path of its folder in the logs.
-        record: Its TrialRecord, or the OfficialRecord that was derived from AlgoPerf's files;
-            ``None`` for a trial that counts for nothing.
-        evaluations: Its rows; ``None`` without a file that can be read.
-        documents: Of ``hparams``, ``flags`` and ``meta_data`` those that were read; of several
-            numbered ones the first.
-        files: Names of its files, of those that are read.
+        key: The identity of the trial, from its folder.
+        where: The path of its folder in the logs.
+        record: Its TrialRecord, or the OfficialRecord derived from AlgoPerf's files; ``None`` if
+            the trial does not count.
+        evaluations: Its evaluation rows; ``None`` without a readable file.
+        documents: Its ``hparams``, ``flags`` and ``meta_data``, if read; of several numbered files
+            the first.
+        files: The names of its known files.
     """
 
     key: TrialKey
@@ -53,21 +53,21 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Logs:
-    """Everything that was found, in an order that depends on neither folder nor tar.
+    """The content of a folder or tar of logs, in an order independent of the file system.
 
     Attributes:
         path: The folder or tar.
         is_ours: Whether our runner wrote them.
-        trials: The trials that count: those with a record.
-        unrecorded: Trials of ours without a valid record.
+        trials: The trials with a record; only these count.
+        unrecorded: The other trials.
         studies: Records of our finished studies.
-        campaign: Our ``campaign.json``; ``None`` if it is not there or not valid.
-        identities: What decided our trials' results, by its digest.
-        study_identities: The same by the folder's contender, workload, framework and study.
+        campaign: Our ``campaign.json``; ``None`` if it is missing or invalid.
+        identities: The identities of our trials, by digest.
+        study_identities: The same by submission, workload, framework and study of the folder.
         audits: Records of our audits.
         oddities: Problems found while reading.
         competition: The rules that AlgoPerf's logs were read by, with targets.
-        due_studies: How many studies those rules ask for; ``None``: as many as the logs have.
+        due_studies: The number of studies that those rules require; ``None`` if they set none.
     """
 
     path: Path
@@ -99,13 +99,13 @@ class Logs:
 
     @functools.cached_property
     def contenders(self) -> list[str]:
-        """Names of the contenders that ran or should have."""
+        """The names of the contenders that ran or were planned."""
         planned = self.campaign["contenders"] if self.campaign else []
         return sorted({*planned, *(trial.record.contender for trial in self.trials)})
 
     @functools.cached_property
     def workloads(self) -> list[str]:
-        """Names of the workloads, in the campaign's or the targets' order if there is one."""
+        """The names of the workloads, in the order of the campaign or of the targets, if known."""
         found = {trial.record.workload for trial in self.trials}
         planned = list(self.campaign["workloads"]) if self.campaign else []
         if not self.is_ours and (targets := self.competition.targets) is not None:
@@ -114,10 +114,10 @@ class Logs:
 
     @functools.cached_property
     def study_count(self) -> int:
-        """How many studies each contender should have on each workload.
+        """The number of studies that each contender should have on each workload.
 
         Raises:
-            ValueError: They are more than ``MAX_STUDIES``; a missing one takes memory as well.
+            ValueError: There are more than ``MAX_STUDIES``; missing studies take memory too.
         """
         count = self._due()
         if count > MAX_STUDIES:
@@ -154,5 +154,5 @@ class Logs:
         return self.by_pair.get((contender, workload), [])
 
     def identity(self, record: TrialRecord) -> Identity | None:
-        """Return what decided a trial's result; ``None`` if its study does not say."""
+        """Return the identity of a trial; ``None`` if its study has none."""
         return self.identities.get(getattr(record, "digest", ""))

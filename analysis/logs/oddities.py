@@ -1,7 +1,7 @@
-"""Oddities: what reading noticed in logs, as data. None of them is fatal.
+"""Oddities: problems that the reader notes in logs. None of them is fatal.
 
-Each carries the name of the rule of :mod:`analysis.checks` that it breaks, so that the rule's text,
-its severity and what to do about it are written down once.
+Each has the id of the rule of :mod:`analysis.checks` that it breaks. The rule holds the severity
+and the remedy.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ MAX_ODDITIES = 10_000  # kept; the others are counted
 
 
 class Oddity(NamedTuple):
-    """Something that sound logs do not have."""
+    """A problem in logs."""
 
     rule: str  # of analysis.checks
     where: str  # a path in the logs
@@ -21,14 +21,14 @@ class Oddity(NamedTuple):
 
 
 class Oddities:
-    """A collection of oddities without repetition, in the order in which they were noticed."""
+    """A collection of distinct oddities, in the order in which they were noted."""
 
     def __init__(self) -> None:
         self.seen: dict[Oddity, None] = {}
         self.dropped = 0
 
     def add(self, rule: str, where: str, what: str) -> None:
-        """Add one."""
+        """Add an oddity."""
         oddity = Oddity(rule, where, what)
         if len(self.seen) < MAX_ODDITIES:
             self.seen[oddity] = None
@@ -36,7 +36,7 @@ class Oddities:
             self.dropped += 1
 
     def all(self) -> tuple[Oddity, ...]:
-        """Return all of them sorted; if some were dropped, the last one says how many."""
+        """Return the oddities, sorted; if some were dropped, the last entry counts them."""
         found = sorted(self.seen)
         if self.dropped:
             found.append(Oddity("files-size", ".", f"{self.dropped:,} more oddities, not kept"))

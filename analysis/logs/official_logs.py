@@ -24,16 +24,16 @@ def official_logs(
     """Return a competition's logs.
 
     Args:
-        path: Where they were read.
+        path: The folder or tar of the logs.
         found: The trials, without records.
-        competition: The rules that were asked for.
-        oddities: Where oddities are noted.
+        competition: The rules to read the logs by.
+        oddities: The collection that oddities are added to.
 
     Raises:
-        ValueError: The flags contradict the ruleset that was asked for.
+        ValueError: The flags contradict the ruleset of the competition.
     """
     targets = competition.targets or _logged_targets(found)
-    # A version is known with the file only; its limits are those of the file.
+    # Only a targets file names the version, which the limits depend on.
     limits = {ruleset: competition.limits(ruleset) for ruleset in ("external", "self")}
     rulesets = _rulesets(found, competition.ruleset, oddities)
     studies: dict[StudyKey, list[Trial]] = {}
@@ -85,7 +85,7 @@ def _note_oddities(trial: Trial, target: Target, oddities: Oddities) -> None:
 def _rulesets(
     found: Sequence[Trial], asked: Ruleset | None, oddities: Oddities
 ) -> dict[str, Ruleset]:
-    """Return each submission's ruleset: the one that its flags name, of two the more frequent."""
+    """Return each submission's ruleset: the most frequent one in its flags."""
     counts: dict[str, Counter[Ruleset]] = {}
     for trial in found:
         mine = counts.setdefault(trial.key.submission, Counter())
@@ -107,9 +107,9 @@ def _rulesets(
 
 
 def _logged_targets(found: Sequence[Trial]) -> OfficialTargets:
-    """Return the targets that the logs' own meta data name; of several the most frequent.
+    """Return the most frequent target of each workload in the meta data of the logs.
 
-    A workload whose name has another's in it is a variant of that one.
+    If the name of a workload contains the name of another, it is a variant of the other.
     """
     counts: dict[str, Counter[tuple[str, float]]] = {}
     for trial in found:

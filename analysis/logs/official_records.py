@@ -1,11 +1,11 @@
 """Records of AlgoPerf's trials, from their evaluation rows, flags and meta data.
 
 AlgoPerf's runner writes no record of a trial. :class:`OfficialRecord` has the attributes of our
-:class:`~metaopt.bench.records.TrialRecord` that such logs can fill, so that everything behind the
-reader takes both. Gradient evaluations are not known: they are NaN.
+:class:`~metaopt.bench.records.TrialRecord` that its logs can fill, so that the rest of the analysis
+takes both. Gradient evaluations are not known and are NaN.
 
-Logs say when a trial was last evaluated, not when it ended: that is what it spent. A trial that
-was not logged is charged the whole of its budget.
+The logs hold the time of a trial's last evaluation, not of its end. That time is the cost of the
+trial. A trial without logs is charged its whole budget.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from metaopt.bench.measure.budget import Currency
 from metaopt.bench.measure.targets import Target
 
 BUDGET_KEY = "workload.max_allowed_runtime_sec"
-WHOLE = 0.9  # of a budget or step hint: a trial that ended with less broke off
+WHOLE = 0.9  # share of the budget or step hint; a trial that ended below it broke off
 
 OfficialStatus = Literal["target", "trial_budget", "broke_off", "crashed"]
 
@@ -54,13 +54,13 @@ class OfficialReached:
 
     @property
     def episode_cost(self) -> Amounts:
-        """The same: AlgoPerf knows no episodes."""
+        """The same cost, because AlgoPerf has no episodes."""
         return self.cost
 
 
 @dataclasses.dataclass(frozen=True)
 class OfficialBudget:
-    """A trial's budget of time; inf where its logs do not say it."""
+    """A trial's budget of time; inf if its logs do not name it."""
 
     trial: float
     study: float
@@ -82,10 +82,10 @@ class OfficialRecord:
 
     contender: str
     workload: str
-    study: int  # as the folder is numbered, from 0 or 1
+    study: int  # the number of the folder, from 0 or 1
     trial: int
     ruleset: Literal["external", "self-tuning"]
-    counts: bool  # it is one of the trials that its study may have
+    counts: bool  # whether its number is within the ruleset's trials per study
     hyperparameters: Mapping[str, Any] | None
     budget: OfficialBudget
     step_hint: int | None
@@ -104,18 +104,18 @@ class OfficialRecord:
     error: None = None
 
     def spent_at(self, cost: Amounts) -> Amounts:
-        """Return the study's cost at the time when this trial had cost ``cost``."""
+        """Return the study's cost when this trial's own cost was ``cost``."""
         return self.spent_before + cost
 
 
 def ruleset_of(flags: Mapping[str, Any]) -> Ruleset | None:
-    """Return the ruleset that a trial's flags name; ``None`` if they name none."""
+    """Return the ruleset in a trial's flags; ``None`` without one."""
     found = flags.get("tuning_ruleset")
     return found if found in ("external", "self") else None
 
 
 def logged_target(meta: Mapping[str, Any]) -> Target | None:
-    """Return the validation target that a trial's meta data name."""
+    """Return the validation target in a trial's meta data; ``None`` without one."""
     metric, value = (
         meta.get(f"workload.{name}") for name in ("target_metric_name", "validation_target_value")
     )
@@ -141,9 +141,9 @@ def study_records(
         names: The submission, the workload, and the study's number.
         trials: The trials, sorted by number.
         target: The validation target.
-        ruleset: Of the submission.
-        limits: Of the ruleset.
-        oddities: Where missing columns and costs are noted.
+        ruleset: The ruleset of the submission.
+        limits: The limits of the ruleset.
+        oddities: The collection that missing columns and costs are added to.
     """
     known = [budget for trial in trials if (budget := _budget(trial)) is not None]
     # A trial without a budget or without logs is charged the study's largest.
@@ -185,7 +185,7 @@ def _record(
     elif cost.seconds >= WHOLE * allowed or (hint and cost.steps >= WHOLE * hint):
         status = "trial_budget"
     elif math.isinf(allowed) and not hint:
-        status = "trial_budget"  # how long it might have run is not known
+        status = "trial_budget"  # neither the budget nor the step hint is known
     else:
         status = "broke_off"
     test = _positive(meta.get("workload.test_target_value"))
@@ -215,7 +215,7 @@ def _record(
 def _outcome(
     trial: Trial, target: Target, oddities: Oddities
 ) -> tuple[OfficialReached | None, Amounts, float | None]:
-    """Return the hit, the trial's cost, and its best value."""
+    """Return the hit, the cost of the trial, and its best value."""
     if trial.evaluations is None or not trial.evaluations.rows:
         return None, Amounts(math.nan, math.nan), None
     values, steps, seconds = (
@@ -244,12 +244,12 @@ def _seconds(trial: Trial) -> np.ndarray:
 
 
 def _budget(trial: Trial) -> float | None:
-    """Return the workload's budget of time by the trial's meta data, before any factor."""
+    """Return the budget of time in the trial's meta data, before any factor."""
     return _positive(trial.document("meta_data").get(BUDGET_KEY))
 
 
 def _environment(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an environment as our records have it; versions of JAX and torch are not known."""
+    """Return the environment in the form of our records; versions of JAX and torch are missing."""
     names = ("cpu_model_name", "cpu_count", "gpu_model_name", "gpu_count", "gpu_driver",
              "python_version", "git_commit_hash")  # fmt: skip
     return _shared_environment(*(str(meta.get(name) or "") for name in names))
@@ -259,7 +259,7 @@ def _environment(meta: Mapping[str, Any]) -> Mapping[str, Any]:
 def _shared_environment(
     cpu: str, cpus: str, gpu: str, gpus: str, driver: str, python: str, commit: str
 ) -> Mapping[str, Any]:
-    """Return one object for all trials of a machine."""
+    """Return one shared object for all trials of a machine."""
     count = min(int(gpus), 10_000) if gpus.isdecimal() else 0
     return {
         "hardware": {

@@ -1,4 +1,4 @@
-"""Logs of ours: which trials count, and what their studies and campaign say of them."""
+"""Our own logs: choose the trials that count, and compare them with studies and campaign."""
 
 import dataclasses
 from collections import Counter
@@ -38,11 +38,11 @@ def our_logs(
     """Return a campaign's logs.
 
     Args:
-        path: Where they were read.
+        path: The folder or tar of the logs.
         found: The trials, each with the problem of its record.
-        beside: The files beside them.
-        competition: The rules that were asked for.
-        oddities: Where oddities are noted.
+        beside: The files beside the trials.
+        competition: The rules to read the logs by.
+        oddities: The collection that oddities are added to.
     """
     trials, unrecorded = [], []
     for trial, problem in found:
@@ -112,7 +112,7 @@ def _compare_with_campaign(
 ) -> None:
     if campaign is None:
         if not any(oddity.rule == "files-campaign" for oddity in oddities.seen):
-            what = f"no {records.CAMPAIGN_FILE}: what should have run is not known"
+            what = f"no {records.CAMPAIGN_FILE}: the planned runs are not known"
             oddities.add("files-campaign", ".", what)
         return
     for names, of in (("contenders", "contender"), ("workloads", "workload")):
@@ -126,7 +126,7 @@ def _compare_with_campaign(
 
 
 def _misplaced(record: TrialRecord, key: TrialKey) -> str:
-    """Return why a record is not that of its folder; nothing if it is."""
+    """Return the contradiction between a record and its folder; empty if they agree."""
     # Our folders carry AlgoPerf's names of its workloads.
     told = record.contender, algoperf_name(record.workload), record.study, record.trial
     if told == (key.submission, key.workload, key.study, key.trial):

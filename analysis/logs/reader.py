@@ -1,6 +1,6 @@
-"""Read a folder or tar of logs, AlgoPerf's or ours: every oddity is noted, none is fatal.
+"""Read a folder or tar of logs, AlgoPerf's or ours. Oddities are noted; none is fatal.
 
-One pass over the files, in whatever order they come.
+The reader makes one pass over the files, in any order.
 """
 
 import dataclasses
@@ -43,12 +43,12 @@ _OF_STUDIES = (records.STUDY_FILE, identity.FILE)
 
 
 def all_columns(key: TrialKey, name: str) -> bool:
-    """Return true: every column of every trial."""
+    """Keep every column of every trial."""
     return True
 
 
 def no_columns(key: TrialKey, name: str) -> bool:
-    """Return false: only those that are always kept."""
+    """Keep only the clocks and the target metric, which are always kept."""
     return False
 
 
@@ -68,15 +68,15 @@ def read_logs(
         within: A path inside.
         competition: The rules that AlgoPerf's logs are read by. With targets, logs of ours are read
             as AlgoPerf's too: their own targets and records do not count.
-        columns: Which columns of a trial's evaluations are kept. Those of the clocks and of the
-            target always are.
-        hyperparameters: Whether ``hparams.json`` is read.
-        uncounted: Whether logs are read in which no trial counts: none has a valid record, or no
-            workload has a target.
+        columns: A filter of the evaluation columns to keep. The clocks and the target metric are
+            always kept.
+        hyperparameters: Whether to read ``hparams.json``.
+        uncounted: Whether to accept logs in which no trial counts, because no trial has a valid
+            record or no workload has a target.
 
     Raises:
-        ValueError: There is no trial that counts, there are more than ``MAX_TRIALS``, submissions
-            lie under more than one folder, or the flags contradict the ruleset.
+        ValueError: No trial counts, there are more than ``MAX_TRIALS``, the submissions are in
+            several folders, or the flags contradict the ruleset.
     """
     base = path / (within or ".")
     if path.is_dir() and base.name == "logs" and (base.parent / records.CAMPAIGN_FILE).is_file():
@@ -153,7 +153,7 @@ class _Reader:
         return official_logs(self.path, trials, self.competition, self.oddities)
 
     def _limit(self, path: str) -> int | None:
-        """Return how many bytes of a file are read at most; ``None`` for nothing of it."""
+        """Return the size limit of a file in bytes; ``None`` if it is not read."""
         place, name = locate(path), path.rpartition("/")[2]
         if place is None:
             return MAX_DOCUMENT_BYTES if name == records.CAMPAIGN_FILE else None
@@ -203,7 +203,7 @@ class _Reader:
                 self.beside.audits.append(audit)
         elif (content := self._document(entry)) is not None:
             name, preemptions = document
-            if name == "flags":  # absl writes sixty of them, most of them unset
+            if name == "flags":  # absl writes sixty flags, most of them unset
                 content = {
                     key: value
                     for key, value in content.items()
@@ -216,13 +216,13 @@ class _Reader:
     def _is_kept(self, key: TrialKey, name: str) -> bool:
         if name in _ALWAYS or self.columns(key, name):
             return True
-        # Without targets, the meta data name the metric, and they may come later.
+        # Without targets, the metric is in the meta data, which may come later.
         targets = self.competition.targets
         known = targets is not None and name == targets.column(key.workload)
         return known or (targets is None and name.startswith("validation/"))
 
     def _look_beside(self, entry: FoundFile, place: Place) -> None:
-        """Read an entry in a study but in none of its trials: our files, or strays."""
+        """Read an entry inside a study but outside its trials: one of our files, or a stray."""
         inner = place.inner
         if not inner or inner[-1].startswith(".") or (len(inner) == 1 and place.cell):
             return
@@ -259,7 +259,7 @@ class _Reader:
             self.outside[entry.path] = None
 
     def _note_strays(self) -> None:
-        """Note entries in no study and above none, except a campaign's own files."""
+        """Note entries outside of all studies, except the campaign's own files."""
         (root,) = self.roots
         known = {oddity.where for oddity in self.oddities.seen}
         for where in self.pending:
@@ -272,7 +272,7 @@ class _Reader:
             first = inner.split("/")[0]
             if path in known or first.startswith(".") or first in _AROUND:
                 continue
-            if path.rpartition("/")[0] not in stray:  # else it was said of its folder
+            if path.rpartition("/")[0] not in stray:  # else its folder was noted already
                 self.oddities.add("files-stray", path, "in no study")
             stray.add(path)
 

@@ -1,8 +1,8 @@
-"""The files of a folder or a tar, one after another, without extracting anything.
+"""Read the files of a folder or a tar one by one, without extracting anything.
 
-Logs are untrusted: links and devices are not followed, no path leads out of the root, and a file
-above its limit is not read. Each case becomes an oddity. A compressed tar is decompressed up to
-``MAX_BYTES`` and to its end, so that its checksum is verified.
+Logs are untrusted: links and devices are not followed, paths cannot leave the root, and files above
+their size limit are not read. Each such case is noted as an oddity. A compressed tar is read to its
+end, at most ``MAX_BYTES``, so that its checksum is verified.
 """
 
 import bz2
@@ -32,7 +32,7 @@ SizeLimit = Callable[
 
 
 class FoundFile(NamedTuple):
-    """A file or folder; its path is relative to the root, with slashes."""
+    """A file or folder, with its path relative to the root."""
 
     path: str
     content: bytes | None  # None: a folder, or a file that was not wanted or not read
@@ -44,17 +44,17 @@ def walk_files(
 ) -> Iterator[FoundFile]:
     """Yield every file and folder, with the content of the files that are wanted.
 
-    A folder comes in the order of its names, a tar in its own order.
+    The entries of a folder are sorted by name; those of a tar keep its order.
 
     Args:
         path: A folder or a tar.
-        within: The folder inside that is the root; ``None``: all of it.
-        wanted: The largest size of a file in bytes, by its path.
-        oddities: Where oddities are noted.
+        within: A folder inside ``path`` to use as the root; by default ``path`` itself.
+        wanted: The size limit of a file in bytes, by its path; ``None`` to skip its content.
+        oddities: The collection that oddities are added to.
 
     Raises:
-        ValueError: ``path`` is neither a folder nor a whole tar, ``within`` leads out of it or to
-            nothing, or a limit is exceeded.
+        ValueError: ``path`` is neither a folder nor a complete tar, ``within`` is outside of it or
+            missing, or a limit is exceeded.
     """
     inner = PurePosixPath(within or ".")
     if inner.is_absolute() or ".." in inner.parts:
@@ -117,7 +117,7 @@ def _folder(path: Path, wanted: SizeLimit, oddities: Oddities) -> Iterator[Found
 
 def _read(root: str | Path, name: str, limit: int, oddities: Oddities) -> bytes | None:
     try:
-        # A link or a pipe may have taken the file's place since it was listed.
+        # The file may have been replaced by a link or a pipe since it was listed.
         descriptor = os.open(os.path.join(root, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
@@ -138,10 +138,10 @@ def _fits(path: str, size: int, limit: int, oddities: Oddities) -> bool:
 
 
 class _Member(tarfile.TarInfo):
-    """A member of a tar that must come to its proper end.
+    """A member of a tar that must end properly.
 
-    Python takes a header that is cut, empty or damaged for the end of the tar, unless it is the
-    first one. Everything behind it would be missing without a word.
+    Python treats a truncated, empty or damaged header as the end of the tar, unless it is the first
+    header. All later members would then be lost silently.
     """
 
     @classmethod
@@ -160,7 +160,7 @@ class _TooLarge(Exception):
 
 
 class _Limited:
-    """A stream that ends with an error at ``MAX_BYTES``."""
+    """A stream that raises an error after ``MAX_BYTES``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.total = file, 0

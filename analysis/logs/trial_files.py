@@ -1,10 +1,10 @@
 """The content of a trial's files: evaluation rows as columns of numbers, and JSON documents.
 
     column   of eval_measurements.csv, float64, one entry per row; NaN where a cell has no number
-    fault    something wrong in a file, under the name of a rule
+    fault    a problem in a file, with the id of the rule that it breaks
 
-A row that was cut counts for nothing: all of its entries are NaN, and a last line without a newline
-is left out. Nothing is evaluated or unpickled: cells go to ``float``, documents to a JSON parser.
+Truncated rows are ignored: all of their entries are NaN, and a last line without a newline is left
+out. Nothing is evaluated or unpickled: cells go to ``float``, documents to a JSON parser.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ MAX_COLUMNS = 10_000
 
 
 class Fault(NamedTuple):
-    """Something wrong in a file."""
+    """A problem in a file."""
 
     rule: str
     what: str
@@ -58,13 +58,13 @@ class Evaluations:
 
     @property
     def faulty(self) -> frozenset[str]:
-        """Columns with cells that are no numbers."""
+        """The columns with cells that are not numbers."""
         numbers = (fault for fault in self.faults if fault.rule == "types-numbers")
         return frozenset(fault.what.partition(":")[0] for fault in numbers)
 
     @property
     def whole(self) -> NDArray[np.bool_]:
-        """Which rows were not cut."""
+        """A mask of the rows that were not truncated, (rows,)."""
         if not self.rows or all(fault.rule != "types-rows" for fault in self.faults):
             return np.ones(self.rows, bool)
         cut = [np.isnan(values) for values in self.columns.values()]
@@ -83,9 +83,9 @@ class Evaluations:
 def read_evaluations(
     content: bytes, wanted: Callable[[str], bool] = lambda name: True
 ) -> Evaluations:
-    """Read the wanted columns; of two columns with one name the first.
+    """Read the wanted columns; if a name is repeated, its first column.
 
-    Costs about 25 ns a byte for all columns, a third of that for two.
+    Reading takes about 25 ns per byte for all columns, a third of that for two.
     """
     text = content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", errors="replace")
     faults: list[Fault] = []
@@ -93,7 +93,7 @@ def read_evaluations(
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
         what = "the last line has no newline: it was cut and does not count"
         faults.append(Fault("types-rows", what))
-    # Lines of bare cells need no CSV reader; quotes or a bare \r do.
+    # Only quotes and a bare \r need a CSV reader.
     try:
         if '"' in text or "\r" in text or "\0" in text:
             lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
@@ -118,7 +118,7 @@ def read_evaluations(
             rows[number] = [""] * len(header)
     columns: dict[str, ColumnValues] = {}
     texts: dict[str, tuple[str, ...]] = {}
-    is_plain = "_" not in text[text.find("\n") :]  # float() takes 1_0 for 10
+    is_plain = "_" not in text[text.find("\n") :]  # float() reads 1_0 as 10
     for index, name in enumerate(header):
         if name in columns or name in texts or not wanted(name):
             continue
@@ -155,10 +155,10 @@ def _numbers(
 def read_document(content: bytes) -> tuple[dict[str, Any] | None, str]:
     """Return a JSON object and ``""``, or ``None`` and the fault.
 
-    The machine's load, which AlgoPerf's meta data hold in a hundred keys, is left out.
+    The hundred keys of AlgoPerf's meta data about the machine's load are left out.
     """
     try:
-        # Thousands of documents have the same keys and texts: each is kept once.
+        # Thousands of documents share keys and strings; each string is stored once.
         document = from_json(content.removeprefix(_BYTE_ORDER_MARK), cache_strings="all")
     except ValueError as error:
         return None, f"no JSON: {error}" if content else "empty"
@@ -168,6 +168,6 @@ def read_document(content: bytes) -> tuple[dict[str, Any] | None, str]:
 
 
 def first_hit(values: ColumnValues, target: Target) -> int | None:
-    """Return the row where ``target`` is first met; NaN never meets it."""
+    """Return the first row that meets ``target``; NaN never does."""
     met = np.asarray(target.is_met(values))  # type: ignore[arg-type]  # compares an array as well
     return int(np.argmax(met)) if met.any() else None

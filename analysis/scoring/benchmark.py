@@ -1,12 +1,12 @@
-"""The workloads that a score is over, and what held-out variants of them do to it.
+"""The workloads that a score averages over, and AlgoPerf's rules for held-out variants.
 
-AlgoPerf's rules for a table of costs, after which only base workloads are left:
+The rules turn a table of costs into costs on the base workloads:
 
-    1. a variant counts only if its base workload was reached;
+    1. a variant counts only if the target of its base workload was reached;
     2. a cost above four times the best one is a miss;
-    3. a base workload counts only if its variant still does.
+    3. a base workload counts only if its variant still counts.
 
-Campaigns of ours have no variants; then a score is over all of their workloads.
+Our campaigns have no variants; their scores average over all workloads.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """Base workloads and their variants: the columns of a table of costs, in this order."""
+    """Base workloads and their variants, in the order of the columns of a table of costs."""
 
     base: tuple[str, ...]
     base_of: dict[str, str] = dataclasses.field(default_factory=dict)  # by variant
@@ -36,10 +36,10 @@ class Benchmark:
         """Return the costs on the base workloads, with the rules for variants applied.
 
         Args:
-            costs: (..., contenders, workloads); inf or NaN where the target was not reached.
+            costs: (..., contenders, workloads); inf or NaN for a miss.
 
         Returns:
-            (..., contenders, base workloads), inf where the target was not reached.
+            (..., contenders, base workloads); inf for a miss.
         """
         table = np.where(np.isnan(costs), np.inf, costs)
         count = len(self.base)
@@ -56,7 +56,7 @@ class Benchmark:
         return table[..., :count]
 
     def score(self, costs: Floats) -> Floats:
-        """Return the exact area under each profile, (..., contenders), of costs as above."""
+        """Return the exact area under each profile, (..., contenders), for costs as in `apply`."""
         return profile_area(ratios(self.apply(costs)))
 
     def score_on_grid(self, costs: Floats) -> Floats:
@@ -68,10 +68,10 @@ class Benchmark:
 
 
 def benchmark_of(logs: Logs) -> Benchmark:
-    """Return the benchmark that logs are of: all workloads of a campaign, or the competition's.
+    """Return the benchmark of logs: all workloads of a campaign, or those of the competition.
 
-    If the targets' file lists no held-out workloads, variants that were logged count as such: the
-    official scorer does that too.
+    If the targets' file lists no held-out workloads, logged variants count as held out, as in the
+    official scorer.
     """
     targets = logs.competition.targets
     if logs.is_ours or targets is None:

@@ -1,11 +1,11 @@
-"""Costs to target: of a trial, of a study, and of a contender on a workload.
+"""Costs to target of a trial, of a study, and of a contender on a workload.
 
-For one study of a contender on a workload, with inf if no trial met the target within budget:
+A study has two costs, which are inf if no trial met the target within budget:
 
-    given       given tuned: the smallest own cost of a trial that met it; for a self-tuning run the
-                cost since the restart of the episode that met it
-    including   including tuning: the study's cost over all of its trials when one first met
-                it, including costs while that trial was paused
+    given       given tuned: the smallest own cost of a trial that met the target; for a self-tuning
+                run the cost since the restart of the episode that met it
+    including   including tuning: the total cost of the study's trials when the first one met the
+                target, including the cost of other trials while that trial was paused
 
 Both sets of rules choose among the same hits; see :mod:`analysis.scoring.scores`.
 """
@@ -21,7 +21,7 @@ from analysis.logs.official_records import OfficialRecord
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records.audit import RATIO_NOTED
 
-# Only: the one cost there is where nothing was tuned.
+# Only: the single cost of logs in which nothing was tuned.
 View = Literal["including", "given", "only"]
 VIEWS: tuple[View, View] = ("including", "given")
 # Adjusted: gradient evaluations times the time factor.
@@ -36,12 +36,12 @@ COST_COLUMNS: dict[Currency, str] = {
 
 
 class Hit(NamedTuple):
-    """Where a trial first met its target, and what that cost in one unit."""
+    """The evaluation at which a trial first met its target, and the costs in one unit."""
 
     evaluation: int  # row of its evaluations, from 0
     trial: float  # since the trial's start
     own: float  # since the restart of the episode that met it
-    study: float  # what its study had spent by then
+    study: float  # spent by its study up to that evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +56,13 @@ class StudyCosts:
         return self.including if view == "including" else self.given
 
     def median(self, view: View) -> float:
-        """Return the median over studies; NaN without any."""
+        """Return the median over studies; NaN without studies."""
         costs = self.costs(view)
         return statistics.median(costs) if costs else math.nan
 
     @property
     def reached(self) -> int:
-        """How many studies met the target."""
+        """The number of studies that met the target."""
         return sum(map(math.isfinite, self.including or self.given))
 
     def times(self, factor: float) -> "StudyCosts":
@@ -72,7 +72,7 @@ class StudyCosts:
 
 
 def hit_of(record: Any, currency: Currency) -> Hit | None:
-    """Return a trial's hit, whether or not it was within budget; ``None`` if it has none."""
+    """Return a trial's hit, within budget or not; ``None`` if it missed the target."""
     if record.reached is None:
         return None
     reached = record.reached
@@ -82,16 +82,16 @@ def hit_of(record: Any, currency: Currency) -> Hit | None:
 
 
 def is_within_budget(record: Any) -> bool:
-    """Return whether a trial's hit is within its own budget and its study's.
+    """Return whether a trial's hit is within its own budget and that of its study.
 
-    Whether a hit counts is decided in the currency of the budgets, whatever costs are counted in. A
-    trial of AlgoPerf's beyond the number that its study may have does not count either.
+    The budget's currency decides, even if costs are counted in another unit. In AlgoPerf's logs a
+    trial beyond the ruleset's number of trials does not count either.
     """
     hit = hit_of(record, record.budget.currency)
     if hit is None or hit.trial > record.budget.trial:
         return False
     if isinstance(record, OfficialRecord):
-        # AlgoPerf limits a trial's time and no study's: trials overshoot by an evaluation period.
+        # AlgoPerf limits the time of trials only; a study overshoots as its trials do.
         return record.counts
     return hit.study <= record.budget.study
 
@@ -99,17 +99,17 @@ def is_within_budget(record: Any) -> bool:
 def study_costs(records: list[Any], currency: Currency) -> tuple[float, float]:
     """Return ``(given, including)`` of one study's trials under the strict rules."""
     hits = [hit for r in records if is_within_budget(r) and (hit := hit_of(r, currency))]
-    # A hit may lack a cost in this currency: then it is a miss.
+    # A hit without a cost in this currency is a miss.
     given = min((hit.own for hit in hits if not math.isnan(hit.own)), default=math.inf)
     including = min((hit.study for hit in hits if not math.isnan(hit.study)), default=math.inf)
     return given, including
 
 
 def unit_of(logs: Logs, unit: Unit | None) -> Unit:
-    """Return the unit that costs are counted in: the budgets' currency by default.
+    """Return the unit of the costs: by default the budgets' currency.
 
     Raises:
-        ValueError: The logs cannot be counted in that unit.
+        ValueError: The logs have no costs in that unit.
     """
     currency = logs.trials[0].record.budget.currency
     if unit is None or unit == currency:
@@ -139,7 +139,7 @@ def unit_of(logs: Logs, unit: Unit | None) -> Unit:
 
 
 def time_factors(logs: Logs) -> dict[tuple[str, str], float]:
-    """Return each contender's time factor by workload: the largest that an audit measured.
+    """Return the largest measured time factor of each contender on each workload.
 
     The time factor is seconds per declared gradient evaluation, without compilation, over AdamW's
     on the same machine and workload.
@@ -153,7 +153,7 @@ def time_factors(logs: Logs) -> dict[tuple[str, str], float]:
 
 
 def pass_ratios(logs: Logs) -> dict[tuple[str, str], float]:
-    """Return counted over charged gradient evaluations where an audit noted the ratio."""
+    """Return the ratios of counted to charged gradient evaluations that audits noted."""
     found: dict[tuple[str, str], float] = {}
     for audit in logs.audits:
         if audit.ratio is not None and audit.ratio > RATIO_NOTED:
@@ -163,7 +163,7 @@ def pass_ratios(logs: Logs) -> dict[tuple[str, str], float]:
 
 
 def cost_factors(logs: Logs) -> dict[tuple[str, str], float]:
-    """Return the factors of adjusted costs: time factors, at least the ratio of passes."""
+    """Return the factors of adjusted costs: the larger of time factor and ratio of passes."""
     ratios = pass_ratios(logs)
     return {pair: max(factor, ratios.get(pair, 0.0)) for pair, factor in time_factors(logs).items()}
 
@@ -171,8 +171,8 @@ def cost_factors(logs: Logs) -> dict[tuple[str, str], float]:
 def costs_by_pair(logs: Logs, unit: Unit) -> Mapping[tuple[str, str], StudyCosts]:
     """Return the costs of every contender on every workload under the strict rules.
 
-    A missing study is a miss. A contender of AlgoPerf's without a trial on a workload has no cell
-    there; of two frameworks the more expensive one counts.
+    A missing study is a miss. In AlgoPerf's logs a contender without trials on a workload has no
+    entry; if it used two frameworks, the more expensive one counts.
     """
     currency: Currency = "gradient_evaluations" if unit == "adjusted" else unit
     cells: dict[tuple[str, str], StudyCosts] = {}
@@ -185,7 +185,7 @@ def costs_by_pair(logs: Logs, unit: Unit) -> Mapping[tuple[str, str], StudyCosts
             cells[pair] = max(frameworks, key=lambda c: (c.median("given"), c.median("including")))
     if unit == "adjusted":
         factors = cost_factors(logs)
-        # A contender that did not run has misses only.
+        # The factor of a contender that did not run is irrelevant: all of its costs are inf.
         return {pair: cell.times(factors.get(pair, 1.0)) for pair, cell in cells.items()}
     return cells
 
@@ -193,9 +193,10 @@ def costs_by_pair(logs: Logs, unit: Unit) -> Mapping[tuple[str, str], StudyCosts
 def studies_of(logs: Logs, contender: str, workload: str) -> list[list[list[Any]]]:
     """Return the records of a contender's studies on a workload, by framework.
 
-    Each framework has ``logs.study_count`` studies: study k of ours is number k, which pairs it
-    with study k of every contender; of AlgoPerf's it is the k-th that is there. A study without
-    trials is an empty list.
+    Each framework has ``logs.study_count`` studies. In our logs, entry k is study number k, which
+    is
+    paired with study k of every contender; in AlgoPerf's logs, the k-th study found. A missing
+    study is an empty list.
     """
     due = logs.study_count
     if logs.is_ours:

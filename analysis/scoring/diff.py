@@ -1,4 +1,4 @@
-"""Where the rules ``algoperf`` and ``strict`` give different times to target."""
+"""Compare the times to target under the rules ``algoperf`` and ``strict``."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from analysis.scoring.scores import Scores, score_logs, scores_of
 
 
 class Difference(NamedTuple):
-    """A cell of the table of times, given tuned, that the two rules fill differently; seconds."""
+    """Two different times to target of a contender on a workload, in seconds, given tuned."""
 
     contender: str
     workload: str
@@ -31,7 +31,10 @@ class RulesComparison:
 
 
 def compare_rules(logs: Logs) -> RulesComparison:
-    """Compare the two sets of rules cell by cell; the mix of hardware is the caller's to check."""
+    """Compare the two sets of rules cell by cell.
+
+    The caller checks that seconds of different hardware are not mixed.
+    """
     algoperf = score_logs(logs, "algoperf")
     strict = scores_of(
         "strict", "seconds", algoperf.contenders, benchmark_of(logs),
@@ -42,7 +45,7 @@ def compare_rules(logs: Logs) -> RulesComparison:
     exact = dataclasses.replace(
         exact, scores={c: {"given": float(a)} for c, a in zip(exact.contenders, area, strict=True)}
     )
-    # With held-out workloads named, other variants that were logged have no part in scores.
+    # If the targets name held-out workloads, other logged variants do not affect scores.
     scored = set(algoperf.benchmark.workloads)
     pairs = [pair for pair in sorted(strict.cells) if pair[1] in scored]
     found = []

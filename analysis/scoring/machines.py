@@ -1,8 +1,8 @@
-"""Across hardware: speed over a reference's on the same machine, beside steps and gradients.
+"""Costs and speeds on different hardware.
 
-A second on one machine is not a second on another. Hardware is compared by seconds per gradient
-evaluation without compilation (of AlgoPerf's logs: seconds per step), as a ratio to a reference
-contender that ran on each.
+Seconds are not comparable between machines. Hardware is compared by seconds per gradient evaluation
+without compilation (seconds per step for AlgoPerf's logs), relative to a reference contender that
+ran on all of the machines.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ class HardwareMeasurements:
     """Measurements on one kind of hardware, by contender and workload.
 
     Attributes:
-        slug: The hardware's.
+        slug: The slug of the hardware.
         costs: Median costs to target in steps and gradient evaluations.
-        seconds: Seconds per gradient evaluation without compilation; where there are none, absent.
+        seconds: Seconds per gradient evaluation without compilation, for pairs with any.
     """
 
     slug: str
@@ -38,9 +38,9 @@ def measure_hardware(campaigns: Sequence[Logs], view: View) -> list[HardwareMeas
     """Return costs and speeds on each hardware.
 
     Args:
-        campaigns: Logs. Where two have the same contender on the same workload and hardware, the
-            later one's counts.
-        view: Which costs.
+        campaigns: The logs. If two hold the same contender on the same workload and hardware, the
+            later one counts.
+        view: The view of the costs.
     """
     costs: dict[str, dict[tuple[str, str], dict[Currency, float]]] = {}
     seconds: dict[str, dict[tuple[str, str], float]] = {}
@@ -61,7 +61,8 @@ def measure_hardware(campaigns: Sequence[Logs], view: View) -> list[HardwareMeas
 def seconds_per_gradient(logs: Logs) -> dict[tuple[str, str], float]:
     """Return seconds per gradient evaluation without compilation, by contender and workload.
 
-    AlgoPerf's logs count no gradient evaluations and no compilation: seconds per step, all in.
+    AlgoPerf's logs hold neither gradient evaluations nor compilation times; for them, the result is
+    seconds per step with compilation.
     """
     found = {}
     for pair, trials in logs.by_pair.items():
@@ -79,6 +80,6 @@ def seconds_per_gradient(logs: Logs) -> dict[tuple[str, str], float]:
 def reference_ratio(
     seconds: Mapping[tuple[str, str], float], contender: str, workload: str, reference: str
 ) -> float:
-    """Return a contender's speed over the reference's on one hardware; NaN if one is not known."""
+    """Return a contender's seconds over the reference's on one machine; NaN if unknown."""
     mine, theirs = seconds.get((contender, workload)), seconds.get((reference, workload))
     return mine / theirs if mine is not None and theirs else math.nan

@@ -1,7 +1,7 @@
 r"""Performance profiles (Dolan and Moré) and the area under them.
 
 For contender s on workload w with cost t the ratio is :math:`r_{sw} = t_{sw} / \min_{s'} t_{s'w}`,
-inf where the target was not reached. The profile :math:`\rho_s(\tau)` is the share of workloads
+inf for a miss. The profile :math:`\rho_s(\tau)` is the share of workloads
 with :math:`r_{sw} \le \tau`.
 """
 
@@ -12,14 +12,14 @@ LIMIT = 4.0  # AlgoPerf's
 
 
 def ratios(costs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each cost over the best of its workload.
+    """Return each cost divided by the best cost on its workload.
 
     Args:
-        costs: (..., contenders, workloads), inf or NaN where the target was not reached.
+        costs: (..., contenders, workloads); inf or NaN for a miss.
 
     Returns:
-        The ratios; inf where the target was not reached, by this contender or by anybody. The best
-        one's is 1 even where it cost nothing, as a start that already meets the target does.
+        The ratios; inf for a miss. The best cost has ratio 1 even if it is 0, which happens when
+        the initial parameters meet the target.
     """
     costs = np.where(np.isnan(costs), np.inf, costs)
     best = costs.min(axis=-2, keepdims=True)
@@ -45,11 +45,11 @@ def profile_area(ratios: NDArray[np.float64], limit: float = LIMIT) -> NDArray[n
 def profile(
     ratios: NDArray[np.float64], limit: float = LIMIT
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the steps of one contender's profile: tau and rho, from 1 to ``limit``.
+    """Return the corners of one contender's profile: tau from 1 to ``limit``, and rho.
 
     Args:
         ratios: (workloads,).
-        limit: Where the profile ends.
+        limit: The largest tau.
     """
     inside = np.sort(ratios[ratios <= limit])
     tau = np.concatenate([[1.0], inside, [limit]])

@@ -1,4 +1,4 @@
-r"""Scores: what contenders cost on each workload, and the area under their profiles.
+r"""Score contenders: their costs on each workload, and the areas under their profiles.
 
 Two sets of rules choose among the same hits:
 
@@ -6,15 +6,15 @@ Two sets of rules choose among the same hits:
     \              ``strict``, the default         ``algoperf``, as the official scorer
     ============== =============================== ==========================================
     trial          the cheapest hit within budget  the hit with the smallest evaluation index,
-                                                   ties by cost; budgets are not looked at
+                                                   ties by cost; budgets are ignored
     missing study  a miss                          left out of the median
     views          given and including             given
     integral       exact                           trapezoids between 100 points
     ============== =============================== ==========================================
 
-Where the official scorer stops, or gives whatever the order of a file system gives, ``algoperf``
-goes on: of two frameworks the one with the larger median counts, a base workload without logs gives
-nothing to anybody, and an empty file or a missing column is a miss.
+In some cases the official scorer stops, or its result depends on the order of files. There
+``algoperf`` continues: of two frameworks the one with the larger median counts, a base workload
+without logs adds 0 to every score, and an empty file or a missing column is a miss.
 """
 
 import dataclasses
@@ -50,18 +50,18 @@ class Scores:
     """Costs to target and scores.
 
     Attributes:
-        rules: The rules that gave them.
+        rules: The scoring rules.
         unit: The unit of the costs.
-        contenders: Best first; without a score (not on every workload) last.
-        benchmark: The workloads.
-        cells: By contender and workload, where there are logs; also of workloads that no score
-            is over.
-        scores: By contender and view.
-        studies: That each contender should have on each workload.
-        notes: The notes below a table of them.
-        developed: Contenders and workloads that the submission was designed with.
-        factors: Time factors by contender and workload, where they were measured.
-        tuned: Whether any contender was tuned; otherwise both views are the same cost.
+        contenders: The contenders, best first; those without a score last.
+        benchmark: The workloads that scores average over.
+        cells: The costs by contender and workload, for pairs with logs; also on workloads outside
+            of the benchmark.
+        scores: The scores by contender and view.
+        studies: The number of studies that each contender should have on each workload.
+        notes: The notes to show below a table of the scores.
+        developed: The pairs of a contender and a workload that its submission was designed with.
+        factors: The measured time factors by contender and workload.
+        tuned: Whether any contender was tuned; otherwise both views have the same costs.
     """
 
     rules: ScoringRules
@@ -85,7 +85,7 @@ class Scores:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views that the rules know: one only if nothing was tuned."""
+        """The views of the rules; a single one if nothing was tuned."""
         if self.rules == "algoperf":
             return ("given",)
         return VIEWS if self.tuned else ("only",)
@@ -102,11 +102,11 @@ class Scores:
         )
 
     def sorted_by(self, view: View) -> "Scores":
-        """Return the same with the contenders in the order of one view, ties by the other."""
+        """Return the scores with the contenders sorted by one view, ties by the other."""
         views: list[View] = [view, *(other for other in self.views if other != view)]
 
         def key(name: str) -> tuple[list[float], str]:
-            # Rounded: sums in another order differ in their last digit.
+            # Rounded, because the order of a sum changes its last digit.
             mine: Mapping[View, float] = self.scores.get(name, {})
             return [-round(mine.get(one, -1), 9) for one in views], name
 
@@ -123,12 +123,12 @@ def score_logs(
 
     Args:
         logs: The logs.
-        rules: The set of rules.
-        unit: Of the costs; by default the budgets' currency.
+        rules: The scoring rules.
+        unit: The unit of the costs; by default the budgets' currency.
         hardware: Whether seconds of different hardware may be mixed.
 
     Raises:
-        ValueError: The logs cannot be counted in that unit, or seconds would be mixed.
+        ValueError: The logs have no costs in that unit, or seconds would be mixed.
     """
     if rules == "algoperf":
         if unit not in (None, "seconds"):
@@ -159,7 +159,7 @@ def scores_of(
     studies: int,
     **others: Any,
 ) -> Scores:
-    """Return the scores of costs; see :class:`Scores` for the arguments."""
+    """Compute the scores of costs; see :class:`Scores` for the arguments."""
     scores = Scores(rules, unit, contenders, benchmark, cells, {}, studies, **others)
     integrate = benchmark.score if rules == "strict" else benchmark.score_on_grid
     areas = {view: integrate(scores.matrix(view)) for view in scores.views}
@@ -171,7 +171,7 @@ def scores_of(
 
 
 def official_cells(logs: Logs) -> dict[tuple[str, str], StudyCosts]:
-    """Return the times to target as the official scorer has them, one per study with logs."""
+    """Return the official scorer's times to target, one per study with logs."""
     cells = {}
     for pair, trials in logs.by_pair.items():
         frameworks: dict[str, dict[int, list[Any]]] = {}
@@ -189,14 +189,14 @@ def official_cells(logs: Logs) -> dict[tuple[str, str], StudyCosts]:
 
 
 def official_time(records: list[Any]) -> float:
-    """Return the time of a study: of the hit with the smallest evaluation index, ties by time."""
+    """Return a study's time: that of the hit with the smallest evaluation index, ties by time."""
     hits = [hit for record in records if (hit := hit_of(record, "seconds")) is not None]
     first = min(hits, key=lambda hit: (hit.evaluation, hit.trial), default=None)
     return math.inf if first is None else first.trial
 
 
 def tied_studies(logs: Logs) -> list[str]:
-    """Name the studies that a tie in the evaluation index decides under the rules algoperf."""
+    """Return the studies that the rules algoperf decide by a tie in the evaluation index."""
     studies: dict[str, list[Any]] = {}
     for trial in logs.trials:
         hit = hit_of(trial.record, "seconds")

@@ -1,1 +1,1 @@
-"""How sure the scores are: intervals, comparisons, ranks."""
+"""The uncertainty of scores: intervals, comparisons, ranks."""

@@ -1,15 +1,14 @@
-r"""Is a comparison of two contenders decided, and if not, how many more studies does it need?
+r"""Paired comparisons of contenders: sign tests, and the number of studies that a decision needs.
 
-In each paired study one of two contenders wins, at a lower cost, or they tie: equal costs, or both
-missed. If neither were better, each study without a tie would be a fair coin, whatever the
-distribution of costs and the number of misses. So with n wins among N studies without a tie, of all
-workloads together, the exact two-sided sign test has
+In each paired study the contender with the lower cost wins. Equal costs and two misses are ties. If
+neither contender is better, each study without a tie is a fair coin flip, for any distribution of
+costs and any number of misses. With n wins in N studies without a tie, over all workloads, the
+exact two-sided sign test has
 
 .. math:: p = \min\Bigl(1,\; 2 \sum_{i \ge \max(n, N - n)} \binom{N}{i} 2^{-N}\Bigr)
 
-A comparison is decided when p, adjusted by Holm for all comparisons of the table, is at most
-1 - confidence. What more studies would do is forecast from the wins so far, see
-:func:`studies_needed`.
+A comparison is decided if p, adjusted by Holm for all comparisons of the table, is at most
+1 - confidence. :func:`studies_needed` forecasts the effect of more studies from the wins so far.
 """
 
 import dataclasses
@@ -22,7 +21,7 @@ from analysis.statistics.resampling import CONFIDENCE, win_matrix
 from analysis.statistics.samples import Samples
 
 POWER = 0.8  # probability that the forecast number of studies decides a comparison
-MOST_STUDIES = 1000  # further studies that a forecast considers
+MOST_STUDIES = 1000  # largest number of further studies in a forecast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +56,8 @@ def compare_all(
 
     Args:
         samples: The costs of every study.
-        order: Indices of contenders; the earlier one of two is the first. By default 0, 1, ...
-        confidence: One minus the probability of a false decision anywhere in the table.
+        order: The indices of the contenders; the earlier of two is the first. By default 0, 1, ...
+        confidence: One minus the probability of any false decision in the table.
     """
     order = list(range(len(samples.contenders)) if order is None else order)
     pairs = list(itertools.combinations(order, 2))
@@ -71,7 +70,7 @@ def compare_all(
     found = []
     for (a, b), (won, lost, tied), p, adjusted in zip(pairs, counts, ps, holm(ps), strict=True):
         decided = adjusted <= 1 - confidence + 1e-12
-        # The strictest level that Holm may ask for: a forecast cannot know the other comparisons.
+        # The strictest level of Holm, because the other comparisons cannot be forecast.
         level = (1 - confidence) / len(pairs)
         more = 0 if decided else studies_needed(won, lost, samples.studies, level=level)
         names = samples.contenders[a], samples.contenders[b]
@@ -87,7 +86,7 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p values adjusted by Holm's step-down method, in the order they came in.
+    """Return p values adjusted by Holm's step-down method, in the given order.
 
     References:
         Holm, A simple sequentially rejective multiple test procedure, 1979.
@@ -110,22 +109,22 @@ def studies_needed(
 ) -> int | None:
     r"""Forecast how many further studies on each workload decide a comparison.
 
-    The least m for which a sign test over all studies, those seen and m more on each workload, has
-    p at most ``level`` with probability ``POWER``. Assumed: further studies are like those seen;
-    they tie as often, and the first contender wins one without a tie with
-    :math:`(n + \frac12) / (N + 1)`, independently. Half a win is added because a few studies that
-    all went one way do not prove that the next one will. Looking once, when the m are in, keeps the
-    level; looking after each study does not.
+    The result is the smallest m for which a sign test over the studies so far and m more on each
+    workload has p at most ``level`` with probability ``POWER``. Further studies are assumed to be
+    like those so far: ties are as frequent, and the first contender wins a study without a tie
+    with probability :math:`(n + \frac12) / (N + 1)`, independently. Half a win is added because a
+    few equal outcomes do not make the next one certain. The level holds if the test is run once,
+    after all m studies, and not after each study.
 
     Args:
-        wins: n, of the first contender.
+        wins: n, the wins of the first contender.
         losses: N - n.
-        studies: K so far, on each workload.
-        level: The largest p that decides.
+        studies: K, the number of studies so far on each workload.
+        level: The largest p of a decided comparison.
         chance: The probability of a win, if it is known.
 
     Returns:
-        m, or ``None`` where no m up to ``MOST_STUDIES`` is enough, or every study tied.
+        m; ``None`` if more than ``MOST_STUDIES`` are needed, or if every study tied.
     """
     from scipy.stats import binom
 
@@ -135,7 +134,7 @@ def studies_needed(
     chance = (wins + 0.5) / (total + 1) if chance is None else chance
     more = np.arange(1, MOST_STUDIES + 1)
     further = more * total // studies  # without a tie
-    # The least number of wins that has a p of at most `level`; beyond all of them, where none has.
+    # The smallest number of wins with p at most `level`; above the total if there is none.
     needed = binom.isf(level / 2, total + further, 0.5) + 1
     decided = binom.sf(needed - wins - 1, further, chance)
     decided += binom.cdf(further - (needed - losses), further, chance)

@@ -1,4 +1,4 @@
-"""All statistics of a campaign, from one seed; docs/statistics.md has the formulas."""
+"""Compute all statistics of a campaign from one seed; docs/statistics.md has the formulas."""
 
 import dataclasses
 
@@ -58,9 +58,9 @@ def infer(
     Args:
         samples: The costs of every study.
         unit: The unit of the costs.
-        view: The view that the costs are of.
-        confidence: That of every interval, of the critical difference, and of all comparisons
-            together.
+        view: The view of the costs.
+        confidence: The confidence of each interval, of the critical difference, and of all
+            comparisons together.
         resamples: The number of resamples of the bootstrap.
         seed: The seed of resamples and permutations.
 

@@ -1,17 +1,18 @@
 r"""Ranks over workloads: Friedman's test, and the critical difference of mean ranks.
 
-On each workload contenders are ranked by median cost, 1 the least; equal costs, and
-all misses, share the mean of their ranks. The mean rank of contender s over W workloads is
+On each workload contenders are ranked by median cost; rank 1 is the lowest. Equal costs share the
+mean of their ranks, and so do all misses. The mean rank of contender s over W workloads is
 :math:`\bar r_s`.
 
-Friedman's statistic, corrected for ties, asks whether ranks are more than chance:
+Friedman's test asks whether the ranks differ by more than chance. Its statistic, corrected for
+ties, is
 
 .. math:: Q = \frac{W^2 (S - 1) \sum_s (\bar r_s - \frac{S + 1}{2})^2}
                    {\sum_{s,w} (r_{sw} - \frac{S + 1}{2})^2}
 
-Its p is that of permutations within workloads, all of them or 9,999 random ones, which holds for
-few workloads too, where the usual chi-squared distribution does not. By Nemenyi's test two
-contenders differ if their mean ranks do by
+Its p comes from permutations within workloads, all of them or 9,999 random ones. This is valid for
+few workloads too, unlike the usual chi-squared approximation. By Nemenyi's test two contenders
+differ if their mean ranks differ by at least
 
 .. math:: \mathrm{CD} = q_\alpha \sqrt{\frac{S (S + 1)}{6 W}}
 
@@ -49,7 +50,7 @@ class Ranking:
         return self.ranks.mean(axis=1)
 
     def groups(self) -> list[tuple[int, ...]]:
-        """Return the largest sets of contenders that no critical difference separates, by rank."""
+        """Return the maximal groups of contenders within one critical difference, by rank."""
         order = np.argsort(self.mean, kind="stable")
         ordered = self.mean[order]
         reach = np.searchsorted(ordered, ordered + self.critical_difference, side="left")
@@ -70,7 +71,7 @@ def rank_contenders(
     Args:
         medians: (contenders, workloads), inf for a miss.
         rng: The source of the permutations of Friedman's test.
-        confidence: That of the critical difference.
+        confidence: The confidence of the critical difference.
     """
     from scipy.stats import permutation_test, rankdata
 
@@ -89,7 +90,7 @@ def rank_contenders(
 
 
 def _friedman(*rows: Floats, axis: int) -> Floats:
-    """Return Q of each contender's ranks, whose workloads are along ``axis``."""
+    """Return Q of the ranks, one array per contender with its workloads along ``axis``."""
     ranks = np.moveaxis(np.stack(rows), axis, -1)  # (S, ..., W)
     contenders, workloads = len(rows), ranks.shape[-1]
     middle = (contenders + 1) / 2

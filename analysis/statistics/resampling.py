@@ -1,9 +1,8 @@
 """The paired, stratified bootstrap: intervals of median costs, scores and win probabilities.
 
-Each workload is a stratum. A resample draws K of its studies with replacement, the same ones for
-every contender, which keeps the pairing; strata are drawn independently. A missed study stays inf.
-The ends of percentile intervals are values of resamples and never lie between two of them, so that
-an end is a cost or inf.
+Each workload is a stratum. A resample draws K of its studies with replacement. All contenders get
+the same draws, which keeps the pairing; strata are drawn independently. A missed study stays inf.
+The ends of percentile intervals are never interpolated, so each end is a cost or inf.
 
 Letters as in :mod:`analysis.statistics.samples`, and R for the number of resamples.
 """
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.statistics.samples import Floats, Samples
 
 RESAMPLES = 10_000
-MOST_RESAMPLES = 1_000_000  # what fits into memory
+MOST_RESAMPLES = 1_000_000  # more do not fit into memory
 CONFIDENCE = 0.95
 
 
@@ -48,18 +47,19 @@ def bootstrap(samples: Samples, rng: np.random.Generator, resamples: int = RESAM
         resamples: R.
 
     Raises:
-        ValueError: ``resamples`` is not positive or beyond ``MOST_RESAMPLES``, or there is one
-            study: every resample would be that study, and every interval a point that looks
-            certain.
+        ValueError: ``resamples`` is below 1 or above ``MOST_RESAMPLES``, or there is only one
+            study, so that every interval would be a single point.
     """
     if not 1 <= resamples <= MOST_RESAMPLES:
         raise ValueError(f"`resamples` must be 1 to {MOST_RESAMPLES:,}, got {resamples:,}.")
     contenders, workloads, studies = samples.costs.shape
     if studies < 2:
-        raise ValueError("One study says nothing of chance: resampling needs 2 studies or more.")
+        raise ValueError("Resampling needs at least 2 studies, got 1. Run more studies.")
     picks = rng.integers(studies, size=(resamples, workloads, studies))
     drawn = np.empty((resamples, contenders, workloads))
-    for w in range(workloads):  # one at a time: a resample of all would be K times as large
+    for w in range(
+        workloads
+    ):  # one at a time, because all resampled studies would take K times the memory
         drawn[:, :, w] = np.median(samples.costs[:, w, picks[:, w]], axis=2).T
     counts = (picks[..., None] == np.arange(studies)).sum(axis=2)
     return Bootstrap(samples, counts, drawn)
@@ -70,7 +70,7 @@ def percentile_interval(values: Floats, confidence: float) -> tuple[Floats, Floa
 
     Args:
         values: (R, ...).
-        confidence: Share of the resamples that lie inside.
+        confidence: The share of the resamples inside the interval.
 
     Raises:
         ValueError: ``confidence`` is not between 0 and 1, or R is too small for it.
@@ -93,7 +93,7 @@ def cost_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates
 
 
 def score_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates:
-    """Return the score of each contender, (S,); the best cost is each resample's own."""
+    """Return the score of each contender, (S,); the best cost is taken in each resample."""
     score = boot.samples.scored.score
     return Estimates(
         score(boot.samples.medians), *percentile_interval(score(boot.medians), confidence)
@@ -105,7 +105,7 @@ def win_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates:
 
     .. math:: p_{ab} = \frac{1}{W K} \sum_{w,k} [t_{awk} < t_{bwk}] + \tfrac12 [t_{awk} = t_{bwk}]
 
-    Two that both missed are equal.
+    Two misses are equal.
     """
     wins = win_matrix(boot.samples.costs)
     contenders, _, workloads, studies = wins.shape
@@ -126,11 +126,12 @@ def win_matrix(costs: Floats) -> Floats:
 def attainable_confidence(studies: int) -> float:
     r"""Return the coverage of the widest interval of a median that K studies can give.
 
-    From the lowest to the highest study: :math:`1 - 2^{1 - K}`. No resampling gets beyond it.
+    The interval from the lowest to the highest study has coverage :math:`1 - 2^{1 - K}`, which no
+    resampling exceeds.
     """
     return 1 - 2.0 ** (1 - studies)
 
 
 def studies_for(confidence: float) -> int:
-    """Return the number of studies from which an interval of a median can have a confidence."""
+    """Return the smallest number of studies for an interval of a median with a confidence."""
     return math.ceil(1 - math.log2(1 - confidence) - 1e-9)

@@ -1,12 +1,12 @@
-r"""Costs to target as arrays, which all statistics are computed from.
+r"""Costs to target as arrays, the input of all statistics.
 
 Letters, the same in every module of the statistics and in docs/statistics.md:
 
-    t_swk   cost of contender s on workload w in study k; inf where it missed the target
+    t_swk   cost of contender s on workload w in study k; inf for a miss
     S, W, K numbers of contenders, workloads, studies
 
-Study k of every contender on a workload has the same seeds: resamples and comparisons take study k
-of all contenders together. Nothing is imputed for a missed study: its cost is inf.
+Study k of every contender on a workload has the same seeds, so resamples and comparisons pair the
+studies. No value is imputed for a missed study: its cost is inf.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ class Samples:
     """The cost of every study.
 
     Attributes:
-        contenders: S names.
-        workloads: W names, those of held-out variants last.
+        contenders: The S names.
+        workloads: The W names, held-out variants last.
         costs: t, (S, W, K).
-        benchmark: The workloads that a score is over; by default all of them.
+        benchmark: The workloads that a score averages over; by default all of them.
 
     Raises:
         ValueError: The shape differs from the names, there are no costs, or a cost is negative or
@@ -58,26 +58,26 @@ class Samples:
 
     @property
     def reached(self) -> Floats:
-        """Share of studies that reached the target, (contenders, workloads)."""
+        """The share of studies that reached the target, (S, W)."""
         return np.isfinite(self.costs).mean(axis=2)
 
     @property
     def medians(self) -> Floats:
-        """Median over studies, (contenders, workloads); inf takes part."""
+        """The median over studies, (S, W); misses count as inf."""
         return np.median(self.costs, axis=2)
 
     @property
     def scored(self) -> Benchmark:
-        """The benchmark, whose base workloads a score is the mean over."""
+        """The benchmark; a score is a mean over its base workloads."""
         return self.benchmark or Benchmark(self.workloads)
 
 
 def samples_of(scores: Scores, view: View) -> Samples:
-    """Return the costs of a table of scores, contenders by name; a pair without logs missed.
+    """Return the costs behind scores, contenders by name; pairs without logs are misses.
 
     Raises:
-        ValueError: The rules are not strict: others leave missing studies out, and then study k is
-            not the same study for every contender.
+        ValueError: The rules are not strict. Others leave missing studies out, which breaks the
+            pairing.
     """
     if scores.rules != "strict":
         raise ValueError(f"Statistics need the rules strict, got {scores.rules}.")

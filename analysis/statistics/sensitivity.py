@@ -1,4 +1,4 @@
-"""How much scores and their order depend on each workload: leave one out."""
+"""Sensitivity of scores and their order to each workload: leave one workload out."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ from analysis.statistics.samples import Floats, Samples
 
 @dataclasses.dataclass(frozen=True)
 class LeaveOneOut:
-    """Scores with each base workload left out; its variants are left out with it."""
+    """Scores without each base workload and its variants."""
 
-    workloads: tuple[str, ...]  # those left out, W of them
+    workloads: tuple[str, ...]  # the W workloads that are left out
     scores: Floats  # (W, S): row w without workload w
     places: Floats  # (W, S): places, 1 the best; equal scores share the better place
 
@@ -34,7 +34,7 @@ def leave_one_workload_out(samples: Samples) -> LeaveOneOut | None:
 
 
 def places(scores: Floats) -> Floats:
-    """Return places by score, 1 the best; equal ones share the better place."""
-    # Sums of a few thirds differ in their last digit by the order of their terms.
+    """Return places by score, 1 the best; equal scores share the better place."""
+    # The order of a sum changes its last digit.
     better = scores[None, :] > scores[:, None] + 1e-9
     return 1.0 + better.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Seconds of trials by use: training, compilation, tuner, evaluation, logging, and lost ones."""
+"""Seconds of trials by activity: training, compilation, tuner, evaluation, logging, and lost."""
 
 from collections.abc import Iterable
 
@@ -10,15 +10,16 @@ TIME_PARTS = ("training", "compilation", "tuner", "evaluation", "logging", "lost
 def time_breakdown(
     records: Iterable[TrialRecord], studies: Iterable[StudyRecord]
 ) -> tuple[float, ...]:
-    """Return the seconds of some trials and their studies, in the order of :data:`PARTS`.
+    """Return the seconds of some trials and their studies, in the order of :data:`TIME_PARTS`.
 
-    Training and compilation are the submission's own time. They and the tuner's are charged, the
-    others are not. Lost seconds are those of attempts whose machine died with their files.
+    Training and compilation are the submission's own time. Budgets in seconds are charged for them
+    and for the tuner, and not for the other parts. Lost seconds are those of attempts whose machine
+    died with their files.
 
     Args:
-        records: Of the trials.
-        studies: Of the studies that have ended. They know also of what their tuner did after the
-            last trial, and of trials lost with the files of a machine.
+        records: The records of the trials.
+        studies: The records of the finished studies. They add the tuner's time after the last
+            trial, and the time of trials whose files were lost.
     """
     records, studies = list(records), list(studies)
     ended = {(study.contender, study.workload, study.study) for study in studies}

@@ -1,4 +1,4 @@
-"""Curves out of evaluation rows: best metric against spent budget, loss over episodes."""
+"""Curves from evaluation rows: best metric against spent budget, and loss over episodes."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ _POINTS = 240
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """A curve over studies: the middle, the lowest and the highest at each x where all have one."""
+    """Median or mean over studies, lowest and highest, at each x where all studies have a value."""
 
     x: NDArray[np.float64]
     middle: NDArray[np.float64]  # median or mean
@@ -29,7 +29,7 @@ class Band:
 class Episode:
     """The training loss of one episode against the run's cost so far, in one currency."""
 
-    number: int  # from 0, of those that have a row
+    number: int  # from 0, counting episodes with evaluations
     phase: str
     start: float  # spent when the episode began
     spent: NDArray[np.float64]
@@ -40,8 +40,8 @@ class Episode:
 def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     """Return the best validation metric so far against the study's spent budget.
 
-    What counts as best is the target's direction. Studies that ended early keep their best.
-    ``None`` if no study has a value.
+    The target's direction decides which value is best. Studies that ended early keep their best
+    value. The result is ``None`` if no study has a value.
     """
     trials = logs.of(contender, workload)
     if not trials:
@@ -61,7 +61,7 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     studies = []
     for spent, values in progress:
         best = (np.fmin if target.better == "lower" else np.fmax).accumulate(values)
-        # The last point stands for all that was spent: rounding must not hide its evaluation.
+        # The tolerance keeps rounding from hiding the evaluation at the last point.
         seen = np.searchsorted(spent, x * (1 + 1e-9), side="right") - 1
         studies.append(np.where(seen >= 0, best[np.maximum(seen, 0)], np.nan))
     if not studies:
@@ -75,22 +75,22 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
 
 
 def _grid(budget: Any, spent: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return amounts of a study's budget at equal ratios, from an evaluation period on."""
+    """Return geometrically spaced amounts, from one evaluation period to the study's budget."""
     whole, period = budget.study, budget.eval_period
-    if not np.isfinite(whole):  # logs that do not say it
+    if not np.isfinite(whole):  # the logs do not name the budget
         whole = max((float(amounts[-1]) for amounts in spent), default=1.0)
     return np.geomspace(min(period or whole / 100, whole / 2), whole, _POINTS)
 
 
 def anytime_bands(logs: Logs) -> dict[tuple[str, str], Band]:
-    """Return :func:`anytime` of every contender and workload that has a value."""
+    """Return the :func:`anytime` curves of all contenders and workloads with values."""
     pairs = [(name, workload) for workload in logs.workloads for name in logs.contenders]
     found = {pair: anytime(logs, *pair) for pair in pairs}
     return {pair: band for pair, band in found.items() if band is not None}
 
 
 def read_episodes(trial: Trial, currency: Currency | None = None) -> list[Episode]:
-    """Return the episodes of a self-tuning run in their order; none if it does not tell them.
+    """Return the episodes of a self-tuning run in their order; none if its logs have none.
 
     Args:
         trial: The run.
@@ -104,11 +104,11 @@ def read_episodes(trial: Trial, currency: Currency | None = None) -> list[Episod
     for index, number in enumerate(np.unique(numbers[~np.isnan(numbers)])):
         rows = np.flatnonzero(numbers == number)
         start = starts[rows[0]]
-        if np.isnan(start):  # logs that do not say: it began where the one before was last seen
+        if np.isnan(start):  # not logged: assume the last evaluation of the episode before
             start = found[-1].spent[-1] if found else 0.0
         episode = Episode(index, phases[rows[-1]], float(start), spent[rows], loss[rows])
         found.append(episode)
-    # Of learning, and last evaluated earlier than any that another followed.
+    # A last learning episode is cut if it is shorter than all earlier learning episodes.
     seen = [e.spent[-1] - e.start for e in found[:-1] if e.phase != DEPLOYED]
     if seen and found[-1].phase != DEPLOYED and found[-1].spent[-1] - found[-1].start < min(seen):
         found[-1] = dataclasses.replace(found[-1], cut=True)
@@ -124,7 +124,7 @@ def _progress(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     row = 0
     for segment in record.segments:
         shift = segment.spent_before.amount(currency) - segment.start.amount(currency)
-        before[row:] = shift  # to the end; the next segment's rows are overwritten
+        before[row:] = shift  # to the end; the next segment overwrites its rows
         row = segment.evaluations
     known = ~np.isnan(spent)
     return (before + spent)[known], values[known]

@@ -1,7 +1,7 @@
 """Training curves over episodes and since deployment: the numbers of the paper's figures.
 
     T        steps of an episode
-    first    the first run of a study, by which a learner is shown
+    first    the first run of a study; it represents a learner
     best     of a study, the trial with the best last value; see
              :mod:`analysis.training.last_evaluations`
 
@@ -33,13 +33,13 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps, values; both (
 class Piece(Band):
     """A mean over studies, with the lowest and the highest of them, at the steps ``x``."""
 
-    studies: int  # that it is over
-    cut: bool = False  # some run ended before the episode did
+    studies: int  # number of averaged studies
+    cut: bool = False  # whether some run ended before the episode did
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One contender's pieces: one per episode, or the only one."""
+    """One contender's pieces, one per episode, or a single piece."""
 
     name: str
     pieces: tuple[Piece, ...]
@@ -50,12 +50,12 @@ class OverEpisodes:
     """The training loss of learners with the same T, the baselines repeated in each episode.
 
     Attributes:
-        starts: Steps before each episode.
+        starts: The steps before each episode.
         length: T.
-        window: Evaluations in the running mean; 1 for none.
-        changing: Batches change and nothing was ever deployed; else the runs learned on one batch,
-            or were deployed later.
-        geometric: Means are geometric; arithmetic if some loss is negative.
+        window: The number of evaluations in the running mean; 1 for none.
+        changing: Whether batches change and nothing was deployed; otherwise the runs learned on one
+            batch, or were deployed later.
+        geometric: Whether means are geometric; they are arithmetic if a loss is negative.
     """
 
     workload: str
@@ -82,10 +82,10 @@ class SinceDeployment:
     """Deployed learners and the baselines on one workload.
 
     Attributes:
-        learners: Names of those that deployed.
-        shown: Steps of the longest tuned trial; without tuned ones, of the longest line.
-        longest: Steps of the longest line.
-        left_out: Learners that never deployed here.
+        learners: The names of the learners that deployed.
+        shown: The steps of the longest tuned trial; without tuned trials, of the longest line.
+        longest: The steps of the longest line.
+        left_out: The learners that never deployed here.
     """
 
     workload: str
@@ -117,8 +117,8 @@ def over_episodes(
 ) -> list[OverEpisodes]:
     """Return the learners of a workload over their episodes, one entry for each T.
 
-    A deployed phase is left out: it is not an episode of learning. Learners that deploy nothing
-    where batches change stand apart from those that do.
+    Deployed phases are left out. If batches change, learners that never deploy are in a figure of
+    their own.
     """
     ends = tuple(ends)
     fixed = _is_fixed(logs, workload)
@@ -200,10 +200,10 @@ def _over_episodes(
 def since_deployment(
     logs: Logs, runs: Runs, ends: Iterable[LastEvaluation], workload: str
 ) -> SinceDeployment | None:
-    """Return training loss and target metric since deployment, the baselines' since their start.
+    """Return training loss and target metric since deployment, or since the start for baselines.
 
-    Of each study the best trial by the last value of the target's metric. ``None`` where one batch
-    is fixed, or nothing was deployed.
+    Each study contributes its best trial by the last value of the target metric. The result is
+    ``None`` if the batch is fixed or nothing was deployed.
     """
     if _is_fixed(logs, workload):
         return None
@@ -244,20 +244,20 @@ def _panel(by_name: Mapping[str, list[EpisodeRows]], metric: str) -> Panel:
 def mean_over_studies(
     curves: Iterable[Curve], *, window: int = 1, floor: float | None = None
 ) -> Piece | None:
-    """Return the mean of the studies' curves, their lowest and highest, where all have a value.
+    """Return the mean, lowest and highest of the studies' curves where all have a value.
 
-    A curve is joined by straight lines between its evaluations, smoothed by a running mean of
-    ``window`` of them (centred; fewer at the ends), and ends before its first value that is not
-    finite. A curve without any value is left out.
+    Each curve is interpolated linearly between its evaluations, smoothed by a centred running mean
+    over ``window`` evaluations (fewer at the ends), and cut at its first value that is not finite.
+    Empty curves are left out.
 
     Args:
-        curves: One per study.
-        window: Evaluations in the running mean.
-        floor: If given, all of it is done to logarithms, so that means are geometric, and values
-            below the floor count as the floor.
+        curves: One curve per study.
+        window: The number of evaluations in the running mean.
+        floor: If given, values are raised to at least the floor and averaged as logarithms, so that
+            means are geometric.
 
     Returns:
-        ``None`` if no step is common to all.
+        The mean; ``None`` if the curves have no step in common.
     """
     kept = [curve for curve in map(_finite_beginning, curves) if len(curve[0])]
     if not kept:
@@ -281,9 +281,9 @@ def mean_over_studies(
 
 
 def positive_floor(values: Iterable[NDArray[np.float64]]) -> float | None:
-    """Return the smallest positive value: the floor for means of logarithms.
+    """Return the smallest positive value, the floor for means of logarithms.
 
-    ``None``, for arithmetic means, if one is negative or none is positive.
+    The result is ``None``, for arithmetic means, if a value is negative or none is positive.
     """
     known = np.concatenate([np.zeros(0), *(part[np.isfinite(part)] for part in values)])
     positive = known[known > 0]
@@ -291,12 +291,12 @@ def positive_floor(values: Iterable[NDArray[np.float64]]) -> float | None:
 
 
 def is_loss(metric: str) -> bool:
-    """Tell whether a metric's means are geometric and its axis logarithmic."""
+    """Return whether a metric is a loss: its means are geometric, its axis is logarithmic."""
     return "loss" in metric
 
 
 def since_restart(end: LastEvaluation, columns: Sequence[str]) -> EpisodeRows:
-    """Return the rows of the episode that ended so: ``steps`` since its start, and the columns."""
+    """Return ``steps`` since the start of the last episode, and the columns in its rows."""
     rows = end.trial.rows
     episode = end.value("episode")
     kept = np.ones(rows.rows, bool) if math.isnan(episode) else rows.column("episode") == episode
@@ -309,7 +309,7 @@ def since_restart(end: LastEvaluation, columns: Sequence[str]) -> EpisodeRows:
 def _baseline_losses(
     runs: Runs, ends: Sequence[LastEvaluation], workload: str
 ) -> dict[str, list[Curve]]:
-    """Return the loss of the best trial of each study, of every contender that is no learner."""
+    """Return the loss curves of the best trial of each study of every baseline."""
     curves = {}
     for name, mine in _by_contender(ends, workload).items():
         if (name, workload) not in runs:
@@ -320,7 +320,7 @@ def _baseline_losses(
 
 
 def _is_dense(group: Mapping[str, list[list[Episode]]]) -> bool:
-    """Tell whether learners were evaluated at every step: with a budget in seconds they are not."""
+    """Return whether the learners were evaluated at every step."""
     episodes = (e for runs in group.values() for run in runs for e in run)
     gaps = np.concatenate([np.diff(episode.spent) for episode in episodes])
     return len(gaps) > 0 and float(np.median(gaps)) <= 1

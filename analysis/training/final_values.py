@@ -1,7 +1,7 @@
-"""How training ended: of each contender's best trials, and of each episode of the learners.
+"""Final values of each contender's best trials, and of each episode of the learners.
 
-A mean is over studies, from lowest to highest; that of a loss is geometric, as on a logarithmic
-axis, and arithmetic if one is negative.
+Means are over studies, with the lowest and the highest value. Means of losses are geometric, or
+arithmetic if a loss is negative.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ from analysis.training.episodes import Runs, is_loss, learning_episodes
 from analysis.training.last_evaluations import DEPLOYED, LOSS, LastEvaluation, best_of_studies
 from metaopt.bench.records import TrialRecord
 
-# A deployed run goes on to the end of its budget. To set it beside an episode it is also read where
-# it is as long as the run's first episode.
+# A deployed run continues to the end of its budget. To compare it with an episode, it is also read
+# after as many steps as the run's first episode had.
 EPISODE_LONG = "deployed, an episode long"
 PHASES = ("learning", EPISODE_LONG, DEPLOYED)
 
 
 @dataclasses.dataclass(frozen=True)
 class MeanAndRange:
-    """Mean, lowest and highest of the finite values, and how many of how many these are."""
+    """Mean, lowest and highest of the finite values, and the counts of finite and all values."""
 
     mean: float  # NaN, as low and high, if there is none
     low: float
@@ -37,14 +37,14 @@ class MeanAndRange:
 
 @dataclasses.dataclass(frozen=True)
 class FinalValues:
-    """The ends of a contender's best trials on a workload, one per study that has one."""
+    """The final values of a contender's best trials on a workload, one trial per study."""
 
     workload: str
     contender: str
-    studies: int  # that there should be
-    found: int  # with a best trial
-    phase: str  # of the last evaluations; several are joined by a slash
-    validation_metric: str  # the target's
+    studies: int  # planned number
+    found: int  # number of studies with a best trial
+    phase: str  # phases of the last evaluations, joined by slashes
+    validation_metric: str  # of the target
     test_metric: str
     loss: MeanAndRange
     validation: MeanAndRange
@@ -61,17 +61,17 @@ class EpisodeFinalLoss:
     hyperparameters: str  # JSON; empty if there are none, or the studies' differ
     phase: str  # learning, or deployed; EPISODE_LONG: early in the deployed run
     episode: int  # from 1 in each phase
-    studies: int  # that have it
-    cut: int  # of them, those whose run ended before the episode did
-    loss: MeanAndRange  # of the others, or of these if there are no others
+    studies: int  # number of studies with this episode
+    cut: int  # number of those whose run ended before the episode did
+    loss: MeanAndRange  # over the studies that were not cut; over all if all were cut
 
 
 def mean_and_range(values: Sequence[float], *, geometric: bool) -> MeanAndRange:
     """Return the summary of one value per study.
 
     Args:
-        values: Those that are not finite are counted and left out.
-        geometric: Take the geometric mean, if no value is negative.
+        values: The values; those that are not finite are left out.
+        geometric: Whether to take the geometric mean if no value is negative.
     """
     known = np.array([value for value in values if math.isfinite(value)])
     if not len(known):
@@ -159,13 +159,13 @@ def _learning_first(entry: tuple[tuple[str, int], Any]) -> tuple[int, int]:
 
 
 def _episode_long(run: Sequence[Episode]) -> float | None:
-    """Return a deployed run's loss after as many steps as the first episode had, if it has them."""
+    """Return a deployed run's loss after the number of steps of its first episode, if any."""
     episodes = [episode for episode in learning_episodes(run) if not episode.cut]
     deployed = [episode for episode in run if episode.phase == DEPLOYED]
     if not episodes or not deployed:
         return None
     length, later = (part[0].spent - part[0].start for part in (episodes, deployed))
-    # A restart takes a step of its own, which only the first episode does not have.
+    # A restart takes one step, which the first episode does not have.
     reached = np.flatnonzero(later <= length[-1] + 1)
     if not reached.size or later[-1] < length[-1]:
         return None

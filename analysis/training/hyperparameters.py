@@ -1,17 +1,18 @@
 """Hyperparameters against outcomes: the trials of one contender on one workload as points.
 
-    value       what tuners minimise: the share of the trial's budget at which it met its target,
-                else 1 plus the distance from the target; see ``bench.records.outcomes.value_of``
+    value       the objective of the tuners: the share of the trial's budget at which it met its
+                target, else 1 plus the distance from the target; see
+                ``bench.records.outcomes.value_of``
     rank        of the value among the trials, from 0 for the best to 1 for the worst
     explained   the share of the variance of ranks that a random forest explains on trials it has
                 not seen (R squared)
     importance  half the mean squared error that shuffling the values of one hyperparameter adds,
                 over that variance
 
-For a perfect forest and independent hyperparameters importance is the total effect of Sobol: the
-share of the variance that a hyperparameter accounts for, alone and together with others.
+With a perfect forest and independent hyperparameters, importance is Sobol's total effect: the share
+of the variance that a hyperparameter explains, alone and in interactions.
 
-Trials that their study's budget cut short are left out: they were not given the same chance.
+Trials cut short by their study's budget are left out, because their outcomes are censored.
 """
 
 import dataclasses
@@ -37,8 +38,8 @@ METHOD = (
     "see. Contenders with too few trials, or whose outcomes cannot be predicted, are left out."
 )
 LEAST_TRIALS = 20
-_TRIALS_EACH = 5  # at least so many for each hyperparameter that varies
-_LEAST_EXPLAINED = 0.1  # a forest that predicts nothing has nothing to say
+_TRIALS_EACH = 5  # smallest number of trials per hyperparameter that varies
+_LEAST_EXPLAINED = 0.1  # below it, the forest predicts too little to be interpreted
 _FOLDS, _TREES, _SHUFFLES = 3, 60, 10
 
 
@@ -47,11 +48,10 @@ class Parameter:
     """A hyperparameter that varied.
 
     Attributes:
-        values: One per trial.
-        places: Where they are, from 0 to 1: on a line, on a logarithmic one, or one place for each
-            text.
-        logarithmic: The line is.
-        texts: The values are names; their order means nothing.
+        values: The values, one per trial.
+        places: The positions of the values on an axis from 0 to 1.
+        logarithmic: Whether the axis is logarithmic.
+        texts: Whether the values are names without an order.
     """
 
     name: str
@@ -63,17 +63,17 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """The trials of a contender on a workload that had hyperparameters and their whole chance."""
+    """The trials of a contender on a workload with hyperparameters, without censored ones."""
 
     contender: str
     workload: str
-    parameters: tuple[Parameter, ...]  # that varied
+    parameters: tuple[Parameter, ...]  # the ones that varied
     outcomes: NDArray[np.float64]  # (trials,), the values
     records: tuple[TrialRecord, ...]
 
     @property
     def ranks(self) -> NDArray[np.float64]:
-        """Ranks of the outcomes, from 0 for the best to 1; equal ones share theirs."""
+        """The ranks of the outcomes, from 0 for the best to 1; equal outcomes share a rank."""
         from scipy.stats import rankdata
 
         return (rankdata(self.outcomes) - 1) / max(1, len(self.outcomes) - 1)
@@ -81,7 +81,7 @@ class Points:
 
 @dataclasses.dataclass(frozen=True)
 class Importance:
-    """How much each hyperparameter of a contender mattered on a workload, the most first."""
+    """The importance of a contender's hyperparameters on a workload, the largest first."""
 
     contender: str
     workload: str
@@ -93,7 +93,7 @@ class Importance:
 
 
 def points_of(logs: Logs, contender: str, workload: str) -> Points | None:
-    """Return the trials as points; ``None`` if fewer than two, or nothing varied."""
+    """Return the trials as points; ``None`` for fewer than two, or if nothing varied."""
     records = [
         trial.record
         for trial in logs.of(contender, workload)
@@ -110,7 +110,7 @@ def points_of(logs: Logs, contender: str, workload: str) -> Points | None:
 
 
 def all_points(logs: Logs) -> list[Points]:
-    """Return :func:`points_of` of every workload and contender that has any."""
+    """Return the points of every workload and contender that has any."""
     pairs = [(name, workload) for workload in logs.workloads for name in logs.contenders]
     return [points for pair in pairs if (points := points_of(logs, *pair)) is not None]
 
@@ -122,7 +122,7 @@ def importance(points: Points, seed: int = 0) -> Importance | None:
 
     Args:
         points: The trials.
-        seed: Of the forests, the folds and the shuffles.
+        seed: The seed of the forests, the folds and the shuffles.
 
     Returns:
         ``None`` if there are too few trials (fewer than 20, or than 5 for each hyperparameter),
@@ -147,8 +147,8 @@ def importance(points: Points, seed: int = 0) -> Importance | None:
         for _ in range(_SHUFFLES):
             order = generator.permutation(len(unseen))
             copies += [np.where(owners == i, unseen[order], unseen) for i in range(count)]
-        # All copies at once, because a call of a forest costs more than its rows: sklearn's
-        # permutation_importance gives the same numbers in 3 to 6 times the time.
+        # One call for all copies: sklearn's permutation_importance gives the same numbers but
+        # takes 3 to 6 times as long, because each call has a large fixed cost.
         answers = forest.predict(np.concatenate(copies)).reshape(len(copies), len(unseen))
         squares = ((answers - truth) ** 2).mean(axis=1)
         errors.append(float(squares[0]) * len(test))
@@ -195,7 +195,7 @@ def _place(name: str, values: tuple[Any, ...]) -> Parameter | None:
 def _features(
     parameters: Sequence[Parameter],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return columns for a forest, (trials, columns), and which parameter each belongs to."""
+    """Return columns for a forest, (trials, columns), and the parameter index of each column."""
     columns: list[NDArray[np.float64]] = []
     owners: list[int] = []
     for index, parameter in enumerate(parameters):
@@ -210,9 +210,9 @@ def _features(
 
 
 def tick_labels(parameter: Parameter) -> list[tuple[float, str]]:
-    """Return where on a parameter's axis which value is written.
+    """Return the tick positions and labels of a parameter's axis.
 
-    All values of a parameter with few of them, else the lowest, the middle and the highest.
+    These are all values if there are few, else the lowest, the middle and the highest.
     """
     if parameter.texts or len(set(parameter.values)) <= 5:
         known = dict(zip(parameter.places.tolist(), parameter.values, strict=True))

@@ -1,7 +1,7 @@
 """The last evaluation of every trial, and the best trial of each study by it.
 
-A self-tuning run that trains several times, from new initial parameters each time, counts as that
-many trials here: each of its deployed episodes has an end.
+A self-tuning run that trains several times from new initial parameters counts as several trials:
+one for each deployed episode.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class LastEvaluation:
 
     @property
     def phase(self) -> str:
-        """The phase of the last evaluation; empty if the logs do not say it."""
+        """The phase of the last evaluation; empty if the logs have none."""
         return "" if self.row is None else self.trial.rows.text("phase")[self.row]
 
     @property
@@ -45,8 +45,7 @@ class LastEvaluation:
 def last_evaluations(logs: Logs) -> tuple[LastEvaluation, ...]:
     """Return every trial with its last evaluation, in the order of the logs.
 
-    A trial that ended deployed, in an episode that was not its first, comes once for every deployed
-    episode.
+    A trial that ended in the deployed phase of a later episode appears once per deployed episode.
     """
     return tuple(LastEvaluation(trial, row) for trial in logs.trials for row in _lasts(trial))
 
@@ -69,15 +68,15 @@ def _lasts(trial: Trial) -> list[int | None]:
 def best_of_studies(
     ends: Iterable[LastEvaluation], column: str, better: Direction
 ) -> dict[int, LastEvaluation]:
-    """Return the best end of each study: the one with the best value in ``column``.
+    """Return the trial with the best last value in ``column``, for each study.
 
-    That of a failed trial never is, nor one whose value is not a finite number; of equals the
-    first is. A study without any other is left out.
+    Failed trials and values that are not finite are excluded. Of equal values the first is taken. A
+    study without a candidate is left out.
 
     Args:
-        ends: Of one contender's trials on one workload.
-        column: Of the evaluations.
-        better: Which values are better.
+        ends: The last evaluations of one contender's trials on one workload.
+        column: The column of the evaluations.
+        better: The direction of improvement.
     """
     sign = 1.0 if better == "lower" else -1.0
     best: dict[int, LastEvaluation] = {}
