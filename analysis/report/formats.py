@@ -1,7 +1,7 @@
 """Tables in every output format: terminal, Markdown, CSV, JSON and LaTeX.
 
-Untrusted text stays text in each of them. Notes are printed in every format; beside CSV they go to
-the standard error, so that the standard output can be read as CSV.
+Untrusted text is escaped in each format. Notes are printed in every format; with CSV they go to
+standard error, so that standard output is valid CSV.
 """
 
 import csv
@@ -19,7 +19,7 @@ from analysis.text import escape_markdown, plain, spreadsheet_cell
 
 
 class Format(StrEnum):
-    """How results are printed."""
+    """The output formats."""
 
     TABLE = "table"
     JSON = "json"
@@ -37,10 +37,10 @@ def print_tables(
     """Print tables with their captions and notes, and notes on all of them.
 
     Args:
-        tables: In their order.
-        notes: Printed first in a terminal, last elsewhere.
-        format: How.
-        more: Further entries of a JSON document.
+        tables: The tables, in their order.
+        notes: The notes; printed first in a terminal, last in the other formats.
+        format: The output format.
+        more: Further entries of the JSON document.
     """
     if format is Format.TABLE:
         from analysis.report.terminal import print_in_terminal
@@ -78,7 +78,7 @@ def json_document(tables: Sequence[Table], notes: Sequence[str], **more: Any) ->
 
 
 def json_value(value: Any) -> Any:
-    """Return a value as JSON has it: ``"missed"`` for a miss, null for an undefined one.
+    """Return a value for JSON: ``"missed"`` for a miss, ``None`` for an undefined value.
 
     Examples:
         >>> json_value(float("inf")), json_value(float("nan")), json_value(2.5)
@@ -107,13 +107,13 @@ def markdown_table(table: Table) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """Return a table's values as CSV, to the last digit."""
+    """Return a table's values as CSV, in full precision."""
     rows = [tuple(record.values()) for record in table.records]
     return csv_text(table.fields, rows)
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a CSV file: numbers to the last digit, no text that a spreadsheet would compute.
+    """Return CSV text: numbers in full precision, and no cell that a spreadsheet would evaluate.
 
     A miss is ``missed``, an undefined value an empty cell.
     """

@@ -1,6 +1,6 @@
-r"""Tables in LaTeX: they compile with pdfLaTeX, XeLaTeX and LuaLaTeX, whatever the cells hold.
+r"""Tables in LaTeX that compile with pdfLaTeX, XeLaTeX and LuaLaTeX for any content of cells.
 
-Only ``booktabs`` and ``longtable`` are needed, which every distribution has.
+They need the packages ``booktabs`` and ``longtable``, which every distribution has.
 """
 
 import unicodedata
@@ -13,19 +13,19 @@ _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-    # Ligatures would make other characters of these; a bracket may be taken for an argument.
+    # These would form ligatures; a bracket could be read as an argument.
     "-": "-{}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}", "[": "{[}", "]": "{]}",
     "*": "{*}", "§": r"\S{}", "†": r"\dag{}", "‡": r"\ddag{}", "✗": r"$\times$",
 }  # fmt: skip
-_WIDEST = 9  # columns of a page; a table with more is continued in a table below it
-_LONG = 40  # characters of a cell above which its column breaks lines
+_WIDEST = 9  # columns per table; further columns go into a table below it
+_LONG = 40  # characters of a cell; a column with longer cells breaks lines
 
 
 def latex_text(text: object) -> str:
-    r"""Return text that LaTeX prints as it is.
+    r"""Return text with all characters that are special in LaTeX escaped.
 
-    Letters that T1 fonts may lack are written as their number, for one engine would stop there and
-    another would print nothing.
+    Letters that T1 fonts may lack are replaced by their code points, because some engines stop at
+    them and others print nothing.
 
     Examples:
         >>> latex_text("50 % of a_b"), latex_text("\N{GREEK SMALL LETTER ALPHA}")
@@ -35,7 +35,7 @@ def latex_text(text: object) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """Return one ``longtable`` with its caption; more below it if there are too many columns."""
+    """Return a ``longtable`` with its caption, followed by further ones if it is too wide."""
     rest = range(1, len(table.columns))
     cuts = [rest[i : i + _WIDEST - 1] for i in range(0, len(rest), _WIDEST - 1)] or [rest]
     parts = [_one_table(table, [0, *cut], is_first=cut is cuts[0]) for cut in cuts]
@@ -68,12 +68,12 @@ def _one_table(table: Table, places: list[int], *, is_first: bool) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    # Braces: otherwise TeX could take the start of a row as an argument of the line before.
+    # Without braces, TeX could read the start of a row as an argument of the line before.
     return " & ".join(f"{{{latex_text(cell)}}}" for cell in cells) + r" \\"
 
 
 def _is_printable(character: str) -> bool:
-    """Tell whether any engine with a T1 font prints it: ASCII, and Latin-1's letters."""
+    """Return whether every engine prints it with a T1 font: ASCII and the letters of Latin-1."""
     return character.isascii() or (
         "À" <= character <= "ÿ" and character not in "\N{MULTIPLICATION SIGN}\N{DIVISION SIGN}"
     )

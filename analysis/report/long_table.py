@@ -6,13 +6,13 @@ A row is one metric at one evaluation of one trial:
     submission   without its timestamp
     workload     without its framework
     framework    jax or pytorch
-    study        as the folder is numbered, from 0 or 1
-    trial        as the folder is numbered, from 1
-    evaluation   row of eval_measurements.csv, from 0 without a gap
-    step         global_step; NaN where the logs have none
-    seconds      accumulated_submission_time; NaN where the logs have none
-    metric       with its split, e.g. validation/loss
-    value        NaN where the logs have no number
+    study        number of the folder, from 0 or 1
+    trial        number of the folder, from 1
+    evaluation   row of eval_measurements.csv, from 0 without gaps
+    step         global_step; NaN if missing
+    seconds      accumulated_submission_time; NaN if missing
+    metric       name with its split, such as validation/loss
+    value        NaN if it is not a number
 """
 
 from collections.abc import Sequence
@@ -42,14 +42,14 @@ SCHEMA = {
     "value": "float64",
 }
 MAX_ROWS = 50_000_000
-_COUNTS = ("test/num_examples", "validation/num_examples")  # sizes, no metrics
+_COUNTS = ("test/num_examples", "validation/num_examples")  # data set sizes
 
 
 def read_table(path: Path, within: str | None = None) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table of a folder or tar of logs, and notes on its oddities.
 
     Raises:
-        ValueError: There is no trial, or the table has more than ``MAX_ROWS`` rows.
+        ValueError: There are no trials, or the table has more than ``MAX_ROWS`` rows.
     """
     logs = read_logs(path, within, columns=lambda key, name: _is_kept(name), uncounted=True)
     trials = sorted((*logs.trials, *logs.unrecorded), key=lambda trial: (trial.key, trial.where))
@@ -57,7 +57,7 @@ def read_table(path: Path, within: str | None = None) -> tuple[pd.DataFrame, tup
 
 
 def make_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return the table of trials; it takes 40 bytes a row, and each text once."""
+    """Return the table of trials, at 40 bytes per row plus each distinct string once."""
     parts = [_long(trial) for trial in trials]
     counts = np.array([len(values) for *_, values in parts], np.int64)
     if counts.sum() > MAX_ROWS:

@@ -44,11 +44,11 @@ def make_marks(
     """Return marks with their legend.
 
     Args:
-        declared: Contenders that declare their gradient evaluations.
-        fixed: Contenders with hyperparameters fixed by hand.
-        failed_audits: What audits found against contenders, with both numbers.
-        ratios: Counted over charged gradient evaluations, where that was noted.
-        broken: How contenders failed throughout on a workload.
+        declared: The contenders that declare their gradient evaluations.
+        fixed: The contenders with hyperparameters fixed by hand.
+        failed_audits: The failed findings of audits, with both numbers, by contender.
+        ratios: The noted ratios of counted to charged gradient evaluations, by contender.
+        broken: The sentences on contenders that failed throughout on a workload.
     """
     failed_audits, ratios, broken = failed_audits or {}, ratios or {}, broken or {}
     found: dict[str, list[str]] = {}
@@ -71,7 +71,7 @@ def marks_of(logs: Logs, broken: Mapping[str, list[str]]) -> Marks:
 
     Args:
         logs: The logs.
-        broken: How contenders failed throughout, by name.
+        broken: The sentences on contenders that failed throughout, by name.
     """
     declared = {t.record.contender for t in logs.trials if t.record.ledger.declared}
     failed: dict[str, list[str]] = {}

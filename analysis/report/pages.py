@@ -1,7 +1,7 @@
-"""Pages from templates: HTML and Markdown of the same content, with pictures inside.
+"""Render pages from templates, in HTML and Markdown.
 
-The HTML page is one file without a network request: its Content-Security-Policy allows only the
-style and the script that it was written with.
+The HTML page is a single file with its pictures embedded. It makes no network requests: its
+Content-Security-Policy allows only its own inline style and script.
 """
 
 import base64
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from analysis.report.plots.canvas import Plot
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_LONG = 40  # characters of a cell above which it breaks lines
+_LONG = 40  # characters; longer cells break lines
 
 
 def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
@@ -41,12 +41,12 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
 
 
 def render_html(template: str, context: dict[str, Any], *more_styles: str) -> str:
-    """Return a page with the style and the script that all of ours have.
+    """Render an HTML page with the common style and script.
 
     Args:
-        template: Its name, without ``.html.j2``.
+        template: The name of the template, without ``.html.j2``.
         context: The template's variables; strings are escaped and lose control characters.
-        more_styles: Style sheets beside the templates, which come after the common one.
+        more_styles: The file names of further style sheets, added after the common one.
     """
     style, script = (
         "".join((_TEMPLATES / name).read_text("utf-8") for name in names)
@@ -60,7 +60,7 @@ def render_html(template: str, context: dict[str, Any], *more_styles: str) -> st
 
 
 def render_markdown(template: str, context: dict[str, Any]) -> str:
-    """Return a page from the template ``template`` without ``.md.j2``; ``cell`` escapes."""
+    """Render a Markdown page; the filter ``cell`` escapes text, ``table`` writes a table."""
     environment = _environment(autoescape=False)
     environment.filters["cell"] = escape_markdown
     return environment.get_template(f"{template}.md.j2").render(context)
@@ -76,23 +76,23 @@ def _environment(**options: Any) -> "jinja2.Environment":
 
 
 def _as_text(value: Any) -> Any:
-    """Return a value without control characters; markup, which is of a template, as it is."""
+    """Return a string without control characters, and any other value, such as markup, as it is."""
     return plain(value) if type(value) is str else value
 
 
 def embed(plot: "Plot") -> dict[str, Any]:
-    """Return a picture's SVG as a page holds it, and its size in CSS pixels."""
+    """Return a picture's SVG in base64, and its size in CSS pixels."""
     width, height = struct.unpack(">II", plot.path.read_bytes()[16:24])
     data = base64.b64encode(plot.svg.read_bytes()).decode("ascii")
     return {"data": data, "width": round(width * 0.768), "height": round(height * 0.768)}
 
 
 def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
-    """Write a data frame as CSV to a file or the standard output; texts are no formulas."""
+    """Write a data frame as CSV to a file or to standard output, without spreadsheet formulas."""
     table = table.copy(deep=False)
     for name in table.select_dtypes("category"):
         names = {text: spreadsheet_cell(text) for text in table[name].cat.categories}
-        # Two names may differ only in characters that are not shown: they stay two rows.
+        # Assigned as strings, because two categories may become equal.
         table[name] = [names[text] for text in table[name]]
     if out is None:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
@@ -117,7 +117,7 @@ def _names(values: Sequence[str]) -> str:
 
 
 def _attributes(value: Any, column: Column) -> dict[str, str]:
-    """Return a cell's sort key, if it has one, and its classes."""
+    """Return the HTML attributes of a cell: its sort key and its classes."""
     if column.format.is_text:
         return {"class": "left long" if len(column.format.text(value)) > _LONG else "left"}
     key = column.format.key(value)
@@ -127,5 +127,5 @@ def _attributes(value: Any, column: Column) -> dict[str, str]:
 
 
 def _label(caption: str) -> str:
-    """Return the beginning of a caption, as the name of a scrolling region."""
+    """Return the beginning of a caption, the label of a scrolling region."""
     return re.split(r"[:;.](?: |$)", caption)[0]

@@ -1,4 +1,4 @@
-"""Files that a user asks for: regular files are replaced, and nothing else."""
+"""Write output files: only regular files are ever replaced."""
 
 import os
 import stat
@@ -8,15 +8,15 @@ from metaopt.bench.records import write_text
 
 
 def publish(path: Path, text: str) -> None:
-    """Write a file that everybody may read: records are the owner's, a report is to be shown.
+    """Write a file that all users may read, unlike records, which only their owner may read.
 
-    A pipe or a character device is written to, never replaced.
+    A pipe or a character device is written to and not replaced.
 
     Raises:
-        ValueError: ``path`` is a link, or a device or socket that cannot be written to.
+        ValueError: ``path`` is a link, a folder, a socket or a block device.
     """
     mode = path.stat().st_mode if path.exists() else 0
-    # A link may lead anywhere; to /dev/stdout and the like it is an honest one.
+    # Links are refused below, except those to a pipe or a terminal, such as /dev/stdout.
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         with path.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -27,7 +27,7 @@ def publish(path: Path, text: str) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that nothing but a regular file would be replaced.
+    """Check that ``path`` is a regular file or does not exist.
 
     Raises:
         ValueError: ``path`` is something else, such as a link.

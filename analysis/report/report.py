@@ -42,24 +42,23 @@ if TYPE_CHECKING:
     from analysis.report.plots.canvas import Plot
     from analysis.report.plots.curve_plots import Bands, Profiles
 
-_HOW_SURE = "How sure the scores are"
+_UNCERTAINTY = "Uncertainty of the scores"
 _EPISODES = (
-    "The first run of each study: geometric mean over studies (lowest to highest). k/n: only k of "
-    "n studies have a finite loss there. Cut: the run ended before the episode did. A deployed run "
+    "Geometric mean over the first runs of all studies (lowest to highest). k/n: only k of n "
+    "studies have a finite loss there. Cut: the run ended before the episode did. A deployed run "
     "has no set length. The numbers are in episodes.csv."
 )
 _ENDS = (
-    "Values at the last evaluation: mean over studies (lowest to highest), geometric for losses. "
-    "Failed trials are never best; a trial that ended at its target has its values there. Studies: "
-    "with a best trial, of all. The numbers are in ends.csv."
+    "Mean over studies (lowest to highest) of the values at the last evaluation, geometric for "
+    "losses. Failed trials are excluded. A trial that ended at its target has its values there. "
+    "Studies: number with a best trial, of all. The numbers are in ends.csv."
 )
 _ENDS_OF_OURS = (
     " Steps and phase count from the last restart. Each deployed episode of a self-tuning run "
     "counts as a trial."
 )
 _NOT_PAIRED = (
-    "Studies are paired by their order. AlgoPerf gives them seeds of their own, so that a pair has "
-    "nothing in common but its place."
+    "Studies are paired by their order only, because AlgoPerf gives each study its own seed."
 )
 
 
@@ -75,19 +74,19 @@ def write_report(
 ) -> Path:
     """Write ``report.html``, ``report.md``, the CSV files and the plots.
 
-    Every table of the page is in the Markdown file too, every plot is there as PNG and SVG, and
-    every number is in a CSV file: ``scores.csv``, ``costs.csv``, ``trials.csv``, ``ends.csv``,
+    The Markdown file has all tables of the page. Plots are written as PNG and SVG, and all numbers
+    as CSV files: ``scores.csv``, ``costs.csv``, ``trials.csv``, ``ends.csv``,
     ``anytime.csv``, ``profiles.csv``, those named like the other tables, ``statistics.csv`` if
     there is more than one study, and ``episodes.csv`` if a contender learned over episodes.
 
     Args:
         logs: The logs, with all columns.
-        out: Folder of the report; files of these names in it are replaced.
-        command: The command that this report is made by, to be shown.
-        unit: Of the costs; by default that of the budgets.
+        out: The folder of the report; existing files with these names are replaced.
+        command: The command to show as the origin of the report.
+        unit: The unit of the costs; by default that of the budgets.
         hardware: Whether seconds of different hardware may be mixed.
-        rerun: Another run of the campaign, which decides which contenders are verified.
-        title: Of the page; by default the campaign's name.
+        rerun: A second run of the campaign, to verify contenders with.
+        title: The title of the page; by default the campaign's name.
 
     Returns:
         The path of ``report.html``.
@@ -95,7 +94,7 @@ def write_report(
     Raises:
         ValueError: Seconds would be mixed, the unit does not apply, or the rerun is a copy.
     """
-    # Here and below: a command that prints a table needs none of the plots.
+    # Plots are imported here and below, because commands that print tables do not need them.
     from analysis.report.plots.curve_plots import profiles_of
 
     scores = score_logs(logs, unit=unit, hardware=hardware)
@@ -113,7 +112,7 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     sections = [
         *_scores(logs, scores, marks, extras, out),
-        _certainty(logs, inferred, marks, out),
+        _statistics_section(logs, inferred, marks, out),
         *verification,
         *_by_heading(_curves(logs, scores, bands, profiles, out)),
         *_training(logs, marks, out),
@@ -134,7 +133,7 @@ def write_report(
 
 
 def anytime_csv(bands: "Bands") -> str:
-    """Return the curves of the best metric so far, one line per point."""
+    """Return the curves of the best metric so far as CSV, one line per point."""
     rows = [
         (workload, contender, *map(float, point))
         for (contender, workload), band in bands.items()
@@ -144,7 +143,7 @@ def anytime_csv(bands: "Bands") -> str:
 
 
 def profiles_csv(profiles: "Profiles") -> str:
-    """Return the corners of the performance profiles, one line each."""
+    """Return the corners of the performance profiles as CSV, one line each."""
     rows = [
         (view, contender, float(tau), float(rho))
         for (contender, view), corners in profiles.items()
@@ -154,7 +153,7 @@ def profiles_csv(profiles: "Profiles") -> str:
 
 
 def infer_all(scores: Scores) -> list[Inference]:
-    """Return the statistics of both views, including tuning first; none with one study only."""
+    """Return the statistics of both views, including tuning first; none with a single study."""
     if scores.studies < 2:
         return []
     return [infer(samples_of(scores, view), scores.unit, view) for view in scores.views]
@@ -193,13 +192,13 @@ def _scores(
         yield Section(sweep_plots.SWEEPS_HEADING, plots=swept)
 
 
-def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> Section:
-    """Return plots of both views; the tables are of the first one, costs including tuning."""
+def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> Section:
+    """Return plots of both views, and tables of the first view, costs including tuning."""
     from analysis.report.plots.statistics_plots import plot_inference
 
     if not found:
-        text = "One study says nothing about chance: intervals and comparisons need two or more."
-        return Section(_HOW_SURE, (text,))
+        text = "Intervals and comparisons need at least two studies; these logs have one."
+        return Section(_UNCERTAINTY, (text,))
     first = found[0]
     plots = [plot for one in found for plot in plot_inference(one, out)]
     tables: list[Table] = []
@@ -213,7 +212,7 @@ def _certainty(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> S
         *dict.fromkeys(warning for one in found for warning in one.warnings),
     ]
     text += [] if logs.is_ours else [_NOT_PAIRED]
-    return Section(_HOW_SURE, tuple(text), tuple(plots), tuple(tables))
+    return Section(_UNCERTAINTY, tuple(text), tuple(plots), tuple(tables))
 
 
 def _curves(

@@ -17,11 +17,11 @@ class Section:
     text: tuple[str, ...] = ()  # paragraphs
     plots: "tuple[Plot, ...]" = ()
     tables: tuple[Table, ...] = ()
-    entries: tuple[str, ...] = ()  # of a list
-    data: tuple[Table, ...] = ()  # tables that are in CSV files only
+    entries: tuple[str, ...] = ()  # items of a list
+    data: tuple[Table, ...] = ()  # tables for CSV files only
 
     @property
     def divided(self) -> bool:
-        """Whether all of it is about one workload or another: filters may leave nothing of it."""
+        """Whether each part is about one workload, so that filters may hide the whole section."""
         parts = (*self.plots, *self.tables)
         return bool(parts) and not self.entries and all(part.workload for part in parts)

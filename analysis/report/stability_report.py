@@ -1,4 +1,4 @@
-"""The report of a campaign on sequential stability: Figure 3 of the paper, and its table."""
+"""Write the report on sequential stability: Figure 3 of the paper, and its table."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,9 @@ from metaopt.bench.records.stability import StabilityRecord, read_stability
 
 _BOUND = (0, (4, 1.5))
 _CAPTION = (
-    "Spectral norms of products of consecutive transitions of the dynamical system, from the "
-    "first steps of training on: means over the trials of the largest norm at each gap |r - s|, "
-    "bands from the lowest trial to the highest; dashed, the bound of Definition 3 with the fitted "
-    "constants."
+    "Mean over trials of the largest spectral norm of products of consecutive transitions at each "
+    "gap |r - s|, from the first training step on. Bands: lowest to highest trial. Dashed: the "
+    "bound of Definition 3 with the fitted constants."
 )
 
 
@@ -28,15 +27,15 @@ def write_stability_report(folder: Path, out: Path, *, command: str | None = Non
     """Write ``report.html``, ``report.md``, ``stability.csv`` and the figure.
 
     Args:
-        folder: Holds a ``stability.json``.
-        out: Folder of the report.
-        command: The command that made the campaign, to be shown.
+        folder: The folder with ``stability.json``.
+        out: The folder of the report.
+        command: The command to show as the origin of the report.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        ValueError: The record is not one, or has no finished trial.
+        ValueError: The record is invalid, or has no finished trial.
     """
     record = read_stability(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -64,10 +63,10 @@ def write_stability_report(folder: Path, out: Path, *, command: str | None = Non
 
 
 def plot_stability(record: StabilityRecord, path: Path) -> None:
-    """Draw the norms against the gap, as PNG.
+    """Draw the norms against the gap, on a logarithmic axis, as PNG and SVG.
 
-    Lines are means over the trials of the largest norm at each gap, bands go from the lowest trial
-    to the highest, dashes are the fitted kappa^2 (1 - gamma)^(gap + 1). The axis is logarithmic.
+    Lines are means over trials of the largest norm at each gap, bands range from the lowest to the
+    highest trial, and dashed lines show the fitted bound kappa^2 (1 - gamma)^(gap + 1).
 
     Raises:
         ValueError: No setting has a finished trial.

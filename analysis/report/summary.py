@@ -1,4 +1,4 @@
-"""The first lines of every output: failures, missing runs, then the score table."""
+"""The beginning of every output: warnings, then the score table."""
 
 from analysis.checks.fairness import equality_of_budgets, find_failures, warnings_of
 from analysis.logs.audits import audit_summary
@@ -28,8 +28,8 @@ def warning_lines(
     Args:
         logs: The logs.
         rules: The rules of the scores.
-        everything: Whether all entries are listed, not the first few.
-        serious: Whether only serious warnings are returned.
+        everything: Whether to list all entries instead of the first few.
+        serious: Whether to return only serious warnings.
     """
     most = None if everything else MAX_LISTED
     return [

@@ -1,8 +1,8 @@
-"""The one table type: rows of raw values, and how each column shows, sorts and exports them.
+"""The table type: rows of raw values, and formats that show, sort and export each column.
 
-Sort keys, CSV and JSON are the values; text, Markdown, LaTeX and HTML show them by the format of
-their column. A cost that is infinite is a target that was not reached: ``missed``, in every format.
-``None`` and NaN are values that are not defined or do not apply: an empty cell, null in JSON.
+Sort keys, CSV and JSON use the raw values; text, Markdown, LaTeX and HTML use the format of the
+column. An infinite cost is a target that was not reached; every format shows ``missed``. ``None``
+and NaN are undefined values: an empty cell, null in JSON.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ MISSED = "missed"
 _DEVELOPED = "‡"
 DEVELOPED_NOTE = f"{_DEVELOPED} The submission was designed with this workload."
 
-Facets = Mapping[str, Sequence[str]]  # what rows can be filtered by: workload, hardware, ruleset
+Facets = Mapping[str, Sequence[str]]  # filter values of a row: workload, hardware, ruleset
 
 
 class Share(NamedTuple):
@@ -28,14 +28,14 @@ class Share(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """An interval; an end that is infinite reaches a miss."""
+    """An interval; an infinite end means that it includes misses."""
 
     low: float
     high: float
 
 
 class Estimate(NamedTuple):
-    """A value with its interval; the value is NaN where it is not defined."""
+    """A value with its interval; an undefined value is NaN."""
 
     value: float
     low: float
@@ -46,7 +46,7 @@ class MedianCosts(NamedTuple):
     """A contender's median costs on a workload."""
 
     given_tuned: float
-    including_tuning: float | None  # None: the rules know no such cost
+    including_tuning: float | None  # None: the rules have no such cost
     reached: int
     studies: int
     developed: bool = False
@@ -55,13 +55,13 @@ class MedianCosts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CellFormat:
-    """How the values of a column are shown, exported and sorted.
+    """The functions that show, export and sort the values of a column.
 
     Attributes:
-        show: Return the text of a value that is neither missed nor undefined.
-        fields: Return the raw fields of a value by the ending of their names.
-        sort: Return the number or text that rows are sorted by; ``None`` sorts last.
-        is_text: Whether the column is text, which stands on the left.
+        show: Returns the text of a value that is neither missed nor undefined.
+        fields: Returns the raw fields of a value by the suffix of their names.
+        sort: Returns the sort key, a number or a text; ``None`` sorts last.
+        is_text: Whether the column is text, which is aligned to the left.
     """
 
     show: Callable[[Any], str]
@@ -70,13 +70,13 @@ class CellFormat:
     is_text: bool = False
 
     def text(self, value: Any) -> str:
-        """Return a value as people read it."""
+        """Return a value as readable text."""
         if is_undefined(value):
             return ""
         return MISSED if is_missed(value) else self.show(value)
 
     def key(self, value: Any) -> float | str | None:
-        """Return the sort key of a value; ``None`` for a missed or undefined one, which is last."""
+        """Return the sort key of a value; ``None``, which sorts last, if it is missed or undefined."""
         if is_undefined(value) or is_missed(value):
             return None
         key = self.sort(value)
@@ -84,7 +84,7 @@ class CellFormat:
 
 
 def is_undefined(value: Any) -> bool:
-    """Return whether a value is not defined or does not apply."""
+    """Return whether a value is undefined or does not apply."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -94,12 +94,12 @@ def is_missed(value: Any) -> bool:
 
 
 def number_format(spec: str) -> CellFormat:
-    """Return the format of numbers with a format specification."""
+    """Return a format for numbers from a format specification."""
     return CellFormat(lambda value: f"{value:{spec}}")
 
 
 def format_cost(value: float) -> str:
-    """Return a cost as people read it.
+    """Return a cost as readable text.
 
     Examples:
         >>> format_cost(12345.6), format_cost(0.12345), format_cost(float("inf"))
@@ -124,7 +124,7 @@ SHARE = CellFormat(
 
 
 def interval_format(ends: CellFormat) -> CellFormat:
-    """Return the format of an :class:`Interval` whose ends have a format."""
+    """Return the format of an :class:`Interval` from the format of its ends."""
 
     def show(value: Interval) -> str:
         if all(map(is_undefined, value)):
@@ -139,7 +139,7 @@ def interval_format(ends: CellFormat) -> CellFormat:
 
 
 def estimate_format(inner: CellFormat) -> CellFormat:
-    """Return the format of an :class:`Estimate` whose numbers have a format."""
+    """Return the format of an :class:`Estimate` from the format of its numbers."""
 
     def show(value: Estimate) -> str:
         if is_missed(value.low) or all(map(is_undefined, value)):
@@ -175,10 +175,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: Its header.
-        format: How its values are shown.
-        key: The name of its field in CSV and JSON; by default its header in snake case.
-        workload: The workload that it is about; empty: none.
+        name: The header.
+        format: The format of the values.
+        key: The name of the field in CSV and JSON; by default the header in snake case.
+        workload: The workload that the column is about; empty if none.
     """
 
     name: str
@@ -192,7 +192,7 @@ class Column:
         return self.key or self.name.replace(",", "").replace(" ", "_")
 
     def fields(self, value: Any) -> Mapping[str, Any]:
-        """Return the raw fields of a value by the ending of their names; none if undefined."""
+        """Return the raw fields of a value by the suffix of their names; none if undefined."""
         if is_undefined(value):
             return {}
         return {"": value} if is_missed(value) else self.format.fields(value)
@@ -203,11 +203,11 @@ class Table:
     """A caption, columns, and rows of raw values.
 
     Attributes:
-        name: Of its CSV file and its place in a page; empty: it has none of its own.
-        workload: The workload that it is about; empty: all of them.
-        facets: Of each row; or empty.
+        name: The name of the CSV file and of the anchor in a page; empty for neither.
+        workload: The workload that the table is about; empty for all of them.
+        facets: The filter values of each row; empty if rows cannot be filtered.
         keys: The number of leading columns that identify a row.
-        notes: The paragraphs below it.
+        notes: The paragraphs below the table.
     """
 
     caption: str
@@ -230,7 +230,7 @@ class Table:
 
     @property
     def texts(self) -> list[tuple[str, ...]]:
-        """The rows as people read them."""
+        """The rows as readable text."""
         formats = [column.format for column in self.columns]
         return [
             tuple(f.text(value) for f, value in zip(formats, row, strict=True)) for row in self.rows
@@ -257,7 +257,7 @@ class Table:
         ]
 
     def _names(self) -> list[dict[str, str]]:
-        """Return each column's fields by their ending; equal names get a number."""
+        """Return each column's field names by suffix; repeated names get a number."""
         taken: set[str] = set()
         found = []
         for index, column in enumerate(self.columns):
@@ -272,7 +272,7 @@ class Table:
         return found
 
     def with_notes(self, *notes: str) -> "Table":
-        """Return the table with further notes in front."""
+        """Return the table with further notes before its own."""
         return dataclasses.replace(self, notes=(*notes, *self.notes))
 
     def with_columns(self, places: Sequence[int]) -> "Table":

@@ -14,7 +14,7 @@ from analysis.text import plain
 def print_in_terminal(
     tables: Sequence[Table], notes: Sequence[str], console: Console | None = None
 ) -> None:
-    """Print notes, then tables, each in parts that fit with its caption and notes below."""
+    """Print notes, then tables, each in parts that fit the width, with captions and notes below."""
     console = console or Console()
     for note in notes:
         print_note(note, console)
@@ -30,7 +30,7 @@ def print_note(text: str, console: Console, style: str = "yellow") -> None:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print one table in parts that fit, with its caption and notes below."""
+    """Print a table in parts that fit the width, with its caption and notes below."""
     texts = list(zip(table.header, *table.texts, strict=True))
     widths = [max(map(len, column)) + 3 for column in texts]
     for places in _parts(widths, table.keys, console.width):
@@ -48,7 +48,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _parts(widths: list[int], keys: int, width: int) -> list[list[int]]:
-    """Divide columns into groups that fit, each with the key columns in front."""
+    """Divide columns into groups that fit the width, each starting with the key columns."""
     first = list(range(keys))
     parts = [[*first]]
     for place in range(keys, len(widths)):

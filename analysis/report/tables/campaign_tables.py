@@ -1,4 +1,4 @@
-"""Tables of what ran: spending, ends of trials, errors, targets, environment, and every trial."""
+"""Tables of a campaign: spending, statuses, errors, targets, environment, and all trials."""
 
 import json
 from collections import Counter
@@ -21,15 +21,15 @@ TARGET = CellFormat(
 )
 _SECONDS = number_format(",.2f")
 _AMOUNT = number_format(",.6g")
-# Our runner reuses processes: the contender that runs first compiles for the others.
+# Our runner reuses processes, so the first contender compiles for the others.
 COMPILATION = (
-    "Processes are reused, so that the contender that runs first pays the compilation of the "
-    "others: seconds with compilation rank contenders only if budgets are in seconds."
+    "Processes are reused, so the first contender in a process pays the compilation for the "
+    "others. Seconds with compilation therefore rank contenders only if budgets are in seconds."
 )
 
 
 def budgets_line(logs: Logs, unit: str) -> str:
-    """Return one line: the unit of the costs, and the budget of a study on each workload."""
+    """Return a sentence with the unit of the costs and the budget on each workload."""
     first: dict[str, Any] = {}
     for trial in logs.trials:
         first.setdefault(trial.record.workload, trial.record.budget)
@@ -73,23 +73,23 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
         columns += [Column("steps", COUNT), Column("gradient evaluations", COUNT)]
         columns += [Column(f"{part} s", _SECONDS) for part in TIME_PARTS]
         caption = (
-            "Spent, all studies together. Training, compilation and the tuner's time are charged "
-            f"if budgets are in seconds. {COMPILATION}"
+            "Sums over all studies. Budgets in seconds are charged for training, compilation and the "
+            f"tuner. {COMPILATION}"
         )
     else:
         columns += [Column("broke off", COUNT), Column("steps", COUNT), Column("seconds", _SECONDS)]
-        caption = "Spent up to the last evaluations, all studies together"
+        caption = "Sums over all studies, up to the last evaluation of each trial"
     return Table(caption, tuple(columns), tuple(rows), "spent", facets=tuple(kept), keys=2)
 
 
 def status_table(logs: Logs) -> Table:
-    """Return how many trials of each contender ended in which way, failures last."""
+    """Return the number of trials of each contender with each status, failures last."""
     counts = Counter((t.record.contender, t.record.status) for t in logs.trials)
     ends = sorted({end for _, end in counts}, key=lambda end: (end in FAILURES, end))
     rows = tuple((name, *(counts[name, end] for end in ends)) for name in logs.contenders)
     columns = (Column("contender"), *(Column(end.replace("_", " "), COUNT) for end in ends))
     failures = ", ".join(sorted(end.replace("_", " ") for end in FAILURES if end in ends))
-    caption = "Trials by how they ended" + (f"; failures are: {failures}" if failures else "")
+    caption = "Number of trials by status" + (f"; failures are: {failures}" if failures else "")
     if not logs.is_ours:
         caption += (
             ". Broke off: neither the target nor 90 % of the budget or of the step hint was "
@@ -107,12 +107,12 @@ def errors_table(logs: Logs) -> Table:
     )
     rows = tuple((*key[:2], count, key[2][:300]) for key, count in counts.most_common(20))
     columns = Column("contender"), Column("workload"), Column("trials", COUNT), Column("cause")
-    where = "; whole errors are in each trial's run.json" if logs.is_ours else ""
+    where = "; full tracebacks are in each trial's run.json" if logs.is_ours else ""
     return Table(f"Causes of failures{where}", columns, rows, "errors", keys=2)
 
 
 def cause_of(record: Any) -> str | None:
-    """Return why a trial failed, on one line; ``None`` if it did not."""
+    """Return the cause of a trial's failure, on one line; ``None`` if it did not fail."""
     if record.cause:
         return record.cause
     if record.error is None:
@@ -145,12 +145,12 @@ def target_table(logs: Logs) -> Table:
     )  # fmt: skip
     caption = f"Targets, and budgets in {unit_name(next(iter(found.values())).budget.currency)}"
     if any(record.tuner is None for record in found.values() if logs.is_ours):
-        caption += ". A run without a trial's budget has that of its study"
+        caption += ". Without a trial's budget, the study's budget applies"
     return Table(caption, columns, tuple(rows), "targets")
 
 
 def environment_table(logs: Logs) -> Table:
-    """Return hardware, software and commits; more than one row if runs differ."""
+    """Return hardware, software and commits, one row per combination."""
     found = Counter(_environment(trial.record.environment) for trial in logs.trials)
     rows = tuple((*row, count) for row, count in found.most_common())
     names = ("processor", "devices", "software", "commit")

@@ -1,4 +1,4 @@
-"""Tables of hardware: the meaning of each fingerprint, and costs across hardware."""
+"""Tables of hardware: the properties behind each fingerprint, and costs on each hardware."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ _RATIO, _SECONDS = number_format(".3g"), number_format(".3g")
 
 
 def hardware_table(campaigns: Sequence[Logs]) -> Table:
-    """Return every fingerprint in logs, and how many trials ran on it."""
+    """Return every fingerprint in logs, with its number of trials."""
     found: dict[str, Fingerprint] = {}
     trials: Counter[str] = Counter()
     for logs in campaigns:
@@ -58,10 +58,10 @@ def across_hardware_table(measured: Sequence[HardwareMeasurements], reference: s
 
     Args:
         measured: The measurements.
-        reference: The contender whose seconds others are divided by; ``None``: no such column.
+        reference: The contender to divide the others' seconds by; ``None`` for no such column.
 
     Raises:
-        ValueError: The reference was not measured anywhere.
+        ValueError: There are no measurements of the reference.
     """
     pairs = sorted({pair for part in measured for pair in part.costs}, key=lambda p: (p[1], p[0]))
     known = sorted({contender for contender, _ in pairs})

@@ -1,4 +1,4 @@
-"""The score table and the cost table, which the commands, the report and the leaderboard share."""
+"""The score table and the cost table of the commands, the report and the leaderboard."""
 
 import dataclasses
 from collections import Counter
@@ -45,16 +45,15 @@ _UNITS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-    """Facts that a score table shows beside the scores.
+    """Additional content of score and cost tables.
 
     Attributes:
-        score_intervals: Lower and upper ends by contender and view.
-        cost_intervals: Of the medians over studies, by contender, workload and view.
-        interval_name: A phrase for them, such as "95 % bootstrap intervals".
-        verified: By contender, whether another run of the campaign agrees; ``None``: no rerun.
-        rulesets: By contender.
-        facets: What rows can be filtered by, for each contender and workload; with the workload ""
-            those of all of a contender's trials.
+        score_intervals: The ends of the intervals of scores, by contender and view.
+        cost_intervals: The ends of the intervals of median costs, by contender, workload and view.
+        interval_name: A phrase for the intervals, such as "95 % bootstrap intervals".
+        verified: Whether a rerun agrees with each contender; ``None`` without a rerun.
+        facets: The filter values by contender and workload; with the workload "", those of all of
+            the contender's trials.
     """
 
     score_intervals: Mapping[tuple[str, View], tuple[float, float]] = dataclasses.field(
@@ -72,7 +71,7 @@ NO_EXTRAS = Extras()
 
 
 def in_view(text: str, view: View) -> str:
-    """Return a phrase with the name of a view behind it, if that has one.
+    """Append the name of a view to a phrase, if the view has one.
 
     Examples:
         >>> in_view("Scores", "given"), in_view("Scores", "only")
@@ -82,12 +81,12 @@ def in_view(text: str, view: View) -> str:
 
 
 def unit_name(unit: str) -> str:
-    """Return a unit as people say it."""
+    """Return the readable name of a unit."""
     return _UNITS.get(unit, unit.replace("_", " "))
 
 
 def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:
-    """Return a row for each contender: scores, intervals, and its costs on each workload."""
+    """Return one row per contender: scores, intervals, and its costs on each workload."""
     columns = [Column("contender", marks.format)]
     shown = {view for _, view in extras.score_intervals}
     for index, view in enumerate(scores.views):
@@ -163,7 +162,7 @@ def _notes(scores: Scores) -> list[str]:
 
 
 def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:
-    """Return a row for each workload and contender: its costs, with intervals and time factor."""
+    """Return one row per workload and contender: costs, with intervals and time factor."""
     columns = [Column("workload"), Column("contender", marks.format)]
     views: list[View] = [*reversed(scores.views)]
     for view in views:
@@ -218,7 +217,7 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
 
 
 def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
-    """Return what rows can be filtered by, for each contender and workload, and for ""."""
+    """Return the filter values by contender and workload, see :class:`Extras`."""
     names = hardware_names(logs)
     found: dict[tuple[str, str], dict[str, set[str]]] = {}
     for trial, fingerprint in zip(logs.trials, fingerprints(logs), strict=True):
@@ -234,7 +233,7 @@ def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
     facets: dict[tuple[str, str], Facets] = {
         key: {name: sorted(v) for name, v in entry.items()} for key, entry in found.items()
     }
-    # A contender that has not run is found by its facets elsewhere.
+    # A contender that did not run on a workload has its facets from the other workloads.
     for contender in logs.contenders:
         for workload in (*logs.workloads, ""):
             facets.setdefault(
@@ -245,7 +244,7 @@ def facets_of(logs: Logs) -> dict[tuple[str, str], Facets]:
 
 
 def hardware_names(logs: Logs) -> dict[str, str]:
-    """Return readable names of the hardware by its id; equal names are told apart by the id."""
+    """Return readable names of the hardware by id; equal names are distinguished by the id."""
     found = unique_fingerprints(fingerprints(logs))
     shared = Counter(one.name for one in found)
     return {

@@ -41,7 +41,7 @@ _PLACED = CellFormat(
 
 
 def statistics_tables(found: Inference, marks: Marks) -> list[Table]:
-    """Return every table, in the order of a page; tables without content are left out."""
+    """Return all tables with content, in the order of a page."""
     tables = [scores_with_intervals(found, marks), costs_with_intervals(found, marks)]
     if found.comparisons:
         tables.append(comparisons_table(found, marks))
@@ -52,7 +52,7 @@ def statistics_tables(found: Inference, marks: Marks) -> list[Table]:
 
 
 def scores_with_intervals(found: Inference, marks: Marks) -> Table:
-    """Return scores, their intervals, and their range with a workload left out."""
+    """Return scores, their intervals, and their range with one workload left out."""
     studies = found.samples.studies * len(found.samples.workloads)
     reached = found.samples.reached
     rows = []
@@ -94,7 +94,7 @@ def costs_with_intervals(found: Inference, marks: Marks) -> Table:
 
 
 def comparisons_table(found: Inference, marks: Marks, first: str | None = None) -> Table:
-    """Return every two contenders, the better score first; or only those with a ``first``."""
+    """Return one row per pair, the better score first; optionally only pairs with ``first``."""
     indices = {name: s for s, name in enumerate(found.samples.contenders)}
     rows = tuple(
         (
@@ -124,7 +124,7 @@ def comparisons_table(found: Inference, marks: Marks, first: str | None = None) 
 
 
 def decision_text(pair: Comparison) -> str:
-    """Return the better contender, or how many more studies a decision would take."""
+    """Return the better contender, or the number of further studies that a decision needs."""
     if pair.winner is not None:
         return f"yes: {pair.winner}"
     if pair.more is None:
@@ -157,7 +157,7 @@ def ranks_table(found: Inference, marks: Marks) -> Table:
 
 
 def left_out_table(found: Inference) -> Table:
-    """Return scores and order with each workload left out."""
+    """Return scores and places with each workload left out."""
     assert found.left_out is not None
     names = found.samples.contenders
     rows = []
@@ -175,7 +175,7 @@ def left_out_table(found: Inference) -> Table:
 
 
 def numbers_table(found: list[Inference]) -> Table:
-    """Return every number of the statistics, one row each."""
+    """Return all numbers of the statistics, one row each."""
     names = ("view", "statistic", "contender", "versus", "workload", "value", "low", "high")
     rows = tuple((one.view, *row) for one in found for row in _rows(one))
     return Table("Statistics", tuple(map(Column, names)), rows, "statistics", keys=5)
@@ -209,5 +209,5 @@ def _at(values: resampling.Estimates, index: int | tuple[int, ...]) -> Estimate:
 
 
 def percent(found: Inference) -> str:
-    """Return the confidence as people say it."""
+    """Return the confidence in percent."""
     return f"{100 * found.confidence:g}%"

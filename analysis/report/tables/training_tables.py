@@ -1,4 +1,4 @@
-"""Tables of how training ended, of episodes, and of what hyperparameters mattered."""
+"""Tables of final values, of episodes, and of the importance of hyperparameters."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from analysis.training.hyperparameters import Importance
 
 @dataclasses.dataclass(frozen=True)
 class _Mean:
-    """A summary, and how many studies there should be in it."""
+    """A mean with its range, and the planned number of studies."""
 
     summary: MeanAndRange
     studies: int
@@ -45,7 +45,7 @@ def _column(name: str, plain: str = ".4g") -> Column:
 
 
 def final_values_tables(ends: Sequence[FinalValues], marks: Marks) -> list[Table]:
-    """Return one table per workload; training losses and phases only where there are some."""
+    """Return one table per workload; training losses and phases only if there are any."""
     tables = []
     for workload in dict.fromkeys(end.workload for end in ends):
         mine = [end for end in ends if end.workload == workload]
@@ -71,7 +71,7 @@ def final_values_tables(ends: Sequence[FinalValues], marks: Marks) -> list[Table
 
 
 def final_values_table(ends: Sequence[FinalValues]) -> Table:
-    """Return the numbers of all workloads."""
+    """Return the final values on all workloads as one table."""
     names = ["workload", "contender", "studies", "found", "phase", "validation_metric",
              "test_metric"]  # fmt: skip
     parts = ("loss", "validation", "test", "steps")
@@ -116,12 +116,12 @@ def episode_tables(ends: Sequence[EpisodeFinalLoss]) -> list[Table]:
 
 
 def _studies(ends: Mapping[tuple[str, int, str], EpisodeFinalLoss], name: str) -> int:
-    """Return how many studies a learner has: those of its first episode, in whichever phase."""
+    """Return the number of a learner's studies, which all have a first episode in some phase."""
     return max(end.studies for (_, number, n), end in ends.items() if n == name and number == 1)
 
 
 def episodes_table(ends: Sequence[EpisodeFinalLoss]) -> Table:
-    """Return the numbers of all episodes."""
+    """Return the final losses of all episodes as one table."""
     names = ("workload", "contender", "hyperparameters", "phase", "episode", "studies", "cut",
              "finite", "loss_mean", "loss_low", "loss_high")  # fmt: skip
     rows = tuple(
@@ -135,7 +135,7 @@ def episodes_table(ends: Sequence[EpisodeFinalLoss]) -> Table:
 
 
 def importance_table(found: Sequence[Importance]) -> Table:
-    """Return a row for each hyperparameter."""
+    """Return one row per hyperparameter."""
     rows = [
         (one.workload, one.contender, name, mean, deviation, one.explained, one.trials)
         for one in found

@@ -1,4 +1,4 @@
-"""The table of a rerun: both medians of each cost, and why a contender is not verified."""
+"""The table of a rerun: both medians of each cost, and the reason if they disagree."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from analysis.report.tables.score_tables import unit_name
 from analysis.scoring.costs import View
 
 _VIEWS: tuple[View, View] = ("given", "including")
-# A cost, and that of the rerun; None: it does not compare.
+# The cost of a campaign and of its rerun; None if the rerun is another experiment.
 _PAIR = CellFormat(
     lambda pair: " / ".join(COST.text(cost) for cost in pair if cost is not None),
     lambda pair: {"": pair[0], "rerun": pair[1]},
@@ -24,7 +24,7 @@ def verdicts_table(
     again: Logs,
     facets: Mapping[tuple[str, str], Facets] | None = None,
 ) -> Table:
-    """Return a row for each contender and workload."""
+    """Return one row per contender and workload."""
     rows = []
     for verdict in verdicts:
         pairs = []
