@@ -76,7 +76,7 @@ class CellFormat:
         return MISSED if is_missed(value) else self.show(value)
 
     def key(self, value: Any) -> float | str | None:
-        """Return the sort key of a value; ``None``, which sorts last, if it is missed or undefined."""
+        """Return the sort key of a value, or ``None``, which sorts last, if it has no number."""
         if is_undefined(value) or is_missed(value):
             return None
         key = self.sort(value)

@@ -73,8 +73,8 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
         columns += [Column("steps", COUNT), Column("gradient evaluations", COUNT)]
         columns += [Column(f"{part} s", _SECONDS) for part in TIME_PARTS]
         caption = (
-            "Sums over all studies. Budgets in seconds are charged for training, compilation and the "
-            f"tuner. {COMPILATION}"
+            "Sums over all studies. Budgets in seconds are charged for training, compilation and "
+            f"the tuner. {COMPILATION}"
         )
     else:
         columns += [Column("broke off", COUNT), Column("steps", COUNT), Column("seconds", _SECONDS)]
