@@ -33,7 +33,7 @@ def join_entries(entries: Sequence[str], most: int | None = MAX_LISTED) -> str:
     """Join the first ``most`` entries of a list, or all, and say how many more there are.
 
     Examples:
-        >>> listed(["a", "b."]), listed(list("abcdefg"))
+        >>> join_entries(["a", "b."]), join_entries(list("abcdefg"))
         ('a; b.', 'a; b; c; d; e; and 2 more.')
     """
     shown = entries[:most]

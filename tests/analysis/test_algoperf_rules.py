@@ -365,5 +365,5 @@ def test_another_file_is_no_targets_file(tmp_path, document, message):
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"no metric 'fun', only names that begin with one of"):
+    with pytest.raises(ValueError, match=r"no metric 'fun', only names that start with one of"):
         OfficialTargets((), (), {"w": ("fun", 1.0)}).target("w")

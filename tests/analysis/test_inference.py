@@ -159,7 +159,7 @@ def test_one_study_is_refused_because_it_would_look_certain(build, tmp_path, cap
     build(tmp_path, ["a"], ["w"], 1).trial("a", "w", 1, 10.0, reached=10.0)
 
     assert run_app(app, "analysis", ["statistics", str(tmp_path)]) == 2
-    assert "One study" in capsys.readouterr().err
+    assert "at least 2 studies, got 1" in capsys.readouterr().err
 
 
 def test_hardware_is_listed_and_compared_through_a_reference(hand_made, capsys):

@@ -221,7 +221,7 @@ def test_no_interval_of_a_median_covers_it_more_often_than_lowest_to_highest_doe
 
 
 def test_what_cannot_be_resampled_is_refused_with_the_reason():
-    with pytest.raises(ValueError, match="resampling needs 2 studies or more"):
+    with pytest.raises(ValueError, match="needs at least 2 studies, got 1"):
         draw([[[1.0]]])
     with pytest.raises(ValueError, match="`resamples` must be 1 to 1,000,000, got 0"):
         draw(TABLE, resamples=0)

@@ -569,7 +569,7 @@ def run(*arguments):
     [
         (("--rules", "LOGS"), "--rules"),
         (("--explain", "types-rows", "--all"), "--explain"),
-        (("--explain", "types-rows", "--rules"), "choose one"),
+        (("--explain", "types-rows", "--rules"), "Choose one"),
         (("--rules", "--format", "csv"), "--format"),
         (("LOGS", "--all", "--format", "json"), "--all"),
         ((), "logs"),
