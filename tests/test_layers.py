@@ -1,122 +1,130 @@
-"""Imports flow one way, and what needs no JAX imports none."""
+"""Imports go along the edges that CONTRIBUTING.md lists, and in no circle."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = {"metaopt", "submissions", "tuning", "analysis", "leaderboard", "tests"}
+PACKAGES = ("metaopt", "submissions", "tuning", "analysis")
 
-ALLOWED = {
-    "metaopt": {"metaopt"},
-    "submissions": {"metaopt", "submissions"},
-    "tuning": {"metaopt", "tuning", "analysis"},
-    "analysis": {"metaopt", "analysis"},
-}
+
+def listed_edges() -> dict[str, set[str]]:
+    """Return the edges of CONTRIBUTING.md: for each room the rooms that it imports."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    (block,) = re.findall(r"^```imports\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    lines = re.sub(r"\n +", " ", block).splitlines()  # a long line goes on indented
+    rooms = (line.partition("<-") for line in lines)
+    return {room.strip(): set(imported.split()) for room, _, imported in rooms}
+
+
+EDGES = listed_edges()
+
+
+def room_of(module: str) -> str:
+    """Return the innermost room that a module is in."""
+    inside = [room for room in EDGES if f"{module}.".startswith(f"{room}.")]
+    return max(inside, key=len, default=module.split(".")[0])
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for package in PACKAGES for path in files(package)}
 
 
 def imports_of(path: Path) -> set[str]:
-    names = set()
+    """Return every module that a file imports, in functions and for annotations as well."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def files(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
-
-
-@pytest.mark.parametrize("folder", ALLOWED)
-def test_a_folder_imports_only_what_is_below_it(folder):
-    for path in files(folder):
-        ours = {name.split(".")[0] for name in imports_of(path)} & OURS
-        assert ours <= ALLOWED[folder], path
-
-
-def test_the_optimizer_knows_neither_workloads_nor_referee():
-    for path in sorted((ROOT / "metaopt").glob("*.py")):
-        inner = {
-            name
-            for name in imports_of(path)
-            if name.startswith(("metaopt.bench", "metaopt.workloads"))
-        }
-        assert not inner, path
-
-
-def test_the_theory_knows_nothing_beside_itself_but_the_optimizer():
-    roots = {path.stem for path in (ROOT / "metaopt").glob("*.py")}
-    for path in files("metaopt/theory"):
-        ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("metaopt.")}
-        assert ours <= roots | {"theory"}, path
-
-
-def test_analysis_knows_what_the_referee_writes_and_nothing_of_how_it_runs():
-    allowed = ("metaopt.bench.records", "metaopt.bench.measure")
-    for path in files("analysis"):
-        ours = {name for name in imports_of(path) if name.startswith("metaopt.bench.")}
-        assert all(name.startswith(allowed) for name in ours), path
-
-
-# Each room of analysis, and the rooms that it may import; `text` is open to all.
-ROOMS = {
-    "logs": set(),
-    "scoring": {"logs"},
-    "statistics": {"logs", "scoring"},
-    "training": {"logs", "scoring"},
-    "checks": {"logs", "scoring"},
-    "report": {"logs", "scoring", "statistics", "training", "checks"},
-    "leaderboard": {"logs", "scoring", "statistics", "checks", "report"},
-    "commands": {"logs", "scoring", "statistics", "checks", "report"},
-}
-
-
-def modules_of(path: Path) -> set[str]:
-    """The modules of analysis that a file imports."""
-    found = set()
-    for name in imports_of(path):
-        module = ROOT / name.replace(".", "/")
-        if name.startswith("analysis.") and (
-            module.with_suffix(".py").is_file() or module.is_dir()
-        ):
-            found.add(name)
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = parts[: len(parts) - node.level] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                found.add(name if name in MODULES else base)
     return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_the_rooms_of_analysis_import_one_way(room):
-    for path in files(f"analysis/{room}"):
-        others = {name.split(".")[1] for name in modules_of(path)} - {room, "text"}
-        assert others <= ROOMS[room], path
+IMPORTS = {name: imports_of(path) & set(MODULES) - {name} for name, path in MODULES.items()}
 
 
-def test_the_files_of_analysis_import_in_no_circle():
-    import graphlib
-
-    graph = {}
-    for path in files("analysis"):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found = {m for m in modules_of(path) if (ROOT / f"{m.replace('.', '/')}.py").is_file()}
-        graph[name.removesuffix(".__init__")] = found
-
-    assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(graph)
+def edges_between_rooms() -> dict[str, set[str]]:
+    edges = defaultdict(set)
+    for name, imported in IMPORTS.items():
+        edges[room_of(name)] |= {room_of(other) for other in imported} - {room_of(name)}
+    return edges
 
 
-def test_nothing_of_ours_imports_tensorflow_or_torch_but_the_gaussian_process():
-    samplers = ROOT / "tuning" / "tuners" / "samplers.py"  # inside a function; torch is an extra
+@pytest.mark.parametrize("room", sorted({room_of(name) for name in MODULES}))
+def test_a_room_imports_exactly_the_rooms_that_the_guide_lists(room):
+    assert edges_between_rooms()[room] == EDGES[room]
 
+
+def test_the_rooms_import_in_no_circle():
+    list(graphlib.TopologicalSorter(EDGES).static_order())
+
+
+def test_the_files_import_in_no_circle():
+    list(graphlib.TopologicalSorter(IMPORTS).static_order())
+
+
+@pytest.mark.parametrize("package", ["metaopt", "tuning", "analysis"])
+def test_two_files_of_a_package_have_two_names(package):
+    names = [path.stem for path in files(package) if not path.stem.startswith("__")]
+
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("package", ["metaopt", "tuning", "analysis"])
+def test_two_public_definitions_of_a_package_have_two_names(package):
+    places = defaultdict(list)
+    for path in files(package):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(name_of(path))
+
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "tests"])
+def test_a_long_file_says_in_its_first_line_why_it_is_long(package):
+    for path in files(package):
+        lines = path.read_text("utf-8").splitlines()
+        assert len(lines) <= 400 or "over 400 lines: " in lines[0], path
+
+
+def outside_imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_only_the_gaussian_process_imports_torch_and_nothing_imports_tensorflow():
     found = {
-        path: {name.split(".")[0] for name in imports_of(path)} & {"tensorflow", "torch"}
-        for folder in ALLOWED
-        for path in files(folder)
+        name: outside_imports(path) & {"tensorflow", "torch"} for name, path in MODULES.items()
     }
 
-    assert {path: names for path, names in found.items() if names} == {samplers: {"torch"}}
+    assert {name: names for name, names in found.items() if names} == {
+        "tuning.tuners.samplers": {"torch"}  # inside a function; torch is an extra
+    }
 
 
 def test_tuners_are_listed_without_torch():
