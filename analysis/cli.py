@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from analysis.command_line import one_line_errors, shown_command
-from analysis.options import (
+from analysis.commands.options import (
     BoardOption,
     BudgetFactorOption,
     CostOption,

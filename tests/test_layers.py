@@ -71,7 +71,7 @@ def edges_between_rooms() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("room", sorted({room_of(name) for name in MODULES}))
 def test_a_room_imports_exactly_the_rooms_that_the_guide_lists(room):
-    assert edges_between_rooms()[room] == EDGES[room]
+    assert edges_between_rooms()[room] == EDGES.get(room, set())
 
 
 def test_the_rooms_import_in_no_circle():
@@ -93,6 +93,10 @@ def test_two_files_of_a_package_have_two_names(package):
 def test_two_public_definitions_of_a_package_have_two_names(package):
     places = defaultdict(list)
     for path in files(package):
+        if (
+            path.stem == "cli"
+        ):  # its functions have the names of the commands, which call the others
+            continue
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(name_of(path))

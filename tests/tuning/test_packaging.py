@@ -3,14 +3,10 @@
 import ast
 import csv
 import io
-import itertools
 import json
 import os
 import sys
-from types import SimpleNamespace
 
-import jax
-import numpy as np
 import pytest
 import yaml
 
@@ -23,7 +19,7 @@ from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.cli import app
 from tuning.contenders import SUBMISSIONS
-from tuning.packaging import first_step, package, package_submission, read_info
+from tuning.packaging import package, package_submission, read_info
 from tuning.packaging.info import KEYS, complete_info, parse_info
 from tuning.packaging.sources import collect_sources
 
@@ -228,47 +224,6 @@ def test_a_package_that_does_not_work_is_not_left_behind(make, tmp_path):
         package_submission(folder, tmp_path / "new" / "out", INFO)
 
     assert {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts} == before
-
-
-@pytest.mark.parametrize(
-    ("after", "message"),
-    [
-        ([1.0, 2.0], "3 steps changed no parameter"),
-        ([1.0, np.nan], "after a step the parameters are not finite"),
-        ([1.0, 2.0, 3.0], "a step changed the parameters' shapes"),
-    ],
-)
-def test_a_step_keeps_shapes_changes_something_and_stays_finite(after, message):
-    before = {"x": np.array([1.0, 2.0])}
-
-    first_step.check_step(before, {"x": np.array([1.0, 2.5])})
-    with pytest.raises(ValueError, match=message):
-        first_step.check_step(before, {"x": np.array(after)})
-
-
-def test_a_step_in_evaluation_mode_or_a_rate_of_zero_forever_is_noticed():
-    rates = itertools.chain([0.0, 0.0], itertools.repeat(0.1))
-
-    def update_params(*, workload, current_param_container, batch, optimizer_state, **_):
-        loss = lambda p: workload.loss_fn(  # noqa: E731
-            batch["targets"], workload.model_fn(p, batch, None, mode, None, True)[0]
-        )["summed"]
-        rate, grads = next(rates), jax.grad(loss)(current_param_container)
-        params = jax.tree.map(lambda p, g: p - rate * g, current_param_container, grads)
-        return optimizer_state, params, None
-
-    module = SimpleNamespace(
-        get_batch_size=lambda name: 6,
-        init_optimizer_state=lambda *_: ({}, None),
-        data_selection=lambda workload, queue, *_: next(queue),
-        update_params=update_params,
-    )
-
-    mode = ForwardPassMode.TRAIN
-    first_step.check_step(*first_step.take_step(module, None))  # the third step of a warm-up
-    mode = ForwardPassMode.EVAL
-    with pytest.raises(ValueError, match="a step is taken in training mode, not in"):
-        first_step.take_step(module, None)
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_an_empty_one_is_taken(make, tmp_path, no_step):
