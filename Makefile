@@ -25,10 +25,10 @@ demo: .venv  ## compare meta-optimization with tuned optimizers, write a report 
 test: .venv  ## lint, then every test that is not slow by nature
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 -m "not slow and not algoperf"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not algoperf"
 
 test-all: .venv  ## the slow tests (kills, servers, a browser, new environments), then test-pins
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 	$(MAKE) test-pins
 
 # What is named first: otherwise pip searches for very long among the versions of what that needs.
@@ -63,7 +63,7 @@ test-algoperf: .venv-algoperf/installed .venv-algoperf-pins/installed  ## the te
 	@touch $@
 
 test-pins: .venv-pins/installed  ## the optimizer, the referee and the submissions on AlgoPerf's versions of JAX, Flax and optax
-	.venv-pins/bin/python -m pytest -n 2 -m "not slow" tests/metaopt tests/theory tests/bench tests/submissions
+	.venv-pins/bin/python -m pytest -n 2 --dist worksteal -m "not slow" tests/metaopt tests/theory tests/bench tests/submissions
 
 .venv/lint-installed: .venv/installed
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[lint]'

@@ -1,10 +1,18 @@
 """Strict JAX where the arithmetic is ours, and the fixtures that several folders share."""
 
 import dataclasses
+import gc
 import os
+import resource
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+
+# Workers and the processes that tests start inherit these. Tests run most programs once, so they
+# are compiled fast rather than well, and every process reads those that another has compiled.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest
@@ -16,6 +24,40 @@ from metaopt.bench.records import BudgetRecord, Seeds
 from metaopt.bench.trial.plan import TrialPlan, plan_trial
 
 ROOT = Path(__file__).resolve().parents[1]
+PEAKS = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_configure(config: pytest.Config):
+    config.stash[PEAKS] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session):
+    """Note the peak memory of this process, in MiB, where the controller finds it."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    output = getattr(session.config, "workeroutput", None)
+    if output is None:
+        session.config.stash[PEAKS]["this process"] = peak
+    else:
+        output["peak"] = peak
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    if peak := getattr(node, "workeroutput", {}).get("peak"):
+        node.config.stash[PEAKS][node.gateway.id] = peak
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config):
+    peaks = ", ".join(f"{name} {peak:,} MiB" for name, peak in config.stash[PEAKS].items())
+    terminalreporter.write_line(f"Peak memory: {peaks}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """Free what a module compiled: over the whole suite it would be gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 def pytest_collection_modifyitems(items):

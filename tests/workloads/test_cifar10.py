@@ -141,7 +141,7 @@ def test_pixels_are_standardised(small):
 
 def test_the_loss_falls_over_twenty_steps(small):
     params, state = small.init_model_fn(KEY)
-    queue = small._build_input_queue(np.array([0, 1], np.uint32), "train")
+    queue = small._build_input_queue(np.array([0, 1], np.uint32), "train", global_batch_size=32)
 
     @jax.jit
     def step(params, state, batch):

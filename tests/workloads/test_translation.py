@@ -45,18 +45,26 @@ def params():
     return jax.jit(TINY.init)(KEY, *jnp.ones((2, 3, 7), jnp.int32))["params"]
 
 
-@pytest.fixture
-def copying(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def copying(tmp_path_factory):
     """A tiny workload whose translations are its sources."""
-    monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAOPT_DATA_DIR", str(folder))
+        workload = make_copying(folder)
+        _ = workload.arrays
+        yield workload
+
+
+def make_copying(folder):
     generator = np.random.default_rng(0)
-    (tmp_path / "copy").mkdir()
+    (folder / "copy").mkdir()
     for stem, count in (("train", 40), ("val", 9), ("test", 8)):
         lines = "".join(
             " ".join(generator.choice(list("abcdefgh"), 6)) + ".\n" for _ in range(count)
         )
         for language in ("en", "de"):
-            (tmp_path / "copy" / f"{stem}.{language}").write_text(lines)
+            (folder / "copy" / f"{stem}.{language}").write_text(lines)
     texts = (AlignedText("copy", stem, "ask") for stem in ("train", "val", "test"))
     corpus = Corpus(*texts, vocabulary=300, length=10)
     return SupervisedWorkload(
@@ -65,6 +73,12 @@ def copying(tmp_path, monkeypatch):
         model_inputs=("inputs", "targets"), has_modes=True, dropout_rate=0.1,
         max_eval_batch_size=5, more_metrics=GreedyBleu(corpus, sentences=8, batch_size=3),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def forward(copying):
+    """``model_fn``, compiled once for each mode."""
+    return jax.jit(copying.model_fn, static_argnums=(3, 5))
 
 
 def count(model):
@@ -210,9 +224,9 @@ def test_padding_changes_neither_loss_nor_gradient(copying, params, tokens):
     )  # fmt: skip
 
 
-def test_the_loss_is_the_mean_over_the_tokens_that_are_no_padding(copying, params, tokens):
+def test_the_loss_is_the_mean_over_the_tokens_that_are_no_padding(copying, forward, params, tokens):
     batch = as_tokens({"inputs": tokens[0], "targets": tokens[1]})
-    logits, _ = copying.model_fn(params, batch, None, EVAL, KEY, False)
+    logits, _ = forward(params, batch, None, EVAL, KEY, False)
 
     loss = copying.loss_fn(batch["targets"], logits, batch["weights"])
 
@@ -223,9 +237,9 @@ def test_the_loss_is_the_mean_over_the_tokens_that_are_no_padding(copying, param
     assert loss["summed"] / loss["n_valid_examples"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_label_smoothing_mixes_in_the_mean_over_the_vocabulary(copying, params, tokens):
+def test_label_smoothing_mixes_in_the_mean_over_the_vocabulary(copying, forward, params, tokens):
     batch = as_tokens({"inputs": tokens[0], "targets": tokens[1]})
-    logits, _ = copying.model_fn(params, batch, None, EVAL, KEY, False)
+    logits, _ = forward(params, batch, None, EVAL, KEY, False)
     plain, smooth = (
         copying.loss_fn(batch["targets"], logits, batch["weights"], label_smoothing=rate)
         for rate in (0.0, 0.1)
@@ -238,10 +252,9 @@ def test_label_smoothing_mixes_in_the_mean_over_the_vocabulary(copying, params, 
 
 
 def test_dropout_is_the_workloads_unless_the_submission_says_and_off_in_evaluation(
-    copying, params, tokens
+    copying, forward, params, tokens
 ):
     batch = as_tokens({"inputs": tokens[0], "targets": tokens[1]})
-    forward = jax.jit(copying.model_fn, static_argnums=(3, 5))
 
     def logits(mode, key=0, *rate):
         return forward(params, batch, None, mode, jax.random.PRNGKey(key), False, *rate)[0]
@@ -326,8 +339,11 @@ def test_evaluation_reports_bleu_of_the_greedy_translations(copying, params):
     assert fix_batch(copying).more_metrics is None
 
 
-def test_training_pairs_that_are_empty_or_too_long_are_left_out_and_others_cut(copying, tmp_path):
-    path = tmp_path / "copy"
+def test_training_pairs_that_are_empty_or_too_long_are_left_out_and_others_cut(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
+    copying, path = make_copying(tmp_path), tmp_path / "copy"
     for stem in ("train", "val"):
         (path / f"{stem}.en").write_text("a b\n\na b c d e f g h a b c d\na\n")
         (path / f"{stem}.de").write_text("a b\na\na\n\n")
@@ -346,7 +362,7 @@ def test_the_small_workload_trains():
     except FileNotFoundError as error:
         pytest.skip(str(error))
     params, state = workload.init_model_fn(KEY)
-    queue = workload._build_input_queue(np.array([0, 1], np.uint32), "train")
+    queue = workload._build_input_queue(np.array([0, 1], np.uint32), "train", global_batch_size=4)
 
     @jax.jit
     def step(params, batch, key):
