@@ -218,17 +218,18 @@ class SupervisedWorkload(TargetInterface):
         return Network(as_linen(self.model), self.model_inputs, self.has_modes, self.dropout_rate)
 
     @functools.cached_property
-    def _init(self) -> Callable[[jax.Array], Any]:
-        stored = jax.tree.map(lambda array: array[:1], self.arrays["train"])
-        return jax.jit(lambda rng: self.network.init(rng, self.complete(stored)))
+    def _init(self) -> Callable[[jax.Array, Batch], Any]:
+        return jax.jit(self.network.init)
 
     def init_model_fn(self, rng: jax.Array) -> tuple[Any, Any]:
         """Return fresh parameters and the model state, ``None`` if there is none."""
-        return self._init(rng)
+        # An argument, because a constant would be cached as a tracer if the first call is traced.
+        example = jax.tree.map(lambda array: array[:1], self.arrays["train"])
+        return self._init(rng, self.complete(example))
 
     @functools.cached_property
     def _shapes(self) -> tuple[Any, Any]:
-        return jax.eval_shape(self._init, jax.random.PRNGKey(0))
+        return jax.eval_shape(self.init_model_fn, jax.random.PRNGKey(0))
 
     @property
     def param_shapes(self) -> Any:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # it compiles everything again for one and for eight devices
+
 
 @pytest.fixture(scope="module")
 def runs(root):

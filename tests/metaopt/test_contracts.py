@@ -251,6 +251,7 @@ def meshes():
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow  # a process of its own compiles every optimizer for a mesh
 @pytest.mark.parametrize("mesh", ["Explicit", "Auto"])
 @pytest.mark.parametrize("name", [*WHOLE, *REAL])
 def test_on_a_mesh_numbers_are_those_of_one_device_and_each_holds_its_share(name, mesh, meshes):

@@ -3,7 +3,10 @@
 import itertools
 import runpy
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_loss_on_mnist_falls_from_episode_to_episode(data_dir, root):
     script = runpy.run_path(str(root / "tests" / "performance" / "mnist_episodes.py"))
 

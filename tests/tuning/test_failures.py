@@ -201,8 +201,8 @@ def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_coul
     out = tmp_path / "out"
     identities = claim_folder(make_campaign(document(*contenders), "test"), out)
     key = StudyKey("sgd+random", "breast_cancer_logistic", 1)
-    (key.folder(out) / "trial_1").mkdir(parents=True)
     claim_study(key.folder(out), identities[key.contender, key.workload])
+    (key.folder(out) / "trial_1").mkdir()
     (key.folder(out) / "trial_1" / "run.json").write_text("{}")
     file = write_campaign(tmp_path / "c.toml", *contenders)
 

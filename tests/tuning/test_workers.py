@@ -164,6 +164,7 @@ def test_slurm_that_is_not_here_and_options_of_another_form_are_refused(tmp_path
         submit_workers([], 1, tmp_path, ["timeout_min=long"], cluster="local")
 
 
+@pytest.mark.slow
 def test_an_exported_study_holds_the_trials_as_the_tuner_saw_them(alone, tmp_path):
     url = f"sqlite:///{tmp_path}/storage.db"
 

@@ -24,7 +24,11 @@ LARGE = {"cifar10_vgg16", "ende_transformer"}
 NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE]
 STOCHASTIC = [name for name in NAMES if not name.endswith("_fixed")]
 # The fixed forms share their code: two of them stand for all where a test compiles the model.
-COMPILED = [*STOCHASTIC, "breast_cancer_logistic_fixed", "digits_mlp_fixed"]
+LONG = ("cifar10_vgg16_small", "ende_transformer_small")  # compiling them takes most of the time
+COMPILED = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+    for name in [*STOCHASTIC, "breast_cancer_logistic_fixed", "digits_mlp_fixed"]
+]
 ALGOPERF_NAMES = {
     "cifar", "criteo1tb", "fastmri", "finewebedu_lm", "imagenet_resnet", "imagenet_vit",
     "librispeech_conformer", "librispeech_deepspeech", "mnist", "ogbg", "wmt",
@@ -57,11 +61,12 @@ def workload(request):
 
 @pytest.fixture
 def short(workload):
-    """The workload on its first 260 examples of each split, which fill neither chunks nor batches."""
+    """The workload on its first examples of each split, which fill neither chunks nor batches."""
     if workload.is_fixed_batch:
         return workload
+    count = max(260, workload.reference_batch_size + 4)
     short = dataclasses.replace(workload, more_metrics=None)  # BLEU has its own tests
-    vars(short)["arrays"] = jax.tree.map(lambda array: array[:260], workload.arrays)
+    vars(short)["arrays"] = jax.tree.map(lambda array: array[:count], workload.arrays)
     vars(short)["_init"] = workload._init  # compiled once
     return short
 
