@@ -28,7 +28,7 @@ test: .venv  ## lint, then every test that is not slow by nature
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not algoperf"
 
 test-all: .venv  ## the slow tests (kills, servers, a browser, new environments), then test-pins
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not algoperf"
 	$(MAKE) test-pins
 
 # What is named first: otherwise pip searches for very long among the versions of what that needs.

@@ -52,8 +52,8 @@ def copying(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAOPT_DATA_DIR", str(folder))
         workload = make_copying(folder)
-        _ = workload.arrays
-        yield workload
+        _ = workload.arrays  # read now, because other tests of the file need the real folder
+    return workload
 
 
 def make_copying(folder):

@@ -61,12 +61,14 @@ def workload(request):
 
 @pytest.fixture
 def short(workload):
-    """The workload on its first examples of each split, which fill neither chunks nor batches."""
+    """The workload on its first examples; the last of its chunks, if it has chunks, is not full."""
     if workload.is_fixed_batch:
         return workload
-    count = max(260, workload.reference_batch_size + 4)
-    short = dataclasses.replace(workload, more_metrics=None)  # BLEU has its own tests
-    vars(short)["arrays"] = jax.tree.map(lambda array: array[:count], workload.arrays)
+    chunk = workload.max_eval_batch_size and 100
+    # BLEU has its own tests.
+    short = dataclasses.replace(workload, more_metrics=None, max_eval_batch_size=chunk)
+    size = max(260, workload.reference_batch_size)
+    vars(short)["arrays"] = jax.tree.map(lambda array: array[:size], workload.arrays)
     vars(short)["_init"] = workload._init  # compiled once
     return short
 
@@ -270,6 +272,15 @@ def test_data_that_is_first_touched_inside_a_trace_is_data_outside_it():
     inside = jax.jit(lambda: workload.batch["inputs"].sum())()
 
     np.testing.assert_allclose(np.asarray(workload.batch["inputs"]).sum(), inside, rtol=1e-5)
+
+
+def test_an_initialisation_that_is_first_traced_works_outside_the_trace():
+    workload = dataclasses.replace(get_workload("digits_mlp"))
+
+    shapes, _ = jax.eval_shape(workload.init_model_fn, jax.random.PRNGKey(0))
+
+    params, _ = workload.init_model_fn(jax.random.PRNGKey(0))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda leaf: leaf.shape, shapes)
 
 
 def test_a_fixed_batch_that_is_changed_by_its_taker_stays_what_it_was():
