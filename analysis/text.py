@@ -1,9 +1,10 @@
-"""Escape untrusted names for terminals, spreadsheets and Markdown, and format lists."""
+"""Shared wording: the word for a miss, lists, and untrusted names, escaped for each output."""
 
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+MISSED = "missed"  # a target that was not reached, in every table, plot and note
 MAX_LISTED = 5  # entries of a note in a terminal
 
 

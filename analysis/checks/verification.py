@@ -16,7 +16,7 @@ from typing import Any
 
 from analysis.logs.logs import Logs
 from analysis.scoring.costs import VIEWS, StudyCosts, costs_by_pair
-from analysis.text import plain
+from analysis.text import MISSED, plain
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.records.identity import differences, listed
 
@@ -136,6 +136,6 @@ def _disagreement(one: StudyCosts, other: StudyCosts, period: float) -> str:
             agree = abs(a - b) <= max(period, TOLERANCE * a)
         if not agree:
             name = "given tuned" if view == "given" else "including tuning"
-            shown = ["missed" if math.isinf(cost) else f"{cost:,.6g}" for cost in (a, b)]
+            shown = [MISSED if math.isinf(cost) else f"{cost:,.6g}" for cost in (a, b)]
             return f"{name}: {shown[0]}, and {shown[1]} in the rerun"
     return ""

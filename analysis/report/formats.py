@@ -14,8 +14,8 @@ from typing import Any
 import typer
 
 from analysis.report.latex import latex_table, latex_text
-from analysis.report.table import MISSED, Table, is_missed, is_undefined
-from analysis.text import escape_markdown, plain, spreadsheet_cell
+from analysis.report.table import Table, is_missed, is_undefined
+from analysis.text import MISSED, escape_markdown, plain, spreadsheet_cell
 
 
 class Format(StrEnum):

@@ -11,9 +11,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from analysis.text import plain
+from analysis.text import MISSED, plain
 
-MISSED = "missed"
 _DEVELOPED = "‡"
 DEVELOPED_NOTE = f"{_DEVELOPED} The submission was designed with this workload."
 

@@ -16,7 +16,7 @@ from tuning.campaign import make_campaign, read_campaign, read_source
 from tuning.contenders import parse_contender
 from tuning.executor import claim_folder, list_studies
 from tuning.identities import claim_study, identify, identify_campaign
-from tuning.single import run_single
+from tuning.single_trial import run_single
 from tuning.slots import LOGS, StudyKey, _load, plan_study
 from tuning.study import run_study
 from tuning.worker import run_worker

@@ -6,7 +6,7 @@ import typer
 
 from analysis.logs.audits import audit_findings, audit_summary, read_audits
 from metaopt.bench.records import TrialRecord
-from tuning.single import run_single
+from tuning.single_trial import run_single
 
 
 def run_and_print(
@@ -26,8 +26,8 @@ def run_and_print(
         The exit code: 1 if the trial failed or took no step.
 
     Raises:
-        FileNotFoundError: As :func:`~tuning.single.run_single`.
-        ValueError: As :func:`~tuning.single.run_single`.
+        FileNotFoundError: As :func:`~tuning.single_trial.run_single`.
+        ValueError: As :func:`~tuning.single_trial.run_single`.
     """
     record, folder = run_single(
         submission, workload, hparams, budget=budget, eval_period=eval_period, seed=seed, out=out,

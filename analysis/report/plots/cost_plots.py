@@ -15,7 +15,7 @@ from analysis.report.table import format_cost
 from analysis.report.tables.score_tables import Extras, in_view, unit_name
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores
-from analysis.text import plain
+from analysis.text import MISSED, plain
 
 COSTS_HEADING = "Costs to target"
 _LOOKS: dict[View, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def plot_costs(
 
 def missed_label(budget: float | None) -> str:
     """Return the name of the place of misses."""
-    return "missed" if budget is None else f"missed (budget {format_cost(budget)})"
+    return MISSED if budget is None else f"{MISSED} (budget {format_cost(budget)})"
 
 
 def hide_scale(axis: Any) -> None:

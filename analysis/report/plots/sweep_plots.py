@@ -21,7 +21,7 @@ from analysis.report.plots.cost_plots import BAR, hide_scale, join_to_misses, mi
 from analysis.report.table import format_cost
 from analysis.report.tables.score_tables import Extras, unit_name
 from analysis.scoring.scores import Scores
-from analysis.text import plain
+from analysis.text import MISSED, plain
 
 SWEEPS_HEADING = "Costs over a sweep"
 _FEWEST = 3  # values that are a sweep
@@ -140,7 +140,7 @@ def _told(sweep: Sweep, medians: Mapping[str, Sequence[float]]) -> str:
     told = []
     for workload, costs in medians.items():
         listed = ", ".join(
-            f"{format_cost(cost) if math.isfinite(cost) else 'missed'} at {value:g}"
+            f"{format_cost(cost) if math.isfinite(cost) else MISSED} at {value:g}"
             for value, cost in zip(sweep.contenders, costs, strict=True)
         )
         told.append(f"{plain(workload)} {listed}")

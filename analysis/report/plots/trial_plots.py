@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.report.plots.canvas import NO_MATH, WIDTH, Plot, figure_at, file_slug, legend
-from analysis.text import plain
+from analysis.text import MISSED, plain
 from analysis.training.hyperparameters import Importance, Points, tick_labels
 from metaopt.bench.records import FAILURES
 
@@ -19,7 +19,7 @@ MOST_LINES = 300  # trials of one panel; more are thinned out evenly by rank
 _BEST, _WORST = 0.05, 0.92  # of the colour map: its end cannot be seen on white
 _FAILED = 2.25  # where the outcome of a failure is drawn
 _TOP = 2.4
-_ENDS = {"reached": "-", "missed": (0, (4, 1.5)), "failed": (0, (1, 1.2))}
+_ENDS = {"reached": "-", MISSED: (0, (4, 1.5)), "failed": (0, (1, 1.2))}
 
 
 def plot_trials(everything: Sequence[Points], workloads: Sequence[str], out: Path) -> list[Plot]:
@@ -98,7 +98,7 @@ def _draw_points(axis: Any, points: Points) -> None:
         for place, label in tick_labels(parameter):
             _write(axis, position, place, label)
     axis.axvline(x[-1], color="0.1", linewidth=1.4, zorder=0)
-    for value, label in ((0, "0"), (1, "1"), (1.5, "missed"), (_FAILED, "failed")):
+    for value, label in ((0, "0"), (1, "1"), (1.5, MISSED), (_FAILED, "failed")):
         if value < 1.2 or points.outcomes.max() > 1:
             _write(axis, x[-1], value / _TOP, label)
     names = [plain(p.name) + (" (log)" if p.logarithmic else "") for p in points.parameters]
@@ -135,7 +135,7 @@ def _end_of(points: Points, trial: int) -> str:
     record = points.records[trial]
     if record.reached is not None:
         return "reached"
-    return "failed" if record.status in FAILURES else "missed"
+    return "failed" if record.status in FAILURES else MISSED
 
 
 def _colours(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
