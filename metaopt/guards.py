@@ -58,18 +58,21 @@ def guard(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Go back to the best point, with smaller steps, where an optimizer diverges.
 
-    A loss is *odd* if it is not finite or above
+    A loss is *odd* if the gradient or the loss is not finite, or if the loss is above
 
-    .. math:: h + (\text{limit} - 1) (h - \min(b, l_{best})),
+    .. math:: h + (\text{limit} - 1) (h - \min(b, l_{best})).
 
-    or if the gradient is not finite. Then the parameters are **held**: the update is zero, and the
-    next loss is measured at the same point. If one of the next P - 1 losses there is not odd, it
-    was noise: h rises to the limit above and training goes on. If all are odd, or two are equal
-    (there is no noise), the run has diverged: the update is :math:`x_{best} - x_t`, and the
-    optimizer **restarts** with smaller steps. So does a step that would lead to parameters that are
-    not finite. Parameters that are finite stay finite. If nothing was stepped since the last
-    restart, the losses have risen and not the parameters moved: h rises to the loss, and there is
-    no restart.
+    After an odd loss the parameters are **held**: the update is zero, and the next loss is measured
+    at the same point.
+
+    * If one of the next P - 1 losses is not odd, the odd loss was noise: h rises to the limit
+      above, and training goes on.
+    * If all of them are odd, or if two are equal (a loss without noise), the run has diverged: the
+      update is :math:`x_{best} - x_t`, and the optimizer **restarts** with smaller steps.
+    * If the optimizer has taken no step since its last restart, the loss has risen at the same
+      point: h rises to the loss, without a restart.
+
+    A step to parameters that are not finite is a divergence too, so finite parameters stay finite.
 
     Adding a constant to the loss, and to the bound where one is given, changes nothing but
     rounding. One odd batch costs one step, wherever it comes. After 100 steps without a restart,

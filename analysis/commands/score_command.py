@@ -45,7 +45,7 @@ def print_scores(
         logs: The logs.
         scores: Its scores.
         view: The score that the rows are sorted by; by default the first one of the rules.
-        format: How.
+        format: The output format.
     """
     view = view if view in scores.views else scores.views[0]  # one view if nothing was tuned
     scores = scores.sorted_by(view)
