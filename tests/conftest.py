@@ -1,5 +1,6 @@
 """Strict JAX where the arithmetic is ours, and the fixtures that several folders share."""
 
+import ctypes
 import dataclasses
 import gc
 import os
@@ -22,8 +23,10 @@ from metaopt.bench.contract.requirements import read_requirements
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import BudgetRecord, Seeds
 from metaopt.bench.trial.plan import TrialPlan, plan_trial
+from metaopt.workloads.registry import list_workloads
 
 ROOT = Path(__file__).resolve().parents[1]
+LIBC = ctypes.CDLL(None)
 PEAKS = pytest.StashKey[dict[str, int]]()
 
 
@@ -53,11 +56,16 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forget_compiled_programs():
-    """Free what a module compiled: over the whole suite it would be gigabytes."""
+def free_memory():
+    """Free what a module compiled and loaded: over the whole suite it would be gigabytes."""
     yield
     jax.clear_caches()
+    for workload in list_workloads().values():
+        for name in vars(workload).keys() - {field.name for field in dataclasses.fields(workload)}:
+            del vars(workload)[name]  # a cached property, such as the arrays
     gc.collect()
+    if hasattr(LIBC, "malloc_trim"):  # glibc keeps what was freed in small pieces
+        LIBC.malloc_trim(0)
 
 
 def pytest_collection_modifyitems(items):

@@ -40,7 +40,7 @@ class FixedBatchWorkload(SupervisedWorkload):
         return self.base.arrays
 
     @functools.cached_property
-    def _init(self) -> Callable[[jax.Array], Any]:
+    def _init(self) -> Callable[[jax.Array, Batch], Any]:
         return self.base._init
 
     def with_batch_seed(self, seed: int) -> "FixedBatchWorkload":

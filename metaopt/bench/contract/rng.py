@@ -25,7 +25,8 @@ def pinned_randomness() -> Iterator[None]:
     Keys are raw and of Threefry, their use is partitionable, and nothing is added to seeds. May
     decorate a function.
     """
-    offset = jax.config.jax_random_seed_offset  # the only one without a context of its own
+    # The only one without a context of its own; it is defined where a type checker cannot see.
+    offset = jax.config.jax_random_seed_offset  # pyright: ignore[reportAttributeAccessIssue]
     with (
         jax.default_prng_impl("threefry2x32"),
         jax.threefry_partitionable(True),
