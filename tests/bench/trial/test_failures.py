@@ -89,7 +89,7 @@ def test_an_error_that_never_was_in_the_submission_names_the_line_that_raised_it
 
     record = run_trial(make_plan(make_submission("pass"), Unevaluable()), tmp_path / "out")
 
-    here = record.cause.removeprefix("OSError: no disk (bench/test_failures.py:")
+    here = record.cause.removeprefix("OSError: no disk (trial/test_failures.py:")
     assert here.removesuffix(")").isdigit()
 
 

@@ -13,7 +13,7 @@ from metaopt.bench.trial.audits.recording import STEPS, Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
-from tests.bench.audits.conftest import RATE, declare, descend, gradient
+from tests.bench.trial.audits.conftest import RATE, declare, descend, gradient
 
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))
 

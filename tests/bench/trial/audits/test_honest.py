@@ -6,7 +6,7 @@ import pytest
 
 from metaopt.bench.contract.spec import TrainingCompleteError
 from metaopt.bench.trial.audits.recording import STEPS
-from tests.bench.audits.conftest import RATE, declare, descend, gradient
+from tests.bench.trial.audits.conftest import RATE, declare, descend, gradient
 
 
 def test_honest_descent_passes_and_is_counted_exactly(audit_of, make_gradient_descent):

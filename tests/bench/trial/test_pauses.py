@@ -18,7 +18,7 @@ from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from metaopt.workloads.synthetic import Quadratic
 
-SUBMISSIONS = Path(__file__).resolve().parents[2] / "submissions"
+SUBMISSIONS = Path(__file__).resolve().parents[3] / "submissions"
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))
 
 
