@@ -3,11 +3,11 @@ r"""A guard around any optimizer: a run that diverges returns to its best point.
 Letters:
 
     f_t     loss at step t, handed to ``update`` as ``value``
-    x_t     the parameters at which it was measured
-    b       a lower bound of the loss, where one is known
-    h       where the loss began: the highest of the first P losses
+    x_t     the parameters at step t
+    b       a lower bound of the loss, if one is known
+    h       the initial loss: the highest of the first P losses
     l_t     level: the highest of the last P losses, P = ``patience``
-    x_best  the parameters where the level was lowest, and that level
+    x_best  the parameters at the lowest level, l_best
 """
 
 from collections.abc import Callable
@@ -24,27 +24,27 @@ from .xla.precision import cast
 
 Restart = Callable[[Any, Any, Any], Any]
 
-_RECOVERY = 100  # steps without a restart after which the scale grows again, at first
-_MOST_DOUBLINGS = 20  # of that number
-_CLEAR = 0.5  # of the noise at a point: by so much its losses must be too high
-_ROUNDING = 8  # units in the last place of a loss that are no rise
+_RECOVERY = 100  # steps after which the scale grows again; doubles with each restart
+_MOST_DOUBLINGS = 20  # doublings of these steps
+_CLEAR = 0.5  # how far above the limit losses are a divergence, as a share of their noise
+_ROUNDING = 8  # units in the last place of a loss that do not count as a rise
 
 
 class GuardState(NamedTuple):
     """State of :func:`guard`."""
 
-    inner: Any  # of the guarded optimizer
+    inner: Any  # state of the guarded optimizer
     best: PyTree  # x_best
-    best_loss: Float[Array, ""]  # its level; infinite in the first P steps
+    best_loss: Float[Array, ""]  # l_best; infinite in the first P steps
     high: Float[Array, ""]  # h; infinite before the first step
     recent: Float[Array, " patience"]  # the last P losses, newest first; infinite before
-    odd: Int[Array, ""]  # calls in a row that were held
-    odd_low: Float[Array, ""]  # their lowest loss
-    odd_high: Float[Array, ""]  # and their highest
+    odd: Int[Array, ""]  # number of consecutive held calls
+    odd_low: Float[Array, ""]  # lowest loss of these calls
+    odd_high: Float[Array, ""]  # highest loss of these calls
     quiet: Int[Array, ""]  # steps since the last restart
     scale: Float[Array, ""]  # factor of the updates
-    held: Int[Array, ""]  # how many calls were held in all
-    restarts: Int[Array, ""]  # how many restarts there were
+    held: Int[Array, ""]  # total number of held calls
+    restarts: Int[Array, ""]  # total number of restarts
 
 
 def guard(
@@ -56,7 +56,7 @@ def guard(
     shrink: float = 0.5,
     restart: Restart | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Go back to the best point, with smaller steps, where an optimizer diverges.
+    r"""Return to the best point with smaller steps if an optimizer diverges.
 
     A loss is *odd* if the gradient or the loss is not finite, or if the loss is above
 
@@ -72,31 +72,31 @@ def guard(
     * If the optimizer has taken no step since its last restart, the loss has risen at the same
       point: h rises to the loss, without a restart.
 
-    A step to parameters that are not finite is a divergence too, so finite parameters stay finite.
+    A step to non-finite parameters also counts as a divergence, so finite parameters stay finite.
 
-    Adding a constant to the loss, and to the bound where one is given, changes nothing but
-    rounding. One odd batch costs one step, wherever it comes. After 100 steps without a restart,
-    twice as many for each restart before, the steps grow again by ``1 / shrink``, up to their own
-    size. ``held`` and ``restarts`` in the state count what the guard did;
-    ``optax.tree_utils.tree_get(state, "restarts")`` finds them inside a chain.
+    Adding a constant to the loss and to the bound changes the updates only by rounding. One odd
+    batch costs one step. After 100 steps without a restart, doubled for each earlier restart, the
+    steps grow again by ``1 / shrink``, up to their original size. ``held`` and ``restarts`` in the
+    state count held calls and restarts; ``optax.tree_utils.tree_get(state, "restarts")`` finds
+    them inside a chain.
 
-    The loss goes to ``update`` as ``value``, with the parameters, and on to ``inner``, which gets a
-    gradient of zero where it is odd. Costs one extra copy of the parameters, and a pass over them.
-    After a step so long that :math:`x_{best}` is lost in the rounding of :math:`x_t`, a second
-    restart follows.
+    Pass the loss to ``update`` as ``value``, together with the parameters. ``inner`` gets the loss
+    too, and a gradient of zero if the loss is odd. Costs one extra copy of the parameters, and a
+    pass over them. If a step is so long that :math:`x_{best}` is lost in the rounding of
+    :math:`x_t`, a second restart follows.
 
     Args:
         inner: Any optax optimizer.
-        lower_bound: b, a lower bound of the loss. Without it the first P losses are never odd,
-            because there is nothing yet to measure a rise by.
-        limit: How far the loss may rise over h, in units of the range that it has or may have,
-            plus 1; above 1.
+        lower_bound: b, a lower bound of the loss. Without it, any rise among the first P losses is
+            odd, because the range of the loss is not yet known.
+        limit: The rise above h that makes a loss odd, in units of the range of the loss, plus 1;
+            above 1.
         patience: P, at least 2.
-        shrink: Factor of the steps at each restart, in (0, 1].
-        restart: ``restart(inner_state, params, factor)`` returns the state to go on from, with
-            steps ``factor`` as large in it. By default it is a new one, and the updates are
-            multiplied. :func:`~metaopt.restart_learning` keeps what a meta-optimizer has
-            learned.
+        shrink: The factor of the steps at each restart, in (0, 1].
+        restart: ``restart(inner_state, params, factor)`` returns the state after a restart, whose
+            steps are ``factor`` times as large. By default the optimizer is initialised again and
+            its updates are scaled. :func:`~metaopt.restart_learning` keeps the learned
+            controller of a meta-optimizer.
 
     Raises:
         ValueError: An argument breaks its rule; or, from ``update``, the parameters or the loss are
@@ -123,7 +123,7 @@ def guard(
     def init_fn(params: optax.Params) -> GuardState:
         params = as_parameters(params)
 
-        # One array each, or the state could not be donated.
+        # Separate arrays, because a shared one could not be donated.
         def number(value: float) -> Array:
             return jnp.full((), value, jnp.float32)
 
@@ -166,7 +166,7 @@ def guard(
         top += _ROUNDING * jnp.finfo(jnp.float32).eps * jnp.abs(top)
         odd = ~finite | (seen[0] & (loss > top))
 
-        # At a point that is held, losses differ by noise alone.
+        # At a held point, losses differ only by noise.
         odd_low, odd_high = jnp.minimum(state.odd_low, loss), jnp.maximum(state.odd_high, loss)
         same = (state.odd > 0) & (odd_low == odd_high)
         enough = odd & (state.odd + 1 >= patience)
@@ -194,7 +194,7 @@ def guard(
         level = recent.max()
         better = good & (level < state.best_loss)
         best = _where(better, params, state.best)
-        # Where noise is not known yet, all of it counts; later it may be divergence in disguise.
+        # Until the noise is known, h rises to all of it; later it may hide a divergence.
         begins = ~seen.all() | (room == 0)
         widened = jnp.where(begins & jnp.isfinite(state.odd_high), state.odd_high, top)
         high = jnp.where(noise, jnp.maximum(state.high, widened), state.high)
@@ -210,7 +210,7 @@ def guard(
             grown = jnp.where(good & (quiet % wait == 0), scale / shrink, scale)
             scale = jnp.minimum(jnp.where(lost, shrink * scale, grown), 1.0)
 
-        # What is not finite may have reached a learner that takes losses of its own.
+        # A non-finite value may have reached a learner that evaluates losses itself.
         renew = lost | (odd & ~finite) if restart is not None else lost
 
         def begin_again() -> Any:
@@ -242,11 +242,10 @@ def guard(
 
 
 def _branch(condition: Any, yes: Callable[[], Any], no: Any) -> Any:
-    """Return what ``yes`` returns, or ``no``.
+    """Return ``yes()`` or ``no``, by a branch on CPUs and by a selection elsewhere.
 
-    XLA's CPU backend leaves ``no`` where it is if this is a branch, and copies it if it is a
-    choice. On a GPU the choice is part of the loop that makes ``no``, and a branch may wait for the
-    host.
+    XLA's CPU backend copies ``no`` for a selection but not for a branch. On a GPU the selection is
+    fused into the loop that computes ``no``, and a branch may wait for the host.
     """
     if jax.default_backend() == "cpu":
         return jax.lax.cond(condition, yes, lambda: no)

@@ -29,7 +29,7 @@ class HypergradientState(NamedTuple):
 
 
 def hypergradient(gradient: PyTree, previous: PyTree) -> Float[Array, ""]:
-    r"""Return the derivative of the loss at the present point by the last step's learning rate.
+    r"""Return the derivative of the current loss by the learning rate of the last step.
 
     .. math:: h_t = \frac{\partial f_t(x_{t-1} - \alpha g_{t-1})}{\partial \alpha}
         = -\langle g_t, g_{t-1} \rangle
@@ -39,7 +39,7 @@ def hypergradient(gradient: PyTree, previous: PyTree) -> Float[Array, ""]:
         previous: ``g_{t-1}``, of the same structure.
 
     Returns:
-        A scalar, accumulated in float32 at least.
+        A scalar, accumulated in float32 or wider.
     """
     products = jax.tree.leaves(jax.tree.map(inner_product, gradient, previous))
     return -functools.reduce(jnp.add, products, jnp.zeros((), real_dtype(previous)))
@@ -48,29 +48,29 @@ def hypergradient(gradient: PyTree, previous: PyTree) -> Float[Array, ""]:
 def hypergradient_descent(
     learning_rate: float | Array, hyper_rate: float | Array
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gradient descent that also descends in its learning rate.
+    r"""Run gradient descent on the parameters and on the learning rate.
 
     .. math::
 
         \alpha_t &= \alpha_{t-1} + \beta \langle g_t, g_{t-1} \rangle \\
         x_{t+1} &= x_t - \alpha_t g_t
 
-    The learning rate grows while successive gradients agree and shrinks when they turn. It is not
-    clipped: with a large ``hyper_rate`` it can become negative or diverge. ``hyper_rate = 0`` is
-    gradient descent. The first step uses ``learning_rate`` as it is.
+    The learning rate grows if successive gradients have a positive inner product, and shrinks if
+    it is negative. It is not clipped: with a large ``hyper_rate`` it can become negative or
+    diverge. ``hyper_rate = 0`` is gradient descent. The first step uses ``learning_rate``.
 
     Costs one extra copy of the parameters, and one inner product a step.
 
     Args:
-        learning_rate: ``alpha_0``, a number or a scalar array; no schedule.
-        hyper_rate: ``beta``, likewise.
+        learning_rate: ``alpha_0``, a number or a scalar array, not a schedule.
+        hyper_rate: ``beta``, a number or a scalar array, not a schedule.
 
     Returns:
         A transformation whose updates go straight to ``optax.apply_updates``.
 
     Raises:
-        ValueError: An argument is a schedule or no scalar; or, from ``init``, a parameter is no
-            floating-point number.
+        ValueError: An argument is a schedule or not a scalar; or, from ``init``, a parameter is
+            not floating-point.
 
     Examples:
         >>> tx = hypergradient_descent(0.1, 0.01)

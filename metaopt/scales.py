@@ -4,14 +4,14 @@ Letters:
 
     f_t    loss at step t, handed to ``update`` as ``value``
     g_t    its gradient
-    f*     floor: the lowest loss that there is
+    f*     floor: the lowest possible loss
     h_t    direction: g_t, or the preconditioned g_t
     w_t    disturbance
     s_t    gradient of the loss by the controller's weights W
 
-If disturbances shrink with the gradient, the controller has to grow while training goes on, and it
-has to start at another size for every problem. With these disturbances a weight of 1 is a sensible
-step throughout.
+If disturbances shrink with the gradient, the controller must grow during training, and the size of
+its initial weights depends on the problem. With these disturbances a weight of 1 is a sensible step
+throughout.
 """
 
 import functools
@@ -26,7 +26,7 @@ from .arguments import as_loss, as_parameters, check_whole, is_known
 from .steps import as_transformation
 from .xla.precision import real_dtype, wide_dtype
 
-_LEAST_SHARE = 0.1  # of the mean gap, that a single gap counts as
+_LEAST_SHARE = 0.1  # the least divisor, as a share of the mean gap
 
 
 class PolyakState(NamedTuple):
@@ -42,17 +42,16 @@ def scale_by_polyak(
 
     .. math:: w_t = \frac{f_t - f^*}{\langle g_t, h_t \rangle} \, h_t
 
-    On the model :math:`f_t + \langle g_t, x - x_t \rangle`, ``x_t - w_t`` is where the floor is
-    met. A loss at or below the floor, and a direction that is not one of descent, give zeros. The
-    loss goes to ``update`` as ``value``. Costs one pass over the gradient, and no state beside the
-    preconditioner's. ``optax.scale_by_polyak`` differs: it has a largest step, and no
-    preconditioner.
+    The linear model :math:`f_t + \langle g_t, x - x_t \rangle` reaches the floor at ``x_t - w_t``.
+    The result is zero if the loss is at or below the floor, or h_t is not a descent direction. Pass
+    the loss to ``update`` as ``value``. Costs one pass over the gradient, and no state besides the
+    preconditioner's. ``optax.scale_by_polyak`` instead has a largest step and no preconditioner.
 
     Args:
-        floor: f*. One that is too high stops training where it is met; one that is too low makes
-            steps too long near the end: see :func:`scale_by_level`.
-        preconditioner: The transformation from g_t to h_t, say :func:`scale_by_rms`; by default h_t
-            is g_t. Its scale does not matter.
+        floor: f*. If it is too high, training stops there; if it is too low, steps near the end
+            are too long: see :func:`scale_by_level`.
+        preconditioner: The transformation from g_t to h_t, such as :func:`scale_by_rms`; by
+            default h_t is g_t. Its scale does not matter.
 
     Examples:
         >>> tx = scale_by_polyak()
@@ -110,35 +109,36 @@ def scale_by_level(
     *,
     patience: int = 10,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scale a gradient to Polyak's step towards a level that is searched for.
+    r"""Scale a gradient to Polyak's step towards an adaptive level instead of a known floor.
 
     .. math:: w_t = \frac{f_t - (f_{rec} - \delta)}{\langle g_t, h_t \rangle} \, h_t
 
-    with the lowest loss so far, the record, and a gap :math:`\delta`. The gap begins at the lower
-    bound. Once the record has fallen by half of it, the gap doubles, but not beyond the bound;
-    where it has not within ``patience`` + 1 steps, the gap is halved. A floor that lies at the
-    bound is treated as :func:`scale_by_polyak` treats it as long as the loss halves in time. A loss
-    that is not finite, or not above the bound, gives zeros; the former is no record either.
+    where :math:`f_{rec}`, the record, is the lowest loss so far and :math:`\delta` is the gap down
+    to the level. The first level is the lower bound. If the record falls by half the gap, the gap
+    doubles, but the level stays at or above the bound; if it does not within ``patience`` + 1
+    steps, the gap is halved. While the loss halves in time, the steps are those of
+    :func:`scale_by_polyak` with the bound as the floor. A loss that is not finite, or not above the
+    bound, gives zeros; a non-finite loss is never the record.
 
     Args:
         lower_bound: A lower bound of the loss; 0 for cross-entropy and for squared errors.
         preconditioner: As for :func:`scale_by_polyak`.
-        patience: The number of steps after which the gap is halved in the next one.
+        patience: The number of steps without progress before the gap is halved.
 
     Raises:
-        ValueError: ``patience`` is no positive integer.
+        ValueError: ``patience`` is not a positive integer.
 
     References:
         Goffin and Kiwiel, `Convergence of a simple subgradient level method
-        <https://doi.org/10.1007/s101070050084>`_, 1999, with steps for its path length, and with a
-        gap that can grow again.
+        <https://doi.org/10.1007/s101070050084>`_, 1999. It counts path length instead of steps,
+        and its gap cannot grow again.
     """
     check_whole(patience=patience)
     shape = as_transformation(preconditioner)
 
     def init_fn(params: Any) -> LevelState:
         params = as_parameters(params)
-        # One array each, or the state could not be donated.
+        # Separate arrays, because a shared one could not be donated.
         record, start, gap = (jnp.full((), jnp.inf, real_dtype(params)) for _ in range(3))
         return LevelState(record, start, gap, jnp.zeros((), jnp.int32), shape.init(params))
 
@@ -185,12 +185,12 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransf
     .. math:: w_t = \frac{g_t}{\sqrt{v_t / (1 - \beta^t)} + \epsilon}, \qquad
         v_t = \beta v_{t-1} + (1 - \beta) g_t^2
 
-    What ``optax.scale_by_adam(b1=0)`` computes, in one parameter-sized array instead of two.
-    (``optax.scale_by_rms`` does not correct v for the steps that it has not seen.)
+    The same as ``optax.scale_by_adam(b1=0)``, with one parameter-sized array instead of two.
+    (``optax.scale_by_rms`` has no bias correction by default.)
 
     Args:
         decay: :math:`\beta`, in [0, 1).
-        eps: Keeps the quotient finite.
+        eps: :math:`\epsilon`, which keeps the quotient finite.
 
     Raises:
         ValueError: ``decay`` does not lie in [0, 1).
@@ -229,16 +229,17 @@ class LogLossState(NamedTuple):
 def by_log_loss(floor: float = 0.0, *, decay: float = 0.0) -> optax.GradientTransformationExtraArgs:
     r"""Turn the gradient of a loss into that of its logarithm, :math:`s_t / (f_t - f^*)`.
 
-    For a meta-optimizer, in front of it: ``optax.chain(by_log_loss(), optax.adam(0.03))``. Steps at
-    a loss of 1e-4 then teach the controller as much as those at 1. The loss goes to ``update`` as
-    ``value``; one at or below the floor gives zeros. With recorded rollouts that loss is the one
-    at their end; with exact ones it is that of the iterate, and the quotient is no exact gradient.
+    Use it in front of a meta-optimizer: ``optax.chain(by_log_loss(), optax.adam(0.03))``. Steps at
+    a loss of 1e-4 then teach the controller as much as those at 1. Pass the loss to ``update`` as
+    ``value``; a loss at or below the floor gives zeros. With recorded rollouts it is the loss at
+    their end; with exact ones it is the loss of the iterate, and the quotient is not an exact
+    gradient.
 
     Args:
-        floor: f*, or a bound below it.
-        decay: Of a running mean of :math:`f_t - f^*`, in [0, 1). The divisor is at least a tenth of
-            that mean, so that one noisy batch close to the floor cannot outweigh all others. With
-            0, for a loss without noise, it is :math:`f_t - f^*` itself.
+        floor: f*, or a lower bound of it.
+        decay: The decay of a running mean of :math:`f_t - f^*`, in [0, 1). The divisor is at least
+            a tenth of that mean, so that one noisy batch close to the floor cannot outweigh all
+            others. With 0, for a loss without noise, the divisor is :math:`f_t - f^*`.
 
     Raises:
         ValueError: ``decay`` does not lie in [0, 1).

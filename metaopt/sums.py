@@ -19,15 +19,15 @@ def sum_updates(*optimizers: optax.GradientTransformation) -> optax.GradientTran
     r"""Add up the updates of several optimizers, :math:`u_t = \sum_i u_t^{(i)}`.
 
     Every optimizer gets the same gradients, parameters and further arguments of ``update``. The
-    cost is the sum of theirs, with one gradient for all. :func:`~metaopt.meta_optimizer` is refused
-    beside others, because its rollouts would replay its own updates alone.
+    cost is the sum of their costs, with one gradient for all. A :func:`~metaopt.meta_optimizer`
+    cannot be combined with others, because its rollouts would replay only its own updates.
 
     Args:
         optimizers: At least one.
 
     Raises:
-        ValueError: There is none; or, from ``init``, a ``meta_optimizer`` is one of several, or a
-            parameter is no floating-point number.
+        ValueError: There are no optimizers; or, from ``init``, a ``meta_optimizer`` is one of
+            several, or a parameter is not floating-point.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -46,7 +46,7 @@ def sum_updates(*optimizers: optax.GradientTransformation) -> optax.GradientTran
         if len(parts) > 1 and any(map(_replays, jax.tree.leaves(states, is_leaf=_replays))):
             raise ValueError(
                 "`optimizers` must not hold a `meta_optimizer` beside others: its rollouts would "
-                "replay its own updates alone. Use `online_control`, which has no rollouts."
+                "replay only its own updates. Use `online_control`, which has no rollouts."
             )
         return states
 

@@ -1,9 +1,9 @@
-r"""Convolutions inside branches and loops, in the one layout that is fast there on CPUs.
+r"""Convolutions inside branches and loops, in the layout that is fast there on CPUs.
 
-XLA's CPU backend hands a convolution to Eigen if its arrays are (batch, space, features) and its
-kernel (space, in, out), and takes ten times as long otherwise. It brings others into that layout,
-but only those outside of branches and loops (`jax #12868
-<https://github.com/jax-ml/jax/issues/12868>`_). Gradients by kernels and by inputs have others.
+XLA's CPU backend uses Eigen for a convolution of arrays (batch, space, features) with a kernel
+(space, in, out), and takes ten times as long otherwise. It transposes other layouts, such as those
+of gradients, only outside of branches and loops (`jax #12868
+<https://github.com/jax-ml/jax/issues/12868>`_).
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from jax.extend import core
 def with_fast_convolutions(fun: Callable[[], Any]) -> Callable[[], Any]:
     """Return ``fun`` with the arrays of its convolutions transposed into the fast layout.
 
-    The values are those of ``fun`` but for rounding. Convolutions inside ``fun``'s own branches and
-    loops, and inside functions with derivatives of their own, are left as they are; where there are
-    none to transpose, the program is the same. To be differentiated before, not after.
+    The values equal those of ``fun`` up to rounding. Convolutions inside ``fun``'s own branches and
+    loops, and inside functions with custom derivatives, stay unchanged. Differentiate inside
+    ``fun``: the result must not be differentiated.
 
     Args:
-        fun: A function of no arguments, of arrays that it closes over.
+        fun: A function without arguments; its arrays are closed over.
     """
 
     def transposed() -> Any:
@@ -33,7 +33,7 @@ def with_fast_convolutions(fun: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _evaluate(jaxpr: Any, consts: Any, *args: Any) -> list[Any]:
-    """Return what ``jaxpr`` returns."""
+    """Evaluate ``jaxpr`` and return its outputs."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
     def read(atom: Any) -> Any:
@@ -43,7 +43,7 @@ def _evaluate(jaxpr: Any, consts: Any, *args: Any) -> list[Any]:
         operands = [read(atom) for atom in eqn.invars]
         if eqn.primitive.name == "conv_general_dilated":
             results = [_convolution(*operands, **eqn.params)]
-        elif eqn.primitive.name in ("jit", "pjit"):  # its name in JAX 0.7, and before
+        elif eqn.primitive.name in ("jit", "pjit"):  # since JAX 0.7, and before
             inner = eqn.params["jaxpr"]
             results = _evaluate(inner.jaxpr, inner.consts, *operands)
         else:

@@ -1,7 +1,7 @@
-"""Arrays on explicit meshes, which have their sharding in their type.
+"""Arrays on explicit meshes, whose sharding is part of their type.
 
-JAX asks for equal shardings where it cannot choose one, so state is made, written and read with the
-sharding of the array that it belongs to. On automatic meshes, and on one device, nothing is done.
+Operations there need operands with matching shardings, so state is created, written and read with
+the sharding of the array that it belongs to. On automatic meshes and one device nothing changes.
 """
 
 from typing import Any
@@ -17,19 +17,19 @@ def explicit_sharding(leaf: Any) -> NamedSharding | None:
 
 
 def replicated(leaf: Any) -> NamedSharding | None:
-    """Return the sharding of a result that lies on each device of ``leaf``, or ``None``."""
+    """Return the sharding of a result that every device of ``leaf`` holds, or ``None``."""
     sharding = explicit_sharding(leaf)
     return None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
 
 
 def everywhere(leaf: Any) -> Any:
-    """Return ``leaf`` so that it lies on each device."""
+    """Return ``leaf`` replicated on all of its devices."""
     sharding = replicated(leaf)
     return leaf if sharding is None else jax.sharding.reshard(leaf, sharding)
 
 
 def reshard(leaf: Any, like: Any, axes: int = 0) -> Any:
-    """Return ``leaf`` with the sharding of ``like`` but for its first axes."""
+    """Return ``leaf`` with the sharding of ``like`` without its first ``axes`` axes."""
     wanted = explicit_sharding(like)
     if wanted is None:
         return leaf

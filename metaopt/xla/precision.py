@@ -1,8 +1,8 @@
 """One dtype policy for parameter-like trees.
 
-Histories, iterates and adjoints are float32 where the parameters are narrower. Updates are cast
-back to the dtypes of the gradients. Numbers that belong to all parameters, such as weights of a
-controller, are real, float32 where no parameter is float64.
+Histories, iterates and adjoints are float32 if the parameters are narrower. Updates are cast back
+to the dtypes of the gradients. Numbers shared by all parameters, such as weights of a controller,
+are real: float64 if a parameter is, else float32.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 
 def widen(tree: Any) -> Any:
-    """Return ``tree`` with leaves of float32 at least."""
+    """Return ``tree`` with its leaves cast to float32 or wider."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, wide_dtype(leaf)), tree)
 
 
@@ -33,5 +33,5 @@ def real_dtype(tree: Any) -> Any:
 
 
 def cast(leaf: Any, dtype: Any) -> Any:
-    """Return ``leaf`` with a dtype; typed keys, which cannot be cast, may have that already."""
+    """Return ``leaf`` with a dtype; unchanged if it has it, as typed keys cannot be cast."""
     return leaf if leaf.dtype == dtype else leaf.astype(dtype)

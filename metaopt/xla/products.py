@@ -29,7 +29,7 @@ def weighted_sums(
 
 
 def inner_products(rows: Inexact[Array, "rows *row"], leaf: Any) -> Float[Array, " rows"]:
-    """Return the inner product of ``leaf`` with every row, float32 at least."""
+    """Return the inner product of ``leaf`` with every row, in float32 or wider."""
     row = jnp.conj(as_row(leaf, rows))
     axes = tuple(range(row.ndim))
     # Rows first: with the leaf in front XLA's CPU backend takes four times as long.

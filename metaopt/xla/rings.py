@@ -1,12 +1,12 @@
-"""Rings: the last few values of a tree, the oldest of which the next one overwrites.
+"""Rings: buffers of the last few values of a tree; each new value overwrites the oldest.
 
-XLA updates an array in place only if nothing reads it before, as far as it can tell. So a ring is
-written first and then read, and has room for all rows that a step reads, the newest included. When
-a row must be read before it is overwritten, :func:`after` forces that order.
+XLA updates an array in place only if it can tell that no earlier read remains. We therefore write
+before we read, and size the ring to hold every row that a step reads. When a row must be read
+before it is overwritten, :func:`after` forces that order.
 
-Where there is one device, a row is flat: with the leaf's own shape XLA may keep an array in two
-layouts, and copy all of it at every step. Where there are several, a row has the shape of its leaf,
-so that it can be split over them in the same way. Only :func:`make_rings` decides which.
+On one device, a row is flat: with the leaf's own shape, XLA may keep an array in two layouts and
+copy it at every step. On several devices, a row has the shape of its leaf, so that it can be
+sharded like the leaf. :func:`make_rings` makes this choice.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def make_rings(tree: Any, slots: int, dtype: Callable[[Any], Any] = jnp.result_t
 
 
 def zero_rows(leaf: Any, count: int, dtype: Any) -> jax.Array:
-    """Return zeros (count, *leaf.shape), which lie on devices as the leaf does."""
+    """Return zeros (count, *leaf.shape), sharded like the leaf."""
     return jax.lax.broadcast(jnp.zeros_like(leaf, dtype), (count,))
 
 
@@ -53,12 +53,12 @@ def as_row(leaf: Any, rows: Any) -> Any:
 
 
 def after(known: Any, tree: Any) -> Any:
-    """Return ``tree``, in such a way that XLA cannot have it before it has ``known``.
+    """Return ``tree`` such that XLA must compute ``known`` first.
 
-    What ``known`` was read from may then be overwritten with it. An optimization barrier would say
-    so, but XLA's CPU backend drops it before it decides what to copy. So every number of ``tree``
-    is multiplied by 1, made of ``known`` in a way that no compiler sees through; that is exact, and
-    one multiplication in a loop that waits for memory.
+    The buffer from which ``known`` was read may then be overwritten with ``tree``. An optimization
+    barrier is not enough: XLA's CPU backend drops it before it places copies. Instead, every number
+    of ``tree`` is multiplied by a 1 that is computed from ``known`` and that XLA cannot simplify.
+    This is exact, and cheap because the loop waits for memory.
     """
     finite = jnp.isfinite(jnp.sum(jax.tree.leaves(known)[0][0]))
     one = 1.0 + 0.0 * finite.astype(jnp.float32)

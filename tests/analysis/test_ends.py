@@ -187,7 +187,7 @@ def test_the_report_shows_the_figures_and_the_files_hold_their_numbers(campaign,
     for name in ("learning-1-w-3.png", "changing-1-w-3.png", "deployed-1-w.png"):
         assert (tmp_path / "report" / name).stat().st_size > 10_000
     assert "m 2 at the end of its first episode, 0.25 of its last; tuned baselines" in page
-    assert "Studies behind the episodes of m: 2, 2, 1." in page
+    assert "Number of studies in each episode of m: 2, 2, 1." in page
     with (tmp_path / "report" / "episodes.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["contender"] == "m"]
     assert [row["phase"] for row in rows] == ["learning"] * 3 + [EPISODE_LONG, "deployed"]

@@ -143,7 +143,7 @@ def test_what_decides_the_outcome_leads_the_table_and_both_pictures_are_drawn(se
         assert plot.svg.read_text("utf-8").startswith("<?xml")
 
 
-def test_a_million_trials_are_thinned_out_and_it_is_said_so(searched, tmp_path):
+def test_caption_states_that_many_trials_are_thinned(searched, tmp_path):
     (points,) = all_points(read_logs(searched))
     times = -(-(MOST_LINES + 1) // len(points.outcomes))
     many = Points(
@@ -159,7 +159,7 @@ def test_a_million_trials_are_thinned_out_and_it_is_said_so(searched, tmp_path):
 
     (plot,) = plot_trials([many], ["w"], tmp_path)
 
-    assert f"{MOST_LINES} trials of a panel are drawn" in plot.caption
+    assert f"{MOST_LINES} trials per panel are drawn" in plot.caption
 
 
 def test_ticks_are_values_of_the_axis():

@@ -1,4 +1,4 @@
-"""The plot of where each contender's time went: a stacked bar for each."""
+"""The time breakdown plot: a stacked bar of seconds by activity for each contender."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ from metaopt.bench.records import TrialRecord
 _HATCHES = ("", "////", "\\\\\\\\", "....", "xxxx", "++++")  # one for each part
 _HUES = (0, 1, 4, 2, 7, 3)  # of the palette
 _CAPTION = (
-    "Where the time went, all workloads and studies together; per workload in the table below. "
-    "Training and compilation are the submission's own time; a budget in seconds is charged for "
-    "both and for the tuner's time, and not for evaluation and logging. Processes are reused: the "
-    "contender that comes first in a process pays compilation for the others. Unless budgets are "
-    "in seconds, seconds with compilation therefore do not rank contenders."
+    "Seconds by activity, summed over all workloads and studies; the table below has each "
+    "workload. A budget in seconds is charged for training, compilation and the tuner, but not for "
+    "evaluation and logging. Processes are reused, so the first contender in a process pays the "
+    "compilation for the others. Seconds with compilation therefore rank contenders only if "
+    "budgets are in seconds."
 )
 
 
 def plot_breakdown(logs: Logs, out: Path) -> Plot:
-    """Draw a stacked bar for each contender into ``out``, the one that took longest first."""
+    """Draw a stacked bar of seconds for each contender into ``out``, the longest first."""
     groups: dict[str, list[TrialRecord]] = {name: [] for name in logs.contenders}
     for trial in logs.trials:
         groups[trial.record.contender].append(trial.record)

@@ -1,4 +1,4 @@
-"""Colours, line styles, sizes, legends and files of all plots. Readable in print too."""
+"""Colours, line styles, sizes, legends and files of all plots, readable in print too."""
 
 import dataclasses
 import warnings
@@ -18,36 +18,36 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from analysis.report.publish import check_replaceable
 from analysis.text import plain
 
-NO_MATH = {"parse_math": False}  # a stranger's name may hold a dollar sign
-WIDTH = 5.6  # inches; a wide picture takes two of them
+NO_MATH = {"parse_math": False}  # an untrusted name may contain a dollar sign
+WIDTH = 5.6  # inches; a wide plot has twice the width
 _DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1))]
 _MARKERS = "oDs^vP*X<hp>"
 _COLOURS = 8
-_PALE = 6  # the palette's pink cannot be seen on white
-_DARKER = 0.88  # so that the others have a contrast of at least 3 with white
-_FEW = 6  # contenders whose lines may be wide
-_HANDLE, _LETTER = 0.76, 0.078  # inches: of an entry of a legend without its text, of a letter
-_SHORT = 100.0  # times the lower end of a logarithmic axis: beyond, powers of ten are enough
-_DENSE = 20_000  # points of one picture above which its SVG holds lines and bands as an image
+_PALE = 6  # index of the palette's pink, which is invisible on white
+_DARKER = 0.88  # factor that gives the other colours a contrast of at least 3 with white
+_FEW = 6  # the most contenders whose lines are wide
+_HANDLE, _LETTER = 0.76, 0.078  # inches: a legend entry without its text, a letter
+_SHORT = 100.0  # ratio of a logarithmic axis's ends; from here on powers of ten are enough
+_DENSE = 20_000  # points in one plot, above which the SVG stores lines and bands as an image
 _LOOKS: Any = {
     "font.size": 10,
     "legend.fontsize": 9,
     "axes.titlesize": 11,
-    "svg.hashsalt": "metaopt-bench",  # the same picture is the same file
+    "svg.hashsalt": "metaopt-bench",  # the same plot gives the same file
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """One picture.
+    """One plot with its texts and files.
 
     Attributes:
         heading: The heading of its section.
         text: The alt text.
-        path: The PNG file; the SVG file lies beside it.
-        caption: The text below it.
-        wide: Whether it takes the whole width of the page.
-        workload: The workload that it shows; empty for all of them.
+        path: The PNG file; the SVG file is in the same folder.
+        caption: The text below the plot.
+        wide: Whether the plot takes the whole width of the page.
+        workload: The workload that the plot shows; empty for all workloads.
     """
 
     heading: str
@@ -59,14 +59,14 @@ class Plot:
 
     @property
     def svg(self) -> Path:
-        """The same picture, of any size."""
+        """The SVG file."""
         return self.path.with_suffix(".svg")
 
 
 def line_styles(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Return colour and line style of each contender; the colours repeat, the pairs do not.
+    """Return the colour and line style of each contender; each pair of the two is unique.
 
-    Widths fall from first to last, so that lines that coincide are all seen.
+    Widths decrease from first to last, so that coinciding lines all stay visible.
     """
     colours = palette()
     last = max(1, len(contenders) - 1)
@@ -82,7 +82,7 @@ def line_styles(contenders: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 def palette() -> list[tuple[float, float, float]]:
-    """Return eight colours that colour-blind readers can tell apart, all seen on white."""
+    """Return eight colours that colour-blind readers can distinguish, all visible on white."""
     bright = sns.color_palette("colorblind", _COLOURS)
     colours = [(_DARKER * red, _DARKER * green, _DARKER * blue) for red, green, blue in bright]
     colours[_PALE] = (0.1, 0.1, 0.1)
@@ -90,7 +90,7 @@ def palette() -> list[tuple[float, float, float]]:
 
 
 def markers(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return a marker for each contender, set apart so that lines that coincide show theirs."""
+    """Return a marker for each contender, staggered so that coinciding lines stay visible."""
     ordered = sorted(names)
     return {
         name: {
@@ -98,7 +98,7 @@ def markers(names: Sequence[str]) -> dict[str, dict[str, Any]]:
             "markersize": 5.5,
             "markeredgecolor": "white",
             "markeredgewidth": 0.6,
-            # Shares of the diagonal of the axes: the first mark, and from one to the next.
+            # Offset of the first marker and spacing, as shares of the axes' diagonal.
             "markevery": (0.02 + 0.16 * index / len(ordered), 0.16),
         }
         for index, name in enumerate(ordered)
@@ -115,16 +115,16 @@ def figure_at(
     height: float = 3.6,
     **grid: Any,
 ) -> Iterator[tuple[Any, Any]]:
-    """Give a figure and its axes, to be drawn on; write it as PNG and SVG, and close it.
+    """Yield a figure and its axes; on exit write the figure as PNG and SVG, and close it.
 
     Args:
-        path: The PNG file; the SVG file has the same name with another ending.
-        lines: Of the legend, for which there will be room.
-        panels: Axes side by side, or rows and columns of them; with more than one, an array of
-            them is given.
-        width: Of the figure, in inches.
-        height: Of the figure without its legend, in inches.
-        grid: Of ``plt.subplots``: shared axes, ratios of widths or heights.
+        path: The PNG file; the SVG file has the same name with another suffix.
+        lines: The number of lines to reserve for the legend.
+        panels: The number of columns of axes, or of rows and columns. With more than one panel,
+            an array of axes is yielded.
+        width: The width of the figure in inches.
+        height: The height of the figure without its legend, in inches.
+        grid: Further arguments of ``plt.subplots``: shared axes, ratios of widths or heights.
     """
     rows, columns = (1, panels) if isinstance(panels, int) else panels
     with (
@@ -132,7 +132,7 @@ def figure_at(
         sns.axes_style("whitegrid"),
         plt.rc_context(_LOOKS),
     ):
-        # A stranger's name may have letters that the font lacks: boxes will do.
+        # An untrusted name may have letters that the font lacks: they are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure, axes = plt.subplots(
             rows, columns, figsize=(width, height + 0.22 * lines), layout="constrained", **grid
@@ -140,7 +140,7 @@ def figure_at(
         try:
             yield figure, axes
             _label_short_scales(figure)
-            # Laid out once: with a layout engine every file would be drawn twice.
+            # With a layout engine, every file would be drawn twice.
             if (engine := figure.get_layout_engine()) is not None:
                 engine.execute(figure)
             figure.set_layout_engine(None)
@@ -168,7 +168,7 @@ def _label_short_scales(figure: Any) -> None:
 
 
 def _rasterize_dense(figure: Any) -> None:
-    """Let an SVG with very many points hold its lines and bands as an image: it stays small."""
+    """Rasterize lines and bands if there are very many points, which keeps the SVG small."""
     drawn = [artist for axis in figure.axes for artist in (*axis.lines, *axis.collections)]
     counts = [
         sum(len(path.vertices) for path in artist.get_paths())
@@ -182,7 +182,7 @@ def _rasterize_dense(figure: Any) -> None:
 
 
 def legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> None:
-    """Put a legend below the axes; a stranger's names are shown as they are."""
+    """Put a legend below the axes; names are not parsed as mathematics."""
     # Explicit handles: matplotlib leaves out labels that begin with an underscore.
     labels = [plain(name) if not name.startswith("_") else f" {plain(name)}" for name in names]
     drawn = figure.legend(
@@ -193,16 +193,16 @@ def legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> N
 
 
 def legend_columns(names: list[str], width: float = WIDTH) -> int:
-    """Return how many columns of a legend fit."""
+    """Return the number of legend columns that fit ``width`` inches."""
     longest = max(map(len, names), default=1)
     return max(1, min(len(names), int(width // (_HANDLE + _LETTER * longest))))
 
 
 def legend_lines(names: list[str], width: float = WIDTH) -> int:
-    """Return how many lines the legend takes."""
+    """Return the number of lines of the legend."""
     return -(-len(names) // legend_columns(names, width))
 
 
 def file_slug(name: str) -> str:
-    """Return a stranger's name as a part of a file's name."""
+    """Return an untrusted name as a safe part of a file name, at most 40 characters."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)[:40]

@@ -1,4 +1,4 @@
-"""The plot of costs to target: medians, intervals and studies; misses beside the axis of costs."""
+"""The plot of costs to target: medians, intervals and studies, with misses in a margin."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +27,9 @@ BAR = {"lw": 4.5, "alpha": 0.35}
 
 
 def study_budgets(logs: Logs, unit: Unit) -> dict[str, float]:
-    """Return the budget of a study on each workload where all studies have the same, in ``unit``.
+    """Return the budget of a study on each workload, in ``unit``.
 
-    Workloads whose budgets differ or are counted in another unit are left out.
+    A workload is left out if its budgets differ between studies or have another unit.
     """
     found: dict[str, set[tuple[str, float]]] = {}
     for trial in logs.trials:
@@ -46,13 +46,13 @@ def study_budgets(logs: Logs, unit: Unit) -> dict[str, float]:
 def plot_costs(
     scores: Scores, extras: Extras, out: Path, budgets: Mapping[str, float]
 ) -> Iterator[Plot]:
-    """Draw a plot for each workload whose target some study reached, the least cost first.
+    """Draw a plot for each workload whose target some study reached, the lowest cost first.
 
     Args:
         scores: The costs.
-        extras: Their intervals, if there are any.
+        extras: The intervals of the costs, if there are any.
         out: The folder of the plots.
-        budgets: Of a study by workload, in the unit of the costs; none where it is not known.
+        budgets: The known budgets of a study by workload, in the unit of the costs.
     """
     ticks = in_view("ticks: the studies", scores.views[0])
     for index, workload in enumerate(scores.workloads, start=1):
@@ -75,20 +75,20 @@ def plot_costs(
             COSTS_HEADING,
             f"{plain(workload)}: {_told(order, workload, scores)}",
             path,
-            f"{plain(workload)}: medians over studies; {ticks}.{bars} On the right, beside the "
-            "axis of costs: missed targets, hollow where the median is one. An open interval runs "
-            "up to there.",
+            f"{plain(workload)}: medians over studies; {ticks}.{bars} Missed targets are in the "
+            "right margin, hollow if the median study missed. An open interval extends to the "
+            "margin.",
             workload=workload,
         )
 
 
 def missed_label(budget: float | None) -> str:
-    """Return the name of the place of misses."""
+    """Return the label of the margin of misses."""
     return MISSED if budget is None else f"{MISSED} (budget {format_cost(budget)})"
 
 
 def hide_scale(axis: Any) -> None:
-    """Take ticks, grid and background from the place of misses: nothing in it has a value."""
+    """Remove ticks, grid and background from the margin of misses, which has no scale."""
     axis.grid(visible=False)
     axis.tick_params(which="both", bottom=False, left=False, labelbottom=False, labelleft=False)
     axis.patch.set_visible(False)
@@ -96,7 +96,7 @@ def hide_scale(axis: Any) -> None:
 
 def join_to_misses(axis: Any, point: tuple[float, float], beside: Any, place: tuple[float, float],
          **looks: Any) -> None:  # fmt: skip
-    """Draw a line from a point among the costs to a place among the misses."""
+    """Draw a line from a point on the axis of costs to a point in the margin of misses."""
     line = ConnectionPatch(point, place, axis.transData, beside.transData, capstyle="butt", **looks)
     line.set_in_layout(False)
     axis.add_artist(line)

@@ -28,7 +28,7 @@ from analysis.training.curves import Band
 from metaopt.bench.records import TrialRecord
 
 Bands = Mapping[tuple[str, str], Band]  # by contender and workload
-# By contender and view: the corners of the staircase, tau and the share of workloads from there on.
+# By contender and view: the corners of the step function, (tau, share of workloads).
 Profiles = Mapping[tuple[str, View], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
@@ -49,10 +49,10 @@ def plot_profiles(scores: Scores, profiles: Profiles, out: Path) -> list[Plot]:
         title = in_view("Profile", view)
         path = out / f"profile-{view}.png"
         text = _told_profiles(profiles, view)
-        cost = in_view("a cost", view)
+        cost = in_view("cost", view)
         caption = (
-            f"Share of the workloads that a contender solved at {cost} of at most this many times "
-            "the best contender's: higher and further left is better."
+            f"Share of the workloads on which a contender's {cost} is at most x times the best "
+            "contender's. Higher and further left is better."
         )
         styles, names = line_styles(scores.contenders), sorted(scores.contenders)
         marks = markers(names)
@@ -69,7 +69,7 @@ def plot_profiles(scores: Scores, profiles: Profiles, out: Path) -> list[Plot]:
 
 
 def plot_anytime(logs: Logs, scores: Scores, bands: Bands, out: Path) -> list[Plot]:
-    """Draw the best metric so far against the spent budget, a picture for each workload."""
+    """Draw the best metric so far against the spent budget, one plot per workload."""
     plots = []
     for index, workload in enumerate(scores.workloads, start=1):
         mine = {name: bands[name, w] for name, w in sorted(bands) if w == workload}
@@ -96,14 +96,14 @@ def plot_anytime(logs: Logs, scores: Scores, bands: Bands, out: Path) -> list[Pl
 def _staircase(
     tau: NDArray[np.float64], rho: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the corners of a profile and points between them, at which a marker may stand."""
+    """Return the corners of a profile, with points between them that may carry markers."""
     at = np.unique(np.concatenate([np.linspace(1, LIMIT, 61), tau]))
     x, y = np.repeat(at, 2)[1:], np.repeat(rho[np.searchsorted(tau, at, side="right") - 1], 2)[:-1]
     return x, y
 
 
 def _told_profiles(profiles: Profiles, view: View) -> str:
-    """Say the shares at both ends of each profile."""
+    """Return the alt text: the shares at both ends of each profile."""
     shares = []
     for (name, which), (tau, rho) in profiles.items():
         if which == view:
@@ -133,7 +133,7 @@ def _draw_anytime(
         axis.set_ylabel(f"best {plain(record.target.metric)}", **NO_MATH)
         values = np.concatenate([band.low for band in bands.values()])
         if "loss" in record.target.metric and (values > 0).any() and (values >= 0).all():
-            # A loss that underflows to 0 leaves the plot at its bottom.
+            # A loss that underflows to 0 has no logarithm: its line leaves the plot at the bottom.
             axis.set_yscale("log", nonpositive="clip")
             axis.set_ylim(bottom=0.5 * values[values > 0].min())
         legend(figure, labels, handles, legend_columns(labels))

@@ -38,7 +38,7 @@ _SINCE = "Deployed: frozen, on new batches"
 
 
 def plot_training(logs: Logs, runs: Runs, ends: Iterable[LastEvaluation], out: Path) -> list[Plot]:
-    """Draw the figures that the logs have data for into ``out``, in the order of the page."""
+    """Draw all figures for which the logs have data into ``out``, in the order of the page."""
     ends = tuple(ends)
     styles = line_styles(tuple(logs.contenders))
     learning, changing, deployed = [], [], []
@@ -112,7 +112,7 @@ def _fit(axis: Any, panel: Panel, shown: float) -> None:
     pieces = [line.pieces[0] for line in panel.lines]
     seen = [values[piece.x <= shown] for piece in pieces for values in (piece.low, piece.high)]
     values = np.concatenate(seen)
-    if not len(values):  # of a metric that only longer runs have
+    if not len(values):  # only runs longer than `shown` have this metric
         return
     low, high = float(values.min()), float(values.max())
     if panel.geometric:
@@ -129,13 +129,14 @@ def _draw(
     """Draw a line with its band; return its handle for the legend.
 
     Args:
-        axis: Where.
+        axis: The axes to draw on.
         line: The curves.
-        looks: Colour and line style.
-        behind: Draw it thinner, with a band as faint as this.
-        ends: Put a dot at the end of each piece that was not cut.
+        looks: The colour and the line style.
+        behind: The opacity of the band of a background line, which is thinner; ``None`` for a
+            line in the foreground.
+        ends: Whether to mark the end of each piece that was not cut with a dot.
     """
-    # Behind, widths fall from first to last still, so that lines that coincide are all seen.
+    # Half the usual widths, which differ so that coinciding lines all stay visible.
     thin = {"alpha": 0.85, "linewidth": 0.5 * looks["linewidth"]}
     strength = {"linewidth": 2.0} if behind is None else thin
     handle = None
@@ -176,25 +177,27 @@ def _last_value(piece: Piece) -> str:
 def _episodes_caption(data: OverEpisodes) -> str:
     mean = "geometric mean" if data.geometric else "mean"
     parts = [
-        f"Lines: {mean} of the first run of each study; bands: lowest to highest study. "
-        f"Vertical lines: an episode of {data.length:,} steps begins."
+        f"Lines: {mean} over studies of the first run; bands: lowest to highest study. "
+        f"Vertical lines: starts of episodes of {data.length:,} steps."
     ]
     if data.window > 1:
-        parts.append(f"Smoothed inside each episode by a running mean over {data.window} steps.")
+        parts.append(f"Running mean over {data.window} steps within each episode.")
     else:
         parts.append("Loss on the training set at evaluations, not smoothed.")
     if data.changing:
-        parts.append("Dots: the last of each whole episode.")
+        parts.append("Dots: the last value of each complete episode.")
     if data.baselines:
         parts.append(
-            "Behind, thinner: of each study the trial with the lowest last training loss, its "
-            f"first {data.length:,} steps repeated in every episode."
+            "Thin background lines: the first "
+            f"{data.length:,} steps of each study's trial with the lowest last training loss, "
+            "repeated in every episode."
         )
     for line in data.learners:
         counts = [piece.studies for piece in line.pieces]
         if len(set(counts)) > 1:
             parts.append(
-                f"Studies behind the episodes of {plain(line.name)}: {', '.join(map(str, counts))}."
+                f"Number of studies in each episode of {plain(line.name)}: "
+                f"{', '.join(map(str, counts))}."
             )
     return " ".join(parts)
 
@@ -205,13 +208,13 @@ def _deployed_caption(data: SinceDeployment) -> str:
     of = f" (geometric for {', '.join(geometric)})" if geometric else ""
     parts = [
         f"Lines: mean{of} over studies of the trial with the best last {metric}; bands: lowest to "
-        f"highest study. {', '.join(map(plain, data.learners))}, thicker: steps since deployment; "
-        "the others: since their start. Not smoothed."
+        f"highest study. Steps since deployment for {', '.join(map(plain, data.learners))} "
+        "(thicker), since the start for the others. Not smoothed."
     ]
     if data.longest > data.shown:
         parts.append(
-            f"Shown up to the longest tuned trial; the longest line goes on to step "
-            f"{data.longest:,.0f}, see how training ended."
+            f"Shown up to the end of the longest tuned trial; the longest line continues to step "
+            f'{data.longest:,.0f}, see "How training ended".'
         )
     if data.left_out:
         parts.append(f"Never deployed, left out: {', '.join(map(plain, data.left_out))}.")

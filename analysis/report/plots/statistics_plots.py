@@ -16,7 +16,7 @@ _BLUE = "#0173b2"
 _SOFT = "0.55"
 _LONGEST = 34  # characters of a name in a plot
 _SCALE = 4.4  # inches from the first rank to the last
-_LETTER = 0.083  # inches, of a name
+_LETTER = 0.083  # inches per letter of a name
 _HEADING = "How sure the scores are"
 
 
@@ -40,8 +40,8 @@ def plot_inference(found: Inference, out: Path) -> list[Plot]:
             in_view("Critical-difference diagram of mean ranks", found.view),
             out / f"ranks-{found.view}.png",
             caption=(
-                "Mean ranks over workloads, 1 the least cost. A thick line joins contenders whose "
-                "mean ranks differ by less than the critical difference."
+                "Mean ranks over workloads; 1 is the lowest cost. A thick line joins contenders "
+                "whose mean ranks differ by less than the critical difference."
             ),
             wide=True,
         )
@@ -72,10 +72,10 @@ def plot_scores(found: Inference, path: Path) -> None:
 
 
 def plot_critical_differences(found: Inference, path: Path) -> None:
-    """Draw mean ranks on a line, names on both sides, and the groups that nothing separates.
+    """Draw mean ranks on a line, and the groups within one critical difference.
 
     Raises:
-        ValueError: There are too few workloads or contenders for one; says how few.
+        ValueError: There are too few workloads or contenders for a diagram.
     """
     if found.ranking.warning is not None:
         raise ValueError(found.ranking.warning)
@@ -83,7 +83,7 @@ def plot_critical_differences(found: Inference, path: Path) -> None:
     order = [int(i) for i in np.argsort(mean, kind="stable")]
     groups = found.ranking.groups()
     levels = _levels([(mean[group[0]], mean[group[-1]]) for group in groups])
-    depth = 0.45 * (max(levels, default=-1) + 1)  # of the thick lines, below the axis
+    depth = 0.45 * (max(levels, default=-1) + 1)  # of all thick lines below the axis
     half = (len(order) + 1) // 2
     bottom = depth + 0.75 + half
     places = len(order)
@@ -126,11 +126,11 @@ def _draw_name(axis: Any, text: str, rank: float, at: float, places: int, left: 
     axis.plot(rank, 0, "o", color=_INK, markersize=4)
     place = edge - 0.08 if left else edge + 0.08
     drawn = axis.text(place, at, text, ha="right" if left else "left", va="center", **NO_MATH)
-    drawn.set_in_layout(False)  # room is left for it: the layout would shrink the scale for more
+    drawn.set_in_layout(False)  # the figure has room for it; the layout would shrink the scale
 
 
 def _levels(spans: list[tuple[float, float]]) -> list[int]:
-    """Return a height for each span such that spans of one height do not touch."""
+    """Return a level for each span such that spans on the same level do not touch."""
     ends: list[float] = []
     levels = []
     for start, stop in spans:

@@ -1,4 +1,4 @@
-"""The plot of a sweep: costs of variants that differ in one number, against that number."""
+"""The plot of a sweep: costs of variants against the one hyperparameter in which they differ."""
 
 import itertools
 import math
@@ -24,19 +24,19 @@ from analysis.scoring.scores import Scores
 from analysis.text import MISSED, plain
 
 SWEEPS_HEADING = "Costs over a sweep"
-_FEWEST = 3  # values that are a sweep
+_FEWEST = 3  # values that make a sweep
 
 
 class Sweep(NamedTuple):
-    """Variants of one submission that differ in one number."""
+    """Variants of one submission that differ in one numeric hyperparameter."""
 
     of: str
     parameter: str
-    contenders: Mapping[float, str]  # by its value, ascending
+    contenders: Mapping[float, str]  # by the hyperparameter's value, ascending
 
 
 def find_sweeps(logs: Logs) -> list[Sweep]:
-    """Return the sweeps among a campaign's variants: alike but for one number, three or more."""
+    """Return the sweeps: three or more of a campaign's variants that differ in one number."""
     variants = (logs.campaign or {}).get("variants", {})
     ran = {name: variants[name] for name in logs.contenders if name in variants}
     groups: dict[tuple[str, str, str], dict[float, str]] = defaultdict(dict)
@@ -61,10 +61,10 @@ def plot_sweeps(
 
     Args:
         logs: The campaign with the variants.
-        scores: Their costs.
-        extras: Intervals of them, if there are any.
+        scores: The costs of the variants.
+        extras: The intervals of the costs, if there are any.
         out: The folder of the plots.
-        budgets: Of a study by workload, in the unit of the costs; none where it is not known.
+        budgets: The known budgets of a study by workload, in the unit of the costs.
     """
     for index, sweep in enumerate(find_sweeps(logs), start=1):
         medians = {workload: _medians(sweep, workload, scores) for workload in scores.workloads}
@@ -79,8 +79,8 @@ def plot_sweeps(
             SWEEPS_HEADING,
             f"{plain(sweep.of)} over {plain(sweep.parameter)}: {_told(sweep, medians)}",
             path,
-            f"{plain(sweep.of)} with other values of {plain(sweep.parameter)}: median costs "
-            f"including tuning.{bars} Hollow, above the axis of costs: missed targets.",
+            f"Median costs including tuning of {plain(sweep.of)} by "
+            f"{plain(sweep.parameter)}.{bars} Hollow markers in the upper margin: missed targets.",
         )
 
 

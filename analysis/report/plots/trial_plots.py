@@ -1,4 +1,4 @@
-"""The plots of trials: hyperparameters against outcomes, and importances."""
+"""The plots of trials: hyperparameters against outcomes, and importance of hyperparameters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ from analysis.text import MISSED, plain
 from analysis.training.hyperparameters import Importance, Points, tick_labels
 from metaopt.bench.records import FAILURES
 
-MOST_LINES = 300  # trials of one panel; more are thinned out evenly by rank
-_BEST, _WORST = 0.05, 0.92  # of the colour map: its end cannot be seen on white
+MOST_LINES = 300  # trials drawn in one panel; more are thinned evenly by rank
+_BEST, _WORST = 0.05, 0.92  # positions in the colour map, whose end is invisible on white
 _FAILED = 2.25  # where the outcome of a failure is drawn
 _TOP = 2.4
 _ENDS = {"reached": "-", MISSED: (0, (4, 1.5)), "failed": (0, (1, 1.2))}
 
 
 def plot_trials(everything: Sequence[Points], workloads: Sequence[str], out: Path) -> list[Plot]:
-    """Draw parallel coordinates, one picture for each workload with a panel for each contender."""
+    """Draw parallel coordinates: one plot per workload with one panel per contender."""
     plots = []
     for index, workload in enumerate(workloads, start=1):
         mine = [points for points in everything if points.workload == workload]
@@ -40,7 +40,7 @@ def plot_trials(everything: Sequence[Points], workloads: Sequence[str], out: Pat
 
 
 def plot_importance(found: Sequence[Importance], workloads: Sequence[str], out: Path) -> list[Plot]:
-    """Draw the importances, one picture for each workload: contenders by hyperparameters."""
+    """Draw the importance of hyperparameters: one heat map per workload, a row per contender."""
     plots = []
     for index, workload in enumerate(workloads, start=1):
         mine = [one for one in found if one.workload == workload]
@@ -117,14 +117,14 @@ def _write(axis: Any, x: float, y: float, label: str) -> None:
 
 
 def _outcome_places(points: Points) -> NDArray[np.float64]:
-    """Return where outcomes are drawn: values to 2, a failure above them."""
+    """Return the heights of the outcomes: values are clipped at 2, failures are above."""
     failed = np.array([record.status in FAILURES for record in points.records])
     met = np.array([record.reached is not None for record in points.records])
     return np.where(failed & ~met, _FAILED, np.minimum(points.outcomes, 2.0)) / _TOP
 
 
 def _shown(ranks: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return which trials are drawn, the best first."""
+    """Return the indices of the drawn trials, the best first."""
     order = np.argsort(ranks, kind="stable")
     if len(order) <= MOST_LINES:
         return order
@@ -158,13 +158,13 @@ def _number(value: Any) -> str:
 
 def _trials_caption(everything: Sequence[Points]) -> str:
     parts = [
-        f"{plain(everything[0].workload)}: a line is a trial of any study; darker is better, by "
-        "rank. Outcome: the share of the trial's budget at which the target was met, from 0 to 1; "
-        "above, how far a trial that missed it stayed away. Trials that the study's budget cut "
-        "short are left out."
+        f"{plain(everything[0].workload)}: each line is a trial of any study; darker is better, by "
+        "rank. Outcome: up to 1, the share of the trial's budget at which it met the target; above "
+        "1, 1 plus its distance from the target. Trials cut short by the study's budget are left "
+        "out."
     ]
     if any(len(points.outcomes) > MOST_LINES for points in everything):
-        parts.append(f"{MOST_LINES} trials of a panel are drawn, evenly from best to worst.")
+        parts.append(f"At most {MOST_LINES} trials per panel are drawn, evenly from best to worst.")
     return " ".join(parts)
 
 

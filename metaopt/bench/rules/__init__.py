@@ -1,1 +1,1 @@
-"""The rules as software: mistakes that would disqualify or break a submission, or a workload."""
+"""The rules as checks: they find mistakes that disqualify or break a submission or a workload."""

@@ -25,13 +25,13 @@ class Unreadable(NamedTuple):
 
 
 class CheckedSubmission:
-    """The facts about a submission that rules ask for, each found out when it is first needed.
+    """The facts about a submission that rules need, each computed on first use.
 
     Args:
         folder: The submission's folder.
         importing: Whether the module may be imported. If not, rules use the text alone.
         on_start: Called with a description of each step of the check before it begins. If the
-            process never returns, the last one says where it stopped.
+            process never returns, the last description says where it stopped.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class CheckedSubmission:
         return f"{loading.SUBMISSION_FILE}{line}"
 
     def has_function(self, name: str) -> bool:
-        """Return whether there is a function of this name; without a module, by the text alone."""
+        """Return whether the module, or its text if it is not imported, has a function ``name``."""
         if self.module is not None:
             return callable(getattr(self.module, name, None))
         return name in self._bindings or "*" in self._bindings
@@ -161,10 +161,10 @@ class CheckedSubmission:
         return line_of(error, self.folder) or loading.SUBMISSION_FILE
 
     def point(self) -> tuple[bool, dict[str, Any] | None]:
-        """Return whether the steps have hyperparameters to run with, and these.
+        """Return whether the steps can run, and their hyperparameters.
 
-        They are the middle of the search space, and ``None`` for self-tuning. A search space that
-        cannot be read has no middle.
+        Hyperparameters are the middle of the search space, or ``None`` for self-tuning. Steps
+        cannot run if the search space cannot be read.
         """
         if loading.SPACE_FILE not in self.spaces or self.declared_ruleset == "self-tuning":
             return True, None
@@ -175,7 +175,7 @@ class CheckedSubmission:
 
 
 def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements of a module, those under ``if``, ``try`` and ``with`` too."""
+    """Yield the statements of a module, including those under ``if``, ``try`` and ``with``."""
     for statement in statements:
         yield statement
         if isinstance(statement, ast.If | ast.Try | ast.With):

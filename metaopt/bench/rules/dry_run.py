@@ -27,10 +27,10 @@ from metaopt.bench.rules.checked_submission import CheckedSubmission
 
 STEPS = 6
 _SEED = 0
-_DELAY_SECONDS = 0.2  # how late a batch comes, for a step that waits for it
+_DELAY_SECONDS = 0.2  # delay of the batch that shows whether a step waits for the device
 _ARITHMETIC = 256  # rows of a square matrix
-_PROBE = 20  # products, to see how long one takes
-# Precedes every compilation, also those that a cache on disk answers.
+_PROBE = 20  # products, to measure the time of one
+# Precedes every compilation, including those that a cache on disk replaces.
 _LOWERING = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 
 
@@ -42,9 +42,10 @@ class DryRun:
         submission: The submission.
         workload: The workload on which the steps were taken.
         crash: The function that raised, and the exception.
-        states: The optimizer states as they were returned, the first from the initialisation.
-        wrong_return: The function that returned another form, and the returned value.
-        wrong_params: The function that changed the form of the parameters, and the change.
+        states: The returned optimizer states, the first from the initialisation.
+        wrong_return: The function that returned a wrong type, and the returned value.
+        wrong_params: The function that changed the parameters' structure, shapes or dtypes, and
+            the change.
         compiled: The number of functions that each step compiled.
         waits: Whether a step returns when the device is done.
         complete: Whether all steps were taken.
@@ -67,7 +68,7 @@ class _EndedError(Exception):
 
 @pinned_randomness()
 def dry_run(submission: CheckedSubmission, workload: Any) -> DryRun:
-    """Take a few steps with a submission that can be called; never raises for its mistakes."""
+    """Take a few steps with a submission that can be called; its mistakes raise no exception."""
     observed = DryRun(submission, workload)
     if submission.point()[0]:
         with contextlib.suppress(_EndedError):
@@ -79,8 +80,8 @@ class StepRunner:
     """Takes steps with a submission as a runner does, always from the same seed.
 
     Args:
-        observed: The submission, which can be called and has hyperparameters to run with, and the
-            workload. Observations are added.
+        observed: The submission and the workload; receives the observations. The submission must
+            be callable and have hyperparameters.
         facade: The class of the submission's view of the workload.
     """
 
@@ -109,7 +110,7 @@ class StepRunner:
         return before, _on_host(self.trees[1])
 
     def run(self) -> None:
-        """Do what a runner does: initialise, take steps, prepare an evaluation, go on."""
+        """Initialise, take steps, prepare an evaluation and continue, as a runner does."""
         observed = self.observed
         self._start()
         for step in range(STEPS):
@@ -187,7 +188,7 @@ class StepRunner:
         return _on_host(self.trees[0][0]), self.trees[0][1]
 
     def _waits(self, step: int) -> bool:
-        """Return whether a step on a batch that comes late returns late as well."""
+        """Return whether a step on a delayed batch returns only after the batch is ready."""
         self._step(step, _come_late)
         results = jax.tree.leaves(self.trees[1:])
         arrays: list[Any] = [array for array in results if isinstance(array, jax.Array)]
@@ -195,7 +196,7 @@ class StepRunner:
 
 
 def _come_late(batch: Any) -> Any:
-    """Return the batch as arrays that the device has yet to compute."""
+    """Return the batch as arrays that the device is still computing."""
     # Compile before the delay begins: on a busy machine, compiling takes longer than the delay.
     jax.block_until_ready(_delay(batch, jnp.zeros(())))
     return _delay(batch, _late_zero())
@@ -241,12 +242,12 @@ def _on_host(tree: Any) -> Any:
 
 
 def is_raw(leaf: jax.Array) -> bool:
-    """Return whether an array is anything but a typed random key."""
+    """Return whether an array is not a typed random key."""
     return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _signature(params: Any) -> dict[str, str]:
-    """Return path, shape and dtype of every leaf, and the containers: all must stay the same."""
+    """Return path, shape and dtype of every leaf, and the containers."""
     return {
         "the structure": str(jax.tree.structure(params)),
     } | {
@@ -262,7 +263,7 @@ def _difference(before: dict[str, str], after: dict[str, str]) -> str:
     for path in [*list(before)[1:], *list(after)[1:], "the structure"]:
         was, now = before.get(path, "not there"), after.get(path, "gone")
         if was != now:
-            return f"{path} was {was} and is {now}"
+            return f"{path} changed from {was} to {now}"
     return ""
 
 

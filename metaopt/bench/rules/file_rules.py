@@ -27,7 +27,7 @@ def _spaces_by_workload(submission: CheckedSubmission) -> Iterator[Problem]:
             yield Problem(f"the space has entries by workload: {found}", name, fix)
 
 
-@rule(FILE_RULES, "requirements", "AlgoPerf's versions meet requirements.txt")
+@rule(FILE_RULES, "requirements", "AlgoPerf's pinned versions satisfy requirements.txt")
 def _newer_requirements(submission: CheckedSubmission) -> Iterator[Problem]:
     try:
         beyond = [*beyond_algoperf(submission.folder)]
@@ -39,8 +39,8 @@ def _newer_requirements(submission: CheckedSubmission) -> Iterator[Problem]:
         yield Problem(
             f"{line.requirement} is required, and AlgoPerf pins {line.name} {pin}",
             line.where,
-            "This runs here. For AlgoPerf, copy the newer code into the submission, or agree with "
-            "the organisers on a newer version.",
+            "The submission runs here. For AlgoPerf, copy the newer code into the submission, or "
+            "ask the organisers for a newer version.",
             "note",
         )
 
@@ -86,17 +86,17 @@ def _space_problems(submission: CheckedSubmission, kind: str, fix: str) -> Itera
 FILE_RULES += [
     Rule(f"space-{kind}", title, functools.partial(_space_problems, kind=kind, fix=fix))
     for kind, title, fix in (
-        ("form", "entries are ranges, lists of values or points", (
+        ("form", "a space has ranges and lists of values, or is a list of points", (
             'Write every entry as {"min": 1e-4, "max": 1e-1, "scaling": "log"} or as '
             '{"feasible_points": [...]}, or the whole space as a list of points.'
         )),
-        ("names", "hyperparameters have Python identifiers", (
+        ("names", "names of hyperparameters are Python identifiers", (
             "Rename it to a Python identifier: the points are namedtuples with these fields."
         )),
         ("scalar", "feasible_points are lists", (
             'Put the value into a list, as in {"feasible_points": [0.9]}.'
         )),
-        ("range", "no range is empty, no log scale has 0", (
+        ("range", "ranges are not empty, and positive on a log scale", (
             "Make `min` smaller than `max`, above 0 on a log scale; list at least one point."
         )),
         ("points", "all points have the same hyperparameters", (
@@ -106,7 +106,7 @@ FILE_RULES += [
 ]  # fmt: skip
 
 
-@rule(FILE_RULES, "space-defaults", "DEFAULTS has every hyperparameter")
+@rule(FILE_RULES, "space-defaults", "DEFAULTS has a value for every hyperparameter")
 def _unknown_hyperparameters(submission: CheckedSubmission) -> Iterator[Problem]:
     defaults = getattr(submission.module, "DEFAULTS", None)
     if not isinstance(defaults, dict) or submission.declared_ruleset == "self-tuning":
@@ -119,8 +119,8 @@ def _unknown_hyperparameters(submission: CheckedSubmission) -> Iterator[Problem]
             yield Problem(
                 f"{unknown} are not in DEFAULTS, which has {sorted(defaults)}",
                 name,
-                "Add them to DEFAULTS in submission.py, or take them out of the space: an untuned "
-                "run takes its hyperparameters from there.",
+                "Add them to DEFAULTS in submission.py, or remove them from the space: an untuned "
+                "run uses DEFAULTS.",
             )
 
 

@@ -1,4 +1,4 @@
-"""Rules on the module: it is Python, can be imported, and has AlgoPerf's functions."""
+"""Rules on the module: it is valid Python, can be imported, and has AlgoPerf's functions."""
 
 import inspect
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _OPTIONAL = {"update_params": ["train_state"]}
 MODULE_RULES: list[Rule] = []
 
 
-@rule(MODULE_RULES, "source", "submission.py is there and is Python")
+@rule(MODULE_RULES, "source", "submission.py exists and is valid Python")
 def _unreadable_source(submission: CheckedSubmission) -> Iterator[Problem]:
     if not (submission.folder / SUBMISSION_FILE).is_file():
         yield Problem(
@@ -42,7 +42,7 @@ def _unreadable_source(submission: CheckedSubmission) -> Iterator[Problem]:
             "submissions/template has one to start from.",
         )
     for reason, where in submission.unreadable:
-        yield Problem(reason, where, "Correct the syntax; nothing else can be checked before.")
+        yield Problem(reason, where, "Correct the syntax; other checks need it.")
 
 
 @rule(MODULE_RULES, "import", "the module can be imported")
@@ -50,17 +50,17 @@ def _failing_import(submission: CheckedSubmission) -> Iterator[Problem]:
     failure = submission.import_failure
     if failure is None:
         return
-    fix = "Make the import succeed with nothing but what requirements.txt asks for."
+    fix = "Make the import succeed with only the packages in requirements.txt."
     if "ModuleNotFoundError" in failure.reason:
         fix = (
-            "Install the missing module, and name it in requirements.txt. Imports for annotations "
-            "alone belong under `if TYPE_CHECKING:`; import modules beside submission.py "
-            "relatively, `from . import mine`."
+            "Install the missing module and list it in requirements.txt. Put imports that only "
+            "annotations need under `if TYPE_CHECKING:`. Import modules in the submission's folder "
+            "relatively: `from . import mine`."
         )
     yield Problem(f"the import fails: {failure.reason}", failure.where, fix)
 
 
-@rule(MODULE_RULES, "functions", "the functions of the contract are there")
+@rule(MODULE_RULES, "functions", "the module has all functions of the contract")
 def _missing_functions(submission: CheckedSubmission) -> Iterator[Problem]:
     if SUBMISSION_FILE not in submission.trees:
         return
@@ -89,7 +89,7 @@ def _wrong_arguments(submission: CheckedSubmission) -> Iterator[Problem]:
             )
 
 
-@rule(MODULE_RULES, "arguments-order", "arguments stand in AlgoPerf's order")
+@rule(MODULE_RULES, "arguments-order", "arguments are in AlgoPerf's order")
 def _wrong_order(submission: CheckedSubmission) -> Iterator[Problem]:
     for name, expected, signature in _signatures(submission):
         if _refusal(name, expected, signature) is not None:

@@ -1,7 +1,7 @@
-"""The rule that only the batch size depends on which workload it is: an experiment.
+"""The rule that only the batch size may depend on the workload's name, tested by an experiment.
 
-The same steps on the same data are taken under other names. A submission learns the name from
-``get_batch_size`` and from the workload's class, as with AlgoPerf. The batch size stays that of the
+The same steps are taken on the same data under other names. As under AlgoPerf, a submission can get
+the name from ``get_batch_size`` and from the workload's class. The batch size stays that of the
 true name.
 """
 
@@ -37,13 +37,13 @@ NAME_RULES: list[Rule] = []
 @rule(NAME_RULES, "workload-branches", "only the batch size depends on the workload's name")
 def _dependence_on_the_name(run: DryRun) -> Iterator[Problem]:
     submission, true_name = run.submission, run.workload.name
-    fresh = DryRun(submission, run.workload)  # only crashes of it are read
+    fresh = DryRun(submission, run.workload)  # used only for its crashes
     start, expected = StepRunner(fresh).take(_STEPS)
     distance = norm(_difference(start, expected))
     allowed = DEVIATION * distance + ROUNDING * norm(expected)
     _, again = StepRunner(fresh).take(_STEPS)
     if not norm(_difference(expected, again)) <= allowed:
-        return  # it does not depend on its arguments alone, which is the rule `replay`
+        return  # steps do not depend on their arguments alone: the rule `replay` reports this
     unknown = "".join(random.choices(string.ascii_lowercase, k=8))
     for name, class_name in {**_TRIED, unknown: f"{unknown.title()}Workload"}.items():
         submission.on_start(f"a step under the name {name!r}")
@@ -58,8 +58,8 @@ def _dependence_on_the_name(run: DryRun) -> Iterator[Problem]:
         deviation = norm(_difference(expected, found))
         if not deviation <= allowed:
             what = (
-                f"moves the parameters elsewhere: {deviation:.2g} away after a distance of "
-                f"{distance:.2g}"
+                f"takes other steps: after a distance of {distance:.2g}, the parameters differ by "
+                f"{deviation:.2g}"
             )
             yield _problem(submission, true_name, name, what)
             return
@@ -69,14 +69,14 @@ def _problem(submission: CheckedSubmission, true_name: str, name: str, what: str
     return Problem(
         f"on {true_name} under the name {name!r}, the submission {what}",
         submission.where("update_params"),
-        "Decide by the public facts of every workload (shapes, loss_type, step_hint), or not at "
-        "all: only get_batch_size may depend on which workload it is.",
+        "Use only public properties of workloads (shapes, loss_type, step_hint): only "
+        "get_batch_size may depend on the workload's name.",
     )
 
 
 @contextlib.contextmanager
 def _told(submission: CheckedSubmission, name: str, true_name: str) -> Iterator[None]:
-    """Ask for the batch size of another name, and at the end for that of the true one."""
+    """Call ``get_batch_size`` with another name, and on exit with the true name."""
     _ask(submission, name)
     try:
         yield
@@ -90,7 +90,7 @@ def _ask(submission: CheckedSubmission, name: str) -> None:
 
 
 def _facade_type(name: str, class_name: str) -> type[Facade]:
-    """Return a class of facades whose name and module are those of AlgoPerf's workload."""
+    """Return a facade class with the name and module of AlgoPerf's workload class."""
     module = f"algoperf.workloads.{name}.{name}_jax.workload"
     return type(class_name, (Facade,), {"__module__": module, "__qualname__": class_name})
 

@@ -2,8 +2,8 @@
 
     pytest --submission path/to/folder --workload digits_mlp --workload mine.problems:ROSENBROCK
 
-Each rule is a test. Submissions run in a process of their own, once for all rules. Without a path
-on the command line nothing else is collected. Without its options the plug-in imports nothing.
+Each rule is a test. A submission runs once for all rules, in a separate process. Without a path on
+the command line, no other tests are collected. Without its options the plug-in imports nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args = []
 
 
-@pytest.hookimpl(tryfirst=True)  # before -k chooses
+@pytest.hookimpl(tryfirst=True)  # before -k selects
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(
         if folder.name == "submission.py":
             folder = folder.parent
         if not folder.is_dir():
-            raise pytest.UsageError(f"--submission {path}: there is no such folder.")
+            raise pytest.UsageError(f"--submission {path}: no such folder.")
         items.extend(_Submission.of(session, f"submission {path}", folder).collect())
     for name in config.getoption(_WORKLOADS) or ():
         items.extend(_Workload.of(session, f"workload {name}", name).collect())
@@ -113,7 +113,7 @@ class _Submission(_RuleCollector):
 
     def findings(self, rule: "Rule") -> "list[Finding]":
         if rule.id in self._report.not_applied:
-            pytest.skip("errors of other rules come first")
+            pytest.skip("not applied because other rules have errors")
         return [finding for finding in self._report.findings if finding.rule == rule.id]
 
 

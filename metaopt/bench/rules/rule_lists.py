@@ -9,12 +9,12 @@ Find = TypeVar("Find", bound=Callable[[Any], Iterable[Problem]])
 
 
 def rule(rules: list[Rule], id: str, title: str) -> Callable[[Find], Find]:
-    """Add the decorated function to ``rules``: it yields the problems that break the rule.
+    """Add the decorated function, which yields the problems that it finds, to ``rules``.
 
     Args:
         rules: The list, in the order of reports.
         id: The rule's stable name.
-        title: The demand, as a sentence.
+        title: The requirement, as a sentence.
     """
 
     def add(find: Find) -> Find:

@@ -1,4 +1,4 @@
-"""Rules on a few steps: they read the observations of the dry run."""
+"""Rules on a few steps, applied to the observations of the dry run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from metaopt.bench.rules.dry_run import STEPS, DryRun
 from metaopt.bench.rules.rule_lists import rule
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS
 
-_FREE_TO_COMPILE = 3  # first steps that may all compile
+_FREE_TO_COMPILE = 3  # number of first steps that may compile
 _UNKNOWN = "nowhere"
 
 STEP_RULES: list[Rule] = []
@@ -34,7 +34,7 @@ def _wrong_batch_size(run: DryRun) -> Iterator[Problem]:
             yield Problem(
                 f"get_batch_size({name!r}) raises {describe(error)}",
                 where,
-                "Raise ValueError for an unknown name: only then does the runner ask again for the "
+                "Raise ValueError for an unknown name: only then does the runner ask for the "
                 "base workload.",
             )
             return
@@ -68,7 +68,7 @@ def _crash(run: DryRun) -> Iterator[Problem]:
         )
 
 
-@rule(STEP_RULES, "state", "the optimizer state is a pytree and a function")
+@rule(STEP_RULES, "state", "the optimizer state is a pair (pytree, function)")
 def _wrong_state(run: DryRun) -> Iterator[Problem]:
     for state in run.states:
         if not is_pair(state):
@@ -76,7 +76,7 @@ def _wrong_state(run: DryRun) -> Iterator[Problem]:
                 f"the optimizer state is {_shown(state)}",
                 run.submission.where("init_optimizer_state"),
                 "Return the pair (pytree of arrays, update function) as the state: AlgoPerf's "
-                "checkpoints save the first part alone.",
+                "checkpoints save only the pytree.",
             )
             return
 
@@ -84,7 +84,7 @@ def _wrong_state(run: DryRun) -> Iterator[Problem]:
 @rule(STEP_RULES, "state-checkpoint", "the state survives AlgoPerf's checkpoints")
 def _state_without_checkpoint(run: DryRun) -> Iterator[Problem]:
     states = [state for state in run.states if is_pair(state)]
-    for state in reversed(states):  # the fullest first
+    for state in reversed(states):  # the last state has the most entries
         why = _checkpoint_problem(states[0][0], state[0])
         if why is not None:
             yield Problem(why, run.submission.where("init_optimizer_state"), SAVABLE)
@@ -107,10 +107,10 @@ def _changed_params(run: DryRun) -> Iterator[Problem]:
     if run.wrong_params is not None:
         name, changed = run.wrong_params
         yield Problem(
-            f"`{name}` returns other parameters than it got: {changed}",
+            f"`{name}` changes the form of the parameters: {changed}",
             run.submission.where(name),
-            "Return the parameters in the form in which they came: cast them back to their dtype, "
-            "and check that state and parameters are not exchanged.",
+            "Keep structure, shapes and dtypes: cast the parameters back to their dtype, and "
+            "check that state and parameters are not swapped.",
         )
 
 
@@ -120,11 +120,11 @@ def _recompilation(run: DryRun) -> Iterator[Problem]:
     if late and all(late):
         yield Problem(
             f"each of the steps {_FREE_TO_COMPILE + 1} to {STEPS} compiles again "
-            f"({late[-1]} functions at the last)",
+            f"({late[-1]} functions in the last step)",
             run.submission.where("update_params"),
             "Call jax.jit once, at the top level or in init_optimizer_state, not inside "
-            "update_params. Pass changing values as arrays, not as static arguments or as "
-            "variables of a closure.",
+            "update_params. Pass changing values as arrays, not as static arguments or closure "
+            "variables.",
         )
 
 
@@ -134,9 +134,9 @@ def _early_return(run: DryRun) -> Iterator[Problem]:
         yield Problem(
             "a step returns before the device is done",
             run.submission.where("update_params"),
-            "This is allowed: the runner here waits before it reads the clock. AlgoPerf's does not "
-            "and counts some seconds of training as evaluation. jax.block_until_ready(params) "
-            "before the return makes the two agree, at the cost of the overlap.",
+            "This is allowed: the runner here waits before it reads the clock. AlgoPerf's runner "
+            "does not, and counts some training time as evaluation. For equal times, call "
+            "jax.block_until_ready(params) before the return; host and device then do not overlap.",
             "note",
         )
 

@@ -1,7 +1,7 @@
-"""Apply the rules to a submission in a process of its own.
+"""Apply the rules to a submission in a separate process.
 
 The process can be ended if the submission never returns, a crash of the process is a finding, and
-the submission's output is not mixed with the findings.
+the submission's output is kept apart from the findings.
 """
 
 import dataclasses
@@ -20,9 +20,10 @@ DEFAULT_TIMEOUT_SECONDS = 120.0
 
 
 def check_in_subprocess(folder: Path, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> Report:
-    """Return the findings of all rules in a submission that runs in a process of its own.
+    """Return the findings of all rules in a submission that runs in a separate process.
 
-    If the process never returns or crashes, that is a finding beside those in the text and files.
+    If the process never returns or crashes, the report has that finding and those in the text and
+    the files.
 
     Args:
         folder: The submission's folder.
@@ -66,11 +67,11 @@ def check_in_subprocess(folder: Path, *, timeout: float = DEFAULT_TIMEOUT_SECOND
 
 
 def write_report(folder: Path, report: Path, progress: Path) -> None:
-    """Check a submission; write the report, and before each step a description of it.
+    """Check a submission; write a description of each step before it begins, and then the report.
 
     Args:
         folder: The submission's folder.
-        report: The file of the report, which appears at the end.
+        report: The file of the report, written at the end.
         progress: The file of the current step's description.
     """
     found = check(folder, on_start=lambda description: _write(progress, description))
@@ -91,7 +92,7 @@ def _with_finding(report: Report, finding: Finding) -> Report:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file so that its reader never sees a part of it."""
+    """Write a file atomically."""
     partial = path.with_suffix(".partial")
     partial.write_text(text, "utf-8")
     partial.replace(path)

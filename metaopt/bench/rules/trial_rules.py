@@ -1,4 +1,4 @@
-"""Rules on a short trial and its audit: its end, its cost, its dependence on the arguments."""
+"""Rules on a short trial and its audit: completion, cost, and dependence on the arguments."""
 
 import functools
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from metaopt.bench.rules.short_trial import ShortTrial
 TRIAL_RULES: list[Rule] = []
 
 
-@rule(TRIAL_RULES, "trial", "a short trial comes to its end")
+@rule(TRIAL_RULES, "trial", "a short trial completes")
 def _failed_trial(trial: ShortTrial) -> Iterator[Problem]:
     record = trial.record
     if record.status in FAILURES:
@@ -34,9 +34,9 @@ def _failed_audit(trial: ShortTrial, kind: Audit, fix: str) -> Iterator[Problem]
 
 
 _AUDITS: tuple[tuple[Audit, str, str], ...] = (
-    ("passes", "what is charged covers the passes through the model", (
-        "Export report(optimizer_state) with all gradient evaluations so far. Every pass through "
-        "`model_fn`, even a forward pass alone, counts as its examples over the reference batch "
+    ("passes", "charged gradient evaluations cover all passes through the model", (
+        "Define report(optimizer_state) and declare all gradient evaluations so far. Every pass "
+        "through `model_fn`, even forward only, counts as its examples over the reference batch "
         "size."
     )),
     ("set-up", "passes of init_optimizer_state are declared", (

@@ -15,7 +15,7 @@ from metaopt.bench.rules.workload_rules import INTERFACE_RULES, find_missing_par
 
 
 def _guarded(find: Callable[[Any], Iterable[Problem]]) -> Callable[[Any], Iterator[Problem]]:
-    """Return a rule that reports an exception as a problem, and needs a complete workload."""
+    """Return a rule that reports exceptions as problems and skips incomplete workloads."""
 
     def find_or_report(workload: Any) -> Iterator[Problem]:
         if any(find_missing_parts(workload)):

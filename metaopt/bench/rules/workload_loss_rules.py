@@ -1,6 +1,6 @@
 """Rules on a workload's loss: a finite sum, of the declared type, with a mask.
 
-The model is compiled where a rule needs its gradient.
+The model is compiled if a rule needs its gradient.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from metaopt.workloads.losses import Loss
 _KEY = 0
 _EXAMPLES = 4
 _TOLERANCE = 1e-4
-# Exceptions, by AlgoPerf's name: workloads that declare one loss and compute another, and workloads
-# that fail with a mask that has a weight for each example.
+# Exceptions, by AlgoPerf's name: a workload that computes a loss other than the declared one, and
+# workloads that fail with a mask of one weight per example.
 _ALGOPERFS_LOSSES = {"ogbg": LossType.SIGMOID_CROSS_ENTROPY}
 _ALGOPERFS_WITHOUT_MASK = ("librispeech_conformer", "librispeech_deepspeech")
 
@@ -43,10 +43,10 @@ def _wrong_loss(workload: Any) -> Iterator[Problem]:
 
     (mean, loss), gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params)
     if not np.isclose(loss["per_example"].sum(), loss["summed"], rtol=_TOLERANCE):
-        fix = "Let `summed` be the sum of `per_example`, where masked examples count 0."
+        fix = "Return the sum of `per_example`, with 0 for masked examples, as `summed`."
         yield problem(workload, "`summed` is not the sum of `per_example`", fix)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((mean, gradient))):
-        fix = "Check the start and the scale of the inputs."
+        fix = "Check the initial parameters and the scale of the inputs."
         yield problem(workload, "loss or gradient are not finite at the start", fix)
 
 
@@ -54,17 +54,17 @@ def _wrong_loss(workload: Any) -> Iterator[Problem]:
 def _undeclared_loss(workload: Any) -> Iterator[Problem]:
     declared = workload.loss_type
     if declared is None:
-        fix = "This is allowed: submissions see no type."
+        fix = "This is allowed: submissions then see no type."
         what = "loss_type is None, so loss_fn cannot be compared with a type"
         yield problem(workload, what, fix, "note")
         return
     if not isinstance(declared, LossType):
         fix = "Use a member of metaopt.bench.contract.spec.LossType, or None for a loss of no type."
-        yield problem(workload, f"loss_type is {declared!r}, which is no LossType", fix)
+        yield problem(workload, f"loss_type is {declared!r}, which is not a LossType", fix)
         return
     computed = _ALGOPERFS_LOSSES.get(_name_in_algoperf(workload), declared)
     if computed is not declared:
-        what = f"it declares {declared.name} and computes {computed.name}, which is known"
+        what = f"it declares {declared.name} and computes {computed.name}, a known exception"
         yield problem(workload, what, "Nothing to do.", "note")
     targets, logits, weights = _a_few(workload)
     masks = {"": weights}
@@ -99,7 +99,7 @@ def _ignored_mask(workload: Any) -> Iterator[Problem]:
     masked = loss_fn(targets, logits, kept)
     fewer = loss_fn(*jax.tree.map(lambda leaf: leaf[:-1], (targets, logits, kept)))
     if not np.isclose(masked["n_valid_examples"], fewer["n_valid_examples"]):
-        fix = "Let `n_valid_examples` be the sum of `mask_batch`, where there is one."
+        fix = "Return the sum of `mask_batch`, if there is one, as `n_valid_examples`."
         yield problem(workload, "`n_valid_examples` counts masked examples", fix)
     if not np.isclose(masked["summed"], fewer["summed"], rtol=_TOLERANCE):
         fix = "Multiply the losses by `mask_batch` before they are summed."

@@ -1,6 +1,6 @@
 """The names of workloads: AlgoPerf's and this suite's."""
 
-# AlgoPerf's registry at v0.6 and the ninth workload of v1.0; with all variants.
+# All workloads of AlgoPerf v0.6 and the ninth of v1.0, each with its variants.
 _VARIANTS = {
     "cifar": "",
     "criteo1tb": "test layernorm embed_init resnet",
@@ -15,7 +15,7 @@ _VARIANTS = {
     "wmt": "post_ln attention_temp glu_tanh",
 }
 ALGOPERF_WORKLOADS = tuple(_VARIANTS)
-# This suite's; ``_fixed`` may follow.
+# The workloads of this suite; each may have the suffix ``_fixed``.
 OUR_WORKLOADS = (
     "breast_cancer_logistic",
     "cifar10_vgg16",

@@ -1,6 +1,6 @@
 """Rules on a workload: its attributes, start, types, batches and evaluation.
 
-Every rule takes the workload itself. The data is loaded; nothing is trained.
+The rules load the workload's data but train nothing.
 """
 
 import numbers
@@ -41,9 +41,13 @@ def training_queue(workload: Any) -> Any:
     )  # fmt: skip
 
 
-@rule(INTERFACE_RULES, "workload-interface", "runners find what they read and call")
+@rule(
+    INTERFACE_RULES,
+    "workload-interface",
+    "the workload has all attributes and functions of the interface",
+)
 def find_missing_parts(workload: Any) -> Iterator[Problem]:
-    """Yield attributes and functions that are missing, and numbers that are not positive."""
+    """Yield a problem for missing attributes and functions, and for numbers below their minimum."""
     missing = [name for name in (*ATTRIBUTES, *FUNCTIONS) if not hasattr(workload, name)]
     wrong = [name for name in FUNCTIONS if not callable(getattr(workload, name, print))]
     if missing or wrong:
@@ -72,20 +76,20 @@ def _unstable_hash(workload: Any) -> Iterator[Problem]:
         yield problem(workload, f"it cannot be a static argument of jax.jit: {why}", fix)
 
 
-@rule(INTERFACE_RULES, "workload-start", "parameters and state follow from the key")
+@rule(INTERFACE_RULES, "workload-start", "the key determines parameters and model state")
 def _wrong_start(workload: Any) -> Iterator[Problem]:
     started = workload.init_model_fn(jax.random.PRNGKey(_KEY))
     if not isinstance(started, tuple) or len(started) != 2 or not jax.tree.leaves(started[0]):
-        fix = "Return (params, model_state); None for a model without a state."
-        yield problem(workload, "init_model_fn returns no pair with parameters in it", fix)
+        fix = "Return (params, model_state), with None for a model without state."
+        yield problem(workload, "init_model_fn does not return (params, model_state)", fix)
         return
     again = workload.init_model_fn(jax.random.PRNGKey(_KEY))
     if not _equal(started, again):
-        fix = "Draw from the key alone: runs are repeated and compared by their seeds."
-        yield problem(workload, "the same key gives another start", fix)
+        fix = "Use only the key for random numbers: runs are repeated and compared by seeds."
+        yield problem(workload, "the same key gives different initial parameters", fix)
 
 
-@rule(INTERFACE_RULES, "workload-types", "every array of parameters has a type")
+@rule(INTERFACE_RULES, "workload-types", "every parameter array has a type")
 def _wrong_types(workload: Any) -> Iterator[Problem]:
     params, _ = workload.init_model_fn(jax.random.PRNGKey(_KEY))
     types, expected = jax.tree.structure(workload.model_params_types), jax.tree.structure(params)
@@ -94,42 +98,44 @@ def _wrong_types(workload: Any) -> Iterator[Problem]:
         yield problem(workload, f"model_params_types is {types}, params are {expected}", fix)
 
 
-@rule(INTERFACE_RULES, "workload-shapes", "every array of parameters has a shape_tuple")
+@rule(INTERFACE_RULES, "workload-shapes", "every parameter array has a shape_tuple")
 def _wrong_shapes(workload: Any) -> Iterator[Problem]:
     params, _ = workload.init_model_fn(jax.random.PRNGKey(_KEY))
-    # A shape has no leaves that JAX would look into.
+    # JAX treats a ShapeTuple as a leaf.
     said = [getattr(leaf, "shape_tuple", None) for leaf in jax.tree.leaves(workload.param_shapes)]
     if said != [leaf.shape for leaf in jax.tree.leaves(params)]:
         fix = "Return a tree like the parameters, of spec.ShapeTuple(array.shape)."
         yield problem(workload, f"the shape_tuples of param_shapes are {said[:3]}", fix)
 
 
-@rule(INTERFACE_RULES, "workload-queue", "batches follow from the key, and again")
+@rule(INTERFACE_RULES, "workload-queue", "the key determines batches, and a queue can resume")
 def _wrong_queue(workload: Any) -> Iterator[Problem]:
     size = workload.reference_batch_size
     first, second = (training_queue(workload) for _ in range(2))
     batches = [next(first) for _ in range(_BATCHES)]
     fix = "Return dictionaries with `targets`, whose first axis is the batch."
     if not all(isinstance(batch, dict) and "targets" in batch for batch in batches):
-        yield problem(workload, "training batches are no dictionaries with `targets`", fix)
+        yield problem(workload, "training batches are not dictionaries with `targets`", fix)
         return
     sizes = {int(leaf.shape[0]) for batch in batches for leaf in jax.tree.leaves(batch["targets"])}
     if sizes != {size} and not workload.is_fixed_batch:
-        yield problem(workload, f"batches of {size} are of {sorted(sizes)}", fix)
+        yield problem(workload, f"`targets` have {sorted(sizes)} rows for batches of {size}", fix)
     if not _equal(batches, [next(second) for _ in range(_BATCHES)]):
-        fix = "Let the order depend on the key alone."
-        yield problem(workload, "the same key gives other batches", fix)
+        fix = "Let the order depend only on the key."
+        yield problem(workload, "the same key gives different batches", fix)
     if not hasattr(first, "seek") or getattr(first, "position", None) != _BATCHES:
-        fix = "Give the queue a `position`, the batches taken so far, and `seek(position)`."
-        yield problem(workload, "a run cannot go on where it was: no position, no seek", fix)
+        fix = "Give the queue `position`, the number of batches taken, and `seek(position)`."
+        yield problem(
+            workload, "a run cannot resume: the queue lacks seek or the right position", fix
+        )
         return
     first.seek(1)
     if not _equal(batches[1:], [next(first) for _ in range(_BATCHES - 1)]):
-        fix = "After seek(n) the next batch is the one that follows n batches from the start."
-        yield problem(workload, "after seek(1) other batches follow", fix)
+        fix = "Make seek(n) skip exactly the first n batches."
+        yield problem(workload, "seek(1) does not give the second batch", fix)
 
 
-@rule(INTERFACE_RULES, "workload-evaluation", "evaluation has the targets' metric")
+@rule(INTERFACE_RULES, "workload-evaluation", "evaluation returns the metric of the targets")
 def _wrong_evaluation(workload: Any) -> Iterator[Problem]:
     params, state = workload.init_model_fn(jax.random.PRNGKey(_KEY))
     metrics = workload.eval_model(
@@ -142,7 +148,7 @@ def _wrong_evaluation(workload: Any) -> Iterator[Problem]:
         yield problem(workload, f"eval_model returns no {', '.join(missing)}", fix)
     bad = sorted(name for name, value in metrics.items() if not np.isfinite(value))
     if bad:
-        fix = "Look for examples that are counted as none."
+        fix = "Check for a division by zero examples."
         yield problem(workload, f"{', '.join(bad)} are not finite at the start", fix)
 
 

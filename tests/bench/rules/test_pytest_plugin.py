@@ -64,7 +64,7 @@ def test_rules_are_chosen_by_name(run):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--submission", "nowhere"), "--submission nowhere: there is no such folder"),
+        (("--submission", "nowhere"), "--submission nowhere: no such folder"),
         (("--workload", "nowhere.at:ALL"), "No workload 'nowhere.at:ALL': ModuleNotFoundError"),
     ],
 )

@@ -144,7 +144,7 @@ def check_loss(workload):
 def test_a_loss_type_that_algoperf_does_not_have_is_found(loss_type):
     (found,) = check_loss(Line(loss_type=loss_type))
 
-    assert found.what == f"loss_type is {loss_type!r}, which is no LossType"
+    assert found.what == f"loss_type is {loss_type!r}, which is not a LossType"
 
 
 @pytest.mark.parametrize("declared", LossType)
