@@ -59,6 +59,11 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config):
 def free_memory():
     """Free what a module compiled and loaded: over the whole suite it would be gigabytes."""
     yield
+    free_workloads()
+
+
+def free_workloads():
+    """Free the workloads' arrays and all compiled programs."""
     jax.clear_caches()
     for workload in list_workloads().values():
         for name in vars(workload).keys() - {field.name for field in dataclasses.fields(workload)}:

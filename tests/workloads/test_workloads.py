@@ -17,6 +17,7 @@ from metaopt.bench.rules.workload_check import WORKLOAD_RULES
 from metaopt.workloads.data.datasets import data_root
 from metaopt.workloads.fixed_batch import fix_batch
 from metaopt.workloads.registry import get_workload, list_workloads
+from tests.conftest import free_workloads
 
 ALL = sorted(list_workloads())
 # The paper's sizes are for accelerators: their own files test their parts.
@@ -49,14 +50,15 @@ EXAMPLES = {
 }
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=NAMES, scope="module")  # so that the tests of a workload run together
 def workload(request):
     workload = get_workload(request.param)
     try:
         workload.check_data()
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    return workload
+    yield workload
+    free_workloads()  # all of them at once would take gigabytes
 
 
 @pytest.fixture
