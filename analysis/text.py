@@ -1,7 +1,7 @@
 """Shared wording: the word for a miss, lists, and untrusted names, escaped for each output."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MISSED = "missed"  # a target that was not reached, in every table, plot and note
@@ -23,6 +23,13 @@ def spreadsheet_cell(text: Any) -> str:
 def escape_markdown(text: Any) -> str:
     """Return text that Markdown shows as it is."""
     return "".join("\\" + c if c in "\\|<>*_`[]$&" else c for c in plain(text))
+
+
+def pipe_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, with its cells escaped and without a line break at its end."""
+    lines = (f"| {' | '.join(map(escape_markdown, row))} |" for row in (header, *rows))
+    first, *others = lines
+    return "\n".join([first, "|" + "---|" * len(header), *others])
 
 
 def counted(number: int, noun: str) -> str:

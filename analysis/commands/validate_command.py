@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -13,7 +12,7 @@ from analysis.checks.rules import RULES
 from analysis.checks.validation import read_for_checks, rule_of, validate
 from analysis.commands.log_options import LogOptions
 from analysis.report.formats import Format
-from analysis.text import counted, escape_markdown, plain
+from analysis.text import counted, pipe_table, plain
 
 _LISTED = 5
 
@@ -55,11 +54,9 @@ def print_findings(
         if accept is not None:
             summary += f", {counts['accepted']:,} accepted"
         if format is Format.MARKDOWN:
-            _print_markdown(
-                ("severity", "rule", "where", "problem", "accepted"),
-                ((f.severity, f.rule, f.where, f.what, why or "") for f, why in found),
-            )
-            typer.echo(f"\n{summary}")
+            header = ("severity", "rule", "where", "problem", "accepted")
+            rows = ((f.severity, f.rule, f.where, f.what, why or "") for f, why in found)
+            typer.echo(f"{pipe_table(header, rows)}\n\n{summary}")
         else:
             _print_lines(found, everything)
             typer.echo(summary)
@@ -73,21 +70,14 @@ def print_rules(id: str | None, format: Format = Format.TABLE) -> None:
     if format is Format.JSON:
         typer.echo(json.dumps([{name: getattr(rule, name) for name in names} for rule in chosen]))
     elif format is Format.MARKDOWN:
-        _print_markdown(
-            ("rule", "good logs", "validate / submit", "if it is broken", "to fix it"),
-            ((r.id, r.title, f"{r.severity} / {r.strict}", r.means, r.fix) for r in chosen),
-        )
+        header = ("rule", "good logs", "validate / submit", "if it is broken", "to fix it")
+        rows = ((r.id, r.title, f"{r.severity} / {r.strict}", r.means, r.fix) for r in chosen)
+        typer.echo(pipe_table(header, rows))
     else:
         for rule in chosen:
             typer.echo(f"{rule.id}: {rule.title}")
             if id is not None:
                 typer.echo(f"    If it is broken: {rule.means}\n    To fix it: {rule.fix}")
-
-
-def _print_markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    typer.echo(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
-    for row in rows:
-        typer.echo(f"| {' | '.join(map(escape_markdown, row))} |")
 
 
 def _print_lines(found: list[ReviewedFinding], everything: bool) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from analysis.report.latex import latex_table, latex_text
 from analysis.report.table import Table, is_missed, is_undefined
-from analysis.text import MISSED, escape_markdown, plain, spreadsheet_cell
+from analysis.text import MISSED, escape_markdown, pipe_table, plain, spreadsheet_cell
 
 
 class Format(StrEnum):
@@ -93,17 +93,9 @@ def json_value(value: Any) -> Any:
 
 def markdown_table(table: Table) -> str:
     """Return a pipe table with its caption and notes below."""
-    lines = [
-        _row(table.header),
-        "|" + "---|" * len(table.header),
-        *map(_row, table.texts),
-        "",
-        escape_markdown(table.caption),
-        "",
-    ]
-    for note in table.notes:
-        lines += [escape_markdown(note), ""]
-    return "\n".join(lines)
+    texts = [pipe_table(table.header, table.texts)]
+    texts += [escape_markdown(text) for text in (table.caption, *table.notes)]
+    return "\n\n".join(texts) + "\n"
 
 
 def table_csv(table: Table) -> str:
@@ -129,7 +121,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return repr(value) if isinstance(value, int | float) else spreadsheet_cell(value)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(escape_markdown, cells)) + " |"

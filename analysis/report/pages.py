@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.report.formats import markdown_table
 from analysis.report.publish import publish
 from analysis.report.table import Column
 from analysis.text import escape_markdown, plain, spreadsheet_cell
@@ -62,7 +63,7 @@ def render_html(template: str, context: dict[str, Any], *more_styles: str) -> st
 def render_markdown(template: str, context: dict[str, Any]) -> str:
     """Render a Markdown page; the filter ``cell`` escapes text, ``table`` writes a table."""
     environment = _environment(autoescape=False)
-    environment.filters["cell"] = escape_markdown
+    environment.filters |= {"cell": escape_markdown, "table": markdown_table}
     return environment.get_template(f"{template}.md.j2").render(context)
 
 
