@@ -1,12 +1,15 @@
 """Builds small campaigns on disk, through the models that the referee writes with."""
 
-import math
+import itertools
+import json
+import shutil
 import tarfile
 
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.measure.targets import Target
+from metaopt.bench.measure.seeds import derive_seed
+from metaopt.bench.measure.targets import Target, targets_of
 from metaopt.bench.records import Cost
 
 ENVIRONMENT = {
@@ -192,7 +195,91 @@ def reported(tmp_path_factory):
     return folder / "report"
 
 
-INF = math.inf
+WORKLOADS = ["breast_cancer_logistic", "digits_mlp"]
+# Where each study's trials of 250 hit: by contender, on the first workload and on the second.
+HITS = {
+    "a+random": [[[None, 100.0, 50.0, None], [200.0], [None, 10.0]], [[250.0], [None], [30.0]]],
+    "b+random": [[[80.0], [None, 70.0], [90.0]], [[None], [None], [240.0]]],
+}
+
+
+def target(workload):
+    frozen = targets_of(workload).validation
+    return Target(metric=frozen.metric, value=frozen.value, better=frozen.better)
+
+
+def build_runs(build, out, hits=HITS, scale=1.0, skip=(), campaign_seed=1, **changes):
+    """Write a campaign of whole studies on frozen targets, complete enough to be valid."""
+    b = build(out, list(hits), WORKLOADS, 3, scale=scale)
+    noise = itertools.count(1)  # no two trials take equally long, to a nanosecond
+    for contender, both in hits.items():
+        for workload, studies in zip(WORKLOADS, both, strict=True):
+            for study, trials in enumerate(studies, start=1):
+                if (contender, workload, study) in skip:
+                    continue
+                key = campaign_seed, workload, study
+                for trial, hit in enumerate([*trials, None, None, None][:4], start=1):
+                    seeds = records.Seeds(
+                        campaign=campaign_seed, trial=derive_seed(*key, "trial", trial),
+                        tuner=derive_seed(*key, "tuner"), fixed_batch=None,
+                    )  # fmt: skip
+                    given = {"target": target(workload), "seeds": seeds, "best": 0.01} | changes
+                    loss, steps = (0.9, 250) if hit is None else (0.01, round(hit))
+                    seconds = steps / 100 + 1e-9 * next(noise)
+                    row = {
+                        "accumulated_eval_time": 0.0, "accumulated_logging_time": 0.0,
+                        "accumulated_submission_time": seconds, "score": seconds,
+                        "global_step": steps, "gradient_evaluations": steps * scale,
+                        "preemption_count": 0, "total_duration": seconds,
+                        "train/loss": loss, "validation/loss": loss, "test/loss": loss,
+                        "episode": 0, "phase": "training",
+                    }  # fmt: skip
+                    b.trial(contender, workload, study, 250.0, hit, rows=[row], **given)
+                b.study(contender, workload, study)
+    for run_file in out.rglob("run.json"):
+        seed = json.loads(run_file.read_text())["seeds"]["trial"]
+        flags = {"tuning_ruleset": "external", "rng_seed": seed}
+        records.write_json(run_file.with_name("flags_0.json"), flags)
+        meta = {"cpu_model_name": "abacus", "cpu_count": 1, "python_version": "3.11.10",
+                "os_platform": "Linux", "rng_seed": seed}  # fmt: skip
+        records.write_json(run_file.with_name("meta_data_0.json"), meta)
+        hyperparameters = {"lr": 0.1}
+        records.write_json(run_file.with_name("hparams.json"), hyperparameters)
+    return out
+
+
+@pytest.fixture(scope="session")
+def built_once(build, tmp_path_factory):
+    """The campaign and the leaderboard that it makes, not to be changed."""
+    from analysis.leaderboard.submitting import submit
+
+    runs = build_runs(build, tmp_path_factory.mktemp("built") / "runs")
+    submit(runs, runs.parent / "board")
+    return runs.parent
+
+
+@pytest.fixture
+def make_runs(build, built_once, tmp_path):
+    """A campaign of one's own."""
+
+    def make(name="runs", **changes):
+        if changes:
+            return build_runs(build, tmp_path / name, **changes)
+        return shutil.copytree(built_once / "runs", tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def board(tmp_path):
+    """Where a leaderboard may be."""
+    return tmp_path / "board"
+
+
+@pytest.fixture
+def filled(built_once, board):
+    """A leaderboard with the campaign's records."""
+    return shutil.copytree(built_once / "board", board)
 
 
 class OfficialBuilder:

@@ -13,7 +13,7 @@ from analysis.leaderboard.submitting import RefusedRuns, submit
 from analysis.logs.reader import read_logs
 from metaopt.bench import records
 from metaopt.bench.records.identity import digest_of
-from tests.analysis.test_leaderboard import HITS, build_runs
+from tests.analysis.conftest import HITS, build_runs
 
 WHEN = "2026-02-02T00:00:00+00:00"
 

@@ -1,0 +1,228 @@
+"""The leaderboard's pages: from records alone, safe with hostile records, accessible."""
+
+import base64
+import hashlib
+import html.parser
+import json
+import math
+import random
+import re
+import shutil
+
+import pytest
+
+from analysis.cli import app
+from analysis.command_line import run_app
+from analysis.leaderboard.board_pages import generated_files, outdated_files
+from analysis.leaderboard.entries import Entry, entry_text, file_name, read_entries
+from analysis.leaderboard.standings import standings
+from analysis.leaderboard.submitting import entries_of
+from analysis.logs.reader import read_logs
+
+
+def run(*arguments):
+    return run_app(app, "analysis", [str(argument) for argument in arguments])
+
+
+def test_regenerating_is_byte_identical_whatever_the_order_of_files(filled, tmp_path):
+    before = {path.name: path.read_bytes() for path in filled.glob("*.*")}
+
+    files = [path for path in filled.rglob("*.json") if path.parent != filled]
+    random.Random(0).shuffle(files)
+    for path in files:
+        copied = tmp_path / "other" / path.relative_to(filled)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+    after = generated_files(tmp_path / "other")
+
+    assert {path.name: text.encode() for path, text in after.items()} == before
+    entries = read_entries(filled)
+    random.Random(1).shuffle(entries)
+    assert standings(entries) == standings(read_entries(filled))
+
+
+@pytest.mark.parametrize("name", ["README.md", "index.html", "targets.json"])
+def test_the_check_names_the_file_that_a_byte_was_changed_in(filled, capsys, name):
+    before = (filled / name).read_bytes()
+    assert run("leaderboard", "--check", "--board", filled) == 0
+    (filled / name).write_bytes(before.replace(b"a", b"b", 1))
+
+    assert run("leaderboard", "--check", "--board", filled) == 1
+
+    assert str(filled / name) in capsys.readouterr().err
+    assert outdated_files(filled) == [filled / name]
+    assert run("leaderboard", "--board", filled) == 0
+    assert (filled / name).read_bytes() == before
+
+
+def test_a_changed_record_changes_the_pages(filled):
+    path = next((filled / "records").rglob("breast_cancer_logistic/b+random.json"))
+    document = json.loads(path.read_text())
+    document["campaigns"]["made"]["studies"][0]["including"]["gradient_evaluations"] = 81.0
+    document["campaigns"]["made"]["studies"][1]["including"]["gradient_evaluations"] = 81.0
+    path.write_text(json.dumps(document))
+
+    assert {path.name for path in outdated_files(filled)} == {"README.md", "index.html"}
+
+
+EVIL = "<img src=x onerror=alert(1)>|=cmd()\\`$x$&amp;"
+
+
+def evil_entries(runs):
+    entries = entries_of(read_logs(runs), command=EVIL)
+    return [
+        entry.model_copy(
+            update={
+                "contender": f"{EVIL}{entry.contender}/../..",
+                "hardware": entry.hardware.model_copy(
+                    update={"processor": EVIL, "xla_flags": "\x1b[31m" + EVIL}
+                ),
+                "campaigns": {EVIL: entry.campaigns["made"]},
+            }
+        )
+        for entry in entries
+    ]
+
+
+def test_strangers_names_are_text_on_every_page_and_stay_inside_the_folder(make_runs, board):
+    for entry in evil_entries(make_runs()):
+        path = board / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(entry_text(entry))
+
+    pages = generated_files(board)
+
+    assert all(path.is_relative_to(board / "records") for path in board.rglob("*.json"))
+    page, readme = pages[board / "index.html"], pages[board / "README.md"]
+    assert "<img" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "\x1b" not in page + readme
+    assert not re.search(r"(?<!\\)<img", readme) and "\\<img" in readme
+    rows = [line for line in readme.splitlines() if line.startswith("| \\<img")]
+    assert rows and all(
+        len(re.findall(r"(?<!\\)\|", line)) in range(5, 12) for line in rows
+    )  # as many cells as columns
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", ".hidden", "A\\B", "ü", "a b", "con\n"])
+def test_every_name_is_one_file_of_its_own(name):
+    encoded = file_name(name)
+
+    assert "/" not in encoded and "\\" not in encoded and not encoded.startswith(".")
+    assert encoded.isascii() and encoded != file_name(encoded)
+
+
+def damage(board, path, kind):
+    document = json.loads(path.read_text())
+    studies = document["campaigns"]["made"]["studies"]
+    if kind == "link":
+        path.rename(board / "elsewhere.json")
+        path.symlink_to(board / "elsewhere.json")
+        return
+    if kind == "misplaced":
+        path.rename(path.with_name("z+random.json"))
+        return
+    if kind == "stray":
+        path.with_name("notes.txt").write_text("hello")
+        return
+    if kind == "large":
+        path.write_text(path.read_text() + " " * 4_000_000)
+        return
+    if kind == "schema":
+        document["schema_version"] = 2
+    elif kind == "unknown key":
+        document["extra"] = 1
+    elif kind == "gap":
+        studies[1]["study"] = 5
+    elif kind == "half a miss":
+        studies[0]["given"] = None
+    elif kind == "not finite":
+        studies[0]["including"]["seconds"] = math.nan
+    elif kind == "negative":
+        studies[0]["spent"]["steps"] = -1
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("link", "only records, regular files"),
+        ("stray", "notes.txt: only records, regular files"),
+        ("misplaced", "its content belongs to records/abacus"),
+        ("large", "a record has at most 4,000,000"),
+        ("schema", "schema_version: Input should be 1"),
+        ("unknown key", "extra: Extra inputs are not permitted"),
+        ("gap", "studies must be 1, 2, ..., without a gap"),
+        ("half a miss", "a study reached its target given tuned and including tuning, or not"),
+        ("not finite", "Input should be a finite number"),
+        ("negative", "a cost must be finite and not negative"),
+    ],
+)
+def test_files_that_are_no_records_are_refused_by_name(filled, capsys, kind, message):
+    damage(filled, next((filled / "records").rglob("digits_mlp/a+random.json")), kind)
+
+    assert run("leaderboard", "--check", "--board", filled) == 2
+
+    error = capsys.readouterr().err
+    assert message in error and "digits_mlp" in error and error.count("\n") == 1
+
+
+class Outline(html.parser.HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.inside = [], [], {}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attributes)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        self.texts.setdefault(self.inside, []).append(data)
+
+
+def sha256(text):
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(filled):
+    text = (filled / "index.html").read_text()
+
+    page = Outline(text)
+
+    (policy,) = (a["content"] for t, a in page.attributes if t == "meta" and "http-equiv" in a)
+    (style,), (script,) = page.texts["style"], page.texts["script"]
+    assert policy.startswith("default-src 'none'; ")
+    assert f"style-src '{sha256(style)}'" in policy and f"script-src '{sha256(script)}'" in policy
+    names = {name for _, attributes in page.attributes for name in attributes}
+    assert not {"src", "srcset", "style"} & names and not {n for n in names if n.startswith("on")}
+    assert not re.search(r"https?:|@import|url\(", text)
+
+
+def test_every_table_can_be_read_without_eyes_and_used_without_a_mouse(filled):
+    page = Outline((filled / "index.html").read_text())
+
+    tables = page.tags.count("table")
+    assert tables >= 4
+    assert page.tags.count("caption") == tables
+    assert all(a.get("scope") in ("col", "row") for t, a in page.attributes if t == "th")
+    regions = [a for t, a in page.attributes if t == "div" and a.get("role") == "region"]
+    assert len(regions) == tables
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
+    # The script makes buttons of their heads, as in a report.
+    assert sum("data-sortable" in a for t, a in page.attributes if t == "table") >= 2
+    assert ("html", {"lang": "en"}) in page.attributes
+
+
+def test_a_leaderboard_without_records_is_a_page_that_says_so(board):
+    board.mkdir()
+
+    pages = generated_files(board)
+
+    assert "0 records" in pages[board / "index.html"]
+    assert Entry.model_fields["schema_version"].default == 1
