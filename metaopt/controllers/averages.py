@@ -5,11 +5,11 @@ Letters as in :mod:`metaopt.controllers.base`, and
     K      number of averages
     b_k    decay of average k, in [0, 1)
     E_k    average k, E_k(t) = b_k E_k(t-1) + w_t; 0 before the first disturbance
-    W      the weights that are learned, shape (K,): M itself, or its logarithm
+    W      the learned weights, shape (K,): M, or its logarithm
     u_t    control, u_t = sum over k of M_k (1 - b_k) E_k(t)
 
-It is the lags' class of policies with H without end and M[h] = sum_k M_k (1 - b_k) b_k^h, in K
-arrays instead of H: heavy ball of decay b is the bank (b,), and Nesterov's method (0, b).
+These are the policies of lags with infinite H and M[h] = sum_k M_k (1 - b_k) b_k^h, in K arrays
+instead of H: heavy ball of decay b is the bank (b,), and Nesterov's method (0, b).
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ from .base import Controller, initial_weights
 
 
 class AveragesMemory(NamedTuple):
-    """The averages of L steps ago, and the disturbances since; L is 0 where nothing is replayed."""
+    """The averages of L steps ago, and the disturbances since; L is 0 without rollouts."""
 
-    averages: Any  # as in rings of K: E(t - L)
+    averages: Any  # rings of K rows: E(t - L)
     recent: Any  # rings of L; None for L = 0
     newest: Int[Array, ""] | None  # slot of the newest disturbance; None for L = 0
 
@@ -45,10 +45,9 @@ class Averages(Controller):
 
     Attributes:
         decays: b, at least one, all different, each in [0, 1).
-        weights: W to start from, shape (K,); ``None`` for zeros.
-        space: ``"linear"``: W is M itself; ``"log"``: W is its logarithm. Then M is positive,
-            W = 0 is M = 1, and a step in W changes M by a factor, whatever the scale of the
-            disturbances.
+        weights: The initial W, shape (K,); ``None`` for zeros.
+        space: ``"linear"``: W is M. ``"log"``: W is the logarithm of M. Then M is positive, W = 0
+            is M = 1, and a step in W multiplies M by a factor at any scale of the disturbances.
 
     Raises:
         ValueError: An attribute breaks its rule.
@@ -82,7 +81,7 @@ class Averages(Controller):
 
     @property
     def history(self) -> int:
-        """1: averages have no end, and M is first updated at step 1 + L."""
+        """1: averages have infinite history, and M is first updated at step 1 + L."""
         return 1
 
     @property
@@ -182,7 +181,7 @@ class Averages(Controller):
     def _parts(
         self, memory: AveragesMemory, ago: int, dtype: DTypeLike
     ) -> tuple[Float[Array, " averages"], Float[Array, "averages slots"] | None]:
-        """Return the factors of the averages, and those of the slots, in E of ``ago`` steps ago.
+        """Return the factors of the averages and of the slots in the E of ``ago`` steps ago.
 
         E_k(t - i) = b_k^(L - i) E_k(t - L) + sum over i <= a < L of b_k^(a - i) w_{t - a}.
         """
@@ -209,8 +208,8 @@ def _length(memory: AveragesMemory) -> int:
 
 def _combine(factors: Float[Array, " rows"], trees: Any) -> Any:
     """Return the weighted sum of the rows of every leaf."""
-    # Spelled out, XLA makes one loop of it. On the CPU that loop averages once more instead of
-    # reading what was just written, and so needs a copy of the averages before; a product reads.
+    # XLA would fuse a sum written term by term into one loop. On the CPU that loop computes the
+    # averages again from a copy of the previous ones; a product reads the new ones.
     on_cpu = jax.default_backend() == "cpu"
 
     def one(rows: Array) -> Array:

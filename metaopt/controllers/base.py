@@ -1,9 +1,9 @@
-r"""The interface of controllers: a control from past disturbances, with weights that are learned.
+r"""The interface of controllers: a control from past disturbances, with learned weights.
 
 Notation, the same in code, tests and documentation:
 
     d      number of parameters
-    H      history: number of past disturbances that a control is made of
+    H      history: number of past disturbances in a control
     L      rollout length
     w_t    disturbance at step t: the gradient, or a transformation of it; 0 before the first
     M      weights; M[0] (the paper's M^(1)) multiplies the newest disturbance
@@ -29,10 +29,9 @@ from jaxtyping import Array, DTypeLike
 class Controller(abc.ABC):
     """A family of linear policies over past disturbances.
 
-    Every family is a frozen dataclass. As a pytree its leaves are its weights, and its other
-    attributes are static, so a controller travels in an optimizer's state. Checkpoints hold the
-    weights alone. ``memory``, what is kept of the past, is a pytree of arrays that restarts with
-    every episode.
+    Every family is a frozen dataclass and a pytree: its weights are leaves, its other attributes
+    are static. A controller is therefore part of an optimizer's state; checkpoints hold only its
+    weights. ``memory``, the stored past, is a pytree of arrays that is reset at every episode.
     """
 
     family: ClassVar[str]  # name of the family in controller files
@@ -53,17 +52,17 @@ class Controller(abc.ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments beside the weights that make the controller again, as JSON."""
+        """The arguments other than the weights, as JSON data."""
         return {}
 
     @property
     @abc.abstractmethod
     def history(self) -> int:
-        """H: that of the weights, or the family's default without any."""
+        """H: the history of the weights, or the family's default without weights."""
 
     @abc.abstractmethod
     def init(self, params: Any, history: int) -> "Controller":
-        """Return the controller with weights for these parameters: copies, or zeros.
+        """Return the controller with weights for these parameters: a copy of its own, or zeros.
 
         Raises:
             ValueError: The weights do not fit the parameters and the history.
@@ -75,8 +74,8 @@ class Controller(abc.ABC):
 
         Args:
             params: The parameters, or their shapes.
-            rollout: L, 0 where nothing is replayed.
-            dtype: The dtype of the memory; by default the parameters', float32 at least.
+            rollout: L; 0 without rollouts.
+            dtype: The dtype of the memory; by default the parameters', float32 or wider.
         """
 
     @abc.abstractmethod
@@ -85,7 +84,7 @@ class Controller(abc.ABC):
 
     @abc.abstractmethod
     def controls(self, memory: Any, count: int, like: Any) -> list[Any]:
-        """Return the controls of the last ``count`` steps with today's weights, newest first.
+        """Return the controls of the last ``count`` steps with the current weights, newest first.
 
         ``like`` is a tree with the shapes of the parameters.
         """
@@ -94,9 +93,8 @@ class Controller(abc.ABC):
     def meta_gradient(self, memory: Any, adjoints: Sequence[Any], ago: int = 1) -> Any:
         """Return the gradient of ``-sum_i <adjoints[i], controls[ago + i]>`` by the weights.
 
-        Entry i of the adjoints belongs to the control of ``ago + i`` steps ago. A rollout ends at
-        the loss of the newest gradient, which no control has met yet. So ``ago`` is 1 if the memory
-        holds that gradient already, and 0 if not.
+        Entry i of the adjoints belongs to the control of ``ago + i`` steps ago. No control depends
+        on the newest gradient yet, so ``ago`` is 1 if the memory already holds it, else 0.
         """
 
     @abc.abstractmethod
@@ -152,11 +150,10 @@ def check_real(params: Any, family: str) -> None:
     """Check that no parameter is complex.
 
     Raises:
-        ValueError: One is.
+        ValueError: A parameter is complex.
     """
     if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(params)):
         raise ValueError(
-            f"`controller` must be ScalarLags or Averages where parameters are complex: {family} "
-            "would need a number for each real and each imaginary part. Or keep these two apart "
-            "in the parameters."
+            f"`controller` must be ScalarLags or Averages if parameters are complex, got {family}. "
+            "Or store real and imaginary parts as separate parameters."
         )

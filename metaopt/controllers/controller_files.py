@@ -3,9 +3,8 @@
     {"schema_version": 1, "family": "scalar_lags", "shape": [32], "weights": [...],
      "provenance": {...}}
 
-Averages have ``"settings"`` too, their decays and the space of their weights. Index 0 is the newest
-lag, and the update is *minus* the weighted sum. Numbers are written so that they come back to the
-last bit.
+Averages also have ``"settings"``: their decays and the space of their weights. Index 0 is the
+newest lag, and the update is *minus* the weighted sum. Numbers are stored exactly.
 """
 
 import json
@@ -30,7 +29,7 @@ FAMILIES: dict[str, Any] = {
     kind.family: kind for kind in (ScalarLags, DiagonalLags, FullLags, Averages)
 }
 _SETTINGS = {"averages": {"decays", "space"}}
-# Of the weights; diagonal lags have the parameters'.
+# Number of axes of the weights; that of diagonal lags depends on the parameters.
 _AXES = {"scalar_lags": 1, "averages": 1, "full_lags": 3}
 
 
@@ -40,9 +39,10 @@ def save_controller(
     """Write a controller, atomically.
 
     Args:
-        path: Where to; an existing file is replaced.
-        controller: The family with its weights, say ``state.controller`` of an optimizer's state.
-        provenance: JSON data about where it was learned.
+        path: The file; an existing file is replaced.
+        controller: The family with its weights, such as ``state.controller`` of an optimizer's
+            state.
+        provenance: JSON data about the origin of the weights.
 
     Raises:
         ValueError: The controller has no weights, or some are not finite.
@@ -71,7 +71,7 @@ def save_controller(
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(document, file, allow_nan=False)
-        os.chmod(temporary, 0o644)  # a controller is to be shared
+        os.chmod(temporary, 0o644)  # readable by other users, unlike a temporary file
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -82,8 +82,8 @@ def load_controller(path: str | Path) -> Controller:
     """Read a file of :func:`save_controller`, for ``frozen_control`` or ``meta_optimizer``.
 
     Raises:
-        ValueError: The file is no controller, of another schema version or family, or its weights
-            do not have the shape that it states, or are not finite.
+        ValueError: The file is not a controller file of this schema version and a known family,
+            or its weights are not finite or differ from the stated shape.
     """
     try:
         document = json.loads(Path(path).read_text("utf-8"))
@@ -138,5 +138,5 @@ def load_controller(path: str | Path) -> Controller:
 
 
 def _are_numbers(part: Any) -> bool:
-    """Return whether nested lists hold numbers only; ``True`` and ``"1"`` are none."""
+    """Return whether nested lists hold only numbers; ``True`` and ``"1"`` do not count."""
     return all(map(_are_numbers, part)) if isinstance(part, list) else type(part) in (int, float)

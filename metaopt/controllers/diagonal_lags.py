@@ -24,7 +24,7 @@ class DiagonalLags(Lags):
     and the meta-optimizer keeps as much again for each of its moments.
 
     Attributes:
-        weights: M to start from, a tree of leaves (H, *leaf.shape), newest lag first, or one array
+        weights: The initial M, a tree of leaves (H, *leaf.shape), newest lag first, or one array
             (H, d) with the leaves one after another; ``None`` for zeros.
     """
 
@@ -63,7 +63,7 @@ class DiagonalLags(Lags):
         )
 
     def controls(self, memory: LagMemory, count: int, like: Any) -> list[Any]:
-        """Add up products lag by lag: one pass over M and the ring, whatever the count."""
+        """Add up products lag by lag: one pass over M and the ring for any count."""
 
         def add(lag: Any, sums: list[Any]) -> list[Any]:
             m = _row(self.weights, lag)

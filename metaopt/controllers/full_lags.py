@@ -25,7 +25,7 @@ class FullLags(Lags):
     after another.
 
     Attributes:
-        weights: M to start from, shape (H, d, d), newest lag first; ``None`` for zeros.
+        weights: The initial M, shape (H, d, d), newest lag first; ``None`` for zeros.
         limit_bytes: The largest size of the weights; ``init`` refuses larger ones.
     """
 

@@ -47,7 +47,7 @@ class Lags(Controller):
         return LagMemory(rows, jnp.zeros((), jnp.int32))
 
     def observe(self, memory: LagMemory, disturbance: Any) -> LagMemory:
-        """Overwrite the oldest row."""
+        """Return the memory with the oldest row overwritten."""
         slot = jnp.remainder(memory.newest + 1, count_slots(memory))
         return LagMemory(write_rings(memory.rows, disturbance, slot), slot)
 
@@ -71,7 +71,7 @@ class ScalarLags(Lags):
     rollout come from one pass over it, and the meta-gradient from L: inner products with adjoints.
 
     Attributes:
-        weights: M to start from, shape (H,), newest lag first; ``None`` for zeros.
+        weights: The initial M, shape (H,), newest lag first; ``None`` for zeros.
     """
 
     weights: Any = None

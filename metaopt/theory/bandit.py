@@ -68,7 +68,7 @@ class BanditState(NamedTuple):
 
 
 class BanditInfo(NamedTuple):
-    """What a round showed."""
+    """The observations and the control of a round."""
 
     point: Float[Array, " d"]  # x_s
     cost: Float[Array, ""]  # f_s(x_s)
@@ -107,7 +107,7 @@ def bandit_step(
         loss: f_s.
         meta_rate: eta^M_s.
         key: A PRNG key.
-        next_start: Where the next epoch starts, if this round is the last of one.
+        next_start: The start of the next epoch, if this round is the last of an epoch.
     """
     noise = sample_sphere(key, state.weights.shape)
     acting = state.weights + settings.perturbation * noise
@@ -183,7 +183,7 @@ def _push(rows: Array, newest: Array) -> Array:
 
 
 def redirect(state: BanditState, start: Float[Array, " d"]) -> BanditState:
-    """Return a state that is at an epoch's start, with that epoch starting elsewhere.
+    """Return a state at an epoch's start, moved to another start.
 
     Equation 8 adds the start to the first two blocks of the disturbance, so they move along.
     """

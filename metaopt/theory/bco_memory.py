@@ -71,7 +71,7 @@ def bco_step(
         loss: f_t of the last L points played, oldest first.
         rate: eta_t.
         delta: Size of the noise, as in :func:`init_bco`.
-        project: Projection onto K (not shrunk: that is done here).
+        project: Projection onto K, which this function shrinks to K_delta.
         key: A PRNG key.
     """
     cost = loss(state.played)
@@ -110,7 +110,7 @@ def regret_bound(
     rate_scale: float,
     delta: float,
 ) -> float:
-    r"""Return what the proof of Theorem 5 ends with, for :math:`\eta_t = c\, t^{-3/4}`.
+    r"""Return the regret bound from the proof of Theorem 5, for :math:`\eta_t = c\, t^{-3/4}`.
 
     .. math:: 2LM + \frac{D^2}{\eta_T} + \Bigl(\frac{3 d^2 M^2 L^2}{\delta^2}
         + \frac{4 d G M L^{5/2} \beta D}{\delta}\Bigr) \sum_t \eta_t + \frac52 d \delta G L^2 D T

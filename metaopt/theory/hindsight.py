@@ -23,7 +23,7 @@ from metaopt.theory.dynamics import control_matrix
 
 
 class Recording(NamedTuple):
-    """What happened in T steps, and what they cost."""
+    """The system, the disturbances and the costs of T steps."""
 
     start: Float[np.ndarray, " state"]  # z_1
     transitions: Float[np.ndarray, "steps state state"]  # A_s

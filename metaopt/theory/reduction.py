@@ -32,7 +32,7 @@ def regularize(loss: DataLoss, centre: Float[Array, " d"], beta: float) -> DataL
 
 
 def gradient_descent(rate: Any, weight_decay: float = 0.0) -> Inner:
-    """Return gradient descent as an inner algorithm; it learns nothing and hands its carry on.
+    """Return gradient descent as an inner algorithm, whose carry never changes.
 
     The rate may be traced.
     """
@@ -47,7 +47,7 @@ def gradient_descent(rate: Any, weight_decay: float = 0.0) -> Inner:
 
 
 class Reduction(NamedTuple):
-    """What Algorithm 2 went through."""
+    """The points of a run of Algorithm 2."""
 
     centres: Float[Array, "episodes centres d"]  # x_{i,1} .. x_{i,K+1}
     iterates: Float[Array, "episodes epochs steps d"]  # x_{i,k,s}
@@ -75,7 +75,7 @@ def nonconvex_meta_optimization(
         data: A pytree of leaves (N, K, S, ...): the datum of every step.
         inner: ``inner(objective, start, data, carry) -> (iterates, carry)``: S steps on
             ``objective(x, datum)`` from ``start``, with iterates (S, d), the first being ``start``.
-        carry: What the inner algorithm starts from.
+        carry: The initial carry of the inner algorithm.
         beta: Smoothness of the losses; also the weight of the regulariser.
     """
 
@@ -94,7 +94,7 @@ def nonconvex_meta_optimization(
 
 
 class Stationary(NamedTuple):
-    """What Algorithm 3 found."""
+    """The result of Algorithm 3."""
 
     best: Float[Array, " d"]  # the centre with the smallest gradient norm
     centres: Float[Array, "centres d"]  # x_1 .. x_{K+1}
@@ -108,7 +108,7 @@ def reduce_to_convex(
     beta: float,
     epochs: int,
 ) -> Stationary:
-    """Run Algorithm 3, which the text names and does not print, with any approximate solver.
+    """Run Algorithm 3, which the paper names but does not print, with any approximate solver.
 
     Repeats: centre the regulariser, solve the sub-problem approximately, move the centre to the
     solution. Costs ``epochs`` solves, and a gradient per centre to choose the best.

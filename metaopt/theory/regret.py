@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 def sample_sphere(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Return a uniform draw from the unit sphere of arrays of this shape (Frobenius norm 1)."""
+    """Return a uniform draw from the arrays of this shape with Frobenius norm 1."""
     normal = jax.random.normal(key, shape)
     return normal / jnp.linalg.norm(normal.ravel())
 
@@ -21,7 +21,7 @@ def growth_exponent(rounds: Float[np.ndarray, " n"], regrets: Float[np.ndarray, 
     Below 1, the average regret vanishes.
 
     Raises:
-        ValueError: If a regret is not positive: it has no logarithm, and no slope is meant.
+        ValueError: A regret is not positive, so it has no logarithm.
     """
     if not np.all(np.asarray(regrets) > 0):
         raise ValueError(f"`regrets` must be positive to have a growth exponent, got {regrets}.")

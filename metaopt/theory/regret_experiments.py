@@ -89,8 +89,7 @@ def bandit_regrets(
 ) -> list[RegretRow]:
     """Run Algorithm 5 on f(x) = x^2 / 2, restarted at 1 every ``EPOCH`` rounds.
 
-    Regret is against :func:`best_fixed_controller`, which is really run: it meets its own
-    gradients.
+    Regret is against :func:`best_fixed_controller`, run in closed loop with its own gradients.
     """
     rows = []
     _, best = best_fixed_controller(bandit_settings(0.5))  # whatever the perturbation
@@ -106,7 +105,7 @@ def bandit_regrets(
 
 
 def bandit_settings(perturbation: float) -> BanditSettings:
-    """Return what the regret experiment uses: one lag, whose norm is at most a half."""
+    """Return the settings of the regret experiment: one lag, with norm at most one half."""
     return BanditSettings(0.1, 0.0, kappa=1.0, gamma=0.5, history=1, perturbation=perturbation)
 
 
@@ -134,7 +133,7 @@ def _bandit_costs(key: Array, settings: BanditSettings, epochs: int, scale: floa
 def fixed_controller_costs(
     settings: BanditSettings, weights: Float[Array, "lags state state"], epochs: int
 ) -> Float[Array, "epochs rounds"]:
-    """Return the costs of the regret experiment's rounds under a fixed controller, really run."""
+    """Return the costs of the regret experiment under a fixed controller, run in closed loop."""
     start = jnp.ones(1)
 
     def play(carry, next_start):

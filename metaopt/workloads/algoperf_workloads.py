@@ -1,8 +1,8 @@
-"""AlgoPerf's workloads under our runner: the same object, and what ours have besides.
+"""AlgoPerf's workloads under our runner: AlgoPerf's objects with our additional attributes.
 
-A workload ``wmt`` of AlgoPerf is ``algoperf_wmt`` here. Submissions and log folders know it by
-AlgoPerf's own name. Its data lies under ``METAOPT_ALGOPERF_DATA_DIR`` as AlgoPerf's set-up leaves
-it: ``mnist/``, ``ogbg/``, ``wmt/``, ...
+AlgoPerf's workload ``wmt`` is ``algoperf_wmt`` here. Submissions and log folders use AlgoPerf's
+name. The data is in ``METAOPT_ALGOPERF_DATA_DIR``, in the folders of AlgoPerf's set-up: ``mnist/``,
+``ogbg/``, ``wmt/``, ...
 """
 
 import functools
@@ -20,7 +20,7 @@ from metaopt.bench.records import ALGOPERF_PREFIX as PREFIX
 
 DATA_VARIABLE = "METAOPT_ALGOPERF_DATA_DIR"
 
-# Listed where AlgoPerf is missing; where it is there, its registry says what there is.
+# Listed if AlgoPerf is not installed; otherwise its registry is used.
 BASE_WORKLOADS = (
     "cifar", "criteo1tb", "fastmri", "imagenet_resnet", "imagenet_vit", "librispeech_conformer",
     "librispeech_deepspeech", "mnist", "ogbg", "wmt",
@@ -30,12 +30,12 @@ _DATA_FOLDERS = {"imagenet": "imagenet", "librispeech": "librispeech", "criteo1t
 
 
 class UnavailableError(ValueError):
-    """A workload of AlgoPerf is asked for where AlgoPerf cannot be imported."""
+    """A workload of AlgoPerf cannot be used because an import fails."""
 
 
 @functools.cache
 def why_unavailable() -> str | None:
-    """Return in one line why AlgoPerf's workloads cannot be used, ``None`` if they can."""
+    """Return one line on why AlgoPerf's workloads cannot be used; ``None`` if they can."""
     if importlib.util.find_spec("algoperf") is None:
         return "AlgoPerf is not installed"
     try:
@@ -81,13 +81,13 @@ def get_algoperf_workload(name: str) -> "AlgoPerfWorkload":
 
 
 class AlgoPerfWorkload:
-    """One of AlgoPerf's workloads; what is not defined here is the workload's own.
+    """One of AlgoPerf's workloads; attributes not defined here are those of AlgoPerf's object.
 
     Attributes:
-        name: Ours, ``algoperf_...``.
-        algoperf_name: AlgoPerf's.
-        reference_batch_size: That of AlgoPerf's baseline: so many examples cost one gradient
-            evaluation.
+        name: Our name, ``algoperf_...``.
+        algoperf_name: AlgoPerf's name.
+        reference_batch_size: The batch size of AlgoPerf's baseline: the number of examples that
+            costs one gradient evaluation.
     """
 
     is_fixed_batch = False
@@ -104,8 +104,8 @@ class AlgoPerfWorkload:
         self._theirs = workload
 
     def __getattr__(self, name: str) -> Any:
-        """Return what AlgoPerf's workload has under this name."""
-        if name == "_theirs":  # while it is being made, or copied
+        """Return the attribute of AlgoPerf's workload."""
+        if name == "_theirs":  # not yet set, during creation or copying
             raise AttributeError(name)
         return getattr(self._theirs, name)
 
@@ -119,7 +119,7 @@ class AlgoPerfWorkload:
 
     @property
     def data_dir(self) -> Path:
-        """The folder of its data, as AlgoPerf's ``--data_dir``.
+        """The folder of the data, as in AlgoPerf's ``--data_dir``.
 
         Raises:
             FileNotFoundError: ``METAOPT_ALGOPERF_DATA_DIR`` is not set, or has no such folder.
@@ -138,11 +138,11 @@ class AlgoPerfWorkload:
         return Path(root) / folder
 
     def check_data(self) -> None:
-        """Raise ``FileNotFoundError``, which says what to do, if the folder is missing."""
+        """Raise ``FileNotFoundError``, with the remedy, if the folder is missing."""
         _ = self.data_dir
 
     def describe_data(self) -> dict[str, Any]:
-        """Return what a result on this data says of it; AlgoPerf keeps no digests."""
+        """Return the description of the data for records; AlgoPerf has no digests."""
         theirs = self._theirs
         examples = {
             "train": theirs.num_train_examples,
@@ -154,7 +154,7 @@ class AlgoPerfWorkload:
     def _build_input_queue(
         self, data_rng: Any, split: str, data_dir: str = "", **arguments: Any
     ) -> "ReplayedQueue":
-        """Return AlgoPerf's iterator over a split, restorable by taking its batches again."""
+        """Return AlgoPerf's iterator over a split; restoring it takes all batches again."""
         del data_dir
         folder = str(self.data_dir)
         return ReplayedQueue(
@@ -163,7 +163,7 @@ class AlgoPerfWorkload:
 
     @functools.cache  # noqa: B019 (there is one workload of a name in a process)
     def batch_shapes(self, batch_size: int | None = None) -> Any:
-        """Return the shapes and dtypes of a training batch: one is taken, and thrown away."""
+        """Return the shapes and dtypes of a training batch, by taking one."""
         size = batch_size or self.reference_batch_size
         key = jax.random.PRNGKey(0)
         batch = next(self._build_input_queue(key, "train", global_batch_size=size))
@@ -195,7 +195,7 @@ class AlgoPerfWorkload:
         theirs = self._theirs
         metric = theirs.target_metric_name
         if metric not in BETTER:
-            raise ValueError(f"{self.name}: whether {metric!r} is better lower is not known.")
+            raise ValueError(f"{self.name}: the better direction of {metric!r} is unknown.")
         validation, test = (
             Target(f"{split}/{metric}", float(value), BETTER[metric])
             for split, value in (
@@ -209,13 +209,13 @@ class AlgoPerfWorkload:
 
 
 class ReplayedQueue(Iterator[Any]):
-    """An iterator that can be restored at a position: it is made again and advanced to there.
+    """An iterator that can be restored at a position by creating it again and advancing it.
 
-    That takes as long as taking the batches, and gives the same ones only if the iterator draws
-    them from its key alone. The trial's record says that its order of data was restored so.
+    Restoring takes as long as taking the batches, and gives the same batches only if they depend
+    only on the iterator's key. The trial's record notes such a restoration.
 
     Args:
-        make: Returns the iterator at its beginning.
+        make: A function that returns the iterator at its beginning.
     """
 
     restores = "replayed"
@@ -226,7 +226,7 @@ class ReplayedQueue(Iterator[Any]):
         self.position = 0
 
     def seek(self, position: int) -> None:
-        """Go to where ``position`` batches have been taken."""
+        """Go to the position after the first ``position`` batches."""
         if position < self.position:
             self._iterator, self.position = self._make(), 0
         while self.position < position:
@@ -240,7 +240,7 @@ class ReplayedQueue(Iterator[Any]):
 
 
 def _choose_jax() -> None:
-    """Set the flag that AlgoPerf's random numbers look at; its own runner defines it too."""
+    """Set the flag that AlgoPerf's random numbers read; its own runner defines it too."""
     from absl import flags  # pyright: ignore[reportMissingImports]
 
     if "framework" not in flags.FLAGS:
@@ -261,7 +261,7 @@ def _registry() -> dict[str, tuple[str, str]]:
 
 
 def _base_name(name: str, known: Any) -> str:
-    """Return the workload of which ``name`` is a variant: the longest name that begins it."""
+    """Return the workload of which ``name`` is a variant: the longest known prefix of ``name``."""
     bases = [base for base in known if name == base or name.startswith(f"{base}_")]
     if not bases:
         raise ValueError(f"No reference batch size is known for AlgoPerf's workload {name!r}.")

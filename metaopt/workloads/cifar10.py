@@ -26,8 +26,8 @@ _HE = nn.initializers.he_normal()
 class VGG16(nn.Module):
     """VGG-16 for 32 x 32 pixels: 13 convolutions with batch normalisation, one dense layer.
 
-    Five poolings leave one pixel, so the two wide dense layers of the original go. The convolutions
-    have no biases, for batch normalisation would subtract them.
+    Five poolings leave one pixel, so the two wide dense layers of the original are omitted. The
+    convolutions have no biases, because batch normalisation would subtract them.
 
     References:
         Simonyan and Zisserman, `Very Deep Convolutional Networks for Large-Scale Image Recognition
@@ -42,7 +42,7 @@ class VGG16(nn.Module):
         self, inputs: jax.Array, *, train: bool = False, dropout_rate: float = 0.0
     ) -> jax.Array:
         """Map images (n, 32, 32, 3) to logits (n, outputs)."""
-        del dropout_rate  # batch normalisation took its place
+        del dropout_rate  # batch normalisation replaces it
         hidden, number = inputs, 0
         for width, convolutions in zip(self.widths, _CONVOLUTIONS, strict=True):
             for _ in range(convolutions):
@@ -76,7 +76,7 @@ def load_cifar10_small() -> Arrays:
 
 
 def _split(train: Examples, test: Examples) -> Arrays:
-    """Let the last tenth of the training images validate; images stay bytes."""
+    """Use the last tenth of the training images for validation; images stay bytes."""
     images, labels = train
     cut = len(images) - max(1, len(images) // 10)
     return Arrays(

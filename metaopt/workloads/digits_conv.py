@@ -1,8 +1,8 @@
 """A small convolutional network on scikit-learn's digits.
 
-Its convolutions are products of matrices: of the windows of the image, one a row, and the kernel.
-On images this small that takes half the time of XLA's own convolution on CPUs (whose gradient by
-the kernel is slow there), and it stays fast in loops.
+Its convolutions are matrix products of the image's windows, one per row, and the kernel. On images
+this small, this takes half the time of XLA's convolution on CPUs (whose gradient by the kernel is
+slow), and it stays fast in loops.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def convolve_by_matrix(
 ) -> jax.Array:
     """Convolve images (n, h, w, in) with kernels (kh, kw, in, out), as ``nn.Conv`` asks for it.
 
-    The values are those of ``jax.lax.conv_general_dilated`` but for rounding. Costs ``kh * kw``
-    copies of the images. Dilation and groups are not there; ``nn.Conv`` has neither by default.
+    Equals ``jax.lax.conv_general_dilated`` up to rounding. Costs ``kh * kw`` copies of the images.
+    Dilation and groups, off by default in ``nn.Conv``, are not supported.
 
     Args:
         lhs: Images.

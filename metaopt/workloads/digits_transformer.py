@@ -2,7 +2,7 @@
 
 An image is a sequence of t = 64 pixels, row by row, each one of 17 levels of grey. The model gives
 the probabilities of each pixel's level from the pixels before it; the loss is in nats per pixel.
-A model that knows nothing has log 17 = 2.83.
+A uniform prediction has loss log 17 = 2.83.
 
 Letters: n images, t pixels, d width.
 """
@@ -58,7 +58,7 @@ class PixelTransformer(nn.Module):
 def load_pixels() -> Arrays:
     """Load the levels, (n, 64) of 0 to 16, which are inputs and targets: 1,437 / 180 / 180.
 
-    A tenth is enough to validate, for each image has 64 targets, and evaluation is dear.
+    A tenth is enough for validation, because each image has 64 targets and evaluation is slow.
     """
     from sklearn import datasets
 

@@ -16,8 +16,8 @@ def compiled(metrics: Callable[[Any, Any, Batch], dict[str, jax.Array]]) -> Eval
     """Return a function that applies ``metrics`` to one batch of each of several splits."""
     of_one = jax.jit(metrics)
 
-    # Split by split: those of one shape share a program, and a program of all takes thrice as long
-    # to compile.
+    # One call per split: splits of one shape share a program, and a joint program takes three times
+    # as long to compile.
     def evaluate(params: Any, model_state: Any, splits: dict[str, Batch]) -> dict[str, Any]:
         return {name: of_one(params, model_state, batch) for name, batch in splits.items()}
 

@@ -22,7 +22,7 @@ class FixedBatchWorkload(SupervisedWorkload):
 
     Attributes:
         base: The stochastic form, whose data and compiled initialisation are shared.
-        batch_seed: Which batch.
+        batch_seed: The seed that chooses the batch.
     """
 
     base: SupervisedWorkload = dataclasses.field(kw_only=True)
@@ -104,11 +104,11 @@ class RepeatedBatch(Iterator[Batch]):
         self.position = 0
 
     def seek(self, position: int) -> None:
-        """Go to where ``position`` batches have been taken."""
+        """Go to the position after the first ``position`` batches."""
         self.position = position
 
     def __next__(self) -> Batch:
-        """Return the batch, in a dictionary that its taker may change."""
+        """Return the batch in a new dictionary, which the caller may change."""
         self.position += 1
         return dict(self._batch)
 

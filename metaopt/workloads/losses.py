@@ -7,7 +7,7 @@ Letters: n examples, c classes, t positions or frames, k tokens. Labels and logi
 * sigmoid cross-entropy, squared and absolute error: labels and logits of one shape; logits may have
   a last axis of length 1 besides;
 * CTC: labels ``(tokens, paddings)``, both (n, k); logits ``(logits, paddings)``, (n, t, c) and
-  (n, t). A padding is 1 where there is nothing. Class 0 is the blank.
+  (n, t). A padding is 1 at empty positions. Class 0 is the blank.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ class Loss:
     AlgoPerf's workloads do.
 
     Args:
-        loss_type: One of AlgoPerf's. ``None``, that of a workload with a loss of its own, is
-            refused like any other value.
+        loss_type: One of AlgoPerf's types; ``None``, the type of workloads with a custom loss, is
+            not allowed.
 
     Raises:
-        ValueError: AlgoPerf has no such type.
+        ValueError: ``loss_type`` is not one of AlgoPerf's types.
     """
 
     loss_type: LossType | None
@@ -62,12 +62,12 @@ class Loss:
         Args:
             label_batch: The targets of a batch.
             logits_batch: The model's output for it.
-            mask_batch: Weights, 0 where a target does not count. One for each loss of
-                ``per_example``, or for its first axes: one for each example always works.
-            label_smoothing: Share of the uniform distribution.
+            mask_batch: Weights, 0 for masked targets, with the shape of ``per_example`` or of its
+                first axes; one weight per example always works.
+            label_smoothing: The share of the uniform distribution, in [0, 1].
 
         Raises:
-            ValueError: Shapes do not fit.
+            ValueError: The shapes of labels, logits and mask do not match.
         """
         kind = _kind(self.loss_type)
         per_example = kind.per_example(label_batch, logits_batch, label_smoothing)
@@ -92,7 +92,7 @@ class Loss:
 
 
 def _kind(loss_type: Any) -> "_Kind":
-    # Not by look-up alone: what is not hashable is not a type either.
+    # A look-up alone would fail with a TypeError for values that are not hashable.
     if not isinstance(loss_type, LossType):
         known = [member.name for member in LossType]
         raise ValueError(f"`loss_type` must be a LossType, one of {known}, got {loss_type!r}.")
@@ -187,7 +187,7 @@ def _error_rate(labels: Any, logits: Any, mask: Any) -> jax.Array:
 def edit_distances(labels: Any, logits: Any) -> jax.Array:
     """Return each example's edit distance from the greedily decoded tokens to the true ones, (n,).
 
-    Greedy decoding takes the likeliest class of each frame, joins what repeats, and drops blanks.
+    Greedy decoding takes the likeliest class of each frame, merges repeats, and drops blanks.
     """
     (tokens, token_paddings), (logits, paddings) = labels, logits
     tokens, best = tokens.astype(jnp.int32), logits.argmax(-1)
@@ -195,7 +195,7 @@ def edit_distances(labels: Any, logits: Any) -> jax.Array:
     is_token = (best != BLANK) & (best != before) & (paddings == 0)
     places = jnp.arange(tokens.shape[1] + 1)[None]
 
-    # Row j of the table of edit distances: from what is decoded so far to the first j true tokens.
+    # Entry j of the row: the edit distance from the decoded tokens to the first j true tokens.
     def read(row: jax.Array, frame: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         token, counts = frame
         wrong = jnp.asarray(tokens != token[:, None], row.dtype)
@@ -262,7 +262,7 @@ def _unchanged(logits: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What belongs to a loss type."""
+    """The functions of a loss type."""
 
     per_example: Callable[[Any, Any, float], jax.Array]
     activation: Callable[[Any], Any]

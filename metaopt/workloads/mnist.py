@@ -44,7 +44,7 @@ def parse_idx(content: bytes, name: str = "IDX data") -> np.ndarray:
     """Read the IDX format: magic number, sizes, elements.
 
     Raises:
-        ValueError: ``content`` is another format, cut short or too long; says which, with sizes.
+        ValueError: ``content`` has another format, is cut short or too long.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _DTYPES or content[3] == 0:
         raise ValueError(f"{name}: not an IDX file: starts with {content[:4]!r}.")
@@ -65,7 +65,7 @@ def parse_idx(content: bytes, name: str = "IDX data") -> np.ndarray:
 def load_mnist() -> Arrays:
     """Load 50,000 / 10,000 / 10,000 images of 784 pixels, split and standardised as AlgoPerf does.
 
-    The last sixth of the training file validates, so small files of the same format work as well.
+    The last sixth of the training file is for validation, so small files of this format work too.
     """
     images, labels = _read_pair("train")
     test_images, test_labels = _read_pair("t10k")

@@ -46,7 +46,7 @@ def _registry() -> dict[str, SupervisedWorkload]:
 
 
 def list_workloads() -> dict[str, SupervisedWorkload]:
-    """Return every workload of ours by name; none has loaded its data."""
+    """Return all our workloads by name, without loading their data."""
     return dict(_registry())
 
 
@@ -59,11 +59,11 @@ def list_plugin_workloads() -> tuple[dict[str, Any], dict[str, str]]:
 def get_workload(name: str) -> Any:
     """Return the workload ``name``, one object per process; ``_fixed`` gives its fixed-batch form.
 
-    AlgoPerf's own, where it is installed, are ``algoperf_...``.
+    AlgoPerf's workloads, if it is installed, are ``algoperf_...``.
 
     Raises:
-        ValueError: There is no such workload, and the message lists those that exist; or AlgoPerf
-            or the package that adds it cannot be imported, and it says why.
+        ValueError: There is no such workload; or AlgoPerf, or the package that adds the workload,
+            cannot be imported.
     """
     if name.startswith(algoperf.PREFIX):
         return algoperf.get_algoperf_workload(name)
@@ -79,7 +79,7 @@ def get_workload(name: str) -> Any:
 
 
 def _plugin_of(name: str) -> Plugin | None:
-    """Return what adds the workload ``name``; ``None`` if nothing does, or it is ours."""
+    """Return the plug-in that adds the workload ``name``; ``None`` if no plug-in does."""
     ours = _registry()
     for entry in () if name in ours else (name, name.removesuffix(FIXED_SUFFIX)):
         plugin = None if entry in ours else find_plugin(WORKLOADS, entry, ours)
@@ -117,7 +117,7 @@ _NEEDED = (
 
 @functools.cache
 def _forms(plugin: Plugin) -> dict[str, Any]:
-    """Return a package's workload and, if that is one of ours in kind, its fixed-batch form."""
+    """Return a package's workload and, if it is a ``SupervisedWorkload``, its fixed-batch form."""
     workload: Any = plugin.load()
     if callable(workload):
         try:

@@ -42,8 +42,8 @@ class SupervisedWorkload(TargetInterface):
         load: Returns the data; called when it is first needed.
         model: From inputs to logits: a ``flax.linen`` module, or a function of ``rngs`` that
             returns a ``flax.nnx`` module (its class, say).
-        loss_type: The type of the loss, which decides the loss and the metrics. ``None`` for a
-            ``loss_fn`` that is of no type.
+        loss_type: The type of the loss, which sets the loss and the metrics. ``None`` if
+            ``loss_fn`` has none of AlgoPerf's types.
         reference_batch_size: n examples cost n / this many gradient evaluations.
         step_hint: Steps of a trial at the reference batch size; what "1x" means in a budget.
         target_metric: The metric of the targets, without its split.
@@ -51,23 +51,23 @@ class SupervisedWorkload(TargetInterface):
             so (:data:`metaopt.bench.measure.targets.BETTER`).
         target_values: The validation and the test value to reach. ``None``: the frozen ones, which
             ``python -m tuning targets`` sets.
-        eval_train_size: How many training examples ``train/`` metrics are computed on.
-        files: What ``load`` reads; empty where the data comes with a dependency.
-        whole: Examples of each split in the whole data set, where that is known.
+        eval_train_size: The number of training examples for ``train/`` metrics.
+        files: The files that ``load`` reads; empty if the data comes with a dependency.
+        whole: The number of examples of each split in the whole data set, if known.
         model_inputs: The keys of a batch that ``model`` is called with, in its order.
         has_modes: Whether ``model`` takes the keywords ``train`` and ``dropout_rate``.
-        dropout_rate: In training, where the submission does not say.
-        complete: From a batch as it is stored to one as it is used, so that bytes can stay bytes in
-            memory; may add ``weights`` with the shape of the targets.
-        max_eval_batch_size: Evaluation takes this many examples at a time; ``None``: all.
+        dropout_rate: The rate in training, unless the submission sets one.
+        complete: A function from a stored batch to the batch in use, so that bytes can stay bytes
+            in memory; may add ``weights`` with the shape of the targets.
+        max_eval_batch_size: The number of examples evaluated at a time; ``None``: all.
         more_metrics: ``more_metrics(workload, params, model_state)`` returns further metrics, named
             with their split, computed on the host. Its attribute ``names`` lists them.
-        loss_fn: A loss of your own: AlgoPerf's function, ``loss_fn(label_batch, logits_batch,
+        loss_fn: A custom loss with AlgoPerf's signature, ``loss_fn(label_batch, logits_batch,
             mask_batch=None, label_smoothing=0.0)``, which returns ``summed``, ``n_valid_examples``
-            and ``per_example``. ``None``: that of ``loss_type``.
-        metrics: Metrics of your own instead of the type's, by name: ``metric(label_batch,
+            and ``per_example``. ``None``: the loss of ``loss_type``.
+        metrics: Custom metrics that replace those of the type, by name: ``metric(label_batch,
             logits_batch, mask_batch)`` returns the mean over the valid targets of a batch. The
-            loss is always there.
+            loss is always reported.
 
     Raises:
         ValueError: An argument cannot be used; the message names it, the rule and the value.
@@ -115,12 +115,12 @@ class SupervisedWorkload(TargetInterface):
     # Data.
 
     def check_data(self) -> None:
-        """Raise ``FileNotFoundError``, which says what to do, if a file of the data is missing."""
+        """Raise ``FileNotFoundError``, with the remedy, if a file of the data is missing."""
         for file in self.files:
             file.locate()
 
     def describe_data(self) -> dict[str, Any]:
-        """Return what a result on this data must say of it, as JSON.
+        """Return the description of the data for records, as JSON data.
 
         * ``files``: SHA-256 of every file that was read, by path under ``METAOPT_DATA_DIR``; empty
           where the data comes with a dependency;
@@ -152,7 +152,7 @@ class SupervisedWorkload(TargetInterface):
 
     @property
     def num_eval_train_examples(self) -> int:
-        """Training examples that evaluation looks at."""
+        """The number of training examples in evaluations."""
         return min(self.eval_train_size, self.num_train_examples)
 
     @property
@@ -167,7 +167,7 @@ class SupervisedWorkload(TargetInterface):
 
     @property
     def eval_batch_size(self) -> int:
-        """Examples that evaluation looks at at once: a whole split, unless that is too many."""
+        """The number of examples evaluated at once: a split, or at most ``max_eval_batch_size``."""
         whole = max(self.num_eval_train_examples, self.num_validation_examples)
         return whole if self.max_eval_batch_size is None else min(whole, self.max_eval_batch_size)
 
@@ -238,7 +238,7 @@ class SupervisedWorkload(TargetInterface):
 
     @functools.cached_property
     def model_params_types(self) -> Any:
-        """What each array of parameters is for."""
+        """The type of each parameter array."""
         return jax.tree_util.tree_map_with_path(
             lambda path, _: parameter_type(
                 [jax.tree_util.keystr((entry,), simple=True) for entry in path]
@@ -278,7 +278,7 @@ class SupervisedWorkload(TargetInterface):
         )
 
     def output_activation_fn(self, logits_batch: jax.Array, framework: str = "jax") -> jax.Array:
-        """Turn logits into probabilities, or numbers into themselves, as the loss type says."""
+        """Return probabilities for logits; return predicted numbers unchanged, by loss type."""
         if framework != "jax":
             raise ValueError(f"`framework` must be 'jax', got {framework!r}.")
         return losses.Loss(self.loss_type).activation(logits_batch)
@@ -294,7 +294,7 @@ class SupervisedWorkload(TargetInterface):
 
     @property
     def metric_names(self) -> frozenset[str] | None:
-        """What evaluation reports, known without data; ``None`` if that is not declared."""
+        """The names of all reported metrics, without loading data; ``None`` if not declared."""
         names = {
             f"{split}/{name}"
             for split in QUEUE_SPLITS.values()
@@ -321,8 +321,8 @@ class SupervisedWorkload(TargetInterface):
         because the data lies in memory and nothing is random.
 
         Raises:
-            ValueError: Parameters or model state have not the structure that ``init_model_fn``
-                returns.
+            ValueError: Parameters or model state do not have the structure of
+                ``init_model_fn``'s.
         """
         del global_batch_size, rng, data_dir, imagenet_v2_data_dir, global_step
         metrics = self._mean_metrics(params, model_state)
@@ -344,7 +344,7 @@ class SupervisedWorkload(TargetInterface):
 
     @functools.cached_property
     def _evaluation_data(self) -> list[dict[str, Batch]]:
-        """What is evaluated together: everything, or one chunk after the other."""
+        """The batches to evaluate: all splits at once, or chunks of them."""
         splits = {name: self._evaluation_arrays(split) for split, name in QUEUE_SPLITS.items()}
         size = self.eval_batch_size
         if self.max_eval_batch_size is None:

@@ -33,7 +33,7 @@ class Quadratic:
 
     @property
     def targets(self) -> WorkloadTargets:
-        """A loss that descent only approaches."""
+        """Targets of loss 0, which gradient descent only approaches."""
         validation, test = (
             Target(f"{split}/loss", 0.0, "lower") for split in ("validation", "test")
         )
@@ -100,7 +100,7 @@ class CountingQueue(Iterator[dict[str, jax.Array]]):
         self.position = 0
 
     def seek(self, position: int) -> None:
-        """Go to where ``position`` batches have been taken."""
+        """Go to the position after the first ``position`` batches."""
         self.position = position
 
     def __next__(self) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""What AlgoPerf's interface says of targets, for a workload that has ``targets`` of our kind."""
+"""AlgoPerf's attributes and methods on targets, derived from a workload's ``targets``."""
 
 from metaopt.bench.measure.targets import BETTER, Direction, Target, WorkloadTargets
 

@@ -30,12 +30,12 @@ class Corpus:
     Training pairs with an empty side, or longer than a row, are left out; the others are cut.
 
     Attributes:
-        train: Also what the vocabulary is trained on.
-        validation: Another text.
-        test: Another text.
-        vocabulary: Entries, at most.
-        length: Subwords in a row, the end included.
-        vocabulary_pairs: How many pairs, the first ones, the vocabulary is trained on.
+        train: The training text, on which the vocabulary is trained too.
+        validation: The validation text.
+        test: The test text.
+        vocabulary: The largest number of entries of the vocabulary.
+        length: The number of subwords in a row, END included.
+        vocabulary_pairs: The number of first pairs on which the vocabulary is trained.
     """
 
     train: AlignedText

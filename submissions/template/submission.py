@@ -6,8 +6,8 @@ and change ``_transformation``. The file runs unchanged here and under AlgoPerf'
     python -m tuning check FOLDER              # the rules, each with the fix
     python -m tuning run FOLDER digits_mlp     # one training run
 
-It leans on JAX and optax only, to show the whole contract; where ``metaopt`` is installed,
-``metaopt.bench.contract.kit`` has all of it but the optimizer.
+It uses only JAX and optax, to show the whole contract. If ``metaopt`` is installed,
+``metaopt.bench.contract.kit`` provides everything except the optimizer.
 
 The runner calls, in this order and with AlgoPerf's names:
 
@@ -157,13 +157,13 @@ def _transformation(
 
 # Compiled once, at the top level: a `jax.jit` in `update_params` would compile at every step. The
 # workload is hashable, so it can be static. State and parameters are donated: their memory is used
-# again, and nobody reads them any more. The model state is small, and some change its shapes.
+# again, and they are not read afterwards. The model state is small, and some change its shapes.
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def _step(
     workload: Any, state: Any, params: Any, model_state: Any, batch: dict[str, Any], rng: jax.Array
 ) -> tuple[Any, Any, Any]:
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
-        # The batch by position, for workloads disagree on its name; everything after it by name.
+        # The batch by position, because workloads disagree on its name; all later ones by name.
         logits, new_model_state = workload.model_fn(
             params, batch, model_state, mode=ForwardPassMode.TRAIN, rng=rng, update_batch_norm=True
         )

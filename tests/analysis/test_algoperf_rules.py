@@ -222,7 +222,7 @@ def test_timestamps_are_cut_off_and_frameworks_too(logs, times):
     assert times()[0] == {"s": {"easy": 4.0}}
 
 
-def test_of_two_frameworks_the_dearer_counts(logs, times):
+def test_the_more_expensive_of_two_frameworks_counts(logs, times):
     logs.trial("s", 1, "easy", 1, [(0.1, 4.0)], framework="pytorch")
     logs.trial("s", 1, "easy", 1, [(0.1, 5.0)], framework="jax")
 
@@ -290,7 +290,7 @@ def test_stray_files_and_folders_are_noted_and_do_no_harm(logs, times):
     }
 
 
-def test_a_base_workload_that_nobody_logged_gives_nobody_anything(logs, times):
+def test_a_base_workload_without_logs_adds_to_no_score(logs, times):
     logs.trial("s", 1, "easy", 1, [(0.1, 4.0)])
 
     found, *_ = times(base_workloads=["easy", "hard"])
@@ -327,7 +327,7 @@ def test_a_missed_variant_takes_its_base_workload_away(logs, times, held_out):
     }  # fmt: skip
 
 
-def test_the_score_depends_on_the_group_and_leaves_out_who_is_four_times_slower(logs, times):
+def test_the_score_depends_on_the_other_entries_and_is_0_beyond_four_times_the_best(logs, times):
     for name, seconds in [("a", 1.0), ("b", 2.0), ("c", 4.1)]:
         logs.trial(name, 1, "easy", 1, [(0.1, seconds)])
 

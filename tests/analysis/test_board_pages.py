@@ -84,7 +84,7 @@ def evil_entries(runs):
     ]
 
 
-def test_strangers_names_are_text_on_every_page_and_stay_inside_the_folder(make_runs, board):
+def test_untrusted_names_are_escaped_on_every_page_and_stay_inside_the_folder(make_runs, board):
     for entry in evil_entries(make_runs()):
         path = board / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)

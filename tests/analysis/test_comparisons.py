@@ -113,7 +113,7 @@ def test_the_forecast_keeps_its_promise_when_further_studies_are_like_those_seen
     assert np.mean(kept) >= 0.8
 
 
-def test_equal_contenders_are_decided_no_more_often_than_the_level_allows():
+def test_equal_contenders_are_decided_at_most_as_often_as_the_level():
     rng = np.random.default_rng(2)
     false = 0
     for _ in range(400):
@@ -176,7 +176,7 @@ def test_friedmans_p_is_exact_for_a_few_workloads():
     assert ranking.p == pytest.approx(6 / 216)
 
 
-def test_where_everybody_ties_friedman_says_nothing():
+def test_friedmans_test_is_undefined_if_all_ranks_tie():
     ranking = rank_contenders(np.full((4, 12), INF), np.random.default_rng(0))
 
     assert math.isnan(ranking.p) and math.isnan(ranking.statistic)

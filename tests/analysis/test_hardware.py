@@ -51,7 +51,7 @@ def changed(environment, part, **values):
     return environment
 
 
-def test_a_slug_says_what_computes_and_how_many_of_it():
+def test_a_slug_states_kind_and_number_of_devices():
     assert fingerprint_of(FAST).slug.startswith("amd-epyc-9v74-x2-")
     assert fingerprint_of(SLOW).slug.startswith("nvidia-h100-80gb-hbm3-x2-")
     assert fingerprint_of(changed(SLOW, "hardware", backend="cpu")).slug.startswith(
@@ -115,7 +115,7 @@ def test_this_machine_has_a_fingerprint_with_its_precision():
     assert fingerprint.software["jax"] == environment["software"]["jax"]
 
 
-def test_strangers_environments_are_text_whatever_they_hold():
+def test_untrusted_environments_are_escaped():
     evil = {
         "hardware": {"cpu": "\x1b[31m../../<b>\n" * 100, "cpu_count": "many", "devices": 7,
                      "backend": ["x"], "memory_bytes": -1},

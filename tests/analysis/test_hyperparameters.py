@@ -65,7 +65,7 @@ def test_importance_finds_a_hyperparameter_whose_values_are_names():
     assert found.means[0] > 0.5
 
 
-def test_two_that_act_together_both_matter():
+def test_interacting_hyperparameters_both_have_importance():
     found = importance(uniform_points(lambda a, b, c: (a > 0.5) ^ (b > 0.5)))
 
     assert found is not None
@@ -82,7 +82,7 @@ def test_two_that_act_together_both_matter():
     ],
     ids=["too few trials", "every outcome the same", "outcomes of chance"],
 )
-def test_nothing_is_said_where_nothing_can_be_known(points):
+def test_no_importance_without_enough_predictable_trials(points):
     assert importance(points) is None
 
 
@@ -103,7 +103,7 @@ def searched(build, tmp_path):
     return tmp_path
 
 
-def test_points_are_the_trials_that_had_their_whole_chance(searched):
+def test_points_leave_out_trials_cut_by_the_study_budget(searched):
     points = points_of(read_logs(searched), "a+random", "w")
 
     assert points is not None

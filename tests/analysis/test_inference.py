@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_document_and_another_one_other_intervals()
     json.dumps(one, allow_nan=False)
 
 
-def test_what_statistics_cannot_say_is_said():
+def test_limits_of_the_statistics_are_warnings():
     warnings = " ".join(make_inference(studies=3, workloads=1).warnings)
 
     assert "3 studies are too few for 95% intervals" in warnings and "75% is the most" in warnings
@@ -78,7 +78,7 @@ def test_what_statistics_cannot_say_is_said():
     assert make_inference(studies=6, workloads=10).warnings == ()
 
 
-def test_workloads_that_nobody_reached_are_named():
+def test_workloads_without_a_reached_target_are_named():
     found = make_inference()
     costs = found.samples.costs.copy()
     costs[:, 1] = INF
@@ -102,7 +102,7 @@ def test_the_diagram_is_drawn_with_enough_workloads_and_refused_with_the_number_
         plot_critical_differences(few, tmp_path / "x.png")
 
 
-def test_strangers_names_are_text_in_every_format():
+def test_untrusted_names_are_escaped_in_every_format():
     found = make_inference(2, names=[EVIL, "b"])
 
     for table in statistics_tables(found, Marks()):

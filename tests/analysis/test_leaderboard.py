@@ -244,7 +244,7 @@ def test_what_validate_finds_keeps_runs_out(make_runs, board):
     assert not board.exists()
 
 
-def test_without_a_campaign_nobody_knows_what_is_missing(make_runs, board):
+def test_missing_runs_are_unknown_without_a_campaign(make_runs, board):
     runs = make_runs()
     (runs / "campaign.json").unlink()
 
@@ -266,7 +266,7 @@ def test_a_contender_joins_a_campaign_later_and_one_under_other_rules_does_not(
     assert (filled / "README.md").read_bytes() == before
 
 
-def test_who_did_not_run_everywhere_has_costs_and_no_score(make_runs, filled):
+def test_a_contender_that_did_not_run_everywhere_has_costs_but_no_score(make_runs, filled):
     (whole,) = standings(read_entries(filled))
     late = {"c+random": HITS["a+random"]}
     submit(make_runs("late", hits=late), filled)

@@ -258,7 +258,7 @@ def troubled(build, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["html", "md"])
-def test_a_page_begins_with_what_its_reader_must_know(troubled, kind):
+def test_a_page_begins_with_its_warnings(troubled, kind):
     page = (troubled / "report" / f"report.{kind}").read_text("utf-8").replace("\\", "")
 
     def listed(title, *entries):

@@ -57,7 +57,7 @@ def test_a_start_that_meets_the_target_costs_nothing_and_is_best():
     np.testing.assert_array_equal(ratios(costs), [[1], [1], [INF], [INF]])
 
 
-def test_who_never_reached_a_target_scores_zero_and_one_without_logs_too(build, tmp_path):
+def test_contenders_without_a_reached_target_or_without_logs_score_zero(build, tmp_path):
     b = build(tmp_path, ["a", "b", "ghost"], ["w"], 1)
     b.trial("a", "w", 1, 100.0, reached=100.0)
     b.trial("b", "w", 1, 100.0)
@@ -174,7 +174,7 @@ def test_scores_are_between_0_and_1_and_scale_free(table, factor):
             assert area == 0
 
 
-def test_a_workload_that_nobody_reaches_gives_nobody_anything():
+def test_a_workload_without_a_reached_target_adds_to_no_score():
     areas = profile_area(ratios(np.array([[1.0, INF], [1.0, np.nan]])))
 
     np.testing.assert_allclose(areas, 0.5)
@@ -203,7 +203,7 @@ def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):
     ]
 
 
-def test_a_model_that_never_chose_is_named(build, tmp_path):
+def test_a_tuner_that_never_used_its_model_is_named(build, tmp_path):
     b = build(tmp_path, ["g", "r", "t"], ["v", "w"], 1)
     kinds = {"g": {"n_startup_trials": 3}, "r": {}, "t": {"n_startup_trials": 3}}
     counts = {("g", "v"): 4, ("g", "w"): 4, ("r", "v"): 1, ("r", "w"): 1, ("t", "v"): 2}

@@ -225,7 +225,7 @@ def test_rows_become_numbers(text, steps, scores):
     assert found.faults == ()
 
 
-def test_what_is_no_number_is_named_and_counts_as_nan():
+def test_cells_that_are_not_numbers_are_named_and_count_as_nan():
     found = read_evaluations(b"score\n1\n__import__('os')\n1_0\n")
 
     assert found.column("score") == pytest.approx([1.0, float("nan"), float("nan")], nan_ok=True)
@@ -259,7 +259,7 @@ def test_an_unreadable_folder_is_noted(tmp_path, official, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_what_takes_a_files_place_after_it_was_listed_is_not_opened(tmp_path, kind):
+def test_a_replacement_of_a_listed_file_is_not_opened(tmp_path, kind):
     (tmp_path / "secret").write_text("x")
     if kind == "link":
         (tmp_path / "a.json").symlink_to(tmp_path / "secret")

@@ -83,7 +83,7 @@ def test_studies_beyond_the_rulesets_number_do_not_count(logs, read):
 
 
 @pytest.mark.parametrize("slower", ["jax", "pytorch"])
-def test_of_two_frameworks_the_more_expensive_counts(logs, read, slower):
+def test_the_more_expensive_of_two_frameworks_counts(logs, read, slower):
     for framework in ("jax", "pytorch"):
         seconds = 50.0 if framework == slower else 40.0
         logs.trial("s", 1, "easy", 1, [(0.4, seconds)], framework=framework)
@@ -135,7 +135,7 @@ def test_a_budget_is_that_of_the_trials_own_meta_data(logs, read):
     assert (cells["s", "easy"].given, cells["t", "easy"].given) == ((INF,), (50.0,))
 
 
-def test_another_machine_with_less_time_takes_nothing_from_anybody_in_steps(logs, read):
+def test_budgets_in_steps_ignore_the_time_limit_of_slower_machines(logs, read):
     logs.trial("slow", 1, "easy", 1, [(0.9, 10.0), (0.4, 90.0)])
     folder = logs.trial("fast", 1, "easy", 1, [(0.9, 5.0), (0.9, 10.0), (0.4, 20.0)])
     change_meta_data(folder, gpu_model_name="pebbles", **{"workload.max_allowed_runtime_sec": 30})

@@ -66,7 +66,7 @@ def test_a_miss_of_a_sweep_is_above_the_axis_of_costs(swept, tmp_path, monkeypat
     assert missed.get_ylabel().split() == ["missed", "(budget", "1,000)"]
 
 
-def test_two_variants_are_none(swept):
+def test_two_variants_are_not_a_sweep(swept):
     logs, _ = swept
     del logs.campaign["variants"]["high"]
 

@@ -333,7 +333,7 @@ def test_a_miss_and_an_undefined_value_have_one_spelling(tables, html_rows, caps
     (*HOSTILE, "=1+1", "@sum", "<script>alert(1)</script>", "a\N{RIGHT-TO-LEFT OVERRIDE}b"),
     ids=ascii,
 )
-def test_names_of_strangers_are_text_in_every_format(name, html_rows, capsys):
+def test_untrusted_names_are_escaped_in_every_format(name, html_rows, capsys):
     marks = make_marks([name])
     columns = Column("contender", marks.format), Column(name, COST, workload=name)
     table = Table(name, columns, ((name, 1.0),), notes=(name, *marks.notes))

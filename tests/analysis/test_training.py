@@ -222,9 +222,7 @@ def test_learners_with_other_lengths_of_episodes_have_a_figure_of_their_own(buil
     "last, seeds, changing",
     [("deployed", None, False), ("learning", None, True), ("learning", FIXED, False)],
 )
-def test_who_never_deploys_where_batches_change_stands_apart(
-    build, tmp_path, last, seeds, changing
-):
+def test_learners_that_never_deploy_have_a_separate_figure(build, tmp_path, last, seeds, changing):
     b = build(tmp_path, ["m"], ["w"], 2)
     two_learners(b, last=last, **({"seeds": seeds} if seeds else {}))
 

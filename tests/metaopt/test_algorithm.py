@@ -66,7 +66,7 @@ def test_geometric_weights_are_heavy_ball_until_history_runs_out(train, mu):
         assert not np.allclose(iterates[-1], expected[-1], rtol=1e-3)
 
 
-def test_the_adjoints_of_a_quadratic_are_those_derived_by_hand():
+def test_adjoints_of_a_quadratic_equal_those_derived_by_hand():
     # f(y) = sum(a y^2) / 2:  y_2 = (1 - delta - eta a) y_1 - u,  lambda_2 = a y_2,
     # lambda_1 = (1 - delta - eta a) lambda_2.
     y, u, eta, delta = jnp.array([2.0, -1.0]), jnp.array([0.3, 0.1]), 0.1, 0.05
@@ -78,7 +78,7 @@ def test_the_adjoints_of_a_quadratic_are_those_derived_by_hand():
     np.testing.assert_allclose(adjoints, [newest, factor * newest], rtol=1e-6)
 
 
-def test_the_meta_gradient_is_that_of_finite_differences(train, transcribe):
+def test_meta_gradient_equals_finite_differences(train, transcribe):
     # With plain gradient descent as O the first change of M is the meta-gradient itself.
     history, rollout, rate = 2, 3, 0.05
     tx = meta_optimizer(
@@ -108,7 +108,7 @@ def test_the_meta_gradient_is_that_of_finite_differences(train, transcribe):
 @pytest.mark.parametrize(
     "kind, rollout", [(ScalarLags, 1), (ScalarLags, 4), (DiagonalLags, 2)], ids=str
 )
-def test_whole_runs_are_those_of_the_transcription(mlp, train, transcribe, rollout, kind):
+def test_runs_equal_the_transcription_of_the_paper(mlp, train, transcribe, rollout, kind):
     options = {"history": 5, "rollout": rollout}
     outer, data = optax.adam(1e-2), mlp.data[:14]
     tx = meta_optimizer(
@@ -171,7 +171,7 @@ def test_schedules_and_transformed_disturbances_are_replayed_as_they_were(mlp, t
     np.testing.assert_allclose(iterates, theirs.iterates, rtol=1e-3, atol=1e-4)
 
 
-def test_episodes_carry_over_what_was_learned_and_nothing_else(mlp, train, transcribe):
+def test_episodes_carry_over_only_the_learned_state(mlp, train, transcribe):
     options = {"history": 4, "rollout": 2}
     outer, data = optax.adam(1e-2), mlp.data[:9]
     tx = meta_optimizer(mlp.loss, 0.3, example=data[0], meta_optimizer=outer, **options)
@@ -215,7 +215,7 @@ def test_a_fixed_batch_recorded_is_a_fixed_batch(mlp, train):
     assert fixed.state.data is None
 
 
-def test_a_frozen_run_repeats_what_the_learned_weights_do(mlp, train):
+def test_a_frozen_run_repeats_the_updates_of_the_learned_weights(mlp, train):
     learning = meta_optimizer(mlp.loss, 0.3, example=mlp.data[0], history=4)
     data = mlp.data[:10]
     learned = train(learning, mlp.loss, mlp.params, data).state.controller

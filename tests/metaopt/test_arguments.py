@@ -55,7 +55,7 @@ def test_weights_decay_with_parameters_only():
         ({"params": jnp.ones(3), "datum": [jnp.ones(3)]}, "`datum` has the structure"),
     ],
 )  # fmt: skip
-def test_a_bad_update_is_refused_with_what_was_expected(arguments, message):
+def test_errors_for_a_bad_update_state_the_expected_form(arguments, message):
     tx = meta_optimizer(SUM, 0.1, example=jnp.ones(3))
     arguments = dict(arguments)
     params = arguments.pop("params")

@@ -26,7 +26,7 @@ def lags_of(weights, space, count):
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.5, 0.9])
-def test_one_average_is_heavy_ball_without_end(train, mu):
+def test_one_average_equals_heavy_ball_with_infinite_history(train, mu):
     rate, x = 0.1, jnp.array([1.0, -2.0])
     controller = Averages((mu,), jnp.array([rate / (1 - mu)]), "linear")
     ours = frozen_control(controller)
@@ -43,7 +43,7 @@ def test_one_average_is_heavy_ball_without_end(train, mu):
 
 
 @pytest.mark.parametrize("space, rollout", [("linear", 1), ("log", 2), ("linear", 4)])
-def test_whole_runs_are_those_of_the_transcription_with_as_many_lags_as_steps(
+def test_runs_with_as_many_lags_as_steps_equal_the_transcription_of_the_paper(
     mlp, train, transcribe, rollout, space
 ):
     outer, data = optax.adam(1e-2), mlp.data[:14]
@@ -81,7 +81,7 @@ def test_in_log_space_the_meta_gradient_is_that_by_the_logarithm(mlp):
 
 @pytest.mark.parametrize("decays", [(0.9,), (0.0, 0.9, 0.99)], ids=len)
 @pytest.mark.parametrize("rollout", [1, 2, 3])
-def test_the_state_holds_as_many_parameter_sized_arrays_as_it_says(decays, rollout):
+def test_the_state_holds_the_documented_number_of_parameter_sized_arrays(decays, rollout):
     size, loss = 1009, lambda x, datum: jnp.sum(datum * x)
 
     bank = Averages(decays)

@@ -79,7 +79,7 @@ def test_a_phase_turns_complex_parameters_and_nothing_else(name):
 def test_complex_parameters_are_refused_where_there_is_no_number_for_them(name):
     turned = jax.tree.map(lambda leaf: PHASE * leaf, problem()[0])
 
-    with pytest.raises(ValueError, match="`controller` must be ScalarLags or Averages where"):
+    with pytest.raises(ValueError, match="`controller` must be ScalarLags or Averages if"):
         ROWS[name].make().init(turned)
 
 
@@ -148,14 +148,14 @@ def test_masked_and_empty_leaves_and_accumulated_steps_change_nothing(name):
 
 
 @each_whole
-def test_injected_numbers_are_those_given(name):
+def test_injected_hyperparameters_keep_their_values(name):
     path, _, _ = train(lambda bound=0.0: ROWS[name].injected(), *problem())
 
     assert distance(path, usual(name)[0]) < 2e-3
 
 
 @each_row
-def test_a_state_keeps_its_types_and_can_be_had_of_shapes_alone(name):
+def test_a_state_keeps_its_dtypes_and_can_be_initialised_from_shapes(name):
     # Types, weak ones included, that change with the first step would compile every step twice.
     def described(tree):
         return [
@@ -190,7 +190,7 @@ def test_integers_are_refused_and_empty_trees_are_not(name):
 
 
 @each_row
-def test_a_loss_of_every_example_is_refused_where_it_is_needed(name):
+def test_a_vector_of_losses_is_refused_by_transformations_that_need_the_loss(name):
     row = ROWS[name]
     if "value" not in row.needs:
         assert call(row, value=jnp.ones(3)) == jax.eval_shape(lambda: problem()[0])
@@ -205,7 +205,7 @@ def test_a_loss_of_every_example_is_refused_where_it_is_needed(name):
 
 
 @each_row
-def test_what_train_states_leave_out_is_said_where_it_is_needed(name):
+def test_errors_name_the_arguments_that_flax_train_states_do_not_pass(name):
     row, (start, _) = ROWS[name], problem()
 
     def one(params):
@@ -219,7 +219,7 @@ def test_what_train_states_leave_out_is_said_where_it_is_needed(name):
         jax.eval_shape(one, start)
 
 
-def test_a_value_fn_must_return_one_number_and_cope_with_what_is_hidden():
+def test_a_value_fn_must_return_a_scalar_and_accept_masked_leaves():
     start, data = problem()
     datum = jax.tree.map(lambda leaf: leaf[0], data)
 
@@ -254,7 +254,7 @@ def meshes():
 @pytest.mark.slow  # a process of its own compiles every optimizer for a mesh
 @pytest.mark.parametrize("mesh", ["Explicit", "Auto"])
 @pytest.mark.parametrize("name", [*WHOLE, *REAL])
-def test_on_a_mesh_numbers_are_those_of_one_device_and_each_holds_its_share(name, mesh, meshes):
+def test_a_mesh_gives_the_numbers_of_one_device_and_shards_the_state(name, mesh, meshes):
     far, share = meshes[f"{name}: {mesh}"]
 
     assert far < 2e-3

@@ -95,7 +95,7 @@ def test_a_file_for_another_history_is_refused_where_it_is_used(family, tmp_path
 
 
 @pytest.mark.parametrize("content", ["", "[]", "not json", "[" * 100_000])
-def test_what_is_no_controller_is_refused(content, tmp_path):
+def test_malformed_controller_files_are_refused(content, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(content)
 

@@ -119,7 +119,7 @@ def test_bfloat16_histories_stay_bfloat16_and_are_close(mlp, train):
     )
 
 
-def test_the_package_lists_what_it_offers():
+def test_package_all_lists_its_public_names():
     assert set(metaopt.__all__) <= set(dir(metaopt))
     with pytest.raises(AttributeError, match="no attribute 'nothing', only"):
         _ = metaopt.nothing

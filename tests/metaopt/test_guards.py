@@ -28,7 +28,7 @@ def run(tx, value_fn, x, steps):
     return jax.tree.map(np.asarray, points), state
 
 
-def test_a_run_that_stays_on_the_road_is_that_of_the_optimizer(mlp):
+def test_a_guard_does_not_change_a_run_that_converges(mlp):
     value_fn = lambda params: mlp.loss(params, mlp.data[0])  # noqa: E731
 
     guarded, state = run(guard(optax.adam(0.05)), value_fn, mlp.params, 50)
@@ -40,7 +40,7 @@ def test_a_run_that_stays_on_the_road_is_that_of_the_optimizer(mlp):
     assert int(state.restarts) == 0
 
 
-def test_gradient_descent_that_is_too_fast_by_hand():
+def test_a_guard_on_too_fast_gradient_descent_equals_a_computation_by_hand():
     # f = x^2 / 2 from 1: a rate of 3 doubles x and flips it, f goes from 0.5 to 2. The second look
     # at x = -2 gives the same loss, so x goes back. Then at 1.5 it is halved and flipped.
     points, state = run(guard(optax.sgd(3.0)), lambda x: 0.5 * x**2, jnp.ones(()), 6)
@@ -100,7 +100,7 @@ def regression(tx, seed, batch, spoil=lambda step, value, grads: (value, grads),
 
 
 @pytest.mark.parametrize("batch, bound", [(1, None), (16, 0.0)])
-def test_noise_is_no_divergence(batch, bound):
+def test_noise_does_not_count_as_divergence(batch, bound):
     tx = guard(optax.sgd(0.02), lower_bound=bound)
     plain = optax.with_extra_args_support(optax.sgd(0.02))
 
@@ -182,7 +182,7 @@ def test_too_fast_on_changing_batches_is_slowed_down_and_recovers_from_a_false_a
     assert scales[8] == 0.5 and scales[207] == 0.5 and scales[-1] == 1.0
 
 
-def test_a_level_that_rises_without_a_step_is_taken_as_it_is():
+def test_a_loss_that_rises_without_a_step_raises_the_limit_without_a_restart():
     tx, x = guard(optax.sgd(0.0), lower_bound=0.0), jnp.ones(())
     state = tx.init(x)
 
@@ -212,7 +212,7 @@ def test_a_level_that_rises_without_a_step_is_taken_as_it_is():
         "step overflows",
     ],
 )
-def test_what_is_not_finite_or_too_high_sends_back_to_the_best_point(updates, value, calls):
+def test_non_finite_or_too_high_losses_return_to_the_best_point(updates, value, calls):
     tx = guard(optax.sgd(2.0, momentum=0.9))
     best, away = jnp.array([1.0, 2.0]), jnp.array([3.0, 0.5])
     state = tx.init(best)
@@ -230,7 +230,7 @@ def test_what_is_not_finite_or_too_high_sends_back_to_the_best_point(updates, va
     np.testing.assert_array_equal(jax.tree.leaves(state.inner)[0], 0)  # momentum is gone
 
 
-def test_a_sum_that_overflows_is_no_parameter():
+def test_a_step_that_overflows_is_a_divergence():
     tx, x = guard(optax.sgd(1.0)), jnp.array([3e38, 1.0])
     state = tx.init(x)
 
@@ -251,7 +251,7 @@ def test_a_loss_that_is_never_finite_moves_nothing_and_is_counted():
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e2])
-def test_whatever_the_scale_to_start_from_nothing_leaves_that_is_not_finite(mlp, scale):
+def test_updates_are_finite_for_any_initial_scale(mlp, scale):
     controller = Averages(weights=jnp.full(3, jnp.log(scale)))
     tx = guard(
         online_control(controller, optax.chain(by_log_loss(), optax.adam(0.03)), scale_by_polyak()),
@@ -266,7 +266,7 @@ def test_whatever_the_scale_to_start_from_nothing_leaves_that_is_not_finite(mlp,
     assert (int(state.restarts) > 0) == (scale == 1e2)
 
 
-def test_a_restart_of_learning_halves_the_controls_and_keeps_what_was_learned(mlp):
+def test_restart_learning_halves_the_controls_and_keeps_the_learned_weights(mlp):
     controller = Averages(weights=jnp.array([0.1, 0.2, 0.3]))
     tx = guard(online_control(controller, optax.adam(0.03)), restart=restart_learning)
     value_fn = lambda p: mlp.loss(p, mlp.data[0])  # noqa: E731
@@ -302,7 +302,7 @@ def test_a_bad_argument_is_refused(arguments, message):
 
 
 @pytest.mark.parametrize("given", [{"params": jnp.ones(2)}, {"value": 1.0}], ids=["loss", "params"])
-def test_parameters_and_loss_must_be_there(given):
+def test_missing_parameters_or_loss_are_refused(given):
     tx = guard(optax.sgd(0.1))
 
     with pytest.raises(ValueError, match=r"must be passed to update.*guard needs"):

@@ -46,7 +46,7 @@ def test_a_quadratic_by_hand():
         np.testing.assert_allclose(rate, alpha, rtol=1e-5)
 
 
-def test_without_a_hyper_rate_it_is_gradient_descent_to_the_last_bit():
+def test_a_hyper_rate_of_0_equals_gradient_descent_to_the_last_bit():
     ours, rates = run(hypergradient_descent(0.1, 0.0), quadratic, jnp.array([1.0, -2.0]), 20)
 
     x, sgd = jnp.array([1.0, -2.0]), optax.sgd(0.1)
@@ -56,7 +56,7 @@ def test_without_a_hyper_rate_it_is_gradient_descent_to_the_last_bit():
     assert set(rates.tolist()) == {np.float32(0.1)}
 
 
-def test_the_rate_grows_where_gradients_agree_and_shrinks_where_they_turn():
+def test_the_rate_grows_if_gradients_agree_and_shrinks_if_they_oppose():
     _, slow = run(hypergradient_descent(0.01, 0.001), quadratic, jnp.ones(2), 5)
     _, overshooting = run(hypergradient_descent(0.35, 0.001), quadratic, jnp.ones(2), 5)
 

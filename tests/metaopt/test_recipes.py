@@ -89,7 +89,7 @@ def test_a_loss_with_a_bound_below_zero_trains_as_one_above_it(mlp, make):
 
 
 @RECIPES
-def test_a_loss_below_its_bound_teaches_nothing_and_breaks_nothing(mlp, make):
+def test_a_loss_below_its_bound_changes_no_weights(mlp, make):
     tx = make()
 
     losses, _, state = train(tx, lambda x: memorise(mlp)(x) - 100.0, mlp.params, 40)
@@ -136,7 +136,7 @@ def test_lags_start_from_the_scale_or_from_zero_with_a_base_step(learning_rate):
         (lambda: minibatch_optimizer(100, guarded=False), 3),
     ],
 )
-def test_memory_is_what_the_page_says(make, arrays):
+def test_memory_use_equals_the_documented_size(make, arrays):
     assert count_arrays(make().init(jnp.zeros(1000)), 1000) == arrays
 
 
@@ -184,7 +184,7 @@ def test_exact_rollouts_of_one_learner_need_the_loss(mlp):
     assert np.abs(learners_in(state)[0].controller.weights).max() > 0
 
 
-def test_what_was_learned_is_carried_over_and_all_else_starts_again(mlp):
+def test_restart_keeps_the_learned_state_and_resets_the_rest(mlp):
     tx = fixed_batch_optimizer()
     _, _, before = train(tx, memorise(mlp), mlp.params, 20)
     fresh = tx.init(mlp.params)
@@ -226,6 +226,6 @@ def test_only_states_of_as_many_learners_carry_over():
         (lambda: minibatch_optimizer(10, -1.0), "`scale` must be positive"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -26,7 +26,7 @@ def descend(tx, value_fn, start, steps):
 
 
 @pytest.mark.parametrize("tx", [scale_by_polyak(), scale_by_level()], ids=["polyak", "level"])
-def test_on_a_square_every_step_is_half_the_way(tx):
+def test_each_step_on_a_square_goes_half_the_way_to_its_minimum(tx):
     points = descend(tx, lambda x: 0.5 * jnp.sum(x**2), X, 12)
 
     np.testing.assert_allclose(points, np.asarray(X) * 0.5 ** np.arange(1, 13)[:, None], rtol=1e-5)
@@ -51,7 +51,7 @@ def test_without_slope_or_at_the_floor_there_is_no_step(tx, gradient, value):
     np.testing.assert_array_equal(w, 0)
 
 
-def test_a_level_finds_a_floor_that_nobody_gave():
+def test_adaptive_level_approaches_an_unknown_floor():
     floor = 2.0
 
     def value_fn(x):
@@ -65,7 +65,7 @@ def test_a_level_finds_a_floor_that_nobody_gave():
     assert above[1].max() < 1e-5
 
 
-def test_a_level_that_is_missed_comes_nearer_and_one_that_is_met_moves_away():
+def test_gap_halves_without_progress_and_doubles_with_it():
     # By hand: patience 2. First the gap is the loss itself.
     tx = scale_by_level(patience=2)
     state, gaps = tx.init(X), []
@@ -79,7 +79,7 @@ def test_a_level_that_is_missed_comes_nearer_and_one_that_is_met_moves_away():
 
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
-def test_a_loss_that_is_not_finite_gives_no_step_and_is_no_record(value):
+def test_a_non_finite_loss_gives_no_step_and_is_not_the_record(value):
     tx = scale_by_level()
     expected, _ = tx.update(X, tx.init(X), X, value=jnp.float32(8.0))
 
@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_finite_gives_no_step_and_is_no_record(value):
     assert (float(state.record), float(state.gap)) == (8.0, 8.0)
 
 
-def test_below_the_bound_there_is_no_level_to_step_to():
+def test_a_loss_below_the_bound_gives_no_step():
     tx = scale_by_level(1.0)
     state = tx.init(X)
 
@@ -100,7 +100,7 @@ def test_below_the_bound_there_is_no_level_to_step_to():
         np.testing.assert_array_equal(w, 0)
 
 
-def test_the_gradient_by_the_logarithm_is_autodiffs(mlp):
+def test_gradient_of_the_log_loss_equals_autodiff(mlp):
     floor, datum = 0.1, mlp.data[0]
 
     def above(params):
@@ -115,7 +115,7 @@ def test_the_gradient_by_the_logarithm_is_autodiffs(mlp):
 
 
 @pytest.mark.parametrize("value", [0.1, 0.05, -1.0])
-def test_at_the_floor_there_is_no_logarithm_and_no_gradient_of_it(value):
+def test_the_log_loss_gradient_is_zero_at_the_floor(value):
     tx = by_log_loss(0.1)
     found, _ = tx.update(X, tx.init(X), value=jnp.float32(value))
 
@@ -166,7 +166,7 @@ def test_patience_is_a_number_of_steps(patience):
         scale_by_level(patience=patience)
 
 
-def test_the_root_mean_square_is_adams_without_its_average():
+def test_scale_by_rms_equals_adam_without_its_first_moment():
     tx, other = scale_by_rms(0.9), optax.scale_by_adam(b1=0.0, b2=0.9)
     x = {"a": jnp.zeros(3), "b": jnp.zeros((2, 2))}
     state, expected = tx.init(x), other.init(x)
@@ -180,7 +180,7 @@ def test_the_root_mean_square_is_adams_without_its_average():
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
-def test_a_decay_of_mean_squares_lies_below_one(decay):
+def test_decay_of_mean_squares_must_be_below_one(decay):
     with pytest.raises(ValueError, match="`decay` must lie in"):
         scale_by_rms(decay)
 
@@ -197,6 +197,6 @@ def test_a_batch_close_to_the_floor_cannot_outweigh_the_others():
     np.testing.assert_allclose(factors, [1.0, 1.0, 20.0, 1.0, 0.0], rtol=1e-4)
 
 
-def test_the_decay_of_a_mean_is_a_share():
+def test_decay_of_the_mean_gap_must_be_in_0_to_1():
     with pytest.raises(ValueError, match="`decay` must lie in"):
         by_log_loss(decay=1.0)

@@ -68,7 +68,7 @@ def test_a_state_comes_back_from_a_checkpoint_with_its_controllers(make, tmp_pat
 @pytest.mark.parametrize(
     "kind", [ScalarLags(), FullLags(limit_bytes=2**20), Averages((0.0, 0.3), space="linear")]
 )
-def test_a_controllers_weights_are_its_leaves_and_its_settings_are_static(kind):
+def test_weights_are_leaves_of_a_controller_and_settings_are_static(kind):
     controller = kind.init(jnp.ones(2), 4)
 
     mapped = jax.tree.map(lambda leaf: leaf + 1.0, controller)
@@ -81,7 +81,7 @@ def test_a_controllers_weights_are_its_leaves_and_its_settings_are_static(kind):
     assert jax.tree.structure(mapped) != others
 
 
-def test_equal_optimizers_made_anew_share_one_compiled_step():
+def test_equal_optimizers_share_one_compiled_step():
     traces = []
 
     @functools.partial(jax.jit, donate_argnums=0)

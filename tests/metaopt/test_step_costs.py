@@ -57,7 +57,7 @@ def test_the_history_is_written_in_place():
         (lambda: online_control(ScalarLags(), optax.adam(1e-3)), False),  # guarded, copied once
     ],
 )
-def test_what_a_step_without_rollouts_keeps_is_written_in_place(make, guarded):
+def test_a_step_without_rollouts_updates_its_state_in_place(make, guarded):
     # A step of online control reads the past, for the meta-gradient, before it writes it.
     loss = lambda x, datum: 0.5 * jnp.sum((datum @ x) ** 2)  # noqa: E731
     x, datum = jnp.ones((40, 25)), jnp.ones((30, 40))
@@ -81,7 +81,7 @@ def test_what_a_step_without_rollouts_keeps_is_written_in_place(make, guarded):
 
 
 @pytest.mark.parametrize("known", [0.3, -math.inf, math.nan])
-def test_waiting_for_a_number_changes_none(known):
+def test_after_forces_an_order_without_changing_values(known):
     values = jnp.array([1.1, -0.0, 3e38, math.inf, math.nan])
 
     waited = jax.jit(after)(jnp.full(3, known), {"x": values})
@@ -91,7 +91,7 @@ def test_waiting_for_a_number_changes_none(known):
 
 
 @pytest.mark.parametrize("controller", [ScalarLags(), DiagonalLags(), FullLags()])
-def test_a_frozen_step_makes_nothing_as_large_as_what_it_keeps(controller):
+def test_a_frozen_step_allocates_no_array_as_large_as_its_state(controller):
     # Neither M nor the history is brought into another order: that would be a copy of it.
     loss = lambda x, datum: 0.5 * jnp.sum((datum @ x) ** 2)  # noqa: E731
     x, datum = jnp.ones(120), jnp.ones((3, 120))
@@ -105,7 +105,7 @@ def test_a_frozen_step_makes_nothing_as_large_as_what_it_keeps(controller):
 
 
 @pytest.mark.parametrize("history, rollout", [(1, 1), (4, 1), (4, 2), (32, 3)])
-def test_the_state_holds_as_many_parameter_sized_arrays_as_it_says(history, rollout):
+def test_the_state_holds_the_documented_number_of_parameter_sized_arrays(history, rollout):
     loss = lambda x, datum: jnp.sum(datum * x)  # noqa: E731
     size = 1009
     x = jnp.ones(size)

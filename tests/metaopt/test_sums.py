@@ -36,7 +36,7 @@ def run(tx, mlp, steps=12):
     return mlp.ravel(params), state
 
 
-def test_learners_of_one_average_each_are_the_learner_of_all(mlp):
+def test_a_sum_of_single_average_learners_equals_one_learner_of_all_averages(mlp):
     whole, state = run(learner(Averages((0.0, 0.5, 0.9), WEIGHTS)), mlp)
     parts = sum_updates(
         *(learner(Averages((b,), w[None])) for b, w in zip((0.0, 0.5, 0.9), WEIGHTS, strict=True))
@@ -49,7 +49,7 @@ def test_learners_of_one_average_each_are_the_learner_of_all(mlp):
     assert np.abs(learned - WEIGHTS).max() > 0.05
 
 
-def test_the_sum_of_one_optimizer_is_that_one_to_the_last_bit(mlp):
+def test_a_sum_of_one_optimizer_equals_it_to_the_last_bit(mlp):
     alone, _ = run(optax.with_extra_args_support(optax.adam(0.1)), mlp)
     summed, _ = run(sum_updates(optax.adam(0.1)), mlp)
 

@@ -108,7 +108,7 @@ def test_hypergradient_descent_sees_the_decayed_gradient():
 
 
 @pytest.mark.uses_submission("muon")
-def test_muon_takes_a_convolution_as_a_matrix_of_its_outputs():
+def test_muon_treats_a_convolution_as_a_matrix_with_out_columns():
     point = {"learning_rate": 0.02, "one_minus_momentum": 0.1, "weight_decay": 0.3, **SCHEDULE}
     matrix = jax.random.normal(jax.random.PRNGKey(0), (12, 5))
     muon = module_of("muon").optimizer(STEPS, **point)
@@ -122,7 +122,7 @@ def test_muon_takes_a_convolution_as_a_matrix_of_its_outputs():
 
 
 @pytest.mark.uses_submission("schedule_free_adamw")
-def test_schedule_free_is_its_three_sequences_by_hand():
+def test_schedule_free_adamw_equals_its_three_sequences_by_hand():
     point = {
         "learning_rate": 0.1, "one_minus_beta1": 0.2, "one_minus_beta2": 0.05,
         "weight_decay": 0.3, "warmup_factor": 0.1,
@@ -214,7 +214,7 @@ def test_the_runner_scores_the_average_of_schedule_free(tmp_path, make_plan, mon
     assert all(averaged[step] != last[step] for step in averaged if step > 10)
 
 
-def test_a_baseline_without_evaluation_parameters_hands_out_what_it_has():
+def test_a_baseline_without_evaluation_parameters_returns_its_parameters():
     baseline, marker = Baseline(lambda hint: optax.sgd(0.1), {}), object()
 
     state, params, model_state = baseline.prepare_for_eval(
@@ -225,7 +225,7 @@ def test_a_baseline_without_evaluation_parameters_hands_out_what_it_has():
 
 
 @pytest.mark.parametrize("name", ["dog", "d_adaptation", "prodigy"])
-def test_what_has_nothing_to_tune_is_self_tuning(name):
+def test_submissions_without_a_search_space_are_self_tuning(name):
     submission = load_submission(name, SUBMISSIONS)
 
     assert submission.ruleset == "self-tuning"

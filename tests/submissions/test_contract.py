@@ -142,7 +142,7 @@ def test_an_unknown_hyperparameter_is_refused_by_name(name, tmp_path, make_plan)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_submission_info_is_what_algoperf_asks_for(name, root):
+def test_submission_info_has_algoperfs_fields(name, root):
     folder = find_submissions(root / "submissions")[name]
     lines = (folder / "submission_info.yml").read_text().splitlines()
     info = {}

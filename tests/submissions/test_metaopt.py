@@ -83,7 +83,7 @@ def test_it_learns_on_one_batch_and_deploys_on_new_ones(run, watched):
     assert not any(np.array_equal(a["inputs"], b["inputs"]) for a, b in pairs)
 
 
-def test_every_episode_starts_from_parameters_of_its_own(run, watched):
+def test_every_episode_starts_from_different_fresh_parameters(run, watched):
     run("digits_mlp", budget=2500.0)
 
     starts = {}
@@ -95,7 +95,7 @@ def test_every_episode_starts_from_parameters_of_its_own(run, watched):
     assert not any(np.array_equal(first, other) for other in others)
 
 
-def test_what_it_declares_is_what_its_steps_cost(run, submission, watched):
+def test_declared_cost_equals_the_cost_of_the_steps(run, submission, watched):
     record, _ = run()
 
     module, total = submission.module, 0
@@ -120,7 +120,7 @@ def test_it_deploys_at_half_of_the_budget_at_the_latest(run, submission):
     assert deployed["gradient_evaluations"] <= BUDGET / 2 + episode
 
 
-def test_a_learned_controller_is_not_touched_once_it_is_deployed(run, watched):
+def test_a_deployed_controller_does_not_change(run, watched):
     run()
 
     weights = [np.asarray(s.deployed.controller.weights) for _, s, _ in watched if not s.learning]
@@ -153,7 +153,7 @@ def test_between_updates_of_the_controller_a_step_costs_one(run, watched):
     assert record.ledger.cost.gradient_evaluations == 100
 
 
-def test_unfrozen_it_learns_on_new_batches_from_what_it_recorded_of_the_last(run, watched):
+def test_an_unfrozen_controller_learns_on_new_batches_from_recorded_ones(run, watched):
     run(budget=300.0, fixed_batch=False, history=4, episodes=2, episode_steps=30)
 
     learning = [batch for batch, state, _ in watched if state.learning and state.steps < 30]

@@ -144,7 +144,9 @@ def test_each_episode_is_as_long_as_all_before_it_and_the_last_takes_the_rest(
 @pytest.mark.parametrize(
     "spent, expected", [(0.0, 700), (0.2, 700), (0.25, 700), (0.26, 1991), (0.5, 699), (0.9, 100)]
 )
-def test_an_episode_doubles_what_was_taken_or_takes_the_rest(submission, spent, expected):
+def test_an_episode_doubles_the_steps_so_far_or_takes_the_rest_of_the_budget(
+    submission, spent, expected
+):
     assert submission.module.next_length(100, 700, 0, spent) == expected
     assert submission.module.next_length(100, 700, 2, spent * 702 / 700) in (expected, expected - 2)
 
@@ -165,7 +167,7 @@ def test_a_run_compiles_a_step_for_each_way_that_batches_come(run, submission, w
     assert step._cache_size() == programs
 
 
-def test_parameters_of_an_episode_are_its_own(run, watched):
+def test_each_episode_has_different_initial_parameters(run, watched):
     run("digits_mlp", budget=80.0, episode_steps=20)
 
     starts = [params["hidden_0"]["kernel"] for state, params in watched if state.steps == 0]

@@ -67,7 +67,7 @@ def test_states_follow_the_printed_system_and_equation_8_moves_them_to_the_start
             np.testing.assert_allclose(info.disturbance, [0, 0, 0, 0, *gradient], atol=1e-5)
 
 
-def test_controls_estimates_and_updates_are_those_of_the_page():
+def test_controls_estimates_and_updates_equal_algorithm_5():
     lags, size, rate, settings = 2, 6, 0.01, settings_with()
     states, infos = play(settings, 12, rate, resets=(5,))
 

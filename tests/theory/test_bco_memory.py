@@ -21,7 +21,7 @@ def test_draws_from_the_sphere_have_norm_1_and_no_direction():
 
 
 @pytest.mark.parametrize("memory", [1, 3])
-def test_rounds_are_those_of_the_page(memory):
+def test_rounds_equal_algorithm_6(memory):
     delta, rounds, d = 0.3, 12, 2
     loss = lambda y: jnp.sum((y[0] - 0.5) ** 2) + jnp.sum(y[-1] * y[0])  # noqa: E731
     state = init_bco(jnp.array([0.3, 0.1]), memory, delta, jax.random.PRNGKey(0))
@@ -89,7 +89,7 @@ def test_regret_is_below_the_bound_and_grows_no_faster_than_it():
     assert growth_exponent(*np.array([row[:2] for row in rows]).T) < 0.75 + 0.05
 
 
-def test_the_growth_exponent_is_the_power_and_refuses_what_has_none():
+def test_growth_exponent_recovers_a_power_and_refuses_non_positive_regret():
     rounds = np.array([10.0, 100.0, 1000.0])
 
     assert growth_exponent(rounds, 3 * rounds**0.75) == pytest.approx(0.75)

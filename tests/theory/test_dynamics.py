@@ -133,7 +133,7 @@ def test_without_weight_decay_no_product_decays_however_convex_the_losses(quadra
 
 
 @pytest.mark.parametrize("age", [0, 1])
-def test_measured_on_a_regularised_quadratic_the_products_are_those_of_its_constant_matrix(age):
+def test_products_on_a_regularised_quadratic_are_powers_of_its_constant_matrix(age):
     hessian = np.diag([1.0, 0.0])
 
     norms = stability_norms(
@@ -251,7 +251,7 @@ def test_full_matrices_in_hindsight_are_at_least_as_good_as_scalars(recording):
     assert full.cost < scalar.cost < total_cost(recording, np.zeros((1, 2, 6)))
 
 
-def test_replaying_the_controller_that_played_repeats_its_iterates(quadratics):
+def test_replay_of_the_controller_that_was_run_gives_its_iterates(quadratics):
     curvatures, targets, _ = quadratics
     weights = np.random.default_rng(3).normal(size=(2, 2, 6)) / 10
     state, past, states, noises = np.ones(6), np.zeros((2, 6)), [], []

@@ -61,7 +61,7 @@ def test_the_terms_against_the_known_comparator_bound_the_squared_gradient_norm(
     assert row.comparator > 0
 
 
-def test_no_perturbation_of_the_comparator_does_better(run):
+def test_perturbing_the_comparator_does_not_lower_its_cost(run):
     rng, best = np.random.default_rng(0), run.best.weights
 
     least = cost_of(run, best)
@@ -77,7 +77,7 @@ def test_no_perturbation_of_the_comparator_does_better(run):
     assert cost_of(run, best + 1e-1) > least
 
 
-def test_descent_is_the_controller_0_so_its_regret_is_what_the_best_one_saves(slow_descent):
+def test_regret_of_gradient_descent_is_the_cost_saved_by_the_best_controller(slow_descent):
     zero, scale = np.zeros((1, 2, 6)), 6 * SMOOTHNESS / (N * K * S)
 
     saved = cost_of(slow_descent, zero) - slow_descent.best.cost

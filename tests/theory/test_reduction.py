@@ -115,7 +115,7 @@ def test_with_gradient_descent_inside_epochs_of_a_quadratic_have_a_closed_form()
     np.testing.assert_allclose(ran.iterates[..., 0], centres[:, :-1, None] * within, rtol=1e-5)
 
 
-def test_every_step_has_its_own_datum_and_what_is_learned_goes_on():
+def test_every_step_gets_its_datum_and_the_carry_passes_between_epochs():
     def inner(objective, start, data, carry):
         values = jax.vmap(objective, (None, 0))(start, data)
         return jnp.tile(start, (len(data), 1)), (carry[0] + 1, carry[1] + values.sum())
@@ -140,7 +140,7 @@ def test_the_terms_of_theorem_1_bound_the_average_squared_gradient_norm(kind):
     assert row.comparator > 0
 
 
-def test_the_best_comparator_has_no_regret_and_a_slow_one_has_its_difference():
+def test_the_best_comparator_has_zero_regret_and_a_slower_one_its_excess_cost():
     # Rates of gradient descent from the same centre in one epoch: only the comparator is shared.
     best, slow = (
         theorem_terms(2, 1, 10, gradient_descent(rate), jnp.zeros(())) for rate in (0.3, 0.0)

@@ -55,7 +55,7 @@ def test_targets_are_algoperfs(metric, better):
     assert targets.step_hint == 7813
 
 
-def test_data_that_is_not_there_is_named_with_its_variable(monkeypatch, tmp_path):
+def test_the_error_for_missing_data_names_the_environment_variable(monkeypatch, tmp_path):
     workload = algoperf.AlgoPerfWorkload("imagenet_vit_glu", theirs())
     monkeypatch.delenv(algoperf.DATA_VARIABLE, raising=False)
 

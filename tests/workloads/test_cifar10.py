@@ -122,7 +122,7 @@ def test_the_fixed_form_evaluates_the_function_that_is_trained(small):
         fixed.eval_model(0, params, {})
 
 
-def test_arrays_of_parameters_are_what_their_layers_are(small):
+def test_parameter_types_follow_from_the_kinds_of_layers(small):
     types = small.model_params_types
 
     assert types["conv_3"]["kernel"] is ParameterType.CONV_WEIGHT

@@ -189,7 +189,7 @@ def test_a_python_batch_with_another_checksum_is_refused_before_it_is_unpickled(
         (binary_batch(IMAGES[0], LABELS[0] * 0 + 10), "labels must be 0 to 9, got 10"),
     ],
 )
-def test_a_binary_batch_that_is_not_what_it_should_be_is_refused(write, content, message):
+def test_a_malformed_binary_batch_is_refused(write, content, message):
     write("bin", data_batch_2=content)
 
     with pytest.raises(ValueError, match=f"data_batch_2.bin: .*{message}"):
@@ -206,7 +206,7 @@ def test_a_binary_batch_that_is_not_what_it_should_be_is_refused(write, content,
         ({"y_train": np.array([None])}, "Object arrays cannot be loaded"),
     ],
 )
-def test_an_npz_file_that_is_not_what_it_should_be_is_refused(write, replace, message):
+def test_a_malformed_npz_file_is_refused(write, replace, message):
     write("npz", **replace)
 
     with pytest.raises(ValueError, match=f"small.npz: .*{message}"):
@@ -242,7 +242,7 @@ def npy(shape, descr="|u1", content=b""):
         (b"", "magic"),
     ],
 )
-def test_an_array_of_an_npz_file_that_is_not_what_it_says_is_refused(write, member, message):
+def test_an_npz_array_whose_size_differs_from_its_header_is_refused(write, member, message):
     path = write("npz")
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -266,7 +266,7 @@ def test_an_encrypted_npz_file_is_refused(write):
 
 
 @pytest.mark.parametrize("form", ["py", "bin", "npz"])
-def test_a_result_on_a_subset_says_so(write, form):
+def test_data_description_marks_a_subset(write, form):
     path = write(form)
     workload = dataclasses.replace(CIFAR10_VGG16)  # whose data is not loaded yet
 
@@ -293,7 +293,7 @@ def test_a_digest_is_of_the_file_that_is_there_now(write):
     assert digests([FILES]).keys() == first.keys() == {"cifar10/small.npz"}
 
 
-def test_missing_data_says_what_is_looked_for_and_how_to_get_it(tmp_path, monkeypatch, write):
+def test_the_error_for_missing_data_states_files_and_source(tmp_path, monkeypatch, write):
     monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"batches-py/.*{tmp_path}/cifar10/.*to get it"):
         CIFAR10_VGG16.check_data()

@@ -168,7 +168,7 @@ def test_the_error_rate_is_that_of_decoding_by_hand():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_mask_is_as_if_its_examples_were_not_there(name):
+def test_masked_examples_do_not_change_the_loss(name):
     loss, labels, logits = EXAMPLES[name]
 
     @jax.jit
@@ -263,5 +263,5 @@ def test_an_unknown_type_is_refused_with_the_known_ones(unknown):
         Loss(unknown)
 
 
-def test_every_type_of_algoperf_is_there():
+def test_every_loss_type_of_algoperf_is_supported():
     assert all(Loss(loss_type).metrics for loss_type in LossType)

@@ -66,7 +66,7 @@ def test_a_canonical_name_with_other_content_is_refused(write):
         load_mnist()
 
 
-def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(tmp_path, monkeypatch):
+def test_the_error_for_missing_files_states_folder_and_command(tmp_path, monkeypatch):
     monkeypatch.setenv("METAOPT_DATA_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"looked in {tmp_path}/mnist/.*tuning download"):
         load_mnist()
@@ -93,7 +93,7 @@ def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(tmp_pa
         ({"t10k_images": np.zeros((0, 28, 28)), "t10k_labels": np.zeros(0)}, "t10k.*n > 0"),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_refused(write, replace, message):
+def test_a_malformed_file_is_refused(write, replace, message):
     write(**replace)
 
     with pytest.raises(ValueError, match=message):

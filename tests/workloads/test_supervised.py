@@ -218,7 +218,7 @@ def test_an_nnx_model_has_parameters_state_and_modes():
         ("subnet/kernel", "WEIGHT"), ("temperature", "WEIGHT"), ("0/1/bias", "BIAS"),
     ],
 )  # fmt: skip
-def test_names_of_flax_and_ours_say_what_a_parameter_is(path, expected):
+def test_parameter_types_follow_from_the_names_of_layers(path, expected):
     assert parameter_type(path.split("/")).name == expected
 
 
@@ -227,7 +227,7 @@ class Copied(enum.Enum):
 
 
 @pytest.mark.parametrize("mode", [Copied.TRAIN, 0, None], ids=str)
-def test_a_mode_that_is_none_is_refused_instead_of_evaluated(mode):
+def test_an_invalid_mode_is_refused(mode):
     workload = make()
     params, _ = workload.init_model_fn(KEY)
 
@@ -237,7 +237,7 @@ def test_a_mode_that_is_none_is_refused_instead_of_evaluated(mode):
 
 @pytest.mark.parametrize("size", [0, -1])
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_batches_of_nothing_are_refused(split, size):
+def test_empty_batches_are_refused(split, size):
     with pytest.raises(ValueError, match=rf"batch.* {size}"):
         make()._build_input_queue(np.asarray(KEY), split, global_batch_size=size)
 
@@ -293,7 +293,7 @@ def test_an_argument_that_cannot_be_used_is_refused_when_the_workload_is_made(ch
         make(**change)
 
 
-def test_a_metric_of_the_host_is_a_target_if_it_is_listed_or_nothing_is():
+def test_a_metric_of_more_metrics_may_be_the_target_if_its_names_allow_it():
     def more(workload, params, model_state):
         return {"validation/ssim": 0.5}
 
@@ -307,7 +307,7 @@ def test_a_metric_of_the_host_is_a_target_if_it_is_listed_or_nothing_is():
 
 
 @pytest.mark.parametrize("name", ["loss_fn", "metrics"])
-def test_a_method_that_would_not_be_called_is_refused(name):
+def test_a_method_with_the_name_of_an_argument_is_refused(name):
     kind = type("Mine", (SupervisedWorkload,), {name: huber})
     fields = {field.name: getattr(make(), field.name) for field in dataclasses.fields(kind)}
 

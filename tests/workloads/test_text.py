@@ -80,7 +80,7 @@ def test_unequal_numbers_of_lines_are_refused(folder):
         "plain text named gzip",
     ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_refused(folder, name, content, message):
+def test_a_malformed_file_is_refused(folder, name, content, message):
     write(folder / "small.en", ["A dog runs."])
     (folder / name).write_bytes(content)
 
@@ -104,7 +104,7 @@ def test_empty_files_are_refused(folder):
         text().read()
 
 
-def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(folder, monkeypatch):
+def test_the_error_for_missing_files_states_folder_and_command(folder, monkeypatch):
     with pytest.raises(FileNotFoundError, match=f"small.en or small.en.gz: .*{folder}/; .*: ask"):
         text().locate()
     write(folder / "small.en", ENGLISH)
@@ -115,7 +115,7 @@ def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(folder
         text().locate()
 
 
-def test_what_was_encoded_is_decoded_to_the_same_text():
+def test_decoding_inverts_encoding():
     vocabulary = Subwords(["a dog runs", "a cat runs"] * 20, 300)
     generator = random.Random(0)
     lines = [*ENGLISH, *GERMAN, "</s> and <pad> are text", "猫 \U0001f408\x00"]
@@ -187,7 +187,7 @@ def test_another_text_or_size_is_another_vocabulary(tmp_path, trainings, change)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_another_version_of_the_library_trains_its_own(tmp_path, trainings, monkeypatch):
+def test_another_version_of_the_library_trains_its_own_vocabulary(tmp_path, trainings, monkeypatch):
     Subwords(LINES, 300, tmp_path)
     monkeypatch.setattr("tokenizers.__version__", "0.0.0")
     Subwords(LINES, 300, tmp_path)
@@ -216,7 +216,7 @@ def exchanged(content):
     ],
     ids=["empty", "cut short", "changed", "no text", "a list", "numbers"],
 )
-def test_a_broken_file_is_made_anew(tmp_path, trainings, harm):
+def test_a_broken_vocabulary_file_is_replaced(tmp_path, trainings, harm):
     lines = ["dog d dog god"] * 9
     expected = Subwords(lines, 300, tmp_path).encode(lines)
     (path,) = tmp_path.iterdir()

@@ -100,7 +100,7 @@ def test_the_base_model_has_the_parameters_that_a_hand_count_gives(vocabulary):
     assert found == 512 * vocabulary + 44_103_680
 
 
-def test_the_summaries_say_the_sizes():
+def test_summaries_state_the_number_of_parameters():
     assert f"({count(ENDE_TRANSFORMER.model):,} parameters)" in ENDE_TRANSFORMER.summary
     assert f"({count(ENDE_TRANSFORMER_SMALL.model):,} parameters)" in ENDE_TRANSFORMER_SMALL.summary
 
@@ -290,7 +290,7 @@ def test_positions_are_sines_and_cosines_of_frequencies_from_1_to_one_ten_thousa
         np.testing.assert_allclose(table[position], [*np.sin(angles), *np.cos(angles)], atol=1e-5)
 
 
-def test_greedy_decoding_is_what_whole_forward_passes_give(params, tokens):
+def test_greedy_decoding_equals_the_argmax_of_full_forward_passes(params, tokens):
     inputs, steps = tokens[0], 6
     decoded = np.full((3, steps), PAD, np.int32)
     for position in range(steps):
@@ -312,7 +312,7 @@ def test_greedy_decoding_stops_at_the_end_of_a_sentence(params, tokens):
     assert greedy(TINY, only_end, tokens[0], 4).tolist() == [[END, PAD, PAD, PAD]] * 3
 
 
-def test_bleu_of_a_copy_is_100_and_of_others_what_sacrebleu_gives():
+def test_bleu_is_100_for_a_copy_and_sacrebleus_score_otherwise():
     references = ["Ein Hund läuft über die Wiese.", "Zwei Männer sitzen auf einer Bank ."]
     translations = ["Ein Hund läuft durch die Wiese.", "Zwei Männer auf einer alten Bank ."]
 

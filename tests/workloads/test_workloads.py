@@ -86,7 +86,7 @@ def params(trees):
     return trees[0]
 
 
-def test_names_collide_with_none_of_algoperfs():
+def test_names_differ_from_those_of_algoperf():
     assert not set(ALL) & ALGOPERF_NAMES
 
 
@@ -95,7 +95,7 @@ def test_an_unknown_name_lists_the_known_ones():
         get_workload("nowhere")
 
 
-def test_size_is_what_the_summary_says(workload, params):
+def test_summary_states_the_number_of_parameters(workload, params):
     base = workload.name.removesuffix("_fixed")
     sizes = sum(leaf.size for leaf in jax.tree.leaves(params))
 
@@ -106,7 +106,7 @@ def test_size_is_what_the_summary_says(workload, params):
 
 
 @pytest.mark.parametrize("workload", STOCHASTIC, indirect=True)
-def test_a_result_says_which_data_it_is_on(workload):
+def test_data_description_identifies_the_data(workload):
     described = workload.describe_data()
 
     assert described["examples"] == dict(
@@ -285,7 +285,7 @@ def test_an_initialisation_that_is_first_traced_works_outside_the_trace():
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda leaf: leaf.shape, shapes)
 
 
-def test_a_fixed_batch_that_is_changed_by_its_taker_stays_what_it_was():
+def test_changing_a_taken_fixed_batch_does_not_change_the_next_one():
     workload = get_workload("digits_mlp_fixed")
     queue = workload._build_input_queue(None, "train")
     batch = next(queue)

@@ -1,6 +1,6 @@
-"""Where data lies, whether it is what it should be, and how to get it.
+"""Locate, verify and download data files.
 
-Data is looked up under ``METAOPT_DATA_DIR`` in the format in which it is distributed. A file with a
+Data is read from ``METAOPT_DATA_DIR`` in the format in which it is distributed. A file with a
 canonical name is checked against its SHA-256 each time it is read.
 """
 
@@ -18,10 +18,10 @@ VARIABLE = "METAOPT_DATA_DIR"
 
 
 class Source(Protocol):
-    """Something that a workload reads, and that may not be there."""
+    """Data that a workload reads, and that may be missing."""
 
     def locate(self) -> Path:
-        """Return where it lies; raises ``FileNotFoundError``, which says what to do."""
+        """Return the path; raise ``FileNotFoundError``, with the remedy, if it is missing."""
         ...
 
     def paths(self) -> list[Path]:
@@ -48,12 +48,12 @@ class DataFile:
     def read(self) -> bytes:
         """Return the content, unzipped.
 
-        Files with a canonical name come first and must have the known checksum. Failing those, any
-        file whose name ends in ``-<stem>`` or ``-<stem>.gz`` will do, a small one for tests say.
+        Files with a canonical name come first and must have the known checksum. Otherwise any file
+        whose name ends in ``-<stem>`` or ``-<stem>.gz`` is used, such as a small one for tests.
 
         Raises:
-            FileNotFoundError: It is not there; says where it was looked for and how to get it.
-            ValueError: Its SHA-256 is another one, or it is cut short.
+            FileNotFoundError: The file is missing; the message has the folder and the remedy.
+            ValueError: The SHA-256 is wrong, or the file is cut short.
         """
         path = self.locate()
         content = path.read_bytes()
@@ -124,7 +124,7 @@ def _digest(path: Path, size: int, changed: int) -> str:
 
 
 def missing(what: str, folder: str, how: str) -> FileNotFoundError:
-    """Return the error for data that is not there: what is looked for, where, how to get it."""
+    """Return the error for missing data: its name, the searched folder, and the remedy."""
     root = data_root()
     return FileNotFoundError(
         f"Missing data {what}: looked in {root or '$' + VARIABLE}/{folder}/"

@@ -27,10 +27,10 @@ def as_stored(batch: Batch) -> Batch:
 
 
 class ShuffledQueue(Iterator[Batch]):
-    """Endless batches of full size; every epoch in a new order that depends on the key alone.
+    """Endless batches of full size; each epoch has a new order, which depends only on the key.
 
-    Each epoch leaves out the examples that do not fill a last batch. Restoring a position costs one
-    permutation, however far it is.
+    Each epoch leaves out the examples that do not fill a last batch. Restoring any position costs
+    one permutation.
 
     Args:
         arrays: Arrays with a common first axis, on the device, in any structure under their names.
@@ -67,11 +67,11 @@ class ShuffledQueue(Iterator[Batch]):
 
     @property
     def position(self) -> int:
-        """How many batches have been taken."""
+        """The number of batches taken so far."""
         return self._position
 
     def seek(self, position: int) -> None:
-        """Go to where ``position`` batches have been taken."""
+        """Go to the position after the first ``position`` batches."""
         self._position = position
         self._chunk = []
 

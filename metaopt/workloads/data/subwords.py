@@ -1,4 +1,4 @@
-"""A subword vocabulary that is trained on the training data: byte pairs, nothing is unknown."""
+"""A byte-pair vocabulary trained on the training data; every text can be encoded."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,7 @@ class Subwords:
     """Byte-level byte-pair encoding, so that decoding what was encoded gives the text back.
 
     A vocabulary is trained once and kept on disk, under the SHA-256 of the text, the settings and
-    the version of the library; a file that is broken is made anew.
+    the version of the library; a broken file is replaced.
 
     Args:
         lines: Text to train on; the same text gives the same vocabulary.
@@ -48,7 +48,7 @@ class Subwords:
 
     @property
     def size(self) -> int:
-        """How many entries there are."""
+        """The number of entries."""
         return self._tokenizer.get_vocab_size()
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
@@ -73,7 +73,7 @@ def padded(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
 
 
 def cache_folder() -> Path:
-    """Return where vocabularies are kept: below ``METAOPT_CACHE_DIR``, or the user's cache."""
+    """Return the folder of vocabularies, in ``METAOPT_CACHE_DIR`` or the user's cache."""
     root = os.environ.get("METAOPT_CACHE_DIR")
     if not root:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

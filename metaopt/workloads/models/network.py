@@ -1,7 +1,7 @@
 """A flax module, linen or nnx, as a function of parameters, model state and mode.
 
-The model state is what the module keeps beside its parameters, running averages of batch
-normalisation say, and ``None`` if that is nothing.
+The model state holds the module's other variables, such as running averages of batch normalisation;
+it is ``None`` if there are none.
 """
 
 import dataclasses
@@ -50,10 +50,10 @@ class Network:
     """A module and how it is called.
 
     Attributes:
-        module: From inputs to logits.
-        inputs: The keys of a batch that it is called with, in its order.
-        has_modes: Whether it takes the keywords ``train`` and ``dropout_rate``.
-        dropout_rate: In training, where the caller does not say.
+        module: The module, from inputs to logits.
+        inputs: The keys of a batch for the module's arguments, in order.
+        has_modes: Whether the module takes the keywords ``train`` and ``dropout_rate``.
+        dropout_rate: The rate in training, unless the caller sets one.
     """
 
     module: nn.Module
@@ -127,12 +127,12 @@ class Network:
 
 
 def check_structure(name: str, tree: Any, expected: Any) -> None:
-    """Raise ``ValueError`` if a tree has not the structure of ``expected``.
+    """Raise ``ValueError`` if a tree does not have the structure of ``expected``.
 
     Args:
-        name: Of the argument.
-        tree: What was given.
-        expected: What ``init_model_fn`` returns in its place; shapes will do.
+        name: The argument's name.
+        tree: The argument's value.
+        expected: The tree, or its shapes, that ``init_model_fn`` returns in its place.
     """
     if jax.tree.structure(tree) == jax.tree.structure(expected):
         return
@@ -155,10 +155,10 @@ def _names(tree: Any) -> set[str]:
 
 
 def parameter_type(path: list[str]) -> ParameterType:
-    """Return what the array at ``path`` is for, by the names of its layers, as AlgoPerf does.
+    """Return the type of the array at ``path``, by the names of its layers, as AlgoPerf does.
 
-    Flax's own names say it, as do names with the words ``conv``, ``bn``, ``ln``, ``norm`` or
-    ``attention`` in them. What no name says is a bias if it is called so, and else a weight.
+    Flax's default names are known, as are names that contain the words ``conv``, ``bn``, ``ln``,
+    ``norm`` or ``attention``. Other arrays are biases if their name says so, else weights.
 
     Examples:
         >>> parameter_type(["encoder", "ln_attention", "scale"]).name

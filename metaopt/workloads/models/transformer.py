@@ -201,7 +201,7 @@ class Transformer(nn.Module):
         return self.ln_encoder(hidden), mask
 
     def start(self, inputs: jax.Array, steps: int) -> Cache:
-        """Return what decoding ``steps`` tokens keeps of the source and of its own past."""
+        """Return the cache for ``steps`` tokens: keys and values of source and past tokens."""
         memory, _ = self.encode(inputs, 0.0)
         past = jnp.zeros((len(inputs), steps, self.heads, self.width // self.heads), memory.dtype)
         cache = []

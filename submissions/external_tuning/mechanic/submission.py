@@ -1,8 +1,8 @@
 """Mechanic around AdamW: the scale of AdamW's steps is learned online.
 
-A user of Mechanic searches what it does not learn, AdamW's other hyperparameters in AdamW's ranges,
-and leaves the learning rate at 1. The paper searches AdamW's grid, learning rate included. That
-rate matters: Mechanic starts at 1e-6 of it, so a small one costs steps until the scale has grown.
+The search covers AdamW's other hyperparameters, in AdamW's ranges; the learning rate stays at 1.
+The paper searches AdamW's grid, learning rate included. The learning rate matters: Mechanic starts
+at 1e-6 of it, so with a small rate it takes more steps until the scale has grown.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import optax
 from metaopt.bench.contract import kit
 
 DEFAULTS = {
-    "learning_rate": 1.0,  # what Mechanic multiplies
+    "learning_rate": 1.0,  # multiplied by Mechanic's scale
     "one_minus_beta1": 0.1,
     "one_minus_beta2": 0.001,
     "weight_decay": 1e-4,  # AdamW's; Mechanic's own stays at optax's default

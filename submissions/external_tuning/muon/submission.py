@@ -44,7 +44,7 @@ def optimizer(
 
 
 def _as_matrices(params: Any) -> Any:
-    """Say of every parameter which axes are a matrix's rows and columns; ``None`` for AdamW's."""
+    """Return the axes of rows and columns of every parameter; ``None`` for those of AdamW."""
     numbers = optax.contrib.MuonDimensionNumbers
     axes = {2: numbers(0, 1), 4: numbers((0, 1, 2), 3)}
     return jax.tree.map(lambda leaf: axes.get(leaf.ndim), params)

@@ -1,7 +1,7 @@
 """Meta-optimization beyond the paper: averages, online control, scale-free disturbances.
 
-Nothing is tuned and nothing is told: whether the batch changes is seen at the second step, where
-the first batch's fingerprint is compared with the next one's.
+There is no tuning. At the second step the submission finds out whether batches change: it compares
+the fingerprints of the first two batches.
 
     one batch          learns at every step, by ``metaopt.recipes.fixed_batch_optimizer``
     changing batches   learns in the first steps of the first episode, then trains with what it
@@ -9,9 +9,9 @@ the first batch's fingerprint is compared with the next one's.
 
 On changing batches the first episode is as long as the step hint. If the run goes on, parameters
 start afresh in a call of ``update_params`` of its own, which costs the batch that it draws, and
-what was learned stays. Each episode is as long as all before it together, and the last takes what
-is left of the budget: most of it goes into one long run. A second that is no longer than the first
-tries steps twice as long. On one batch there is nothing to anneal, and one episode without end.
+the learned state is kept. Each episode is as long as all earlier ones together, and the last takes
+the rest of the budget, so one long run gets most of it. A second episode that is no longer than the
+first tries steps twice as long. On one batch there is no annealing, and a single endless episode.
 A run whose first loss is never finite fails after ``MOST_RESTARTS`` of the guard, which are on the
 ledger; one that starts well and loses every step ends with its budget.
 
@@ -188,7 +188,7 @@ def _is_over(state: State, options: Options) -> bool:
 
 
 def next_length(first: int, taken: int, restarts: int, spent: float) -> int:
-    """Return how long the next episode on changing batches is, in steps.
+    """Return the length of the next episode on changing batches, in steps.
 
     As long as all before it, if the budget has room for this one and the one after it; else what is
     left, but not less than the first was: the budget will end it.
@@ -261,7 +261,7 @@ def _mixed(bits: jax.Array) -> jax.Array:
 
 
 def _has_failed(optimizer: Any) -> bool:
-    """Return whether the guard has gone back again and again to where it began."""
+    """Return whether the guard has restarted ``MOST_RESTARTS`` times without a finite loss."""
     if not isinstance(optimizer, GuardState):
         return False
     return int(optimizer.restarts) >= MOST_RESTARTS and not jnp.isfinite(optimizer.best_loss)
