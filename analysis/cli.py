@@ -25,7 +25,7 @@ from analysis.commands.options import (
     WithinOption,
 )
 from analysis.report.formats import Format
-from analysis.text import plain
+from analysis.wording import plain
 
 if TYPE_CHECKING:
     from analysis.commands.log_options import LogOptions

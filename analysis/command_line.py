@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from analysis.text import plain
+from analysis.wording import plain
 from metaopt.bench.records.redaction import redact
 
 # Typer's usage errors are click's, which newer versions of typer bundle.

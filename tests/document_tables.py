@@ -19,7 +19,7 @@ import typer
 from analysis.cli import app as analysis_app
 from analysis.commands.validate_command import print_rules
 from analysis.report.formats import Format
-from analysis.text import escape_markdown
+from analysis.wording import escape_markdown
 from metaopt.bench.contract.loading import find_submissions, load_submission
 from metaopt.bench.rules.check import RULES
 from metaopt.bench.rules.workload_check import WORKLOAD_RULES

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.checks.rules import rule
 from analysis.logs.logs import Logs, Trial
 from analysis.logs.official_records import BUDGET_KEY, WHOLE
-from analysis.text import counted
+from analysis.wording import counted
 from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.records import Cost, StudyRecord, algoperf_name
 

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.checks.rules import rule
 from analysis.logs.hardware import fingerprints
 from analysis.logs.logs import Logs, Trial
-from analysis.text import counted
+from analysis.wording import counted
 
 _NEEDED = ("cpu_model_name", "python_version", "os_platform")
 _HARDWARE = ("gpu_model_name", "gpu_count", "cpu_model_name", "cpu_count")

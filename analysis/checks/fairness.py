@@ -14,7 +14,7 @@ from analysis.checks.validation import problem_sentences
 from analysis.logs.audits import audit_findings, unaudited_pairs
 from analysis.logs.logs import Logs, Trial
 from analysis.scoring.scores import ScoringRules, tied_studies
-from analysis.text import counted
+from analysis.wording import counted
 from metaopt.bench.records import ERRORS, FAILURES
 
 _EARLY = {

@@ -6,7 +6,7 @@ from analysis.checks.rules import rule
 from analysis.logs.logs import Logs
 from analysis.logs.official_records import logged_target
 from analysis.logs.trial_files import SECONDS, STEP, first_hit
-from analysis.text import counted
+from analysis.wording import counted
 from metaopt.bench.measure.targets import Target, load_targets
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from analysis.logs.logs import Logs
 from analysis.scoring.costs import VIEWS, StudyCosts, costs_by_pair
-from analysis.text import MISSED, plain
+from analysis.wording import MISSED, plain
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.records.identity import differences, listed
 

@@ -8,7 +8,7 @@ from analysis.report.summary import about_lines, summary_table, warning_lines
 from analysis.report.table import COST, Column, Table, number_format
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores, ScoringRules, score_logs
-from analysis.text import MAX_LISTED, join_entries
+from analysis.wording import MAX_LISTED, join_entries
 
 _FOUR = number_format(".4f")
 

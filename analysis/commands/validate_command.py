@@ -12,7 +12,7 @@ from analysis.checks.rules import RULES
 from analysis.checks.validation import read_for_checks, rule_of, validate
 from analysis.commands.log_options import LogOptions
 from analysis.report.formats import Format
-from analysis.text import counted, pipe_table, plain
+from analysis.wording import counted, pipe_table, plain
 
 _LISTED = 5
 

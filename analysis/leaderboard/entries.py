@@ -17,7 +17,7 @@ import pydantic
 
 from analysis.logs.hardware import Fingerprint
 from analysis.scoring.costs import StudyCosts
-from analysis.text import plain
+from analysis.wording import plain
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import BudgetRecord, Cost, StudyEnd

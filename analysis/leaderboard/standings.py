@@ -21,7 +21,7 @@ from analysis.scoring.machines import HardwareMeasurements
 from analysis.scoring.scores import Scores, scores_of
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
-from analysis.text import plain
+from analysis.wording import plain
 from metaopt.bench.measure.budget import Currency
 
 _UNITS: tuple[Currency, ...] = ("steps", "gradient_evaluations")

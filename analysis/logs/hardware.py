@@ -19,7 +19,7 @@ import pydantic
 
 from analysis.logs.logs import Logs
 from analysis.logs.oddities import Oddity
-from analysis.text import plain
+from analysis.wording import plain
 
 # These versions affect the speed of a step; those of the tuners and of this package do not.
 _SOFTWARE = ("python", "jax", "jaxlib", "flax", "optax", "numpy")

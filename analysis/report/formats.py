@@ -15,7 +15,7 @@ import typer
 
 from analysis.report.latex import latex_table, latex_text
 from analysis.report.table import Table, is_missed, is_undefined
-from analysis.text import MISSED, escape_markdown, pipe_table, plain, spreadsheet_cell
+from analysis.wording import MISSED, escape_markdown, pipe_table, plain, spreadsheet_cell
 
 
 class Format(StrEnum):

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from analysis.report.table import Table
-from analysis.text import plain
+from analysis.wording import plain
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from analysis.logs.logs import Logs
 from analysis.report.table import CellFormat
 from analysis.scoring.costs import pass_ratios
-from analysis.text import plain
+from analysis.wording import plain
 
 DECLARED, FIXED, AUDIT, BROKEN = "*", "†", "§", "✗"
 _LEGEND = {

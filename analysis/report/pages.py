@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.report.formats import markdown_table
 from analysis.report.publish import publish
 from analysis.report.table import Column
-from analysis.text import escape_markdown, plain, spreadsheet_cell
+from analysis.wording import escape_markdown, plain, spreadsheet_cell
 
 if TYPE_CHECKING:
     import jinja2

@@ -11,7 +11,7 @@ from analysis.report.pages import write_pages
 from analysis.report.plots.canvas import Plot, figure_at, legend, legend_columns, legend_lines
 from analysis.report.publish import publish
 from analysis.report.stability import stability_table
-from analysis.text import plain
+from analysis.wording import plain
 from metaopt.bench.records.redaction import redact
 from metaopt.bench.records.stability import StabilityRecord, read_stability
 

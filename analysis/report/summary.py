@@ -8,7 +8,7 @@ from analysis.report.table import Table
 from analysis.report.tables.campaign_tables import budgets_line
 from analysis.report.tables.score_tables import Extras, facets_of, score_table
 from analysis.scoring.scores import Scores, ScoringRules
-from analysis.text import MAX_LISTED, join_entries
+from analysis.wording import MAX_LISTED, join_entries
 
 
 def contender_marks(logs: Logs) -> Marks:

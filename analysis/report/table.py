@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from analysis.text import MISSED, plain
+from analysis.wording import MISSED, plain
 
 _DEVELOPED = "‡"
 DEVELOPED_NOTE = f"{_DEVELOPED} The submission was designed with this workload."

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from analysis.report.table import Table
-from analysis.text import plain
+from analysis.wording import plain
 
 
 def print_in_terminal(

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
-from analysis.text import plain
+from analysis.wording import plain
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.records.outcomes import value_of
 

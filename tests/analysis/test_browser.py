@@ -11,7 +11,7 @@ from filelock import FileLock
 from analysis.logs.reader import read_logs
 from analysis.report.report import write_report
 from analysis.report.table import format_cost
-from analysis.text import MISSED
+from analysis.wording import MISSED
 from metaopt.bench.records import RUN_FILE, read_trial, write_json
 from tuning.campaign import make_campaign
 from tuning.executor import run_campaign

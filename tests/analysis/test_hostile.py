@@ -13,7 +13,7 @@ from analysis.logs.competition import Competition
 from analysis.logs.reader import read_logs
 from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.scores import score_logs
-from analysis.text import join_entries
+from analysis.wording import join_entries
 from metaopt.bench import records
 from metaopt.bench.records.audit import AuditFinding, AuditRecord
 

@@ -51,10 +51,10 @@ from analysis.scoring.machines import measure_hardware
 from analysis.scoring.scores import score_logs
 from analysis.statistics.inference import infer
 from analysis.statistics.samples import samples_of
-from analysis.text import plain
 from analysis.training.episodes import read_runs
 from analysis.training.final_values import final_episode_losses, final_values
 from analysis.training.last_evaluations import last_evaluations
+from analysis.wording import plain
 from metaopt.bench.records.stability import StabilityRecord, StabilityResult, StabilitySetting
 from tests.analysis.test_latex import HOSTILE, printed
 

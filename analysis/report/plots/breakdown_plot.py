@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
 from analysis.report.plots.canvas import NO_MATH, WIDTH, Plot, figure_at, legend, palette
-from analysis.text import plain
 from analysis.training.breakdown import TIME_PARTS, time_breakdown
+from analysis.wording import plain
 from metaopt.bench.records import TrialRecord
 
 _HATCHES = ("", "////", "\\\\\\\\", "....", "xxxx", "++++")  # one for each part

@@ -16,7 +16,7 @@ import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.report.publish import check_replaceable
-from analysis.text import plain
+from analysis.wording import plain
 
 NO_MATH = {"parse_math": False}  # an untrusted name may contain a dollar sign
 WIDTH = 5.6  # inches; a wide plot has twice the width

@@ -15,7 +15,7 @@ from analysis.report.table import format_cost
 from analysis.report.tables.score_tables import Extras, in_view, unit_name
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores
-from analysis.text import MISSED, plain
+from analysis.wording import MISSED, plain
 
 COSTS_HEADING = "Costs to target"
 _LOOKS: dict[View, dict[str, Any]] = {

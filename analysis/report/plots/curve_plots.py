@@ -23,8 +23,8 @@ from analysis.report.tables.score_tables import in_view, unit_name
 from analysis.scoring.costs import View
 from analysis.scoring.profiles import LIMIT, profile, ratios
 from analysis.scoring.scores import Scores
-from analysis.text import plain
 from analysis.training.curves import Band
+from analysis.wording import plain
 from metaopt.bench.records import TrialRecord
 
 Bands = Mapping[tuple[str, str], Band]  # by contender and workload

@@ -18,7 +18,6 @@ from analysis.report.plots.canvas import (
     legend_lines,
     line_styles,
 )
-from analysis.text import plain
 from analysis.training.episodes import (
     Line,
     OverEpisodes,
@@ -30,6 +29,7 @@ from analysis.training.episodes import (
     since_deployment,
 )
 from analysis.training.last_evaluations import LastEvaluation
+from analysis.wording import plain
 
 _WIDE = 2 * WIDTH
 _LEARNING = "Training loss over episodes, tuned baselines behind"

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.report.plots.canvas import NO_MATH, Plot, figure_at
 from analysis.report.tables.score_tables import in_view
 from analysis.statistics.inference import Inference
-from analysis.text import plain
+from analysis.wording import plain
 
 _INK = "0.15"
 _BLUE = "#0173b2"

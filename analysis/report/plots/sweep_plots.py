@@ -21,7 +21,7 @@ from analysis.report.plots.cost_plots import BAR, hide_scale, join_to_misses, mi
 from analysis.report.table import format_cost
 from analysis.report.tables.score_tables import Extras, unit_name
 from analysis.scoring.scores import Scores
-from analysis.text import MISSED, plain
+from analysis.wording import MISSED, plain
 
 SWEEPS_HEADING = "Costs over a sweep"
 _FEWEST = 3  # values that make a sweep

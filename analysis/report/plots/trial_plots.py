@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.report.plots.canvas import NO_MATH, WIDTH, Plot, figure_at, file_slug, legend
-from analysis.text import MISSED, plain
 from analysis.training.hyperparameters import Importance, Points, tick_labels
+from analysis.wording import MISSED, plain
 from metaopt.bench.records import FAILURES
 
 MOST_LINES = 300  # trials drawn in one panel; more are thinned evenly by rank
