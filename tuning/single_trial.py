@@ -11,6 +11,7 @@ from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
 from metaopt.bench.trial.plan import derive_seeds, plan_trial
 from metaopt.bench.trial.runner import run_trial
+from metaopt.bench.trial.stalls import announced_stall
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import make_campaign
 from tuning.contenders import SUBMISSIONS, Contender, load_submission
@@ -28,7 +29,7 @@ def run_single(
     eval_period: str | None,
     seed: int,
     out: Path,
-    stall_seconds: float | None = None,
+    stall_seconds: float,
 ) -> tuple[TrialRecord, Path]:
     """Run one trial and audit it; a killed one goes on from its checkpoint when called again.
 
@@ -87,9 +88,19 @@ def run_single(
     with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
         claim_study(folder.parent, identity)
         recorder = Recorder()
-        record = run_trial(plan, folder, stall_seconds=stall_seconds, recorder=recorder)
+        with announced_stall(
+            folder,
+            f"tuning: the trial has stalled, with no step for {stall_seconds:g} s. Run the same "
+            "command again to record it.",
+        ):
+            record = run_trial(plan, folder, stall_seconds=stall_seconds, recorder=recorder)
         if recorder.all_windows():
-            write_audit(recorder, 0.0, stall_seconds)
+            with announced_stall(
+                folder,
+                f"tuning: the audit did not end within {stall_seconds:g} s. The trial's record is "
+                f"in {folder}.",
+            ):
+                write_audit(recorder, 0.0, stall_seconds)
         return record, folder
 
 

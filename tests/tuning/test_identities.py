@@ -268,6 +268,7 @@ def test_workers_with_two_versions_of_a_file_do_not_share_a_campaign(
 
 def test_a_single_trial_does_not_go_on_with_another_version(folder, tmp_path, monkeypatch):
     options = {"budget": "2steps", "eval_period": "2steps", "seed": 1, "out": tmp_path / "out"}
+    options |= {"stall_seconds": 600.0}
     record, where = run_single(str(folder), WORKLOAD, [], **options)
     assert record.digest == identities.digest_of(identities.read_identity(where.parent))
     (where / records.RUN_FILE).unlink()

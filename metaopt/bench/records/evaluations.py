@@ -77,8 +77,9 @@ def best_value(rows: Iterable[Mapping[str, Any]], target: Target) -> float | Non
 def metric_of(row: Mapping[str, Any], name: str) -> float:
     """Return a metric of an evaluation row; NaN if it is missing or not a number."""
     value = row.get(name)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
 
 
 def row_cost(row: Mapping[str, Any]) -> Cost:

@@ -6,6 +6,8 @@ it also sees compiled code that keeps the lock.
 
 import faulthandler
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,14 @@ from types import TracebackType
 
 from metaopt.bench.records.layout import STALL_FILE
 
+# Arguments: the stalls' file and a line. Ends when its standard input does, with this process.
+_ANNOUNCE = """
+import os, sys
+sys.stdin.read()
+path, line = sys.argv[1:]
+if os.path.exists(path) and "Timeout" in open(path, encoding="utf-8", errors="replace").read():
+    print(line, file=sys.stderr)
+"""
 _SLACK = 0.05  # of the limit: the timer is set again once in so long, and ends so much late
 
 
@@ -76,6 +86,22 @@ def watch_for_stalls(seconds: float | None, directory: Path) -> Iterator[Callabl
     else:
         with StallWatch(seconds, directory / STALL_FILE) as watch:
             yield watch.beat
+
+
+@contextmanager
+def announced_stall(directory: Path, line: str) -> Iterator[None]:
+    """Print ``line`` on stderr if a stall in the block ends this process.
+
+    The watch ends the process without another line of Python, so a small process waits for its end.
+
+    Args:
+        directory: The trial's folder.
+        line: The line.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _ANNOUNCE, str(directory / STALL_FILE), line]
+    # In a session of its own: Ctrl-C ends the trial, and this process after it.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+        yield
 
 
 def read_stall(directory: Path) -> tuple[float, str] | None:

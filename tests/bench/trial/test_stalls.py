@@ -15,7 +15,7 @@ from metaopt.workloads.synthetic import Quadratic
 HANGS = """
 import ctypes, sys, time
 from pathlib import Path
-from metaopt.bench.trial.stalls import watch_for_stalls
+from metaopt.bench.trial.stalls import announced_stall, watch_for_stalls
 
 def sleep():
     time.sleep(60)
@@ -23,23 +23,35 @@ def sleep():
 def keep_the_global_lock():
     ctypes.PyDLL(None).sleep(60)
 
-with watch_for_stalls(0.5, Path(sys.argv[1])) as beat:
+folder = Path(sys.argv[1])
+with announced_stall(folder, "it has stalled"), watch_for_stalls(0.5, folder) as beat:
     for _ in range(4):
         time.sleep(0.2)
         beat()
-    globals()[sys.argv[2]]()
+    globals().get(sys.argv[2], exit)()
 """
 
 
 @pytest.mark.parametrize("place", ["sleep", "keep_the_global_lock"])
-def test_a_stall_ends_the_process_and_leaves_the_place(place, tmp_path):
+def test_a_stall_ends_the_process_says_so_and_leaves_the_place(place, tmp_path):
     start = time.monotonic()
 
-    run = subprocess.run([sys.executable, "-c", HANGS, str(tmp_path), place])
+    run = subprocess.run(
+        [sys.executable, "-c", HANGS, str(tmp_path), place], capture_output=True, text=True
+    )
 
     assert run.returncode == 1 and time.monotonic() - start < 30
+    assert run.stderr.splitlines() == ["it has stalled"]
     limit, stacks = read_stall(tmp_path)
     assert limit == 0.5 and f"in {place}" in stacks
+
+
+def test_without_a_stall_nothing_is_announced(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", HANGS, str(tmp_path), "exit"], capture_output=True, text=True
+    )
+
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_next_run_records_the_stall_at_the_cost_of_the_last_checkpoint(

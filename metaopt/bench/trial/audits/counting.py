@@ -40,7 +40,7 @@ class CountingFacade(Facade):
 
     def reset(self) -> None:
         """Count from zero."""
-        self.examples = dict.fromkeys(ForwardPassMode, 0)
+        self.examples: dict[ForwardPassMode, float] = dict.fromkeys(ForwardPassMode, 0)
 
     def show_batch(self, batch: Any) -> None:
         """Note the shape of a whole batch of the queue."""
