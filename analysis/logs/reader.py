@@ -32,6 +32,7 @@ from metaopt.bench import records
 from metaopt.bench.records import StudyRecord, TrialRecord, identity
 from metaopt.bench.records.audit import AUDIT_FILE, AuditRecord
 from metaopt.bench.records.identity import parse_identity
+from metaopt.bench.records.trials import describe_invalid
 
 MAX_TRIALS = 200_000
 _ALWAYS = (STEP, SECONDS, SCORE)
@@ -282,5 +283,4 @@ def _parse(model: type[_M], content: bytes) -> tuple[_M | None, str]:
     try:
         return model.model_validate_json(content), ""
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return None, f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
+        return None, describe_invalid(error)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pydantic
 
+from metaopt.bench.records.trials import describe_invalid
+
 FILE = "identity.json"
 WORKLOAD_PARTS = ("workload", "data", "targets", "settings")  # the same for all that is compared
 CODE_PARTS = ("submission", "modules", "tuner")  # a contender's own
@@ -74,9 +76,7 @@ def parse_identity(content: bytes | str) -> Identity:
     try:
         return _MODEL.validate_json(content)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{key or 'content'}: {first['msg']}") from None
+        raise ValueError(describe_invalid(error)) from None
 
 
 def read_identity(folder: Path) -> Identity | None:

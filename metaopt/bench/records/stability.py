@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from metaopt.bench.records.trials import Model
+from metaopt.bench.records.trials import Model, read_model
 
 STABILITY_FILE = "stability.json"
 
@@ -90,9 +90,4 @@ def read_stability(path: Path) -> StabilityRecord:
         ValueError: It is not a stability record; names the file, the key and the rule.
     """
     path = path / STABILITY_FILE if path.is_dir() else path
-    try:
-        return StabilityRecord.model_validate_json(path.read_bytes())
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: {key or 'content'}: {first['msg']}") from None
+    return read_model(path, StabilityRecord)

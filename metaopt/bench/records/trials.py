@@ -1,12 +1,14 @@
 """Records of trials and studies: the content of ``run.json`` and ``study.json``. Needs no JAX."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.measure.targets import Target
+
+_M = TypeVar("_M", bound=pydantic.BaseModel)
 
 SCHEMA_VERSION = 1  # of run.json, study.json and campaign.json
 
@@ -217,18 +219,23 @@ def read_trial(path: Path) -> TrialRecord:
     Raises:
         ValueError: It is not one; the message names the file, the key and the rule.
     """
-    return _read(path, TrialRecord)
+    return read_model(path, TrialRecord)
 
 
 def read_study(path: Path) -> StudyRecord:
     """Read a ``study.json``; raises like :func:`read_trial`."""
-    return _read(path, StudyRecord)
+    return read_model(path, StudyRecord)
 
 
-def _read(path: Path, model: type) -> Any:
+def read_model(path: Path, model: type[_M]) -> _M:
+    """Read a JSON file as a model; raises like :func:`read_trial`."""
     try:
         return model.model_validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: {key or 'content'}: {first['msg']}") from None
+        raise ValueError(f"{path}: {describe_invalid(error)}") from None
+
+
+def describe_invalid(error: pydantic.ValidationError) -> str:
+    """Return the first key that breaks a rule, and the rule."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
