@@ -21,7 +21,7 @@ _PATTERN = re.compile(r"(?P<submission>[^@+]+)(?:@(?P<space>[^@+]+))?(?:\+(?P<tu
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A submission and how it is tuned.
+    """A submission and its tuner.
 
     A self-tuning submission has no space and either no tuner (one trial with the whole study's
     budget) or the tuner ``none`` (repeated trials with a trial's budget each).

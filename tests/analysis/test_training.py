@@ -76,7 +76,7 @@ def test_a_failed_trial_is_never_best_nor_one_without_a_finite_last_loss(
     assert best(tmp_path) == {1: 2}
 
 
-def test_of_equals_the_first_is_best_and_higher_may_be_better(build, tmp_path):
+def test_the_best_of_equal_trials_is_the_first(build, tmp_path):
     b = build(tmp_path, ["a+grid"], ["w"], 1)
     for loss in (0.5, 0.1, 0.1):
         b.baseline("a+grid", "w", 1, {1: loss})
@@ -239,7 +239,7 @@ def test_one_evaluation_an_episode_is_enough(build, tmp_path):
     assert [piece.x.tolist() for piece in data.learners[0].pieces] == [[3], [6]]
 
 
-def test_one_episode_of_learning_is_no_figure(build, tmp_path):
+def test_a_single_learning_episode_gives_no_figure(build, tmp_path):
     b = build(tmp_path, ["m", "d"], ["w"], 1)
     b.learner("m", "w", 1, ("learning", 3, {3: 1.0}), ("deployed", 3, {3: 0.5}))
     b.learner("d", "w", 1, ("training", 3, {3: 1.0}))

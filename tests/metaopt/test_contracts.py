@@ -62,7 +62,7 @@ def test_a_scan_with_a_donated_state_descends(name):
 
 
 @each_whole
-def test_a_phase_turns_complex_parameters_and_nothing_else(name):
+def test_a_phase_factor_on_complex_parameters_turns_the_updates_alike(name):
     # Without a conjugate somewhere the squares turn twice as far, or the other way round.
     start, data = problem()
     turned = jax.tree.map(lambda leaf: PHASE * leaf, start)

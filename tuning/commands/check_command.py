@@ -1,4 +1,4 @@
-"""``python -m tuning check``: what would disqualify or break a submission."""
+"""``python -m tuning check``: report mistakes that disqualify or break a submission."""
 
 import dataclasses
 import json

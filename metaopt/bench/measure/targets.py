@@ -94,7 +94,7 @@ class WorkloadTargets:
 
 
 def to_document(targets: dict[str, WorkloadTargets]) -> dict[str, Any]:
-    """Return ``targets`` as the plain data that ``targets.json`` holds."""
+    """Return ``targets`` as the JSON data of ``targets.json``."""
     return {
         "schema_version": SCHEMA_VERSION,
         "workloads": {name: dataclasses.asdict(targets[name]) for name in sorted(targets)},

@@ -32,7 +32,7 @@ _LISTED = 5  # names in a message
 
 
 def digest_of(identity: Identity, parts: Iterable[str] = ()) -> str:
-    """Return one SHA-256 of all parts, or of some."""
+    """Return the SHA-256 of all parts together, or of the given parts."""
     content = {part: dict(identity.get(part, {})) for part in parts or identity}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -185,11 +185,11 @@ class TrialLoop:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
 
     def _until_sync(self, since: float | None, steps: int) -> int:
-        """Return how many steps may be queued before the device is waited for: few at first.
+        """Return the number of steps to queue before waiting for the device; small at first.
 
         Args:
-            since: When the last step before this wait began, in seconds of the submission.
-            steps: How many steps were queued.
+            since: The submission's time when the last step before this wait began, in seconds.
+            steps: The number of steps queued.
         """
         if since is None:
             return 1
