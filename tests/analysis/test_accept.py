@@ -114,6 +114,7 @@ def published(request, tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.slow  # reads thousands of logs
 def test_the_competitions_logs_have_the_known_findings_and_can_be_accepted(
     published, tmp_path, capsys
 ):

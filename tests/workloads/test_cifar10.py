@@ -139,6 +139,7 @@ def test_pixels_are_standardised(small):
     np.testing.assert_allclose(images.std((0, 1, 2)), 1.0, atol=0.05)
 
 
+@pytest.mark.slow  # compiles a deep network
 def test_the_loss_falls_over_twenty_steps(small):
     params, state = small.init_model_fn(KEY)
     queue = small._build_input_queue(np.array([0, 1], np.uint32), "train", global_batch_size=32)

@@ -355,6 +355,7 @@ def test_training_pairs_that_are_empty_or_too_long_are_left_out_and_others_cut(
     assert arrays.validation["inputs"][1].tolist() == [END] + [PAD] * 9
 
 
+@pytest.mark.slow  # compiles a deep network
 def test_the_small_workload_trains():
     workload = get_workload("ende_transformer_small")
     try:

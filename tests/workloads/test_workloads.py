@@ -23,13 +23,21 @@ ALL = sorted(list_workloads())
 # The paper's sizes are for accelerators: their own files test their parts.
 LARGE = {"cifar10_vgg16", "ende_transformer"}
 NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE]
-STOCHASTIC = [name for name in NAMES if not name.endswith("_fixed")]
+# Loading and compiling these takes most of the time.
+LONG = ("cifar10_vgg16_small", "ende_transformer_small")
+
+
+def marked(names):
+    """Return parameters for workloads, those that take long marked."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith(LONG) else ())
+        for name in names
+    ]
+
+
+STOCHASTIC = marked(name for name in NAMES if not name.endswith("_fixed"))
 # The fixed forms share their code: two of them stand for all where a test compiles the model.
-LONG = ("cifar10_vgg16_small", "ende_transformer_small")  # compiling them takes most of the time
-COMPILED = [
-    pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
-    for name in [*STOCHASTIC, "breast_cancer_logistic_fixed", "digits_mlp_fixed"]
-]
+COMPILED = [*STOCHASTIC, *marked(["breast_cancer_logistic_fixed", "digits_mlp_fixed"])]
 ALGOPERF_NAMES = {
     "cifar", "criteo1tb", "fastmri", "finewebedu_lm", "imagenet_resnet", "imagenet_vit",
     "librispeech_conformer", "librispeech_deepspeech", "mnist", "ogbg", "wmt",
@@ -50,7 +58,9 @@ EXAMPLES = {
 }
 
 
-@pytest.fixture(params=NAMES, scope="module")  # so that the tests of a workload run together
+@pytest.fixture(
+    params=marked(NAMES), scope="module"
+)  # so that the tests of a workload run together
 def workload(request):
     workload = get_workload(request.param)
     try:
