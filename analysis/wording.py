@@ -1,4 +1,4 @@
-"""Shared wording: the word for a miss, lists, and untrusted names, escaped for each output."""
+"""The words and forms that all outputs share: a miss, lists, Markdown tables, escaped names."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence

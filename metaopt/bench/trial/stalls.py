@@ -16,7 +16,8 @@ from types import TracebackType
 
 from metaopt.bench.records.layout import STALL_FILE
 
-# Arguments: the stalls' file and a line. Ends when its standard input does, with this process.
+# A program that waits until this process has ended, which closes the program's standard input.
+# Arguments: the stall file, and the line to print if the file has stacks.
 _ANNOUNCE = """
 import os, sys
 sys.stdin.read()
