@@ -27,7 +27,7 @@ test: .venv  ## lint, then every test that is not slow by nature
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not algoperf"
 
-test-all: .venv  ## the slow tests (kills, servers, a browser, new environments), then test-pins
+test-all: .venv  ## the slow tests (kills, Ray clusters, a browser, new environments), then test-pins
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not algoperf"
 	$(MAKE) test-pins
 

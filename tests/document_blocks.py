@@ -88,6 +88,10 @@ def parse_command(words: list[str]) -> None:
         ]
         asked = re.findall(r"\[(.+?)\]", " ".join(arguments))
         assert arguments[0] == "install" and set(asked) <= set(extras)
+    elif program == "ray":
+        from ray.scripts.scripts import cli
+
+        cli.commands[arguments[0]].make_context(arguments[0], arguments[1:])
     else:
         assert program in {"cat", "echo", "optuna-dashboard"}, f"add the program {program!r}"
 

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import re
+import shlex
 import sys
 import tomllib
 from collections import Counter
@@ -18,6 +19,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+import yaml
 
 from analysis.checks.acceptance import read_acceptances
 from analysis.command_line import run_app
@@ -62,7 +64,9 @@ def chosen(language: str, run: bool | None = None) -> list:
 def test_blocks_that_are_not_executed_are_few_and_say_why():
     assert Counter(b.reason for b in BLOCKS if b.reason) == NOT_RUN
     # `imports` is the list that test_layers.py compares with the files
-    assert {b.language for b in BLOCKS} <= {"python", "toml", "console", "text", "imports"}
+    assert {b.language for b in BLOCKS} <= {
+        "python", "toml", "console", "text", "imports", "yaml",
+    }  # fmt: skip
 
 
 # Commands
@@ -74,6 +78,19 @@ def test_every_documented_command_has_arguments_that_exist(block):
     for line in block.commands:
         for words in strip_command(line):
             parse_command(words)
+
+
+@pytest.mark.parametrize("block", chosen("yaml"))
+def test_a_kubernetes_job_runs_a_command_that_exists(block):
+    job = yaml.safe_load(block.code)
+
+    parse_command(shlex.split(job["spec"]["entrypoint"]))
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        pod = group["template"]["spec"]
+        mounts = [m["name"] for c in pod["containers"] for m in c["volumeMounts"]]
+        assert mounts == [volume["name"] for volume in pod["volumes"]]
 
 
 @pytest.mark.parametrize("app", APPS)

@@ -29,6 +29,13 @@ def _finite(value: float) -> float:
     return value
 
 
+def _whole_or_share(value: float | None) -> float | None:
+    """Refuse 1.5 GPUs: Ray gives whole ones, or a share of one."""
+    if value is not None and not (_finite(value) < 1 or value.is_integer()):
+        raise typer.BadParameter(f"must be a whole number or a share below 1, got {value:g}.")
+    return value
+
+
 class Format(StrEnum):
     """How results are printed."""
 
@@ -40,7 +47,6 @@ AnyFormat = Annotated[Format, typer.Option(help="how to print it")]
 SubmissionName = Annotated[str, typer.Argument(help="name or folder of a submission")]
 CampaignName = Annotated[str, typer.Argument(help="TOML file, or the name of a shipped campaign")]
 OutOfCampaign = Annotated[Path | None, typer.Option(help="default: runs/<campaign>")]
-Processes = Annotated[int | None, typer.Option(help="processes; default: one per core")]
 
 
 @app.command("list")
@@ -101,17 +107,46 @@ def compare(
     studies: Annotated[int | None, typer.Option(help="repetitions, over the file's")] = None,
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
     out: OutOfCampaign = None,
-    workers: Processes = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="measure a few steps and estimate the time")
     ] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="one study after another, in this process")
+    ] = False,
+    cpus_per_study: Annotated[
+        int | None, typer.Option(min=1, help="cores; default: divided among the studies at work")
+    ] = None,
+    gpus_per_study: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            callback=_whole_or_share,
+            help="a share of a GPU, or several; default: one where there are GPUs",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="of a Ray cluster: HOST:PORT, or auto"),
+    ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="start Ray's dashboard on this machine")
+    ] = False,
+    slurm: Annotated[
+        int, typer.Option(min=0, help="submit the command to SLURM on this many nodes")
+    ] = 0,
+    slurm_options: Annotated[
+        list[str] | None,
+        typer.Option("--slurm-option", help="name=value for sbatch, as in partition=gpu; repeat"),
+    ] = None,
 ) -> None:
     """Run a campaign and write its report. Call it again to resume.
 
     Example: python -m tuning compare demo --contenders metaopt,sgd+tpe --out runs/mine
     """
     from tuning.campaign import read_campaign
+    from tuning.cluster import Resources
     from tuning.commands.compare_command import print_estimates, run_and_report
+    from tuning.slurm import submit
 
     code = 0
     with one_line_errors("tuning"):
@@ -119,60 +154,14 @@ def compare(
             Path(campaign), workloads=_split(workloads), contenders=_split(contenders),
             budget=budget, eval_period=eval_period, studies=studies, seed=seed,
         )  # fmt: skip
-        if dry_run:
-            print_estimates(plan, workers)
-        else:
-            code = run_and_report(plan, out or Path("runs") / plan.name, workers)
-    raise typer.Exit(code)
-
-
-@app.command()
-def worker(
-    campaign: CampaignName,
-    storage: Annotated[
-        str,
-        typer.Option(
-            envvar=_STORAGE, help="postgresql://..., mysql://..., journal:FILE or grpc://HOST:PORT"
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="default: runs/<campaign>; best on a shared disk")
-    ] = None,
-    workers: Processes = None,
-    lease_seconds: Annotated[
-        float,
-        typer.Option(
-            min=1.0, callback=_finite, help="without a sign of life, after which a study is free"
-        ),
-    ] = 60.0,
-    slurm: Annotated[
-        int, typer.Option(min=0, help="submit this many workers as a SLURM array job instead")
-    ] = 0,
-    slurm_options: Annotated[
-        list[str] | None,
-        typer.Option("--slurm-option", help="name=value for sbatch, as in partition=gpu; repeat"),
-    ] = None,
-) -> None:
-    """Join a campaign that several machines run together, until all studies have ended.
-
-    Example: python -m tuning worker demo --storage journal:/shared/demo.log --out /shared/demo
-    """
-    from tuning.campaign import read_campaign
-    from tuning.commands.worker_command import join_campaign, submit_to_slurm
-
-    code = 0
-    with one_line_errors("tuning"):
-        plan = read_campaign(Path(campaign))
         folder = out or Path("runs") / plan.name
-        if slurm:
-            submit_to_slurm(
-                campaign, folder, storage, jobs=slurm, options=slurm_options or [],
-                workers=workers, lease_seconds=lease_seconds, variable=_STORAGE,
-            )  # fmt: skip
+        resources = Resources(address, cpus_per_study, gpus_per_study, dashboard)
+        if dry_run:
+            print_estimates(plan, cpus_per_study, in_process=in_process)
+        elif slurm:
+            typer.echo(submit(sys.argv[1:], folder, nodes=slurm, options=slurm_options or []))
         else:
-            code = join_campaign(
-                plan, folder, storage, workers=workers, lease_seconds=lease_seconds
-            )
+            code = run_and_report(plan, folder, None if in_process else resources)
     raise typer.Exit(code)
 
 

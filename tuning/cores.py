@@ -2,13 +2,13 @@
 
 Each process of a campaign keeps to its share of the cores. Compiled code starts one thread for each
 core that its process may use. If every process used all cores, their threads would wait for each
-other (``tests/performance/bench_workers.py`` measures it).
+other.
 """
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 
 def available_cores() -> list[int]:
@@ -18,28 +18,17 @@ def available_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def share_cores(cores: Sequence[int], processes: int) -> list[list[int]]:
-    """Divide all cores among processes, at least one to each.
-
-    Args:
-        cores: The numbers of the cores; empty gives empty shares.
-        processes: The number of processes, at least 1. With fewer cores, some share a core.
-    """
-    if not cores:
-        return [[] for _ in range(processes)]
-    if len(cores) < processes:
-        return [[cores[i % len(cores)]] for i in range(processes)]
-    bounds = [len(cores) * i // processes for i in range(processes + 1)]
-    return [list(cores[low:high]) for low, high in itertools.pairwise(bounds)]
-
-
 def keep_to(cores: Sequence[int]) -> None:
-    """Restrict this process to ``cores``; does nothing if ``cores`` is empty.
+    """Restrict all threads of this process to ``cores``; does nothing if ``cores`` is empty.
 
     Compiled code respects it only if this runs before JAX initialises its devices.
     """
-    if cores:
-        os.sched_setaffinity(0, cores)
+    if not cores:
+        return
+    tasks = Path("/proc/self/task")
+    for thread in os.listdir(tasks) if tasks.exists() else ["0"]:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread), cores)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from metaopt.bench import records
 from metaopt.bench.measure.budget import Budget, Currency
 from metaopt.bench.records import ERRORS, FAILURES, Cost, TrialRecord
 from tuning.campaign import Campaign
-from tuning.slots import StudyKey, plan_study
+from tuning.studies import StudyKey, plan_study
 from tuning.study import StudyPlan, run_study
 
 _EVALUATIONS = 4

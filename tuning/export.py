@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
+import sqlalchemy.exc
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -27,8 +28,9 @@ from metaopt.bench import records
 from metaopt.bench.contract.spaces import Space, parse_space
 from metaopt.bench.records import FAILURES, TrialRecord
 from metaopt.bench.records.outcomes import value_of
-from tuning.slots import LOGS
-from tuning.storages import PatientStorage
+from metaopt.bench.records.redaction import redact
+from tuning.storages import open_storage
+from tuning.studies import LOGS
 from tuning.tuners.distributions import distribution_of
 
 _CURVE = 50  # evaluations of a trial: a database writes a row for each
@@ -56,53 +58,44 @@ def export_studies(runs: Path, url: str) -> Iterator[tuple[str, int]]:
             groups.setdefault("/".join(parts), []).append((record, path.parent))
     if not groups:
         raise ValueError(f"{runs}: no trial of a tuned contender has a record under {LOGS}/.")
-    storage = PatientStorage(url)
-    for name, trials in sorted(groups.items()):
-        trials.sort(key=lambda pair: pair[0].trial)
-        found = [record for record, _ in trials]
-        distributions = _distributions(found)
-        frozen = [_freeze(record, folder, distributions) for record, folder in trials]
-        _write(storage, name, f"tuner's value ({found[0].target.metric})", frozen)
-        yield name, len(frozen)
+    try:
+        storage = open_storage(url)
+        for name, trials in sorted(groups.items()):
+            trials.sort(key=lambda pair: pair[0].trial)
+            found = [record for record, _ in trials]
+            distributions = _distributions(found)
+            frozen = [_freeze(record, folder, distributions) for record, folder in trials]
+            _write(storage, name, f"tuner's value ({found[0].target.metric})", frozen)
+            yield name, len(frozen)
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = redact(str(error).strip().split("\n")[0], url)
+        raise ValueError(
+            f"The storage {redact(url)} does not answer ({cause}). Run the same command again."
+        ) from None
 
 
-def _write(storage: PatientStorage, name: str, metric: str, trials: Sequence[FrozenTrial]) -> None:
+def _write(storage: BaseStorage, name: str, metric: str, trials: Sequence[FrozenTrial]) -> None:
     """Make the storage's study ``name`` hold exactly these trials."""
-    study = storage.call(lambda s: _open(s, name))
-    held = storage.call(lambda _: study.get_trials(deepcopy=False))
+    study = _open(storage, name)
+    held = study.get_trials(deepcopy=False)
     if any("trial" not in trial.user_attrs for trial in held):
         raise ValueError(
-            f"{storage.name} has a study {name!r} that was not copied from records. Use another "
-            "storage."
+            f"The storage has a study {name!r} that was not copied from records. Use another one."
         )
     if len(held) > len(trials) or not all(map(_are_equal, held, trials)):
-        storage.call(lambda s: _delete(s, name))
-        study, held = storage.call(lambda s: _open(s, name)), []
+        storage.delete_study(study._study_id)
+        study, held = _open(storage, name), []
     if study.metric_names != [metric]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage.call(lambda _: study.set_metric_names([metric]))
-    study_id = storage.call(lambda s: s.get_study_id_from_name(name))
-    for index in range(len(held), len(trials)):
-        storage.call(lambda s, i=index: _add(s, study_id, i, trials[i]))
+            study.set_metric_names([metric])
+    study.add_trials(trials[len(held) :])
 
 
 def _open(storage: BaseStorage, name: str) -> optuna.Study:
     return optuna.create_study(
         storage=storage, study_name=name, direction="minimize", load_if_exists=True
     )
-
-
-def _delete(storage: BaseStorage, name: str) -> None:
-    """Delete a study, unless an earlier call, whose answer was lost, did so."""
-    if name in {study.study_name for study in storage.get_all_studies()}:
-        storage.delete_study(storage.get_study_id_from_name(name))
-
-
-def _add(storage: BaseStorage, study_id: int, index: int, trial: FrozenTrial) -> None:
-    """Add a trial as number ``index``, unless an earlier call, whose answer was lost, did so."""
-    if storage.get_n_trials(study_id) == index:
-        storage.create_new_trial(study_id, trial)
 
 
 def _are_equal(held: FrozenTrial, trial: FrozenTrial) -> bool:

@@ -17,7 +17,7 @@ from tuning.campaign import make_campaign
 from tuning.contenders import SUBMISSIONS, Contender, load_submission
 from tuning.identities import claim_study, identify
 from tuning.locks import hold
-from tuning.slots import LOGS
+from tuning.studies import LOGS
 
 
 def run_single(

@@ -1,60 +1,87 @@
-"""Workers as a SLURM array job, through submitit."""
+"""A campaign as a SLURM job: Ray on every node, and the command on the first."""
 
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 _FOLDER = "slurm"
-# Options with a name in submitit; all others go to sbatch unchanged.
-_NAMED = {"timeout_min": int, "mem_gb": float, "cpus_per_task": int, "gpus_per_node": int}
-_DAY_MINUTES = 1440
+_PORT = 6379
+_DEFAULTS = {"job-name": "metaopt-bench", "time": "1-00:00:00"}
+_OWN = ("nodes", "ntasks-per-node", "output")  # set here
+_SCRIPT = """\
+#!/bin/bash
+{options}
+export PATH={programs}:"$PATH" RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n')
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+cpus=${{SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}}
+srun ray symmetric-run --address "$head:{port}" --min-nodes {nodes} \\
+  --num-cpus "$cpus" -- \\
+  {command} --address "$head:{port}"
+"""
 
 
-def submit_workers(
-    command: list[str], workers: int, out: Path, options: list[str], *, cluster: str = "slurm"
-) -> tuple[str, list[Any]]:
-    """Submit an array job of workers; returns a line for the user and submitit's jobs.
+def submit(arguments: list[str], out: Path, *, nodes: int, options: list[str]) -> str:
+    """Write a job script for SLURM and submit it if ``sbatch`` is there.
 
     Args:
-        command: The arguments of ``python`` for one worker.
-        workers: The number of workers.
-        out: The campaign's folder on a shared disk; logs go to ``slurm/`` in it.
-        options: ``name=value``: of submitit (timeout_min, a day by default; mem_gb; cpus_per_task;
-            gpus_per_node) or of ``sbatch``, such as ``partition=gpu``.
-        cluster: Submitit's cluster; ``local`` runs the workers on this machine.
+        arguments: Of ``python -m tuning``, with ``--slurm`` and its options.
+        out: The campaign's folder, on a disk that all nodes share; the script and the job's output
+            go to ``slurm/`` in it.
+        nodes: The number of nodes.
+        options: ``name=value`` of ``sbatch``, such as ``partition=gpu`` or ``gpus-per-node=4``.
+
+    Returns:
+        A line for the user.
 
     Raises:
-        ValueError: An option has another form, or submitit or SLURM is missing.
+        ValueError: An option has another form, or is set here, or ``sbatch`` refuses the job.
     """
-    try:
-        import submitit
-    except ImportError:
-        raise ValueError("--slurm needs submitit: pip install submitit.") from None
-    if cluster == "slurm" and shutil.which("sbatch") is None:
-        raise ValueError("--slurm needs SLURM's sbatch, which is not on this machine.")
-    folder = out / _FOLDER
-    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-    executor.update_parameters(name="metaopt-bench", **_parameters(options))
-    function = submitit.helpers.CommandFunction([sys.executable, *command])
-    with executor.batch():  # one array job
-        jobs = [executor.submit(function) for _ in range(workers)]
-    ids = ", ".join(job.job_id for job in jobs)
-    return f"{workers} workers: {ids}; logs in {folder}, results in {out}", jobs
+    folder = out.resolve() / _FOLDER
+    named = {
+        **_DEFAULTS, **_parse(options),
+        "nodes": str(nodes), "ntasks-per-node": "1", "output": str(folder / "%j.log"),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "tuning", *_without_slurm(arguments)]
+    text = _SCRIPT.format(
+        options="\n".join(f"#SBATCH --{name}={value}" for name, value in named.items()),
+        programs=shlex.quote(str(Path(sys.executable).parent)),  # with Ray's own, `ray`
+        port=_PORT,
+        nodes=nodes,
+        command=shlex.join(command),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "job.sh"
+    script.write_text(text, "utf-8")
+    if shutil.which("sbatch") is None:
+        return f"No sbatch on this machine; wrote {script}. Submit it with: sbatch {script}"
+    run = subprocess.run(["sbatch", str(script)], capture_output=True, text=True)
+    if run.returncode:
+        raise ValueError(f"sbatch refused {script}: {run.stderr.strip()}")
+    return f"{run.stdout.strip()}; output in {folder}, results in {out}"
 
 
-def _parameters(options: list[str]) -> dict[str, Any]:
-    named: dict[str, Any] = {"timeout_min": _DAY_MINUTES}
-    others: dict[str, str] = {}
+def _parse(options: list[str]) -> dict[str, str]:
+    named = {}
     for option in options:
         name, separator, value = option.partition("=")
-        if not (name and separator):
+        if not (name and separator) or "\n" in option:
             raise ValueError(f"--slurm-option takes name=value, got {option!r}.")
-        if name not in _NAMED:
-            others[name.replace("-", "_")] = value
-            continue
-        try:
-            named[name] = _NAMED[name](value)
-        except ValueError:
-            raise ValueError(f"--slurm-option {name} must be a number, got {value!r}.") from None
-    return {**named, "slurm_additional_parameters": others}
+        if name in _OWN:
+            raise ValueError(f"--slurm-option {name} is set by --slurm, got {option!r}.")
+        named[name] = value
+    return named
+
+
+def _without_slurm(arguments: list[str]) -> list[str]:
+    """Return the command line without ``--slurm``, ``--slurm-option`` and their values."""
+    kept, values = [], iter(arguments)
+    for argument in values:
+        name = argument.partition("=")[0]
+        if name not in ("--slurm", "--slurm-option", "--address"):
+            kept.append(argument)
+        elif name == argument:
+            next(values, None)
+    return kept

@@ -61,14 +61,14 @@ def folder(tmp_path_factory, worker_id):
     shared.mkdir(exist_ok=True)
     with FileLock(shared / "lock"):
         if not (shared / "done").exists():
-            run_campaign(make_campaign(CAMPAIGN, "tiny"), shared / "runs", workers=1)
+            run_campaign(make_campaign(CAMPAIGN, "tiny"), shared / "runs")
             for path in (shared / "runs" / "logs" / "sgd+random").rglob(RUN_FILE):
                 record = read_trial(path)  # as if it had run elsewhere, for the filter
                 record.environment["hardware"]["cpu"] = ELSEWHERE
                 write_json(path, record)
             command = "python -m tuning compare tiny"
             again = make_campaign(CAMPAIGN | {"contenders": RUN_AGAIN}, "tiny")
-            run_campaign(again, shared / "rerun", workers=1)
+            run_campaign(again, shared / "rerun")
             logs, rerun = (read_logs(shared / name) for name in ("runs", "rerun"))
             write_report(logs, shared / "report", command=command, rerun=rerun)
             (shared / "done").touch()

@@ -1,11 +1,6 @@
-"""A tuned submission on a quadratic, on a clock that its steps move; and servers of databases."""
+"""A tuned submission on a quadratic, on a clock that its steps move; and a Ray cluster."""
 
 import dataclasses
-import os
-import shutil
-import subprocess
-import tempfile
-import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,85 +154,13 @@ def any_tuner(request):
     return request.param
 
 
-@pytest.fixture(scope="session")
-def postgres_server():
-    """A PostgreSQL server of our own, on a socket in a folder of its own; skips without one."""
-    binaries = [
-        *Path("/usr/lib/postgresql").glob("*/bin"),
-        Path(shutil.which("initdb") or "").parent,
-    ]
-    found = [folder for folder in binaries if (folder / "initdb").exists()]
-    if not found:
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    user = []
-    if os.geteuid() == 0:  # it refuses to run as root
-        shutil.chown(folder, "postgres")
-        user = ["runuser", "-u", "postgres", "--"]
-
-    def call(program, *arguments):
-        command = [*user, found[0] / program, *arguments]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-
-    call("initdb", "-D", folder / "data", "-A", "trust", "-U", "me")
-    options = f"-k {folder} -c listen_addresses= -c fsync=off"
-    call("pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start")
-
-    def create_database(name):
-        call("createdb", "-h", folder, "-U", "me", name)
-        return f"postgresql://me@/{name}?host={folder}"
-
-    try:
-        yield create_database
-    finally:
-        call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-
-
 @pytest.fixture
-def postgres_url(postgres_server) -> str:
-    """A new database."""
-    return postgres_server(f"db{uuid.uuid4().hex}")
+def cluster():
+    """A Ray cluster whose machines are added by the test; the first one has no cores."""
+    from ray.cluster_utils import Cluster
 
-
-@pytest.fixture(scope="session")
-def mysql_server():
-    """A MariaDB server of our own, on a socket in a folder of its own; skips without one."""
-    if not (shutil.which("mariadbd") and shutil.which("mariadb-install-db")):
-        pytest.skip("MariaDB is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="my-"))
-    socket, user = folder / "socket", []
-    if os.geteuid() == 0:  # it refuses to run as root
-        shutil.chown(folder, "mysql")
-        user = ["runuser", "-u", "mysql", "--"]
-
-    def call(program, *arguments):
-        subprocess.run(
-            [*user, program, "--no-defaults", *arguments], check=True, cwd=folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    data = f"--datadir={folder / 'data'}"
-    call("mariadb-install-db", data, "--auth-root-authentication-method=normal")
-    options = [data, f"--socket={socket}", "--skip-networking", f"--pid-file={folder / 'pid'}"]
-    with (folder / "log").open("w") as log:
-        command = [*user, "mariadbd", "--no-defaults", *options]
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    as_root = ["--socket", str(socket), "--user=root"]
-
-    def create_database(name):
-        call("mariadb-admin", *as_root, "--wait=30", "--connect-timeout=30", "create", name)
-        return f"mysql://root@localhost/{name}?unix_socket={socket}"
-
-    try:
-        yield create_database
-    finally:
-        call("mariadb-admin", *as_root, "--wait=30", "shutdown")
-        server.wait(60)
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def mysql_url(mysql_server) -> str:
-    """A new database."""
-    return mysql_server(f"db{uuid.uuid4().hex}")
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 10**8}
+    )
+    yield cluster
+    cluster.shutdown()

@@ -11,8 +11,9 @@ from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 from metaopt.bench.records.audit import AUDIT_FILE, AuditFinding, AuditRecord
 from tuning.campaign import make_campaign
-from tuning.executor import choose_audited, list_studies, run_campaign
-from tuning.slots import StudyKey
+from tuning.campaign_folder import choose_audited
+from tuning.executor import run_campaign
+from tuning.studies import StudyKey, list_studies
 from tuning.study import run_study
 
 
@@ -93,7 +94,7 @@ def test_a_campaign_says_first_who_failed_an_audit(tmp_path, capsys, monkeypatch
     }  # fmt: skip
     campaign = make_campaign(document, "test")
 
-    run_campaign(campaign, tmp_path / "out", workers=1)
+    run_campaign(campaign, tmp_path / "out")
 
     monkeypatch.setenv("COLUMNS", "200")
     capsys.readouterr()

@@ -14,8 +14,8 @@ from tuning.campaign import (
     read_campaign,
     read_source,
 )
+from tuning.campaign_folder import claim_folder
 from tuning.contenders import parse_contender
-from tuning.executor import claim_folder
 from tuning.stability import make_stability_campaign
 
 GOOD = {

@@ -85,7 +85,7 @@ def test_run_leaves_a_record_and_does_not_write_over_it(tuning, tmp_path):
 def test_compare_writes_a_report_and_a_second_call_runs_nothing(tuning, tmp_path, monkeypatch):
     report = tmp_path / "out" / "report" / "report.html"
     arguments = ("compare", "demo", "--workloads", "breast_cancer_logistic", "--contenders",
-                 "sgd+random", "--studies", 1, "--budget", "50grads", "--out",
+                 "sgd+random", "--studies", 1, "--budget", "50grads", "--in-process", "--out",
                  tmp_path / "out")  # fmt: skip
 
     first = tuning(*arguments)
@@ -167,10 +167,9 @@ def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path
         (["compare", "demo", "--studies", "0"], "studies: Input should be greater than or equal"),
         (["compare", "demo", "--contenders", "adamw"], "needs a tuner, as in 'adamw+random'"),
         (["compare", "demo", "--budget", "9s"], "eval_period = '25grads' must be in the currency"),
-        (
-            ["compare", "demo", "--budget", "9s", "--eval-period", "1s", "--workers", "2"],
-            "run one study at a time",
-        ),
+        (["compare", "demo", "--gpus-per-study", "1.5"], "--gpus-per-study"),
+        (["compare", "demo", "--gpus-per-study", "-1"], "--gpus-per-study"),
+        (["compare", "demo", "--cpus-per-study", "0"], "--cpus-per-study"),
         (["targets", "nowhere"], "No workload 'nowhere'"),
         (["download", "imagenet"], "No data set 'imagenet', only ['mnist']"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from metaopt.bench.measure.budget import Budget
 from tuning.campaign import make_campaign
 from tuning.estimate import Estimate, estimate_table, format_duration, list_probes, probe
-from tuning.slots import StudyKey
+from tuning.studies import StudyKey
 
 
 def make_estimate(**changes):

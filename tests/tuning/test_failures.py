@@ -1,5 +1,6 @@
 """Failures never look like results: they are found before the campaign, or said first after it."""
 
+import errno
 import math
 import os
 
@@ -11,12 +12,15 @@ from analysis.commands.score_command import exit_code, print_scores
 from analysis.logs.reader import read_logs
 from analysis.scoring.scores import score_logs
 from metaopt.bench.measure.targets import Target
+from tuning import executor
 from tuning.campaign import make_campaign
+from tuning.campaign_folder import claim_folder
 from tuning.cli import app
 from tuning.estimate import probe_all
-from tuning.executor import LocalQueue, UnfinishedError, claim_folder, run_queue
-from tuning.identities import claim_study, identify_campaign
-from tuning.slots import Slot, StudyError, StudyKey
+from tuning.executor import UnfinishedError, run_campaign
+from tuning.identities import claim_study
+from tuning.slot import Outcome, failed
+from tuning.studies import StudyKey
 from tuning.study import run_study
 
 SUBMISSION = '''
@@ -206,13 +210,15 @@ def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_coul
     (key.folder(out) / "trial_1" / "run.json").write_text("{}")
     file = write_campaign(tmp_path / "c.toml", *contenders)
 
-    code = run_app(app, "tuning", ["compare", str(file), "--out", str(out), "--workers", "1"])
+    code = run_app(app, "tuning", ["compare", str(file), "--out", str(out), "--in-process"])
 
     said = capsys.readouterr()
     assert code == 1
     assert said.out.startswith("Never took a step: typo+random on breast_cancer_logistic:")
     assert said.out.endswith("report.html\n")
-    assert said.err.startswith("tuning: 1 of 3 studies could not go on: sgd+random on breast_")
+    *progress, last = said.err.splitlines()
+    assert [line[:7] for line in progress] == ["1 of 3:", "2 of 3:", "3 of 3:"]
+    assert last.startswith("tuning: 1 of 3 studies could not go on: sgd+random on breast_")
     assert "run.json: campaign: Field required" in said.err
     assert not (key.folder(out) / "study.json").exists()
     lines = shown(out).splitlines()
@@ -297,51 +303,34 @@ def test_equal_budgets_are_not_claimed_of_studies_that_all_ended_early(
     assert "are equal" not in shown(tmp_path)
 
 
-# A study that cannot go on.
+# A study that cannot continue.
 
 
-class FakeSlot:
-    """Runs studies of which one cannot go on."""
+def test_a_study_that_cannot_continue_ends_alone_and_is_listed_at_the_end(monkeypatch, tmp_path):
+    campaign = make_campaign(document("sgd+random", studies=3), "test")
+    run_study = executor.run_one
 
-    def run(self, key, on_progress, audited):
-        on_progress(0.5)
+    def run_one(campaign, identities, key, *arguments):
         if key.study == 2:
-            raise StudyError("its tuner is lost")
-        return key
+            raise ValueError("its tuner is lost")
+        return run_study(campaign, identities, key, *arguments)
 
-    def kill(self):
-        pass
+    monkeypatch.setattr(executor, "run_one", run_one)
 
+    with pytest.raises(UnfinishedError) as unfinished:
+        run_campaign(campaign, tmp_path / "out")
 
-def test_a_study_that_cannot_go_on_ends_alone_and_is_listed_at_the_end(monkeypatch, tmp_path):
-    monkeypatch.setattr("tuning.executor.Slot", lambda *_: FakeSlot())
-    keys = [StudyKey("a", "w", study) for study in (1, 2, 3, 4)]
-    queue = LocalQueue(keys)
-
-    run_queue(queue, None, tmp_path, {}, 2, lambda key, share: None)
-
-    assert sorted(queue.finished) == [keys[0], keys[2], keys[3]]
-    error = UnfinishedError(queue.errors, len(queue.finished))
-    assert str(error) == "1 of 4 studies could not go on: a on w, study 2: its tuner is lost"
+    assert unfinished.value.finished == 2
+    assert str(unfinished.value) == (
+        "1 of 3 studies could not go on: sgd+random on breast_cancer_logistic, study 2: its tuner "
+        "is lost"
+    )
 
 
-def test_an_error_of_a_studys_process_is_the_studys(tmp_path):
-    campaign = make_campaign(document("sgd+random"), "test")
-    slot = Slot(campaign, tmp_path, identify_campaign(campaign))
-    slot._connection, slot._process = FakeConnection([("error", "no tuner")]), object()
-
-    with pytest.raises(StudyError, match="no tuner"):
-        slot.run(StudyKey("sgd+random", "breast_cancer_logistic", 1), lambda share: None)
-
-
-class FakeConnection:
-    """Says what a process would say."""
-
-    def __init__(self, said):
-        self.said = said
-
-    def send(self, message):
-        pass
-
-    def recv(self):
-        return self.said.pop(0)
+def test_a_defect_is_shown_with_its_place_and_a_full_disk_is_the_machines():
+    assert failed(ValueError("no tuner")) == Outcome(error="no tuner")
+    defect = failed(KeyError("lost"))
+    assert "KeyError: 'lost'" in defect.error
+    assert "KeyError" in defect.trace
+    full = failed(OSError(errno.ENOSPC, "No space left on device", "/full/run.json"))
+    assert full == Outcome(refusal="No space left on device: /full/run.json")

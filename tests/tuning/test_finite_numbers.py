@@ -96,13 +96,13 @@ def test_a_proposal_that_is_no_number_ends_its_study(tmp_path, clock, make_fake_
         plan.contender.point({"rate": math.nan})
 
 
-@pytest.mark.parametrize("option", ["--stall-seconds", "--timeout", "--lease-seconds"])
+@pytest.mark.parametrize("option", ["--stall-seconds", "--timeout", "--gpus-per-study"])
 @pytest.mark.parametrize("value", ["nan", "inf"])
-def test_seconds_on_the_command_line_are_finite(option, value, capsys):
+def test_numbers_on_the_command_line_are_finite(option, value, capsys):
     commands = {
         "--stall-seconds": ["run", "sgd", "breast_cancer_logistic"],
         "--timeout": ["check", "sgd"],
-        "--lease-seconds": ["worker", "demo", "--storage", "journal:gone/log"],
+        "--gpus-per-study": ["compare", "demo"],
     }
 
     assert run_app(app, "tuning", [*commands[option], option, value]) == 2

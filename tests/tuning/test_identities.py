@@ -13,13 +13,13 @@ from metaopt.bench.records import identity as identities
 from metaopt.bench.records.identity import differences
 from metaopt.workloads.registry import get_workload, list_workloads, modules_of
 from tuning.campaign import make_campaign, read_campaign, read_source
+from tuning.campaign_folder import claim_folder
 from tuning.contenders import parse_contender
-from tuning.executor import claim_folder, list_studies
 from tuning.identities import claim_study, identify, identify_campaign
 from tuning.single_trial import run_single
-from tuning.slots import LOGS, StudyKey, _load, plan_study
+from tuning.slot import Job, Slot
+from tuning.studies import LOGS, StudyKey, list_studies, plan_study
 from tuning.study import run_study
-from tuning.worker import run_worker
 
 WORKLOAD = "breast_cancer_logistic"
 
@@ -241,29 +241,17 @@ def test_runs_that_kept_no_identity_do_not_go_on(campaign, tmp_path):
         claim_folder(campaign(studies=2), out)
 
 
-def test_a_process_that_finds_changed_files_stops_the_campaign(campaign, folder):
-    plan = campaign()
-    before = identify_campaign(plan)
-    _load(plan.model_dump(mode="json"), before)
-
-    change(folder / "table.csv", new=",4")
-
-    with pytest.raises(ValueError, match=r"mine/table\.csv changed while the campaign ran"):
-        _load(plan.model_dump(mode="json"), before)
-
-
-def test_workers_with_two_versions_of_a_file_do_not_share_a_campaign(
+def test_a_machine_with_another_version_of_a_file_is_refused_by_name(
     campaign, folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("tuning.worker.run_queue", lambda *arguments: None)
-    url = f"journal:{tmp_path}/storage.log"
-    run_worker(campaign(), tmp_path / "one", url)
-    run_worker(campaign(), tmp_path / "two", url)
+    monkeypatch.setattr("tuning.slot.take_cores", lambda count, folder: None)
+    plan = campaign()
+    slot = Slot(Job(plan.model_dump(mode="json"), identify_campaign(plan), tmp_path, token="test"))
+    assert slot.prepare() == (None, False)
 
     change(folder / "table.csv", new=",4")
 
-    with pytest.raises(ValueError, match=r"another campaign .*\(mine/table.csv: \['.*'\] there"):
-        run_worker(campaign(), tmp_path / "three", url)
+    assert slot.prepare() == ("mine/table.csv differ from the driver's", False)
 
 
 def test_a_single_trial_does_not_go_on_with_another_version(folder, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ from pathlib import Path
 from tuning.campaign import read_campaign
 from tuning.executor import run_campaign
 folder = Path(sys.argv[1])
-run_campaign(read_campaign(folder / "plugins.toml"), folder / "out", workers=1)
+run_campaign(read_campaign(folder / "plugins.toml"), folder / "out")
 """
 
 LIST = """

@@ -1,6 +1,5 @@
 """No secret of a command line or of the environment reaches a message or a record."""
 
-import os
 import sys
 
 import pytest
@@ -67,9 +66,9 @@ def test_secrets_of_the_environment_are_known(monkeypatch, name):
 
 def test_a_command_is_shown_without_its_secrets(monkeypatch):
     url = 'mysql://me:it\'s "secret"@host/base'
-    monkeypatch.setattr(sys, "argv", ["tuning", "worker", "demo", "--storage", url])
+    monkeypatch.setattr(sys, "argv", ["tuning", "export", "runs", "--storage", url])
 
-    shown = "python -m tuning worker demo --storage 'mysql://me:***@host/base'"
+    shown = "python -m tuning export runs --storage 'mysql://me:***@host/base'"
     assert shown_command("tuning") == shown
 
 
@@ -91,15 +90,11 @@ def test_the_error_of_a_trial_has_no_secret(tmp_path, make_plan, make_gradient_d
     [
         ["export", ".", "--storage", f"redis://me:{SECRET}@host"],
         ["export", ".", URL],
-        ["worker", "demo", "--storage", f"grpc://me:{SECRET}@host"],
     ],
     ids=" ".join,
 )
 def test_a_refused_command_says_why_without_the_secret(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "tuning.commands.worker_command._leave_on_sigterm", lambda: None
-    )  # this process is pytest's
 
     assert run_app(app, "tuning", arguments) == 2
 
@@ -125,21 +120,3 @@ def test_what_was_exported_is_named_without_the_password(monkeypatch, capsys):
     assert capsys.readouterr().out == (
         "a study: 2 trials\nnow: optuna-dashboard 'postgresql://me:***@127.0.0.1:1/base'\n"
     )
-
-
-def test_jobs_of_a_cluster_get_a_password_through_the_environment(monkeypatch, tmp_path, capsys):
-    submitted = []
-    monkeypatch.setattr(
-        "tuning.slurm.submit_workers", lambda command, *rest: (submitted.append(command), [])
-    )
-    monkeypatch.setenv("METAOPT_STORAGE", "")  # put back afterwards
-    arguments = ["worker", "demo", "--slurm", "2", "--out", str(tmp_path), "--storage"]
-
-    for url in (URL, "journal:file.log"):
-        assert run_app(app, "tuning", [*arguments, url]) == 0
-
-    secret, plain = submitted
-    assert "--storage" not in secret
-    assert SECRET not in " ".join(secret)
-    assert plain[-2:] == ["--storage", "journal:file.log"]
-    assert os.environ["METAOPT_STORAGE"] == URL

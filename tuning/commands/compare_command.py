@@ -1,5 +1,7 @@
 """``python -m tuning compare``: run a campaign and report it, or measure what it would take."""
 
+import os
+import signal
 from pathlib import Path
 
 import typer
@@ -14,20 +16,21 @@ from analysis.report.terminal import print_table
 from analysis.scoring.scores import score_logs
 from metaopt.bench.records import STUDY_FILE, read_study
 from tuning.campaign import Campaign
-from tuning.cores import available_cores, kept_to, share_cores
+from tuning.campaign_folder import check_data
+from tuning.cluster import Resources
+from tuning.cores import available_cores, kept_to
 from tuning.estimate import estimate_table, list_probes, probe_all
-from tuning.executor import (
-    UnfinishedError,
-    check_budgets,
-    check_data,
-    count_workers,
-    list_studies,
-    run_campaign,
-)
+from tuning.executor import UnfinishedError, check_budgets, has_ray, run_campaign
+from tuning.studies import campaign_currency, list_studies
 
 
-def run_and_report(campaign: Campaign, out: Path, workers: int | None) -> int:
+def run_and_report(campaign: Campaign, out: Path, resources: Resources | None) -> int:
     """Run the studies that ``out`` does not hold yet, write the report and print the scores.
+
+    Args:
+        campaign: The campaign.
+        out: Its output folder.
+        resources: Where studies run on Ray; ``None`` runs them in this process.
 
     Returns:
         The exit code: 1 if a study could not continue, or a contender failed throughout on a
@@ -37,13 +40,22 @@ def run_and_report(campaign: Campaign, out: Path, workers: int | None) -> int:
         FileNotFoundError: As :func:`~tuning.executor.run_campaign`.
         ValueError: As :func:`~tuning.executor.run_campaign`, or no study could continue.
     """
-    unfinished = None
+    console, unfinished = Console(stderr=True), None
+    if resources is not None and not has_ray():
+        if resources.address is not None:
+            raise ValueError("--address needs Ray: pip install ray.")
+        console.print("note: Ray is not installed; studies run one after another in this process.")
+        resources = None
+    # A cluster's scheduler stops a job with SIGTERM: leave as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run_campaign(campaign, out, workers=workers, console=Console(stderr=True))
+        run_campaign(campaign, out, resources=resources, console=console)
     except UnfinishedError as error:
         if not error.finished:
             raise
         unfinished = error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     code = report_campaign(campaign, out)
     if unfinished is not None:
         typer.echo(f"tuning: {unfinished}", err=True)
@@ -69,21 +81,28 @@ def report_campaign(campaign: Campaign, out: Path) -> int:
     return exit_code(logs)
 
 
-def print_estimates(campaign: Campaign, workers: int | None) -> None:
+def print_estimates(campaign: Campaign, cpus: int | None, *, in_process: bool) -> None:
     """Print what every contender would do and how long it would take, from a few measured steps.
+
+    Args:
+        campaign: The campaign.
+        cpus: The cores of each study on this machine; by default one.
+        in_process: Whether the studies would run one after another.
 
     Raises:
         FileNotFoundError: The campaign needs data that is missing.
         ValueError: A contender cannot run; the message has its error.
     """
-    processes = count_workers(campaign, workers, len(list_studies(campaign)))
     check_data(campaign)
+    cores, processes = len(available_cores()) or os.cpu_count() or 1, 1
+    if not in_process and campaign_currency(campaign) != "seconds":
+        processes = max(1, min(cores // (cpus or 1), len(list_studies(campaign))))
     console = Console(stderr=True)
     probes = track(
         list_probes(campaign), "measuring", console=console, transient=True,
         disable=not console.is_terminal,
     )  # fmt: skip
-    with kept_to(share_cores(available_cores(), processes)[0]):  # like a process of the campaign
+    with kept_to(available_cores()[: cores // processes]):  # like a process of the campaign
         estimates = probe_all(campaign, probes)
     print_table(estimate_table(estimates, processes), Console())
     for estimate in estimates:

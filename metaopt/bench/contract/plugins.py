@@ -2,7 +2,7 @@
 
 Three groups: ``metaopt.workloads``, ``metaopt.submissions`` and ``metaopt.tuners``. A package is
 imported only when one of its names is used, so a broken package breaks nothing else. These
-functions resolve names in every process, including a campaign's workers.
+functions resolve names in every process, including those of a campaign's studies.
 """
 
 import dataclasses
