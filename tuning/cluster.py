@@ -37,8 +37,10 @@ class Resources:
 
 
 @contextlib.contextmanager
-def connected(resources: Resources) -> Iterator[None]:
+def connected(resources: Resources) -> Iterator[str]:
     """Connect to a Ray cluster, or start Ray on this machine, for the length of a block.
+
+    Yields the address of Ray's dashboard, which may be empty, and the token that it asks for.
 
     A Ray of our own listens on the loopback interface only, for holders of a secret that is drawn
     here. It reports no usage.
@@ -46,7 +48,7 @@ def connected(resources: Resources) -> Iterator[None]:
     Raises:
         ValueError: The address does not answer, or runs other versions of Ray or Python.
     """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     stack = contextlib.ExitStack()
     stack.enter_context(_environment({"RAY_USAGE_STATS_ENABLED": "0"}))
     # Ray prints a paragraph on every process that dies; the driver notes each in one line.
@@ -65,23 +67,20 @@ def connected(resources: Resources) -> Iterator[None]:
     try:
         if resources.address is None:
             stack.enter_context(guarded())
-            ray.init(
-                address="local",
-                num_cpus=len(available_cores()) or os.cpu_count() or 1,
-                object_store_memory=_OBJECT_STORE,
-                include_dashboard=resources.dashboard,
-                **quiet,
-            )
-        else:
-            with _standard_error_closed():  # a line for each second of its attempts
-                ray.init(address=resources.address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+            options |= {
+                "num_cpus": len(available_cores()) or os.cpu_count() or 1,
+                "object_store_memory": _OBJECT_STORE,
+                "include_dashboard": resources.dashboard,
+            }
+        with _standard_error_closed():  # a line for each second of its attempts
+            context = ray.init(address=resources.address or "local", **options)
+    except Exception as error:  # also bare ones
         stack.close()
         where = "on this machine" if resources.address is None else f"at {resources.address}"
         raise ValueError(f"Ray {where} cannot be used: {_reason(error)}.") from None
     with stack:
         try:
-            yield
+            yield f"http://{context.dashboard_url}, token {os.environ.get('RAY_AUTH_TOKEN')}"
         finally:
             ray.shutdown()
 
@@ -91,6 +90,8 @@ def _reason(error: Exception) -> str:
         return " ".join(str(error).split())
     if isinstance(error, ConnectionError) and "Failed to connect" in str(error):
         return "it refuses: another RAY_AUTH_TOKEN, or RAY_AUTH_MODE, or another version of Ray"
+    if "dashboard with missing packages" in str(error):
+        return "--dashboard needs more of it: pip install 'ray[default]'"
     return first_line(error)
 
 

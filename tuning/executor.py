@@ -130,8 +130,11 @@ def _run_on_ray(
         if console is not None:
             console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
-    with connected(resources):
+    with connected(resources) as dashboard:
         from tuning.engine import run_studies  # imports Ray, which reads settings of `connected`
+
+        if resources.dashboard:
+            note(f"Ray's dashboard: {dashboard}")
 
         driver = run_studies(
             Job(campaign.model_dump(mode="json"), identities, out.resolve()),

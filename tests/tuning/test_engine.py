@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -247,3 +248,8 @@ def test_more_gpus_or_cores_than_a_machine_has_are_refused(watch, cluster):
 )
 def test_a_cluster_that_is_not_there_is_one_line(watch, address, message):
     assert watch(1, {"address": address}).startswith(message)
+
+
+@pytest.mark.skipif(find_spec("aiohttp_cors") is not None, reason="Ray's dashboard is installed")
+def test_a_dashboard_that_is_not_installed_is_one_line(watch):
+    assert watch(1, {"dashboard": True}).endswith("pip install 'ray[default]'.")
