@@ -18,7 +18,7 @@ from tuning.cluster import Resources, connected
 from tuning.identities import Identities
 from tuning.locks import hold
 from tuning.progress import Tell, show_progress
-from tuning.slot import Job, compiled_programs_kept, failed, run_one
+from tuning.slot import Job, checkout_commit, compiled_programs_kept, failed, run_one
 from tuning.studies import LOCKS, StudyKey, campaign_currency, list_studies
 
 _LISTED = 5
@@ -137,7 +137,12 @@ def _run_on_ray(
             note(f"Ray's dashboard: {dashboard}")
 
         driver = run_studies(
-            Job(campaign.model_dump(mode="json"), identities, out.resolve()),
+            Job(
+                campaign.model_dump(mode="json"),
+                identities,
+                out.resolve(),
+                commit=checkout_commit(),
+            ),
             studies,
             audited,
             resources,

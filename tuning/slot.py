@@ -30,7 +30,7 @@ from metaopt.bench.records.identity import listed
 from metaopt.bench.records.layout import STALL_FILE
 from metaopt.bench.records.redaction import redact
 from metaopt.bench.trial.checkpoints import FILE as CHECKPOINT_FILE
-from metaopt.bench.trial.environment import describe_environment
+from metaopt.bench.trial.environment import CHECKOUT, describe_checkout, describe_environment
 from metaopt.bench.trial.stalls import read_stall
 from tuning.campaign import Campaign, make_campaign
 from tuning.cores import available_cores, keep_to
@@ -53,6 +53,7 @@ class Job:
         out: The output folder on the driver's machine.
         token: The content of the file ``mark`` in ``out``: a slot that reads it shares the disk.
         mark: That file's name.
+        commit: Of the driver's checkout; ``None`` if that is not under version control.
         cpus: Cores of each slot.
         gpus: GPUs of each slot; a share of one below 1.
     """
@@ -62,6 +63,7 @@ class Job:
     out: Path
     token: str = ""
     mark: str = f"{LOCKS}/disk"
+    commit: str | None = None
     cpus: int = 1
     gpus: float = 0.0
 
@@ -128,7 +130,10 @@ class Slot:
         except (ValueError, OSError) as error:
             return str(error), shared
         if names:
-            return f"{listed(names)} differ from the driver's", shared
+            return f"its version of {listed(names)} is not the driver's", shared
+        commit = checkout_commit()
+        if None not in (commit, job.commit) and commit != job.commit:
+            return f"its checkout is at commit {commit}, the driver's at {job.commit}", shared
         if campaign_currency(campaign) != "seconds":
             keep_compiled(job.out if shared else job.node_folder)
         self._campaign = campaign
@@ -213,6 +218,11 @@ def failed(error: Exception) -> Outcome:
     if isinstance(error, ValueError | OSError):
         return Outcome(error=str(error))
     return Outcome(error=describe(error), trace=redact("".join(traceback.format_exception(error))))
+
+
+def checkout_commit() -> str | None:
+    """Return the commit of this machine's checkout; ``None`` without version control."""
+    return describe_checkout(CHECKOUT)["commit"]
 
 
 # Resources of this process.

@@ -251,7 +251,22 @@ def test_a_machine_with_another_version_of_a_file_is_refused_by_name(
 
     change(folder / "table.csv", new=",4")
 
-    assert slot.prepare() == ("mine/table.csv differ from the driver's", False)
+    assert slot.prepare() == ("its version of mine/table.csv is not the driver's", False)
+
+
+def test_a_machine_with_another_commit_is_refused_and_one_without_any_is_not(
+    campaign, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tuning.slot.take_cores", lambda count, folder: None)
+    plan = campaign()
+    document, identity = plan.model_dump(mode="json"), identify_campaign(plan)
+    slot = Slot(Job(document, identity, tmp_path, token="test", commit="1" * 40))
+
+    monkeypatch.setattr("tuning.slot.describe_checkout", lambda _: {"commit": "2" * 40})
+    refusal = f"its checkout is at commit {'2' * 40}, the driver's at {'1' * 40}"
+    assert slot.prepare() == (refusal, False)
+    monkeypatch.setattr("tuning.slot.describe_checkout", lambda _: {"commit": None})
+    assert slot.prepare() == (None, False)
 
 
 def test_a_single_trial_does_not_go_on_with_another_version(folder, tmp_path, monkeypatch):
