@@ -18,7 +18,7 @@ WORKLOAD = Quadratic(curvatures=(1.0, 5.0))
 def test_the_clock_waits_for_the_device(tmp_path, make_plan, make_gradient_descent):
     # The step returns at once and leaves slow work queued; none of it may land in the evaluation.
     def slow(x):
-        time.sleep(0.02)
+        time.sleep(0.05)
         return x
 
     @jax.jit
@@ -38,8 +38,8 @@ def test_the_clock_waits_for_the_device(tmp_path, make_plan, make_gradient_desce
 
     record = run_trial(make_plan(submission, WORKLOAD, allowance=20.0, eval_period=20.0), tmp_path)
 
-    assert record.ledger.cost.seconds >= 20 * 0.02
-    assert record.ledger.evaluation_seconds < 5 * 0.02
+    assert record.ledger.cost.seconds >= 20 * 0.05
+    assert record.ledger.evaluation_seconds < 10 * 0.05  # a machine may be busy
 
 
 def test_compilation_is_charged_and_recorded_on_its_own(tmp_path, make_plan, make_gradient_descent):
