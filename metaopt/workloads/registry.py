@@ -20,6 +20,8 @@ from metaopt.workloads.digits_conv import DIGITS_CONV
 from metaopt.workloads.digits_mlp import DIGITS_MLP
 from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
 from metaopt.workloads.fixed_batch import fix_batch
+from metaopt.workloads.mini_lm import MINI_LM
+from metaopt.workloads.mini_ogbg import MINI_OGBG
 from metaopt.workloads.mnist import MNIST_MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
@@ -35,6 +37,8 @@ _STOCHASTIC = (
     DIGITS_TRANSFORMER,
     ENDE_TRANSFORMER,
     ENDE_TRANSFORMER_SMALL,
+    MINI_LM,
+    MINI_OGBG,
     MNIST_MLP,
 )
 

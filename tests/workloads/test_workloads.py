@@ -22,7 +22,9 @@ from tests.conftest import free_workloads
 ALL = sorted(list_workloads())
 # The paper's sizes are for accelerators: their own files test their parts.
 LARGE = {"cifar10_vgg16", "ende_transformer"}
-NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE]
+# Graphs, speech and text in miniature: test_mini_sequences.py and its neighbours.
+SEQUENCES = {"mini_conformer", "mini_deepspeech", "mini_lm", "mini_ogbg", "mini_wmt"}
+NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE | SEQUENCES]
 # Loading and compiling these takes most of the time.
 LONG = ("cifar10_vgg16_small", "ende_transformer_small")
 

@@ -25,6 +25,8 @@ OUR_WORKLOADS = (
     "digits_transformer",
     "ende_transformer",
     "ende_transformer_small",
+    "mini_lm",
+    "mini_ogbg",
     "mnist_mlp",
 )
 WORKLOAD_NAMES = frozenset(
