@@ -20,6 +20,8 @@ from metaopt.workloads.digits_conv import DIGITS_CONV
 from metaopt.workloads.digits_mlp import DIGITS_MLP
 from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
 from metaopt.workloads.fixed_batch import fix_batch
+from metaopt.workloads.mini_resnet import MINI_RESNET
+from metaopt.workloads.mini_vit import MINI_VIT
 from metaopt.workloads.mnist import MNIST_MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
@@ -35,6 +37,8 @@ _STOCHASTIC = (
     DIGITS_TRANSFORMER,
     ENDE_TRANSFORMER,
     ENDE_TRANSFORMER_SMALL,
+    MINI_RESNET,
+    MINI_VIT,
     MNIST_MLP,
 )
 

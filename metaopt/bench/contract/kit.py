@@ -31,6 +31,8 @@ BATCH_SIZES = {
     "digits_transformer": 16,
     "ende_transformer": 16,
     "ende_transformer_small": 32,
+    "mini_resnet": 24,
+    "mini_vit": 16,
     "mnist_mlp": 512,
     "cifar": 128,
     "criteo1tb": 262_144,

@@ -25,6 +25,8 @@ OUR_WORKLOADS = (
     "digits_transformer",
     "ende_transformer",
     "ende_transformer_small",
+    "mini_resnet",
+    "mini_vit",
     "mnist_mlp",
 )
 WORKLOAD_NAMES = frozenset(
