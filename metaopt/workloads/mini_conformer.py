@@ -54,7 +54,7 @@ speech = functools.partial(
 
 MINI_CONFORMER = speech(
     name="mini_conformer",
-    summary="lines of digits, Conformer with CTC (X parameters)",
+    summary="lines of digits, Conformer with CTC (17,899 parameters)",
     model=Conformer(tokens=TOKENS, width=32, inner=64, heads=2, blocks=1),
     network_type=ConformerNetwork,
 )

@@ -7,7 +7,7 @@ from metaopt.workloads.models.speech import DeepSpeechNetwork
 
 MINI_DEEPSPEECH = speech(
     name="mini_deepspeech",
-    summary="lines of digits, bidirectional LSTM with CTC (X parameters)",
+    summary="lines of digits, bidirectional LSTM with CTC (18,859 parameters)",
     model=DeepSpeech(tokens=TOKENS, width=48, recurrent=1, dense=1),
     network_type=DeepSpeechNetwork,
 )

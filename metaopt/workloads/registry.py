@@ -20,8 +20,12 @@ from metaopt.workloads.digits_conv import DIGITS_CONV
 from metaopt.workloads.digits_mlp import DIGITS_MLP
 from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
 from metaopt.workloads.fixed_batch import fix_batch
+from metaopt.workloads.mini_conformer import MINI_CONFORMER
+from metaopt.workloads.mini_deepspeech import MINI_DEEPSPEECH
 from metaopt.workloads.mini_lm import MINI_LM
 from metaopt.workloads.mini_ogbg import MINI_OGBG
+from metaopt.workloads.mini_resnet import MINI_RESNET
+from metaopt.workloads.mini_vit import MINI_VIT
 from metaopt.workloads.mnist import MNIST_MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
@@ -37,8 +41,12 @@ _STOCHASTIC = (
     DIGITS_TRANSFORMER,
     ENDE_TRANSFORMER,
     ENDE_TRANSFORMER_SMALL,
+    MINI_CONFORMER,
+    MINI_DEEPSPEECH,
     MINI_LM,
     MINI_OGBG,
+    MINI_RESNET,
+    MINI_VIT,
     MNIST_MLP,
 )
 

@@ -25,8 +25,13 @@ OUR_WORKLOADS = (
     "digits_transformer",
     "ende_transformer",
     "ende_transformer_small",
+    "mini_conformer",
+    "mini_deepspeech",
     "mini_lm",
     "mini_ogbg",
+    "mini_resnet",
+    "mini_vit",
+    "mini_wmt",
     "mnist_mlp",
 )
 WORKLOAD_NAMES = frozenset(

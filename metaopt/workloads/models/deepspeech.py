@@ -72,31 +72,39 @@ class LSTM(nn.Module):
     @nn.compact
     def __call__(self, hidden: jax.Array, there: jax.Array) -> jax.Array:
         """Map (n, t, d) to (n, t, d), where the frames are ``there`` (n, t, 1)."""
-        count, _, width = hidden.shape
+        count, length, width = hidden.shape
+        size = width // 2
         cells = [
-            LSTMSequenceEncoder(width, width // 2, name=f"LSTMSequenceEncoder_{i}")()
-            for i in range(2)
+            LSTMSequenceEncoder(width, size, name=f"LSTMSequenceEncoder_{i}")() for i in range(2)
         ]
-        kernels, recurrent, biases = map(jnp.stack, zip(*cells, strict=True))
-        # Frames first, then directions; the second one starts at the end.
-        both = jnp.stack([hidden, hidden[:, ::-1]]), jnp.stack([there, there[:, ::-1]])
-        given = jnp.einsum("antd,adg->tang", both[0], kernels) + biases[None, :, None]
-        exists = jnp.moveaxis(both[1], 2, 0)
+        kernels, recurrent, biases = zip(*cells, strict=True)
+        forward, backward = (
+            (hidden @ kernel + bias[None, None]).reshape(count, length, 4, size)
+            for kernel, bias in zip(kernels, biases, strict=True)
+        )
+        given = jnp.concatenate([forward, backward[:, ::-1]], -1)  # the second starts at the end
+        exists = jnp.concatenate(
+            [jnp.broadcast_to(x, (count, length, size)) for x in (there, there[:, ::-1])], -1
+        )
+        # One matrix with a block for each direction: XLA's products of batches are slow on CPUs.
+        blocks = jnp.stack(recurrent).reshape(2, size, 4, 1, size)
+        blocks = blocks * jnp.eye(2).reshape(2, 1, 1, 2, 1)
+        blocks = blocks.reshape(width, 4 * width)
 
         def step(carry: tuple[jax.Array, jax.Array], frame: tuple[jax.Array, jax.Array]) -> Any:
             memory, state = carry
             given, exists = frame
-            gates = given + jnp.einsum("ank,akg->ang", state, recurrent)
+            gates = given.reshape(count, 4 * width) + state @ blocks
             into, forget, candidate, out = jnp.split(gates, 4, -1)
             memory = nn.sigmoid(forget) * memory + nn.sigmoid(into) * jnp.tanh(candidate)
-            # Before the first frame that is there, the state stays at zero.
-            memory = memory * exists
+            memory = memory * exists  # before the first frame that is there, all stays at zero
             state = nn.sigmoid(out) * jnp.tanh(memory) * exists
             return (memory, state), state
 
-        start = jnp.zeros((2, count, width // 2), hidden.dtype)
-        _, states = jax.lax.scan(step, (start, start), (given, exists), unroll=_UNROLLED)
-        forward, backward = jnp.moveaxis(states, 0, 2)
+        start = jnp.zeros((count, width), hidden.dtype)
+        frames = jnp.moveaxis(given, 1, 0), jnp.moveaxis(exists, 1, 0)
+        _, states = jax.lax.scan(step, (start, start), frames, unroll=_UNROLLED)
+        forward, backward = jnp.split(jnp.moveaxis(states, 0, 1), 2, -1)
         return jnp.concatenate([forward, backward[:, ::-1]], -1)
 
 
