@@ -53,8 +53,11 @@ def _line(
     columns[:end] += generator.normal(scale=_NOISE, size=(end, ROWS))
     tokens = np.zeros(DIGITS, np.float32)
     tokens[: len(chosen)] = digits[chosen] + 1
-    return columns.ravel(), _padding(end * ROWS, columns.size), tokens, _padding(
-        len(chosen), DIGITS
+    return (
+        columns.ravel(),
+        _padding(end * ROWS, columns.size),
+        tokens,
+        _padding(len(chosen), DIGITS),
     )
 
 

@@ -150,6 +150,4 @@ class DeepSpeechNetwork(ConformerNetwork):
     ) -> tuple[Any, Any]:
         """Return ``((logits, paddings), model_state)``; the arguments are those of the base."""
         del use_running_average_bn
-        return super().apply(
-            params, batch, model_state, mode, rng, update_batch_norm, dropout_rate
-        )
+        return super().apply(params, batch, model_state, mode, rng, update_batch_norm, dropout_rate)
