@@ -26,6 +26,7 @@ from metaopt.workloads.mini_lm import MINI_LM
 from metaopt.workloads.mini_ogbg import MINI_OGBG
 from metaopt.workloads.mini_resnet import MINI_RESNET
 from metaopt.workloads.mini_vit import MINI_VIT
+from metaopt.workloads.mini_wmt import MINI_WMT
 from metaopt.workloads.mnist import MNIST_MLP
 from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
@@ -47,6 +48,7 @@ _STOCHASTIC = (
     MINI_OGBG,
     MINI_RESNET,
     MINI_VIT,
+    MINI_WMT,
     MNIST_MLP,
 )
 

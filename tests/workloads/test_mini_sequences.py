@@ -10,11 +10,26 @@ from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tests.conftest import ROOT, free_workloads
 
-PARAMETERS = {"mini_lm": 16_800, "mini_ogbg": 17_374}
-EXAMPLES = {"mini_lm": (4_000, 200, 200), "mini_ogbg": (1_397, 200, 200)}
+PARAMETERS = {
+    "mini_conformer": 17_899,
+    "mini_deepspeech": 18_859,
+    "mini_lm": 16_800,
+    "mini_ogbg": 17_374,
+    "mini_wmt": 22_528,
+}
+EXAMPLES = {
+    "mini_conformer": (3_000, 250, 250),
+    "mini_deepspeech": (3_000, 250, 250),
+    "mini_lm": (4_000, 200, 200),
+    "mini_ogbg": (1_397, 200, 200),
+    "mini_wmt": (4_789, 200, 200),
+}
 METRICS = {
+    "mini_conformer": {"loss", "ctc_loss", "wer"},
+    "mini_deepspeech": {"loss", "ctc_loss", "wer"},
     "mini_lm": {"loss", "ppl"},
     "mini_ogbg": {"loss", "accuracy", "mean_average_precision"},
+    "mini_wmt": {"loss", "accuracy", "bleu"},
 }
 # AlgoPerf's ogbg declares another loss than it computes, and so does its miniature.
 NOTES = {"mini_ogbg": ["workload-loss-type"]}

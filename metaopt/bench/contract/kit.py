@@ -37,7 +37,7 @@ BATCH_SIZES = {
     "mini_ogbg": 16,
     "mini_resnet": 24,
     "mini_vit": 16,
-    "mini_wmt": 8,
+    "mini_wmt": 12,
     "mnist_mlp": 512,
     "cifar": 128,
     "criteo1tb": 262_144,
