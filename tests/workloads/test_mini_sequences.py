@@ -41,7 +41,14 @@ def name(request):
     free_workloads()
 
 
-@pytest.mark.parametrize("form", ["", "_fixed"], ids=["stochastic", "fixed"])
+# The fixed forms share the code of the others.
+FORMS = [
+    pytest.param("", id="stochastic"),
+    pytest.param("_fixed", id="fixed", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_no_rule_is_broken(name, form):
     found = check_workload(get_workload(name + form))
 
@@ -68,7 +75,8 @@ def test_metrics_have_algoperfs_names(name):
     assert get_workload(name).metric_names == expected
 
 
-@pytest.mark.parametrize("form", ["", "_fixed"], ids=["stochastic", "fixed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
 def test_adamw_lowers_the_loss(name, form, tmp_path, make_plan):
     submission = load_submission("adamw", ROOT / "submissions")
     plan = make_plan(

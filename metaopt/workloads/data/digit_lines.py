@@ -46,10 +46,10 @@ def _line(
     """Return samples, their paddings, tokens and their paddings of a line."""
     columns = np.zeros((COLUMNS, ROWS), np.float32)
     chosen = generator.integers(len(images), size=generator.integers(2, DIGITS + 1))
-    end = generator.integers(3)
+    end = int(generator.integers(3))
     for digit in chosen:
         columns[end : end + ROWS] = images[digit].T
-        end += ROWS + generator.integers(2)
+        end += ROWS + int(generator.integers(2))
     columns[:end] += generator.normal(scale=_NOISE, size=(end, ROWS))
     tokens = np.zeros(DIGITS, np.float32)
     tokens[: len(chosen)] = digits[chosen] + 1

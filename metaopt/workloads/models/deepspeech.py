@@ -33,8 +33,10 @@ class LSTMCell(nn.Module):
         """Return the kernels of inputs (d, 4 k) and states (k, 4 k), and the biases (4 k,)."""
         inputs = [kernel() for kernel in self.kernels]
         states = [kernel() for kernel in self.recurrent]
-        kernels = (jnp.concatenate([kernel for kernel, _ in each], -1) for each in (inputs, states))
-        return *kernels, jnp.concatenate([bias for _, bias in states])
+        kernels, recurrent = (
+            jnp.concatenate([kernel for kernel, _ in each], -1) for each in (inputs, states)
+        )
+        return kernels, recurrent, jnp.concatenate([bias for _, bias in states])
 
 
 class Kernel(nn.Module):
@@ -42,15 +44,15 @@ class Kernel(nn.Module):
 
     inputs: int
     outputs: int
-    is_recurrent: bool  # then it has a bias
+    is_recurrent: bool  # whether it has a bias
 
     @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array | None]:
-        """Return kernel and bias."""
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        """Return kernel and bias, which is zero and no parameter for inputs."""
         initial = nn.initializers.orthogonal() if self.is_recurrent else XAVIER
         kernel = self.param("kernel", initial, (self.inputs, self.outputs))
         if not self.is_recurrent:
-            return kernel, None
+            return kernel, jnp.zeros(self.outputs)
         return kernel, self.param("bias", nn.initializers.zeros, (self.outputs,))
 
 
