@@ -47,7 +47,7 @@ def unpack(batch: Batch) -> Batch:
     return {**rows, "weights": there.astype(jnp.int32)}
 
 
-def bleu(translations: jax.Array, references: jax.Array) -> jax.Array:
+def token_bleu(translations: jax.Array, references: jax.Array) -> jax.Array:
     r"""Return sacrebleu's corpus score, from 0 to 100, of tokens.
 
     With :math:`p_k` the share of the translations' k-grams that are in their reference, each as
@@ -94,7 +94,7 @@ def _ngrams(tokens: jax.Array, lengths: jax.Array, order: int) -> tuple[jax.Arra
 
 
 @dataclasses.dataclass(frozen=True)
-class GreedyBleu:
+class TokenBleu:
     """BLEU of greedy translations of the first ``sentences`` of each split."""
 
     sentences: int
@@ -120,7 +120,7 @@ def _scores(model: PackedTransformer, params: Any, splits: list[Batch]) -> list[
     rows = [unpack(batch) for batch in splits]
     inputs = jnp.concatenate([row["inputs"] for row in rows])
     parts = jnp.split(translate(model, params, inputs, LENGTH), len(rows))
-    return [bleu(part, row["targets"]) for part, row in zip(parts, rows, strict=True)]
+    return [token_bleu(part, row["targets"]) for part, row in zip(parts, rows, strict=True)]
 
 
 MINI_WMT = SupervisedWorkload(
@@ -139,7 +139,7 @@ MINI_WMT = SupervisedWorkload(
     network_type=PackedNetwork,
     has_modes=True,
     dropout_rate=0.1,
-    more_metrics=GreedyBleu(sentences=128),
+    more_metrics=TokenBleu(sentences=128),
     target_metric="bleu",
     parameter_types=algoperf_types,
     output_layer="shared_embedding",

@@ -10,7 +10,7 @@ import sacrebleu
 
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.workloads.data.number_words import END, LENGTH, PAD, VOCABULARY, pack, words_of
-from metaopt.workloads.mini_wmt import MINI_WMT, GreedyBleu, bleu, unpack
+from metaopt.workloads.mini_wmt import MINI_WMT, TokenBleu, token_bleu, unpack
 from metaopt.workloads.models.packed_transformer import translate
 
 KEY = jax.random.PRNGKey(0)
@@ -134,7 +134,7 @@ def test_bleu_is_sacrebleus(changes):
     translations[:, 5:] = np.where(generator.random((60, 1)) < changes / 2, END,
                                    translations[:, 5:])  # fmt: skip
 
-    found = bleu(jnp.asarray(translations, jnp.int32), jnp.asarray(references))
+    found = token_bleu(jnp.asarray(translations, jnp.int32), jnp.asarray(references))
 
     ours, theirs = ([" ".join(sentence(r)) for r in rows] for rows in (translations, references))
     expected = sacrebleu.corpus_bleu(ours, [theirs], tokenize="none").score
@@ -146,16 +146,16 @@ def test_bleu_is_sacrebleus(changes):
 def test_bleu_of_empty_translations_is_zero():
     references = MINI_WMT.arrays["validation"]["targets"][:4]
 
-    assert float(bleu(jnp.zeros_like(references), references)) == 0.0
+    assert float(token_bleu(jnp.zeros_like(references), references)) == 0.0
 
 
 def test_the_metric_scores_the_first_sentences_of_each_split(params):
-    found = GreedyBleu(sentences=6)(MINI_WMT, params, None)
+    found = TokenBleu(sentences=6)(MINI_WMT, params, None)
 
     assert set(found) == {"train/bleu", "validation/bleu", "test/bleu"}
     rows = {key: array[:6] for key, array in MINI_WMT.arrays["test"].items()}
     tokens = translate(MINI_WMT.model, params, rows["inputs"], LENGTH)
-    assert found["test/bleu"] == pytest.approx(float(bleu(tokens, rows["targets"])), rel=1e-4)
+    assert found["test/bleu"] == pytest.approx(float(token_bleu(tokens, rows["targets"])), rel=1e-4)
 
 
 def test_the_loss_ignores_padding_and_smoothing_mixes_in_all_tokens(batch, params):

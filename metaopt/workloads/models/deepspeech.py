@@ -130,7 +130,7 @@ class _Outer(nn.Module):
         return LSTM(name="LSTM")(hidden, there)
 
 
-class FeedForwardModule(nn.Module):
+class NormedDense(nn.Module):
     """Batch normalisation, then a dense layer with ReLU."""
 
     @nn.compact
@@ -167,6 +167,7 @@ class DeepSpeech(nn.Module):
         hidden, paddings = Subsample(self.width)(*inputs, dropout_rate)
         for _ in range(self.recurrent):
             hidden = hidden + BatchRNN()(hidden, paddings, not train)
-        for _ in range(self.dense):
-            hidden = hidden + FeedForwardModule()(hidden, paddings, not train)
+        for i in range(self.dense):
+            layer = NormedDense(name=f"FeedForwardModule_{i}")
+            hidden = hidden + layer(hidden, paddings, not train)
         return nn.Dense(self.tokens, kernel_init=XAVIER)(LayerNorm()(hidden)), paddings
