@@ -17,9 +17,9 @@ from metaopt.workloads.data.queues import Batch
 from metaopt.workloads.models.packed_transformer import (
     PackedNetwork,
     PackedTransformer,
-    translate,
 )
 from metaopt.workloads.models.parameter_types import algoperf_types
+from metaopt.workloads.models.transformer import greedy
 from metaopt.workloads.supervised import SupervisedWorkload
 
 _ORDERS = 4
@@ -119,7 +119,7 @@ def _scores(model: PackedTransformer, params: Any, splits: list[Batch]) -> list[
     """Return the score of each of several splits of one size; they are decoded together."""
     rows = [unpack(batch) for batch in splits]
     inputs = jnp.concatenate([row["inputs"] for row in rows])
-    parts = jnp.split(translate(model, params, inputs, LENGTH), len(rows))
+    parts = jnp.split(greedy(model, params, inputs, LENGTH, END), len(rows))
     return [token_bleu(part, row["targets"]) for part, row in zip(parts, rows, strict=True)]
 
 

@@ -11,7 +11,7 @@ import sacrebleu
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.workloads.data.number_words import END, LENGTH, PAD, VOCABULARY, pack, words_of
 from metaopt.workloads.mini_wmt import MINI_WMT, TokenBleu, token_bleu, unpack
-from metaopt.workloads.models.packed_transformer import translate
+from metaopt.workloads.models.transformer import greedy
 
 KEY = jax.random.PRNGKey(0)
 TRAIN, EVAL = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
@@ -114,7 +114,7 @@ def test_the_cache_decodes_what_the_whole_model_predicts(params):
     inputs = MINI_WMT.arrays["test"]["inputs"][:5]
     sharp = jax.tree.map(lambda p: 1.5 * p, params)
 
-    found = np.asarray(translate(MINI_WMT.model, sharp, inputs, LENGTH))
+    found = np.asarray(greedy(MINI_WMT.model, sharp, inputs, LENGTH, END))
 
     logits = np.asarray(apply(sharp, {"inputs": inputs, "targets": jnp.asarray(found)}))
     for row, best in zip(found, logits.argmax(-1), strict=True):
@@ -154,7 +154,7 @@ def test_the_metric_scores_the_first_sentences_of_each_split(params):
 
     assert set(found) == {"train/bleu", "validation/bleu", "test/bleu"}
     rows = {key: array[:6] for key, array in MINI_WMT.arrays["test"].items()}
-    tokens = translate(MINI_WMT.model, params, rows["inputs"], LENGTH)
+    tokens = greedy(MINI_WMT.model, params, rows["inputs"], LENGTH, END)
     assert found["test/bleu"] == pytest.approx(float(token_bleu(tokens, rows["targets"])), rel=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""A Transformer whose rows may hold several sentence pairs, and greedy decoding with a cache.
+"""A Transformer whose rows may hold several sentence pairs.
 
 Letters: n rows, t places, d width, v vocabulary.
 """
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from metaopt.bench.contract.spec import ForwardPassMode
-from metaopt.workloads.data.number_words import END, PAD
+from metaopt.workloads.data.number_words import PAD
 from metaopt.workloads.data.queues import Batch
 from metaopt.workloads.models.network import Network
 from metaopt.workloads.models.transformer import (
@@ -109,24 +109,3 @@ class PackedNetwork(Network):
 
     def _filled(self, batch: Batch) -> Batch:
         return {key: batch.get(key) for key in self.inputs}
-
-
-def translate(model: PackedTransformer, params: Any, inputs: jax.Array, steps: int) -> jax.Array:
-    """Translate (n, t) to (n, steps): at each place the likeliest token, PAD after END."""
-    variables = {"params": params}
-    cache = model.apply(variables, inputs, steps, method=Transformer.start)
-
-    def unfinished(carry: Any) -> jax.Array:
-        place, _, _, done, _ = carry
-        return (place < steps) & ~done.all()
-
-    def extend(carry: Any) -> Any:
-        place, tokens, last, done, cache = carry
-        logits, cache = model.apply(variables, last, place, inputs, cache, method=Transformer.step)
-        best = jnp.where(done, PAD, logits.argmax(-1).astype(jnp.int32))
-        return place + 1, tokens.at[:, place].set(best), best, done | (best == END), cache
-
-    count = len(inputs)
-    tokens, begin = jnp.full((count, steps), PAD, jnp.int32), jnp.full(count, PAD, jnp.int32)
-    carry = jnp.int32(0), tokens, begin, jnp.zeros(count, bool), cache
-    return jax.lax.while_loop(unfinished, extend, carry)[1]
