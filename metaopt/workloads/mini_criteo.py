@@ -18,6 +18,7 @@ import numpy as np
 
 from metaopt.bench.contract.spec import LossType
 from metaopt.workloads.data.clicks import COUNTS, ROWS, load_clicks
+from metaopt.workloads.losses import Loss
 from metaopt.workloads.models.parameter_types import algoperf_types
 from metaopt.workloads.models.transformer import dropout
 from metaopt.workloads.supervised import SupervisedWorkload
@@ -52,6 +53,14 @@ class Dlrm(nn.Module):
         return nn.Dense(1)(dropout(self, hidden, rate))
 
 
+def click_loss(
+    label_batch: Any, logits_batch: Any, mask_batch: Any = None, label_smoothing: float = 0.0
+) -> dict[str, jax.Array]:
+    """Return the sigmoid cross-entropy; label smoothing is ignored, as AlgoPerf's does."""
+    del label_smoothing
+    return Loss(LossType.SIGMOID_CROSS_ENTROPY)(label_batch, logits_batch, mask_batch)
+
+
 MINI_CRITEO = SupervisedWorkload(
     name="mini_criteo",
     summary="generated clicks, DLRM with one table of embeddings (20,489 parameters)",
@@ -62,6 +71,7 @@ MINI_CRITEO = SupervisedWorkload(
     parameter_types=algoperf_types,
     output_layer="Dense_7",
     loss_type=LossType.SIGMOID_CROSS_ENTROPY,
+    loss_fn=click_loss,
     metrics={},
     reference_batch_size=256,
     step_hint=300,
