@@ -1,9 +1,8 @@
 """A miniature of AlgoPerf's fastmri: patches of photographs, of which columns of k-space are lost.
 
 The mask is the same for all patches: 6 central columns of 32, and 4 others. The zero-filled image,
-the magnitude of the inverse transform, is the input; the patch is the target. A photograph stands
-for a volume. Validation and test patches come from other parts of the photographs. Layers have
-AlgoPerf's names.
+the magnitude of the inverse transform, is the input; the patch is the target. Each split has its
+own part of both photographs, which stands for a volume. Layers have AlgoPerf's names.
 
 Letters: n images, h rows, w columns, c channels.
 
@@ -31,6 +30,8 @@ SIDE = 32  # of a patch, in pixels
 WINDOW = 7  # of the structural similarity, in pixels
 _CENTRAL, _OTHERS = 6, 4  # columns of k-space that are kept
 _REGIONS = (0, 192), (192, 256), (256, 320)  # columns of the photographs, by split
+# The mean of each window of a row of pixels, as a matrix.
+_AVERAGE = np.mean([np.eye(SIDE - WINDOW + 1, SIDE, k, np.float32) for k in range(WINDOW)], axis=0)
 _CLIP = 6.0
 _EPSILON = 1e-5
 
@@ -141,8 +142,7 @@ def structural_similarity(one: jax.Array, other: jax.Array, data_range: jax.Arra
 
     def mean(images: jax.Array) -> jax.Array:
         """Return the mean of every window that lies inside the image."""
-        average = np.stack([np.roll(_BOX, shift) for shift in range(SIDE - WINDOW + 1)])
-        return average @ images @ average.T
+        return jnp.matmul(jnp.matmul(_AVERAGE, images), _AVERAGE.T)
 
     sample = WINDOW**2 / (WINDOW**2 - 1)  # from the mean of squares to the sample variance
     mean_one, mean_other = mean(one), mean(other)
@@ -152,10 +152,6 @@ def structural_similarity(one: jax.Array, other: jax.Array, data_range: jax.Arra
     similarity = (2 * mean_one * mean_other + c1) * (2 * covariance + c2)
     similarity = similarity / ((mean_one**2 + mean_other**2 + c1) * (variances + c2))
     return similarity.mean((1, 2))
-
-
-_BOX = np.zeros(SIDE, np.float32)
-_BOX[:WINDOW] = 1.0 / WINDOW
 
 
 def mean_similarity(label_batch: Any, logits_batch: jax.Array, mask_batch: Any) -> jax.Array:
@@ -184,7 +180,8 @@ def load_patches() -> Arrays:
     """Cut 2,048 patches for training, 200 for validation and 200 for tests, without flat ones.
 
     Inputs and targets are (n, 32, 32), standardised by the input's mean and deviation, and clipped;
-    ``mean``, ``std`` and ``volume_max``, the photograph's largest value, are (n,).
+    ``mean``, ``std`` and ``volume_max``, the largest value in the split's part of the photograph,
+    are (n,).
     """
     photographs = load_photographs() / 255.0
     parts = [

@@ -75,7 +75,7 @@ class PhysicsInformed(nn.Module):
         params = self.param("field", lambda key: field.init(key, inputs[0])["params"])
 
         def u(point: jax.Array) -> jax.Array:
-            return field.apply({"params": params}, point)
+            return jnp.asarray(field.apply({"params": params}, point))
 
         return jax.vmap(lambda point: residual(u, point) if train else u(point))(inputs)
 

@@ -120,11 +120,14 @@ def test_a_third_of_the_columns_of_k_space_is_kept():
 
 def test_patches_are_standardised_and_clipped(arrays):
     for part in vars(arrays).values():
-        # But for what is clipped.
-        np.testing.assert_allclose(part["inputs"].mean((1, 2)), 0, atol=0.02)
-        np.testing.assert_allclose(part["inputs"].std((1, 2)), 1, atol=0.05)
+        whole = part["inputs"][np.abs(part["inputs"]).max((1, 2)) < 6]  # nothing is clipped
+        assert len(whole) > 0.9 * len(part["inputs"])
+        np.testing.assert_allclose(whole.mean((1, 2)), 0, atol=1e-5)
+        np.testing.assert_allclose(whole.std((1, 2)), 1, atol=1e-5)
         assert max(np.abs(part["inputs"]).max(), np.abs(part["targets"]).max()) <= 6
-        assert part["volume_max"].min() > 0.9
+        largest = original(part, "targets").max((1, 2))
+        assert np.all(part["volume_max"] >= largest - 1e-3)
+        assert len(np.unique(part["volume_max"])) <= 2  # one for each photograph
 
 
 def test_validation_and_test_patches_come_from_other_columns(arrays):
