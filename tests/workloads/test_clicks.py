@@ -57,6 +57,8 @@ def test_among_impressions_of_about_one_probability_that_share_is_clicked(clicks
 
     deviation = np.sqrt((probabilities * (1 - probabilities))[order].sum(1)) / order.shape[1]
     assert np.abs((clicked - expected) / deviation).max() < 4
+    error = np.sqrt((probabilities * (1 - probabilities)).sum()) / len(targets)
+    assert targets.mean() == pytest.approx(probabilities.mean(), abs=4 * error)
 
 
 def test_ids_are_whole_numbers_that_keep_a_row_of_their_own(clicks):
