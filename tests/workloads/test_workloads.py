@@ -55,7 +55,8 @@ PARAMETERS = {
     "digits_mlp": 8_970, "breast_cancer_logistic": 31, "mnist_mlp": 89_610,
     "cifar10_vgg16_small": 231_746, "ende_transformer_small": 1_447_424,
     "digits_conv": 21_386, "digits_transformer": 20_081,
-    "mini_resnet": 19_810, "mini_vit": 18_698,
+    "digits_autoencoder": 38_416, "mini_criteo": 20_489, "mini_fastmri": 16_068,
+    "mini_resnet": 19_810, "mini_vit": 18_698, "poisson_pinn": 1_185,
 }  # fmt: skip
 EXAMPLES = {
     "digits_conv": (1079, 359, 359),
@@ -65,8 +66,12 @@ EXAMPLES = {
     "mnist_mlp": (50_000, 10_000, 10_000),
     "cifar10_vgg16_small": (9_000, 1_000, 2_000),
     "ende_transformer_small": (28_156, 1_014, 1_000),  # training pairs of at most 32 subwords
+    "digits_autoencoder": (1_079, 359, 359),
+    "mini_criteo": (81_920, 2_048, 2_048),
+    "mini_fastmri": (2_048, 200, 200),
     "mini_resnet": (9_576, 300, 300),
     "mini_vit": (9_576, 300, 300),
+    "poisson_pinn": (8_192, 256, 256),
 }
 
 
