@@ -126,6 +126,7 @@ def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:
         "target_values": None,
         "dropout_rate": 0.0,
         "more_metrics": None,
+        "complete_eval": None,  # it evaluates what it trains
         "base": workload,
     }
     return FixedBatchWorkload(**fields)

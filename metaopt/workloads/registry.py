@@ -16,11 +16,22 @@ from metaopt.bench.contract.plugins import (
 from metaopt.workloads import algoperf_workloads as algoperf
 from metaopt.workloads.breast_cancer_logistic import BREAST_CANCER_LOGISTIC
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
+from metaopt.workloads.digits_autoencoder import DIGITS_AUTOENCODER
 from metaopt.workloads.digits_conv import DIGITS_CONV
 from metaopt.workloads.digits_mlp import DIGITS_MLP
 from metaopt.workloads.digits_transformer import DIGITS_TRANSFORMER
 from metaopt.workloads.fixed_batch import fix_batch
+from metaopt.workloads.mini_conformer import MINI_CONFORMER
+from metaopt.workloads.mini_criteo import MINI_CRITEO
+from metaopt.workloads.mini_deepspeech import MINI_DEEPSPEECH
+from metaopt.workloads.mini_fastmri import MINI_FASTMRI
+from metaopt.workloads.mini_lm import MINI_LM
+from metaopt.workloads.mini_ogbg import MINI_OGBG
+from metaopt.workloads.mini_resnet import MINI_RESNET
+from metaopt.workloads.mini_vit import MINI_VIT
+from metaopt.workloads.mini_wmt import MINI_WMT
 from metaopt.workloads.mnist import MNIST_MLP
+from metaopt.workloads.poisson_pinn import POISSON_PINN
 from metaopt.workloads.supervised import SupervisedWorkload
 from metaopt.workloads.translation import ENDE_TRANSFORMER, ENDE_TRANSFORMER_SMALL
 
@@ -30,12 +41,23 @@ _STOCHASTIC = (
     BREAST_CANCER_LOGISTIC,
     CIFAR10_VGG16,
     CIFAR10_VGG16_SMALL,
+    DIGITS_AUTOENCODER,
     DIGITS_CONV,
     DIGITS_MLP,
     DIGITS_TRANSFORMER,
     ENDE_TRANSFORMER,
     ENDE_TRANSFORMER_SMALL,
+    MINI_CONFORMER,
+    MINI_CRITEO,
+    MINI_DEEPSPEECH,
+    MINI_FASTMRI,
+    MINI_LM,
+    MINI_OGBG,
+    MINI_RESNET,
+    MINI_VIT,
+    MINI_WMT,
     MNIST_MLP,
+    POISSON_PINN,
 )
 
 

@@ -13,13 +13,22 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from metaopt.bench.contract.spec import ForwardPassMode, LossType, ShapeTuple
+from metaopt.bench.contract.spec import ForwardPassMode, LossType
 from metaopt.bench.measure.targets import Direction, Target, WorkloadTargets, targets_of
 from metaopt.workloads import evaluation, losses
 from metaopt.workloads.data.arrays import Arrays
 from metaopt.workloads.data.datasets import Source, digests
-from metaopt.workloads.data.queues import Batch, ShuffledQueue, as_stored, count, in_order
-from metaopt.workloads.models.network import Network, as_linen, check_structure, parameter_type
+from metaopt.workloads.data.queues import (
+    Batch,
+    ShuffledQueue,
+    as_stored,
+    count,
+    in_order,
+    pad_with_zeros,
+)
+from metaopt.workloads.model_interface import ModelInterface
+from metaopt.workloads.models.network import Network, check_structure
+from metaopt.workloads.models.parameter_types import types_by_layer
 from metaopt.workloads.supervised_arguments import check_arguments
 from metaopt.workloads.target_interface import TargetInterface
 
@@ -28,7 +37,7 @@ QUEUE_SPLITS = {"eval_train": "train", "validation": "validation", "test": "test
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SupervisedWorkload(TargetInterface):
+class SupervisedWorkload(ModelInterface, TargetInterface):
     """Train ``model`` on ``load()``'s arrays; metrics are the mean loss and those of its type.
 
     Parameters, model state and modes: see :class:`~metaopt.workloads.models.network.Network`.
@@ -59,6 +68,9 @@ class SupervisedWorkload(TargetInterface):
         dropout_rate: The rate in training, unless the submission sets one.
         complete: A function from a stored batch to the batch in use, so that bytes can stay bytes
             in memory; may add ``weights`` with the shape of the targets.
+        complete_eval: The same for batches that are evaluated, where they differ from those that
+            train; ``None``: ``complete``. Padded batches arrive with ``weights``.
+        pad: ``pad(batch, batch_size)`` completes the last batch of an evaluation if it is not full.
         max_eval_batch_size: The number of examples evaluated at a time; ``None``: all.
         more_metrics: ``more_metrics(workload, params, model_state)`` returns further metrics, named
             with their split, computed on the host. Its attribute ``names`` lists them.
@@ -68,6 +80,12 @@ class SupervisedWorkload(TargetInterface):
         metrics: Custom metrics that replace those of the type, by name: ``metric(label_batch,
             logits_batch, mask_batch)`` returns the mean over the valid targets of a batch. The
             loss is always reported.
+        metric_inputs: The keys of a batch that ``metrics`` get as ``label_batch``: the value of
+            one key, or a tuple of the values of several.
+        network_type: :class:`~metaopt.workloads.models.network.Network`, or a subclass with other
+            rules for modes and model state.
+        parameter_types: A function from the parameters' shapes to ``model_params_types``.
+        output_layer: The name of the last layer, see ``is_output_params``.
 
     Raises:
         ValueError: An argument cannot be used; the message names it, the rule and the value.
@@ -90,10 +108,16 @@ class SupervisedWorkload(TargetInterface):
     has_modes: bool = False
     dropout_rate: float = 0.0
     complete: Callable[[Batch], Batch] = as_stored
+    complete_eval: Callable[[Batch], Batch] | None = None
+    pad: Callable[[Batch, int], Batch] = pad_with_zeros
     max_eval_batch_size: int | None = None
     more_metrics: Callable[["SupervisedWorkload", Any, Any], dict[str, float]] | None = None
     loss_fn: Any = None  # a losses.LossFn as soon as the workload is made
     metrics: Mapping[str, losses.Metric] | None = None
+    metric_inputs: tuple[str, ...] = ("targets",)
+    network_type: Callable[..., Network] = Network
+    parameter_types: Callable[[Any], Any] = types_by_layer
+    output_layer: str = "output"
     target_better: Direction | None = None
     target_values: tuple[float, float] | None = None
     is_fixed_batch = False
@@ -194,7 +218,8 @@ class SupervisedWorkload(TargetInterface):
             raise ValueError(f"`split` must be one of {['train', *QUEUE_SPLITS]}, got {split!r}.")
         if size < 1:
             raise ValueError(f"`global_batch_size` must be at least 1, got {size}.")
-        return map(self.complete, in_order(self._evaluation_arrays(split), size))
+        batches = in_order(self._evaluation_arrays(split), size, self.pad)
+        return map(self._complete_evaluated, batches)
 
     def batch_shapes(self, batch_size: int | None = None) -> Any:
         """Return the shapes and dtypes of a training batch, by default of the reference size."""
@@ -205,83 +230,14 @@ class SupervisedWorkload(TargetInterface):
 
         return jax.eval_shape(cut, self.arrays["train"])
 
+    @property
+    def _complete_evaluated(self) -> Callable[[Batch], Batch]:
+        return self.complete if self.complete_eval is None else self.complete_eval
+
     def _evaluation_arrays(self, split: str) -> Batch:
         arrays = self.arrays[QUEUE_SPLITS[split]]
         limit = self.num_eval_train_examples if split == "eval_train" else None
         return jax.tree.map(lambda array: array[:limit], arrays)
-
-    # Model and loss.
-
-    @functools.cached_property
-    def network(self) -> Network:
-        """The model and how it is called."""
-        return Network(as_linen(self.model), self.model_inputs, self.has_modes, self.dropout_rate)
-
-    @functools.cached_property
-    def _init(self) -> Callable[[jax.Array, Batch], Any]:
-        return jax.jit(self.network.init)
-
-    def init_model_fn(self, rng: jax.Array) -> tuple[Any, Any]:
-        """Return fresh parameters and the model state, ``None`` if there is none."""
-        # An argument, because a constant would be cached as a tracer if the first call is traced.
-        example = jax.tree.map(lambda array: array[:1], self.arrays["train"])
-        return self._init(rng, self.complete(example))
-
-    @functools.cached_property
-    def _shapes(self) -> tuple[Any, Any]:
-        return jax.eval_shape(self.init_model_fn, jax.random.PRNGKey(0))
-
-    @property
-    def param_shapes(self) -> Any:
-        """The parameters' shapes, as AlgoPerf's ``ShapeTuple``."""
-        return jax.tree.map(lambda array: ShapeTuple(array.shape), self._shapes[0])
-
-    @functools.cached_property
-    def model_params_types(self) -> Any:
-        """The type of each parameter array."""
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: parameter_type(
-                [jax.tree_util.keystr((entry,), simple=True) for entry in path]
-            ),
-            self._shapes[0],
-        )
-
-    def is_output_params(self, param_key: str) -> bool:
-        """Return whether ``param_key`` names the output layer."""
-        return param_key == "output"
-
-    def model_fn(
-        self,
-        params: Any,
-        augmented_and_preprocessed_input_batch: Batch,
-        model_state: Any,
-        mode: ForwardPassMode,
-        rng: jax.Array,
-        update_batch_norm: bool,
-        dropout_rate: float | None = None,
-        use_running_average_bn: bool | None = None,
-    ) -> tuple[jax.Array, Any]:
-        """Return ``(logits, model_state)``; see :meth:`Network.apply`.
-
-        Raises:
-            ValueError: ``update_batch_norm`` is set in evaluation mode.
-        """
-        return self.network.apply(
-            params,
-            augmented_and_preprocessed_input_batch,
-            model_state,
-            mode,
-            rng,
-            update_batch_norm,
-            dropout_rate,
-            use_running_average_bn,
-        )
-
-    def output_activation_fn(self, logits_batch: jax.Array, framework: str = "jax") -> jax.Array:
-        """Return probabilities for logits; return predicted numbers unchanged, by loss type."""
-        if framework != "jax":
-            raise ValueError(f"`framework` must be 'jax', got {framework!r}.")
-        return losses.Loss(self.loss_type).activation(logits_batch)
 
     # Evaluation.
 
@@ -349,23 +305,35 @@ class SupervisedWorkload(TargetInterface):
         size = self.eval_batch_size
         if self.max_eval_batch_size is None:
             return [splits]
+        # With weights in every chunk: one structure is one program.
         return [
-            {name: chunk} for name, arrays in splits.items() for chunk in in_order(arrays, size)
+            {name: chunk}
+            for name, arrays in splits.items()
+            for chunk in in_order({"weights": jnp.ones(count(arrays)), **arrays}, size, self.pad)
         ]
 
     @functools.cached_property
     def _evaluate(self) -> evaluation.Evaluate:
         return evaluation.compiled(
-            lambda params, state, batch: self._metrics(params, state, self.complete(batch))
+            lambda params, state, batch: self._metrics(
+                params, state, self._complete_evaluated(batch)
+            )
         )
 
     def _metrics(self, params: Any, model_state: Any, batch: Batch) -> dict[str, Any]:
         """Return mean loss and metrics over one batch's valid targets, and their ``count``."""
-        mode = ForwardPassMode.TRAIN if self.is_fixed_batch else ForwardPassMode.EVAL
+        # Of a fixed batch, the function that is trained: with the batch's own statistics.
+        mode, running_averages = ForwardPassMode.EVAL, None
+        if self.is_fixed_batch:
+            mode, running_averages = ForwardPassMode.TRAIN, False
         rng = jax.random.PRNGKey(0)  # nothing is random without dropout
-        logits, _ = self.model_fn(params, batch, model_state, mode, rng, False, 0.0)
-        labels, weights = batch["targets"], batch.get("weights")
-        loss = self.loss_fn(labels, logits, weights)
+        logits, _ = self.model_fn(
+            params, batch, model_state, mode, rng, False, 0.0, running_averages
+        )
+        weights = batch.get("weights")
+        loss = self.loss_fn(batch["targets"], logits, weights)
+        labels = tuple(batch[key] for key in self.metric_inputs)
+        labels = labels[0] if len(labels) == 1 else labels
         return {
             "loss": loss["summed"] / loss["n_valid_examples"],
             **{name: f(labels, logits, weights) for name, f in self.metric_functions.items()},

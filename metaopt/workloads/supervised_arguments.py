@@ -30,6 +30,13 @@ def _is_mapping(value: Any, is_key: Callable[[Any], bool], is_value: Callable[[A
 
 _TEXT: _Rule = "a non-empty text", lambda value: isinstance(value, str) and value != ""
 _FUNCTION: _Rule = "a function", callable
+_FUNCTION_OR_NONE: _Rule = "None or a function", lambda value: value is None or callable(value)
+_KEYS: _Rule = (
+    "a tuple of keys of a batch",
+    lambda value: (
+        isinstance(value, tuple) and len(value) > 0 and all(isinstance(key, str) for key in value)
+    ),
+)
 _COUNT: _Rule = "an integer of at least 1", _is_count
 _SECONDS: _Rule = "a positive number", lambda value: _is_number(value) and value > 0
 
@@ -52,20 +59,21 @@ _RULES: dict[str, _Rule] = {
         f"a mapping from some of {_SPLITS} to numbers of examples",
         lambda value: _is_mapping(value, _SPLITS.__contains__, _is_count),
     ),
-    "model_inputs": (
-        "a tuple of keys of a batch",
-        lambda value: isinstance(value, tuple)
-        and len(value) > 0
-        and all(isinstance(key, str) for key in value),
-    ),
+    "model_inputs": _KEYS,
+    "metric_inputs": _KEYS,
     "has_modes": ("True or False", lambda value: isinstance(value, bool)),
     "dropout_rate": ("in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1),
     "complete": _FUNCTION,
+    "complete_eval": _FUNCTION_OR_NONE,
+    "pad": _FUNCTION,
+    "network_type": _FUNCTION,
+    "parameter_types": _FUNCTION,
+    "output_layer": _TEXT,
     "max_eval_batch_size": (
         "None or an integer of at least 1", lambda value: value is None or _is_count(value)
     ),
-    "more_metrics": ("None or a function", lambda value: value is None or callable(value)),
-    "loss_fn": ("None or a function", lambda value: value is None or callable(value)),
+    "more_metrics": _FUNCTION_OR_NONE,
+    "loss_fn": _FUNCTION_OR_NONE,
     "metrics": (
         f"None or a mapping from names to functions, without '/' and not one of {_TAKEN}",
         lambda value: value is None or _is_mapping(value, _is_name_of_metric, callable),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from metaopt.bench.contract.spec import ForwardPassMode
-from metaopt.workloads.digits_conv import ConvNet, convolve_by_matrix
+from metaopt.workloads.digits_conv import ConvNet
 from metaopt.workloads.digits_transformer import LEVELS, PIXELS
+from metaopt.workloads.models.convolution import convolve_by_matrix
 from metaopt.workloads.registry import get_workload
 
 CONV, TRANSFORMER = get_workload("digits_conv"), get_workload("digits_transformer")

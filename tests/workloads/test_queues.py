@@ -57,9 +57,27 @@ def test_a_batch_larger_than_the_data_is_refused():
         make_queue(examples=7)
 
 
-def test_in_order_pads_the_last_batch_and_masks_the_padding():
-    batches = list(in_order({"targets": jnp.arange(5)}, 2))
+def test_only_a_padded_batch_has_weights():
+    batches = list(in_order({"targets": jnp.arange(1, 6)}, 2))
 
-    assert [batch["weights"].tolist() for batch in batches] == [[1, 1], [1, 1], [1, 0]]
-    seen = [t for b in batches for t, w in zip(b["targets"], b["weights"], strict=True) if w]
-    assert seen == [0, 1, 2, 3, 4]
+    assert [batch.get("weights", jnp.ones(2)).tolist() for batch in batches] == [
+        [1, 1], [1, 1], [1, 0],
+    ]  # fmt: skip
+    assert ["weights" in batch for batch in batches] == [False, False, True]
+    assert [batch["targets"].tolist() for batch in batches] == [[1, 2], [3, 4], [5, 0]]
+
+
+def test_weights_of_the_data_stay_in_every_batch_and_padding_weighs_nothing():
+    arrays = {"targets": jnp.arange(3), "weights": jnp.array([0.5, 2.0, 3.0])}
+
+    batches = list(in_order(arrays, 2))
+
+    assert [batch["weights"].tolist() for batch in batches] == [[0.5, 2.0], [3.0, 0.0]]
+
+
+def test_a_last_batch_may_stay_short():
+    batches = list(in_order({"targets": jnp.arange(5)}, 2, lambda batch, batch_size: batch))
+
+    assert [{key: value.tolist() for key, value in batch.items()} for batch in batches] == [
+        {"targets": [0, 1]}, {"targets": [2, 3]}, {"targets": [4]},
+    ]  # fmt: skip

@@ -14,7 +14,7 @@ from flax import nnx
 from metaopt.bench.contract.spec import ForwardPassMode, LossType
 from metaopt.bench.rules.workload_check import check_workload
 from metaopt.workloads.fixed_batch import fix_batch
-from metaopt.workloads.models.network import parameter_type
+from metaopt.workloads.models.parameter_types import parameter_type
 from metaopt.workloads.supervised import Arrays, SupervisedWorkload
 
 KEY = jax.random.PRNGKey(0)
@@ -282,6 +282,12 @@ def test_another_framework_is_refused():
         ({"files": ("data.csv",)}, "`files` must be a tuple of sources"),
         ({"whole": {"valid": 60}}, "`whole` must be a mapping from some of"),
         ({"complete": None}, "`complete` must be a function"),
+        ({"complete_eval": 3}, "`complete_eval` must be None or a function"),
+        ({"pad": None}, "`pad` must be a function"),
+        ({"metric_inputs": "targets"}, "`metric_inputs` must be a tuple of keys"),
+        ({"network_type": None}, "`network_type` must be a function"),
+        ({"parameter_types": {}}, "`parameter_types` must be a function"),
+        ({"output_layer": ""}, "`output_layer` must be a non-empty text"),
         ({"model": Linear}, "`model` must be a flax.linen module, .* Got the class Linear"),
         ({"model": Net(2, rngs=nnx.Rngs(0))}, "function of `rngs` .* object of class Net"),
         ({"model": None}, "object of class NoneType"),

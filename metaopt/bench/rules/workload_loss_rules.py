@@ -21,6 +21,7 @@ from metaopt.workloads.losses import Loss
 _KEY = 0
 _EXAMPLES = 4
 _TOLERANCE = 1e-4
+_MINI, _FIXED = "mini_", "_fixed"  # parts of names
 # Exceptions, by AlgoPerf's name: a workload that computes a loss other than the declared one, and
 # workloads that fail with a mask of one weight per example.
 _ALGOPERFS_LOSSES = {"ogbg": LossType.SIGMOID_CROSS_ENTROPY}
@@ -138,5 +139,7 @@ def _whole_mask(workload: Any, targets: Any, logits: Any, weights: Any) -> jax.A
 
 
 def _name_in_algoperf(workload: Any) -> str:
-    """Return the base name of one of AlgoPerf's workloads; empty for others."""
+    """Return AlgoPerf's base name of a workload or of a miniature; empty for others."""
+    if workload.name.startswith(_MINI):
+        return workload.name.removeprefix(_MINI).removesuffix(_FIXED)
     return workload.base_name if workload.name.startswith(ALGOPERF_PREFIX) else ""

@@ -20,12 +20,23 @@ OUR_WORKLOADS = (
     "breast_cancer_logistic",
     "cifar10_vgg16",
     "cifar10_vgg16_small",
+    "digits_autoencoder",
     "digits_conv",
     "digits_mlp",
     "digits_transformer",
     "ende_transformer",
     "ende_transformer_small",
+    "mini_conformer",
+    "mini_criteo",
+    "mini_deepspeech",
+    "mini_fastmri",
+    "mini_lm",
+    "mini_ogbg",
+    "mini_resnet",
+    "mini_vit",
+    "mini_wmt",
     "mnist_mlp",
+    "poisson_pinn",
 )
 WORKLOAD_NAMES = frozenset(
     [*ALGOPERF_WORKLOADS, *OUR_WORKLOADS, *(f"{name}_fixed" for name in OUR_WORKLOADS)]

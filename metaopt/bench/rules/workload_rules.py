@@ -92,9 +92,14 @@ def _wrong_start(workload: Any) -> Iterator[Problem]:
 @rule(INTERFACE_RULES, "workload-types", "every parameter array has a type")
 def _wrong_types(workload: Any) -> Iterator[Problem]:
     params, _ = workload.init_model_fn(jax.random.PRNGKey(_KEY))
-    types, expected = jax.tree.structure(workload.model_params_types), jax.tree.structure(params)
-    if types != expected:
-        fix = "Give every array of the parameters one type, in the parameters' structure."
+    types, expected, algoperfs = map(
+        jax.tree.structure, (workload.model_params_types, params, _in_lower_case(params))
+    )
+    if types not in (expected, algoperfs):
+        fix = (
+            "Give every array of the parameters one type, in the parameters' structure; keys may "
+            "be in lower case."
+        )
         yield problem(workload, f"model_params_types is {types}, params are {expected}", fix)
 
 
@@ -118,7 +123,9 @@ def _wrong_queue(workload: Any) -> Iterator[Problem]:
         yield problem(workload, "training batches are not dictionaries with `targets`", fix)
         return
     sizes = {int(leaf.shape[0]) for batch in batches for leaf in jax.tree.leaves(batch["targets"])}
-    if sizes != {size} and not workload.is_fixed_batch:
+    # Batches of graphs end with graphs of padding.
+    has_graphs = hasattr(batches[0].get("inputs"), "n_node")
+    if sizes != {size} and not workload.is_fixed_batch and not has_graphs:
         yield problem(workload, f"`targets` have {sorted(sizes)} rows for batches of {size}", fix)
     if not _equal(batches, [next(second) for _ in range(_BATCHES)]):
         fix = "Let the order depend only on the key."
@@ -150,6 +157,16 @@ def _wrong_evaluation(workload: Any) -> Iterator[Problem]:
     if bad:
         fix = "Check for a division by zero examples."
         yield problem(workload, f"{', '.join(bad)} are not finite at the start", fix)
+
+
+def _in_lower_case(tree: Any) -> Any:
+    """Return nested dictionaries with their keys in lower case."""
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key.lower() if isinstance(key, str) else key: _in_lower_case(value)
+        for key, value in tree.items()
+    }
 
 
 def _equal(one: Any, other: Any) -> bool:

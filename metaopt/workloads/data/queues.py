@@ -118,18 +118,19 @@ def _cut_one(complete: Callable[[Batch], Batch]) -> Callable[[Batch, Any], Batch
     return lambda arrays, row: complete(jax.tree.map(lambda array: array[row], arrays))
 
 
-def in_order(arrays: Batch, batch_size: int) -> Iterator[Batch]:
-    """Yield the arrays once, in order; ``weights`` is 0 where the last batch is padded.
+def pad_with_zeros(batch: Batch, batch_size: int) -> Batch:
+    """Append rows of zeros to a batch; its ``weights``, ones if it has none, are 0 there."""
+    batch = {"weights": jnp.ones(count(batch), jnp.float32), **batch}
+    rows = batch_size - count(batch)
+    return jax.tree.map(
+        lambda array: jnp.pad(array, [(0, rows)] + [(0, 0)] * (array.ndim - 1)), batch
+    )
 
-    Each batch has weights of its examples, unless the arrays have ``weights`` of their own.
-    """
+
+def in_order(
+    arrays: Batch, batch_size: int, pad: Callable[[Batch, int], Batch] = pad_with_zeros
+) -> Iterator[Batch]:
+    """Yield the arrays once, in order; ``pad(batch, batch_size)`` completes a last short batch."""
     for start in range(0, count(arrays), batch_size):
         batch = jax.tree.map(lambda array, i=start: array[i : i + batch_size], arrays)
-        size = count(batch)
-        batch.setdefault("weights", jnp.ones(size, jnp.float32))
-        pad = batch_size - size
-        yield jax.tree.map(lambda array, pad=pad: _padded(array, pad), batch) if pad else batch
-
-
-def _padded(array: jax.Array, rows: int) -> jax.Array:
-    return jnp.pad(array, [(0, rows)] + [(0, 0)] * (array.ndim - 1))
+        yield batch if count(batch) == batch_size else pad(batch, batch_size)

@@ -5,7 +5,6 @@ it is ``None`` if there are none.
 """
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ import flax.linen as nn
 import jax
 from flax import nnx
 
-from metaopt.bench.contract.spec import ForwardPassMode, ParameterType
+from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.workloads.data.queues import Batch
 
 
@@ -152,35 +151,3 @@ def _names(tree: Any) -> set[str]:
         jax.tree_util.keystr(path) or type(leaf).__name__
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
     }
-
-
-def parameter_type(path: list[str]) -> ParameterType:
-    """Return the type of the array at ``path``, by the names of its layers, as AlgoPerf does.
-
-    Flax's default names are known, as are names that contain the words ``conv``, ``bn``, ``ln``,
-    ``norm`` or ``attention``. Other arrays are biases if their name says so, else weights.
-
-    Examples:
-        >>> parameter_type(["encoder", "ln_attention", "scale"]).name
-        'LAYER_NORM_SCALE'
-        >>> parameter_type(["BatchNorm_0", "bias"]).name
-        'BATCH_NORM_BIAS'
-    """
-    *layers, leaf = ["", "", *(name.lower() for name in path)]
-    words = re.findall("[a-z]+", layers[-1])
-    name = "".join(words)
-    is_batch_norm = "bn" in words or "batchnorm" in name
-    if leaf in ("scale", "bias") and (is_batch_norm or "ln" in words or "norm" in name):
-        norm = "BATCH_NORM" if is_batch_norm else "LAYER_NORM"
-        return ParameterType[f"{norm}_{leaf.upper()}"]
-    if "attention" in layers[-2]:
-        roles = {"query": "Q", "key": "K", "value": "V", "out": "OUT"}
-        role = "BIAS" if leaf == "bias" else roles.get(layers[-1])
-        if role is not None:
-            return ParameterType[f"ATTENTION_{role}"]
-    if leaf == "embedding":
-        return ParameterType.EMBEDDING
-    if "bias" in leaf:
-        return ParameterType.BIAS
-    is_convolution = any(word.startswith("conv") for word in words)
-    return ParameterType.CONV_WEIGHT if is_convolution else ParameterType.WEIGHT

@@ -251,9 +251,11 @@ def positions(length: int, width: int) -> jax.Array:
     return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], 1), jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def greedy(model: Transformer, params: Any, inputs: jax.Array, steps: int) -> jax.Array:
-    """Translate (n, s) to (n, steps): at each position the likeliest token, PAD after END."""
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def greedy(
+    model: Transformer, params: Any, inputs: jax.Array, steps: int, end: int = END
+) -> jax.Array:
+    """Translate (n, s) to (n, steps): at each position the likeliest token, PAD after ``end``."""
     variables = {"params": params}
     cache = model.apply(variables, inputs, steps, method=Transformer.start)
 
@@ -267,7 +269,7 @@ def greedy(model: Transformer, params: Any, inputs: jax.Array, steps: int) -> ja
             variables, last, position, inputs, cache, method=Transformer.step
         )
         best = jnp.where(done, PAD, logits.argmax(-1).astype(jnp.int32))
-        return position + 1, tokens.at[:, position].set(best), best, done | (best == END), cache
+        return position + 1, tokens.at[:, position].set(best), best, done | (best == end), cache
 
     count = len(inputs)
     tokens = jnp.full((count, steps), PAD, jnp.int32)

@@ -1,0 +1,311 @@
+"""The structures of mini_criteo, mini_fastmri, mini_resnet and mini_vit are AlgoPerf's.
+
+The tables are those of its pipelines and JAX models, at commit 2c90454f, without the sizes.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metaopt.bench.contract.spec import ForwardPassMode, LossType
+from metaopt.workloads.fixed_batch import fix_batch
+from metaopt.workloads.registry import get_workload
+
+KEY = jax.random.PRNGKey(0)
+TRAIN, EVAL = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
+F, I = "float32", "int32"  # noqa: E741
+B = 6  # rows of a batch
+IMAGES = (F, (B, 8, 8, 1))
+
+# dtype and shape of each array of a training batch, and of an evaluation batch if it differs
+BATCHES = {
+    "mini_criteo": {"inputs": (F, (B, 39)), "targets": (F, (B,))},
+    "mini_fastmri": {
+        "inputs": (F, (B, 32, 32)), "targets": (F, (B, 32, 32)),
+        "mean": (F, (B,)), "std": (F, (B,)), "volume_max": (F, (B,)),
+    },
+    "mini_resnet": {"inputs": IMAGES, "targets": (I, (B,))},
+    "mini_vit": {"inputs": IMAGES, "targets": (F, (B, 10))},
+}  # fmt: skip
+EVALUATED = {**BATCHES, "mini_vit": BATCHES["mini_resnet"]}
+LOSSES = {
+    "mini_criteo": LossType.SIGMOID_CROSS_ENTROPY,
+    "mini_fastmri": LossType.MEAN_ABSOLUTE_ERROR,
+    "mini_resnet": LossType.SOFTMAX_CROSS_ENTROPY,
+    "mini_vit": LossType.SOFTMAX_CROSS_ENTROPY,
+}
+METRICS = {
+    "mini_criteo": ("loss", "lower", {"loss"}),
+    "mini_fastmri": ("ssim", "higher", {"ssim", "loss"}),
+    "mini_resnet": ("accuracy", "higher", {"accuracy", "loss"}),
+    "mini_vit": ("accuracy", "higher", {"accuracy", "loss"}),
+}
+LOGITS = {
+    "mini_criteo": (B, 1), "mini_fastmri": (B, 32, 32), "mini_resnet": (B, 10), "mini_vit": (B, 10),
+}  # fmt: skip
+TOP_LEVEL = {
+    "mini_criteo": {*(f"Dense_{index}" for index in range(8)), "embedding_table"},
+    "mini_fastmri": {
+        *(f"ConvBlock_{index}" for index in range(5)),
+        *(f"TransposeConvBlock_{index}" for index in range(2)), "Conv_0",
+    },
+    "mini_resnet": {
+        "Conv_init", "BatchNorm_init", *(f"ResNetBlock_{index}" for index in range(3)), "Dense_0",
+    },
+    "mini_vit": {"Transformer", "conv_patch_extract", "head", "pre_logits"},
+}  # fmt: skip
+OUTPUTS = {
+    "mini_criteo": "Dense_7", "mini_fastmri": "Conv_0", "mini_resnet": "Dense_0",
+    "mini_vit": "head",
+}  # fmt: skip
+# The kinds are AlgoPerf's, the counts those of fewer layers.
+TYPES = {
+    "mini_criteo": {"WEIGHT": 8, "BIAS": 8, "EMBEDDING": 1},
+    "mini_fastmri": {"CONV_WEIGHT": 8, "BIAS": 1},
+    "mini_resnet": {
+        "CONV_WEIGHT": 9, "BATCH_NORM_SCALE": 9, "BATCH_NORM_BIAS": 9, "WEIGHT": 1, "BIAS": 1,
+    },
+    "mini_vit": {
+        "WEIGHT": 6, "BIAS": 7, "CONV_WEIGHT": 1, "LAYER_NORM_SCALE": 5, "LAYER_NORM_BIAS": 5,
+        **dict.fromkeys(["ATTENTION_Q", "ATTENTION_K", "ATTENTION_V", "ATTENTION_OUT"], 2),
+        "ATTENTION_BIAS": 8,
+    },
+}  # fmt: skip
+NAMES = sorted(BATCHES)
+
+
+def described(batch):
+    return jax.tree.map(lambda array: (str(array.dtype), array.shape), batch)
+
+
+def training_batch(workload, size=B):
+    return next(workload._build_input_queue(np.array([0, 1], np.uint32), "train", "", size))
+
+
+@pytest.fixture(params=NAMES, scope="module")
+def workload(request):
+    return get_workload(request.param)
+
+
+@pytest.fixture(scope="module")
+def trees(workload):
+    """Parameters and model state."""
+    return workload.init_model_fn(KEY)
+
+
+def test_batches_have_the_arrays_of_algoperfs(workload):
+    assert described(training_batch(workload)) == BATCHES[workload.name]
+    assert described(workload.batch_shapes(B)) == BATCHES[workload.name]
+    for split in ("eval_train", "validation", "test"):
+        batch = next(workload._build_input_queue(None, split, "", B))
+        assert described(batch) == EVALUATED[workload.name]
+
+
+def test_only_the_padded_batch_has_weights_and_its_rows_are_zero(workload):
+    size = workload.num_validation_examples - 3
+    full, padded = workload._build_input_queue(None, "validation", "", size)
+
+    assert set(full) == set(EVALUATED[workload.name])
+    assert set(padded) == {*full, "weights"}
+    np.testing.assert_array_equal(padded["weights"], [1] * 3 + [0] * (size - 3))
+    assert all(not np.any(array[3:]) for array in padded.values())
+
+
+def test_metrics_have_algoperfs_names_and_directions(workload):
+    target, better, names = METRICS[workload.name]
+
+    assert (workload.target_metric_name, workload.better) == (target, better)
+    assert workload.loss_type is LOSSES[workload.name]
+    assert workload.metric_names == {
+        f"{split}/{name}" for split in ("train", "validation", "test") for name in names
+    }
+
+
+def test_parameters_have_algoperfs_names_and_types_with_lower_case_keys(workload, trees):
+    params, types = trees[0], workload.model_params_types
+    kinds = [kind.name for kind in jax.tree.leaves(types)]
+
+    assert set(params) == TOP_LEVEL[workload.name]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == TYPES[workload.name]
+    paths = [
+        [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+        for tree in (params, types)
+    ]
+    assert sorted(path.lower() for path in paths[0]) == sorted(paths[1]) != sorted(paths[0])
+    assert {key for key in params if workload.is_output_params(key)} == {OUTPUTS[workload.name]}
+    assert 15_000 <= sum(leaf.size for leaf in jax.tree.leaves(params)) <= 40_000
+
+
+def test_attention_has_kernels_with_an_axis_of_heads():
+    params, _ = get_workload("mini_vit").init_model_fn(KEY)
+    attention = params["Transformer"]["encoderblock_0"]["MultiHeadDotProductAttention_1"]
+
+    split = {"kernel": (32, 2, 16), "bias": (2, 16)}
+    assert jax.tree.map(jnp.shape, attention) == {
+        "query": split, "key": split, "value": split,
+        "out": {"kernel": (2, 16, 32), "bias": (32,)},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [TRAIN, EVAL], ids=["train", "eval"])
+def test_logits_have_algoperfs_shapes(workload, trees, mode):
+    batch = training_batch(workload)
+
+    logits, _ = jax.eval_shape(
+        lambda params, state: workload.model_fn(params, batch, state, mode, KEY, False), *trees
+    )
+
+    assert (logits.dtype, logits.shape) == (jnp.float32, LOGITS[workload.name])
+
+
+def test_model_states_are_algoperfs(workload, trees):
+    params, state = trees
+    _, new = jax.eval_shape(
+        lambda params, state: workload.model_fn(
+            params, training_batch(workload), state, TRAIN, KEY, True
+        ),
+        params, state,
+    )  # fmt: skip
+
+    if workload.name == "mini_resnet":
+        assert set(state) == {"batch_stats"}
+        assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+    else:
+        assert (state, new) == ({} if workload.name == "mini_vit" else None, None)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_only_softmax_losses_are_smoothed_as_algoperfs(workload, smoothing):
+    batch = training_batch(workload)
+    logits = jax.random.normal(KEY, LOGITS[workload.name])
+
+    def loss(**named):
+        return workload.loss_fn(batch["targets"], logits, **named)["per_example"]
+
+    expected = loss()
+    if workload.loss_type is LossType.SOFTMAX_CROSS_ENTROPY:
+        classes = np.asarray(batch["targets"])
+        one_hot = np.eye(10)[classes] if classes.ndim == 1 else classes
+        mixed = (1 - smoothing) * one_hot + smoothing / 10
+        expected = -(mixed * np.asarray(jax.nn.log_softmax(logits))).sum(1)
+    np.testing.assert_allclose(loss(label_smoothing=smoothing), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, acts",
+    [("mini_criteo", True), ("mini_fastmri", False), ("mini_resnet", False), ("mini_vit", True)],
+)
+def test_dropout_acts_in_training_where_algoperfs_does(name, acts):
+    workload = get_workload(name)
+    params, state = workload.init_model_fn(KEY)
+    params = jax.tree.map(lambda p: p + 0.1, params)  # no layer is 0 any more
+    batch = training_batch(workload)
+
+    @jax.jit
+    def differences():
+        def logits(mode, rate):
+            return workload.model_fn(params, batch, state, mode, KEY, mode is TRAIN, rate)
+
+        return [
+            jnp.abs(logits(mode, 0.0)[0] - logits(mode, 0.5)[0]).max() for mode in (TRAIN, EVAL)
+        ]
+
+    trained, evaluated = differences()
+
+    assert (trained > 1e-3) == acts
+    assert evaluated == 0
+
+
+STATES = {  # (update_batch_norm, use_running_average_bn): which statistics normalise, do they move
+    (True, None): ("batch", True), (False, None): ("averages", False),
+    (True, True): ("averages", False), (True, False): ("batch", True),
+    (False, True): ("averages", False), (False, False): ("batch", False),
+}  # fmt: skip
+
+
+def test_batch_norm_of_the_residual_network_ignores_the_mode():
+    workload = get_workload("mini_resnet")
+    params, state = workload.init_model_fn(KEY)
+    batch = training_batch(workload)
+
+    @jax.jit
+    def outcomes(params, state, batch):
+        return [
+            [
+                workload.model_fn(params, batch, state, mode, KEY, update, None, averages)
+                for update, averages in STATES
+            ]
+            for mode in (TRAIN, EVAL)
+        ]
+
+    trained, evaluated = outcomes(params, state, batch)
+
+    references = {"batch": trained[0][0], "averages": trained[1][0]}
+    assert jnp.abs(references["batch"] - references["averages"]).max() > 0.01
+    for (statistics, moves), (logits, new) in zip(
+        [*STATES.values()] * 2, trained + evaluated, strict=True
+    ):
+        np.testing.assert_allclose(logits, references[statistics], rtol=1e-5)
+        mean = new["batch_stats"]["BatchNorm_init"]["mean"]
+        assert (jnp.abs(mean).max() > 0) == moves
+
+
+def test_blocks_of_the_residual_network_start_as_the_identity():
+    params, _ = get_workload("mini_resnet").init_model_fn(KEY)
+
+    assert not np.any(params["ResNetBlock_0"]["BatchNorm_1"]["scale"])
+    assert np.all(params["BatchNorm_init"]["scale"] == 1)
+
+
+def test_mixup_mixes_the_batch_by_one_weight_with_itself_rolled_by_one():
+    workload = get_workload("mini_vit")
+    plain = dataclasses.replace(workload, complete=lambda batch: batch)
+
+    mixed, stored = training_batch(workload), training_batch(plain)
+
+    weight = float(stored["mixup"][0])
+    classes = np.eye(10)[np.asarray(stored["targets"])]
+    for found, values in (
+        (mixed["inputs"], np.asarray(stored["inputs"])), (mixed["targets"], classes),
+    ):  # fmt: skip
+        expected = weight * values + (1 - weight) * np.concatenate([values[-1:], values[:-1]])
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    weights = np.asarray(workload.arrays["train"]["mixup"])
+    assert weights.mean() == pytest.approx(0.5, abs=0.02)
+    assert weights.var() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.01)  # of Beta(a, a)
+
+
+def test_the_fixed_form_evaluates_the_mixed_batch_that_it_trains():
+    workload = fix_batch(get_workload("mini_vit"))
+    params, _ = workload.init_model_fn(KEY)
+    params["head"]["kernel"] = jax.random.normal(KEY, params["head"]["kernel"].shape)
+
+    found = workload.eval_model(16, params, None)["validation/loss"]
+
+    batch = workload.batch
+    assert batch["targets"].shape == (16, 10)
+    logits = jax.jit(lambda params: workload.model_fn(params, batch, None, TRAIN, KEY, True)[0])
+    loss = workload.loss_fn(batch["targets"], logits(params))
+    assert found == pytest.approx(float(loss["summed"]) / 16, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mini_resnet", "mini_vit"])
+def test_noisy_digits_of_different_splits_are_different_images(name):
+    arrays = get_workload(name).arrays
+    images = {
+        split: np.asarray(part["inputs"]).reshape(len(part["inputs"]), -1)
+        for split, part in arrays.items()
+    }
+    train = images["train"]
+
+    assert (train.mean(), train.std()) == pytest.approx((0, 1), abs=1e-5)
+    copies = train.reshape(8, 1197, 64)
+    # Copies differ by their noise alone, whose deviation is the same everywhere.
+    noise = (copies[0] - copies[1]) / np.sqrt(2)
+    assert noise.std(0) == pytest.approx(noise.std(), rel=0.2)
+    assert np.corrcoef(copies[0].ravel(), copies[1].ravel())[0, 1] > 0.6
+    nearest = max(np.corrcoef(images["validation"][:20], train[:1197])[:20, 20:].max(1))
+    assert nearest < 0.99
