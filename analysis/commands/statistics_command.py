@@ -31,7 +31,7 @@ def print_statistics(
     scores = score_logs(logs, "strict", unit, source.hardware)
     view = view if view in scores.views else scores.views[0]  # one view if nothing was tuned
     found = infer(
-        samples_of(scores, view), scores.unit, view, confidence=confidence, resamples=resamples,
+        samples_of(scores, view), scores.unit, confidence=confidence, resamples=resamples,
         seed=seed,
     )  # fmt: skip
     notes = [*scores.notes, *warning_lines(logs), *found.warnings]

@@ -100,7 +100,7 @@ class Standing:
         if self.studies < 2 or not self.complete:
             return None
         complete = dataclasses.replace(self.scores(), contenders=tuple(self.complete))
-        return infer(samples_of(complete, "including"), self.currency, "including")
+        return infer(samples_of(complete, "including"), self.currency)
 
     def marks(self) -> Marks:
         """Return the marks of contenders."""

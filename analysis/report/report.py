@@ -156,7 +156,7 @@ def infer_all(scores: Scores) -> list[Inference]:
     """Return the statistics of both views, including tuning first; none with a single study."""
     if scores.studies < 2:
         return []
-    return [infer(samples_of(scores, view), scores.unit, view) for view in scores.views]
+    return [infer(samples_of(scores, view), scores.unit) for view in scores.views]
 
 
 def extras_of(found: list[Inference], facets: Any) -> Extras:

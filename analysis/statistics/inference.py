@@ -30,7 +30,6 @@ class Inference:
 
     samples: Samples
     unit: Unit
-    view: View
     confidence: float
     resamples: int
     seed: int
@@ -43,11 +42,15 @@ class Inference:
     left_out: LeaveOneOut | None
     warnings: tuple[str, ...]  # the limits of these statistics
 
+    @property
+    def view(self) -> View:
+        """The view of the costs."""
+        return self.samples.view
+
 
 def infer(
     samples: Samples,
     unit: Unit,
-    view: View,
     *,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
@@ -58,7 +61,6 @@ def infer(
     Args:
         samples: The costs of every study.
         unit: The unit of the costs.
-        view: The view of the costs.
         confidence: The confidence of each interval, of the critical difference, and of all
             comparisons together.
         resamples: The number of resamples of the bootstrap.
@@ -77,7 +79,6 @@ def infer(
     return Inference(
         samples=samples,
         unit=unit,
-        view=view,
         confidence=confidence,
         resamples=resamples,
         seed=seed,
@@ -107,12 +108,4 @@ def _warnings(
         found.append(ranking.warning)
     if left_out is None:
         found.append("With one workload, how scores depend on the workloads is unknown.")
-    best = samples.medians.min(axis=0)
-    if unreached := [
-        name for name, cost in zip(samples.workloads, best, strict=True) if np.isinf(cost)
-    ]:
-        found.append(
-            f"No contender's median study reached the target on {', '.join(unreached)}: every "
-            "contender scores 0 there."
-        )
     return found

@@ -94,7 +94,7 @@ def cost_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates
 
 def score_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates:
     """Return the score of each contender, (S,); the best cost is taken in each resample."""
-    score = boot.samples.scored.score
+    score = boot.samples.score
     return Estimates(
         score(boot.samples.medians), *percentile_interval(score(boot.medians), confidence)
     )

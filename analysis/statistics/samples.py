@@ -11,7 +11,6 @@ studies. No value is imputed for a missed study: its cost is inf.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +28,7 @@ class Samples:
         workloads: The W names, held-out variants last.
         costs: t, (S, W, K).
         benchmark: The workloads that a score averages over; by default all of them.
+        view: The view of the costs, which decides the axis of a score.
 
     Raises:
         ValueError: The shape differs from the names, there are no costs, or a cost is negative or
@@ -39,6 +39,7 @@ class Samples:
     workloads: tuple[str, ...]
     costs: Floats
     benchmark: Benchmark | None = None
+    view: View = "given"
 
     def __post_init__(self) -> None:
         """Check shape and values."""
@@ -71,6 +72,10 @@ class Samples:
         """The benchmark; a score is a mean over its base workloads."""
         return self.benchmark or Benchmark(self.workloads)
 
+    def score(self, medians: Floats) -> Floats:
+        """Return the scores of median costs, (..., S) for (..., S, W)."""
+        return self.scored.score(medians, self.view)
+
 
 def samples_of(scores: Scores, view: View) -> Samples:
     """Return the costs behind scores, contenders by name; pairs without logs are misses.
@@ -83,17 +88,7 @@ def samples_of(scores: Scores, view: View) -> Samples:
         raise ValueError(f"Statistics need the rules strict, got {scores.rules}.")
     contenders, workloads = sorted(scores.contenders), scores.benchmark.workloads
     missed = StudyCosts(*(2 * ((math.inf,) * scores.studies,)))
-    cells = {(s, w): scores.cells.get((s, w), missed) for s in contenders for w in workloads}
-    return make_samples(contenders, workloads, cells, view, scores.benchmark)
-
-
-def make_samples(
-    contenders: Sequence[str],
-    workloads: Sequence[str],
-    cells: Mapping[tuple[str, str], StudyCosts],
-    view: View,
-    benchmark: Benchmark | None = None,
-) -> Samples:
-    """Return the samples of cells by contender and workload."""
-    costs = np.array([[cells[s, w].costs(view) for w in workloads] for s in contenders], float)
-    return Samples(tuple(contenders), tuple(workloads), costs, benchmark)
+    costs = [[scores.cells.get((s, w), missed).costs(view) for w in workloads] for s in contenders]
+    return Samples(
+        tuple(contenders), tuple(workloads), np.array(costs, float), scores.benchmark, view
+    )

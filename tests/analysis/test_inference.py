@@ -35,8 +35,9 @@ def make_inference(contenders=4, workloads=3, studies=5, names=None, **options):
     costs *= 1 + np.arange(contenders)[:, None, None] / 2
     costs[rng.random(costs.shape) < 0.2] = INF
     names = names or tuple(f"c{i:02}" for i in range(contenders))
-    samples = Samples(tuple(names), tuple(f"w{i}" for i in range(workloads)), costs)
-    return infer(samples, "steps", "including", **{"resamples": 400} | options)
+    workloads = tuple(f"w{i}" for i in range(workloads))
+    samples = Samples(tuple(names), workloads, costs, view="including")
+    return infer(samples, "steps", **{"resamples": 400} | options)
 
 
 def test_every_number_of_a_table_is_one_of_the_rows():
@@ -84,9 +85,13 @@ def test_workloads_without_a_reached_target_are_named():
     costs[:, 1] = INF
     samples = dataclasses.replace(found.samples, costs=costs)
 
-    warnings = infer(samples, "steps", "including", resamples=100).warnings
+    found = infer(samples, "steps", resamples=100)
 
-    assert any("reached the target on w1: every" in text for text in warnings)
+    for table in (scores_with_intervals(found, Marks()), numbers_table([found])):
+        assert (
+            "No median study reached the target including tuning on w1: every contender scores"
+            " 0 there." in table.notes
+        )
 
 
 def test_the_diagram_is_drawn_with_enough_workloads_and_refused_with_the_number_else(tmp_path):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from analysis.checks.fairness import early_ends, missing_studies, random_only_studies
 from analysis.checks.validation import problem_sentences
 from analysis.logs.reader import read_logs
+from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.costs import cost_factors, costs_by_pair, pass_ratios, time_factors
-from analysis.scoring.profiles import profile, profile_area, ratios
+from analysis.scoring.profiles import LOGARITHMIC, Axis, profile, profile_area, ratios
 from analysis.scoring.scores import score_logs
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records.audit import AuditedWindow, AuditRecord
@@ -43,7 +44,8 @@ def test_scores_of_the_hand_made_table(hand_made):
     scores = score_logs(read_logs(hand_made()))
 
     # Medians including tuning: easy a 350, b 90; hard a 750, b inf.
-    assert scores.scores["a+random"]["including"] == pytest.approx(((4 - 350 / 90) + 3) / 2 / 3)
+    along = 1 - math.log(350 / 90) / math.log(32)
+    assert scores.scores["a+random"]["including"] == pytest.approx((along + 1) / 2)
     assert scores.scores["b+random"]["including"] == pytest.approx(0.5)
     # Given tuned: easy a 50, b 80; hard a 250, b inf.
     assert scores.scores["a+random"]["given"] == pytest.approx(1.0)
@@ -182,7 +184,37 @@ def test_a_workload_without_a_reached_target_adds_to_no_score():
 
 def test_a_limit_of_one_is_refused():
     with pytest.raises(ValueError, match="`limit` must be above 1"):
-        profile_area(np.ones((1, 1)), limit=1.0)
+        Axis(1.0)
+
+
+def test_scores_on_the_logarithmic_axis_are_those_of_a_table_made_by_hand():
+    # Powers of 2 lie evenly on an axis that ends at 32 = 2 ** 5.
+    costs = np.array([[10.0, 80.0, INF], [20.0, 10.0, 7.0], [320.0, 330.0, INF]])
+
+    scores = Benchmark(("u", "v", "w")).score(costs, "including")
+
+    np.testing.assert_allclose(scores, [(1 + 2 / 5 + 0) / 3, (4 / 5 + 1 + 1) / 3, 0], atol=1e-12)
+
+
+@given(TABLES)
+def test_the_logarithmic_score_is_the_area_under_the_profile_over_log_ratios(table):
+    r = ratios(np.array(table))
+
+    areas = profile_area(r, LOGARITHMIC)
+
+    for row, area in zip(r, areas, strict=True):
+        tau, rho = profile(row, 32.0)
+        steps = np.diff(np.log2(tau)) / 5
+        assert area == pytest.approx(np.sum(steps * rho[:-1]), abs=1e-9)
+
+
+def test_a_variant_is_a_miss_beyond_the_end_of_the_axis_of_its_view():
+    # The second contender takes 10 times the best cost on the variant.
+    costs = np.array([[1.0, 1.0], [1.0, 10.0]])
+    benchmark = Benchmark(("w",), {"variant": "w"})
+
+    np.testing.assert_allclose(benchmark.score(costs, "given"), [1, 0])
+    np.testing.assert_allclose(benchmark.score(costs, "including"), [1, 1])
 
 
 def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):

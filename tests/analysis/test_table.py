@@ -188,7 +188,7 @@ def logs(tmp_path_factory, build):
 def tables(logs):
     """Every table of a report, of the commands, and one with every kind of cell."""
     scores, marks, facets = score_logs(logs), contender_marks(logs), facets_of(logs)
-    found = infer(samples_of(scores, "including"), scores.unit, "including", resamples=200)
+    found = infer(samples_of(scores, "including"), scores.unit, resamples=200)
     intervals = {
         (name, "including"): (float(found.scores.low[s]), float(found.scores.high[s]))
         for s, name in enumerate(found.samples.contenders)

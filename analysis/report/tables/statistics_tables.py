@@ -21,7 +21,7 @@ from analysis.report.table import (
     interval_format,
     number_format,
 )
-from analysis.report.tables.score_tables import in_view, unit_name
+from analysis.report.tables.score_tables import in_view, unit_name, unreached_notes
 from analysis.statistics import resampling
 from analysis.statistics.comparisons import MOST_STUDIES, Comparison
 from analysis.statistics.inference import Inference
@@ -72,7 +72,12 @@ def scores_with_intervals(found: Inference, marks: Marks) -> Table:
         f"({found.resamples:,} paired resamples of studies, seed {found.seed}); the lowest and "
         "highest score with one workload left out; studies that reached the target."
     )
-    return Table(caption, columns, tuple(rows), "intervals", notes=marks.notes)
+    notes = *_unreached(found), *marks.notes
+    return Table(caption, columns, tuple(rows), "intervals", notes=notes)
+
+
+def _unreached(found: Inference) -> list[str]:
+    return unreached_notes(found.samples.scored, {found.view: found.samples.medians})
 
 
 def costs_with_intervals(found: Inference, marks: Marks) -> Table:
@@ -178,7 +183,8 @@ def numbers_table(found: list[Inference]) -> Table:
     """Return all numbers of the statistics, one row each."""
     names = ("view", "statistic", "contender", "versus", "workload", "value", "low", "high")
     rows = tuple((one.view, *row) for one in found for row in _rows(one))
-    return Table("Statistics", tuple(map(Column, names)), rows, "statistics", keys=5)
+    notes = tuple(note for one in found for note in _unreached(one))
+    return Table("Statistics", tuple(map(Column, names)), rows, "statistics", keys=5, notes=notes)
 
 
 def _rows(found: Inference) -> Iterator[tuple[Any, ...]]:
