@@ -11,11 +11,14 @@ studies. No value is imputed for a missed study: its cost is inf.
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.scoring.benchmark import Benchmark, Floats
 from analysis.scoring.costs import StudyCosts, View
+from analysis.scoring.orders import medians_over_orders
 from analysis.scoring.scores import Scores
 
 
@@ -29,6 +32,8 @@ class Samples:
         costs: t, (S, W, K).
         benchmark: The workloads that a score averages over; by default all of them.
         view: The view of the costs, which decides the axis of a score.
+        orders: The costs of each study in each order of its trials, by the indices of contender
+            and workload; ``costs`` then has the medians over orders.
 
     Raises:
         ValueError: The shape differs from the names, there are no costs, or a cost is negative or
@@ -40,6 +45,9 @@ class Samples:
     costs: Floats
     benchmark: Benchmark | None = None
     view: View = "given"
+    orders: Mapping[tuple[int, int], Sequence[Sequence[float]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         """Check shape and values."""
@@ -64,8 +72,22 @@ class Samples:
 
     @property
     def medians(self) -> Floats:
-        """The median over studies, (S, W); misses count as inf."""
-        return np.median(self.costs, axis=2)
+        """The median over studies and orders, (S, W); misses count as inf."""
+        return self.medians_of(np.tile(np.arange(self.studies), (1, len(self.workloads), 1)))[0]
+
+    def medians_of(self, picks: NDArray[np.int64]) -> Floats:
+        """Return medians over picked studies, (R, S, W).
+
+        Args:
+            picks: The indices of studies on each workload, with repetitions, (R, W, any number).
+        """
+        medians = np.empty((len(picks), *self.costs.shape[:2]))
+        for w in range(len(self.workloads)):  # one at a time, to save memory
+            medians[:, :, w] = np.median(self.costs[:, w, picks[:, w]], axis=2).T
+        for (s, w), orders in self.orders.items():
+            counts = (picks[:, w, :, None] == np.arange(self.studies)).sum(axis=1)
+            medians[:, s, w] = medians_over_orders(orders, counts)
+        return medians
 
     @property
     def scored(self) -> Benchmark:
@@ -87,8 +109,20 @@ def samples_of(scores: Scores, view: View) -> Samples:
     if scores.rules != "strict":
         raise ValueError(f"Statistics need the rules strict, got {scores.rules}.")
     contenders, workloads = sorted(scores.contenders), scores.benchmark.workloads
-    missed = StudyCosts(*(2 * ((math.inf,) * scores.studies,)))
-    costs = [[scores.cells.get((s, w), missed).costs(view) for w in workloads] for s in contenders]
+    nothing = (math.inf,) * scores.studies
+    missed = StudyCosts(nothing, nothing)
+    cells = {
+        (s, w): scores.cells.get((name, workload), missed)
+        for s, name in enumerate(contenders)
+        for w, workload in enumerate(workloads)
+    }
+    costs = np.array([cell.costs(view) for cell in cells.values()], float)
+    orders = {place: cell.orders for place, cell in cells.items() if cell.orders}
     return Samples(
-        tuple(contenders), tuple(workloads), np.array(costs, float), scores.benchmark, view
+        tuple(contenders),
+        tuple(workloads),
+        costs.reshape(len(contenders), len(workloads), -1),
+        scores.benchmark,
+        view,
+        orders if view == "including" else {},
     )

@@ -56,7 +56,7 @@ def test_the_check_names_the_file_that_a_byte_was_changed_in(filled, capsys, nam
 
 
 def test_a_changed_record_changes_the_pages(filled):
-    path = next((filled / "records").rglob("breast_cancer_logistic/b+random.json"))
+    path = next((filled / "records").rglob("breast_cancer_logistic/b+halton.json"))
     document = json.loads(path.read_text())
     document["campaigns"]["made"]["studies"][0]["including"]["gradient_evaluations"] = 81.0
     document["campaigns"]["made"]["studies"][1]["including"]["gradient_evaluations"] = 81.0
@@ -119,7 +119,7 @@ def damage(board, path, kind):
         path.symlink_to(board / "elsewhere.json")
         return
     if kind == "misplaced":
-        path.rename(path.with_name("z+random.json"))
+        path.rename(path.with_name("z+halton.json"))
         return
     if kind == "stray":
         path.with_name("notes.txt").write_text("hello")
@@ -158,7 +158,7 @@ def damage(board, path, kind):
     ],
 )
 def test_files_that_are_no_records_are_refused_by_name(filled, capsys, kind, message):
-    damage(filled, next((filled / "records").rglob("digits_mlp/a+random.json")), kind)
+    damage(filled, next((filled / "records").rglob("digits_mlp/a+halton.json")), kind)
 
     assert run("leaderboard", "--check", "--board", filled) == 2
 

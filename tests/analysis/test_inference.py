@@ -130,17 +130,17 @@ def test_the_command_prints_every_format(hand_made, capsys, format):
     if format == "json":
         document = json.loads(text)
         assert document["cost"] == "gradient_evaluations" and document["seed"] == 0
-        assert any("a+random on hard, study 3" in note for note in document["notes"])
+        assert any("a+halton on hard, study 3" in note for note in document["notes"])
         (table,) = document["tables"]
         scores = {e["contender"]: e for e in table["rows"] if e["statistic"] == "score"}
-        assert scores["b+random"]["value"] == pytest.approx(0.5)
+        assert scores["b+halton"]["value"] == pytest.approx(0.5)
     elif format == "csv":
         rows = list(csv.DictReader(io.StringIO(text)))
         (row,) = (r for r in rows if r["statistic"] == "median_cost" and r["contender"]
-                  == "b+random" and r["workload"] == "hard")  # fmt: skip
+                  == "b+halton" and r["workload"] == "hard")  # fmt: skip
         assert row["value"] == "missed" and row["low"] == "240.0"
     else:
-        assert "a+random" in text and "0.500" in text
+        assert "a+halton" in text and "0.500" in text
     if format == "latex":
         assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 5
 
@@ -168,13 +168,13 @@ def test_one_study_is_refused_because_it_would_look_certain(build, tmp_path, cap
 
 
 def test_hardware_is_listed_and_compared_through_a_reference(hand_made, capsys):
-    arguments = ["hardware", str(hand_made()), "--reference", "b+random", "--format", "csv"]
+    arguments = ["hardware", str(hand_made()), "--reference", "b+halton", "--format", "csv"]
 
     assert run_app(app, "analysis", arguments) == 0
     tables = capsys.readouterr().out
 
     assert "abacus x 1" in tables
-    (row,) = (line for line in tables.splitlines() if line.startswith("easy,a+random"))
+    (row,) = (line for line in tables.splitlines() if line.startswith("easy,a+halton"))
     assert [float(cell) for cell in row.split(",")[3:]] == [1.0, 350.0, 350.0]
     assert run_app(app, "analysis", [*arguments[:3], "z"]) == 2
     assert "No runs of the reference 'z'" in capsys.readouterr().err

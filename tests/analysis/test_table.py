@@ -164,7 +164,7 @@ def json_rows(table, capsys):
 def logs(tmp_path_factory, build):
     """Four contenders, one of which learns; failures, misses, and names of strangers."""
     root = tmp_path_factory.mktemp("tables") / "runs"
-    names = ["=cmd+random", "a|b+random", "c<i>+random", "learner"]
+    names = ["=cmd+halton", "a|b+halton", "c<i>+halton", "learner"]
     b = build(root, names, ["easy", "hard"], 3)
     for study in (1, 2, 3):
         for s, name in enumerate(names[:3]):

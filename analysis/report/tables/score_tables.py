@@ -88,7 +88,9 @@ def unreached_notes(benchmark: Benchmark, medians: Mapping[View, Floats]) -> lis
         benchmark: The workloads of the scores.
         medians: The median costs in each view, (contenders, workloads).
     """
-    found = {view: benchmark.unreached(costs, view) for view, costs in medians.items()}
+    found: dict[View, tuple[str, ...]] = {
+        view: benchmark.unreached(costs, view) for view, costs in medians.items()
+    }
     return [
         f"{in_view('No median study reached the target', view)} on {', '.join(names)}: every "
         "contender scores 0 there."
@@ -175,6 +177,11 @@ def _notes(scores: Scores) -> list[str]:
         notes.append("Without a score: did not run on every workload.")
     if scores.developed:
         notes.append(DEVELOPED_NOTE)
+    if any(cell.orders for cell in scores.cells.values()):
+        notes.append(
+            "Including tuning, the costs of random search are medians over studies and over orders "
+            "of their trials."
+        )
     scored = dataclasses.replace(
         scores, contenders=tuple(name for name in scores.contenders if scores.scores.get(name))
     )
