@@ -7,6 +7,7 @@ import numpy as np
 from analysis.scoring.costs import Unit, View
 from analysis.statistics.comparisons import Comparison, compare_all
 from analysis.statistics.ranks import Ranking, rank_contenders
+from analysis.statistics.repeatability import Repeatability, measure_repeatability
 from analysis.statistics.resampling import (
     CONFIDENCE,
     RESAMPLES,
@@ -20,6 +21,7 @@ from analysis.statistics.resampling import (
 )
 from analysis.statistics.samples import Samples
 from analysis.statistics.sensitivity import LeaveOneOut, leave_one_workload_out
+from analysis.statistics.speedups import REFERENCE, Speedups, measure_speedups
 
 SEED = 0
 
@@ -40,6 +42,8 @@ class Inference:
     comparisons: tuple[Comparison, ...]
     ranking: Ranking
     left_out: LeaveOneOut | None
+    repeatability: Repeatability
+    speedups: Speedups | None  # None: the default reference did not run
     warnings: tuple[str, ...]  # the limits of these statistics
 
     @property
@@ -55,6 +59,7 @@ def infer(
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    reference: str = REFERENCE,
 ) -> Inference:
     """Compute the statistics.
 
@@ -65,9 +70,11 @@ def infer(
             comparisons together.
         resamples: The number of resamples of the bootstrap.
         seed: The seed of resamples and permutations.
+        reference: The contender that speed-ups are relative to.
 
     Raises:
-        ValueError: There is only one study, or there are too few resamples for the confidence.
+        ValueError: There is only one study, there are too few resamples for the confidence, or
+            the reference is not a contender.
     """
     rng = np.random.default_rng(seed)
     boot = bootstrap(samples, rng, resamples)
@@ -89,6 +96,8 @@ def infer(
         comparisons=tuple(compare_all(samples, order, confidence=confidence)),
         ranking=ranking,
         left_out=left_out,
+        repeatability=measure_repeatability(samples),
+        speedups=measure_speedups(boot, reference, confidence),
         warnings=tuple(_warnings(samples, confidence, ranking, left_out)),
     )
 

@@ -34,6 +34,8 @@ class Samples:
         view: The view of the costs, which decides the axis of a score.
         orders: The costs of each study in each order of its trials, by the indices of contender
             and workload; ``costs`` then has the medians over orders.
+        budgets: The budgets that a miss had, (S, W); NaN where they are not known, ``None`` if
+            none is.
 
     Raises:
         ValueError: The shape differs from the names, there are no costs, or a cost is negative or
@@ -48,6 +50,7 @@ class Samples:
     orders: Mapping[tuple[int, int], Sequence[Sequence[float]]] = dataclasses.field(
         default_factory=dict
     )
+    budgets: Floats | None = None
 
     def __post_init__(self) -> None:
         """Check shape and values."""
@@ -89,6 +92,10 @@ class Samples:
             medians[:, s, w] = medians_over_orders(orders, counts)
         return medians
 
+    def without_misses(self, costs: Floats) -> Floats:
+        """Return costs, (..., S, W), with the budget in place of each miss; NaN if not known."""
+        return np.where(np.isinf(costs), np.nan if self.budgets is None else self.budgets, costs)
+
     @property
     def scored(self) -> Benchmark:
         """The benchmark; a score is a mean over its base workloads."""
@@ -118,11 +125,12 @@ def samples_of(scores: Scores, view: View) -> Samples:
     }
     costs = np.array([cell.costs(view) for cell in cells.values()], float)
     orders = {place: cell.orders for place, cell in cells.items() if cell.orders}
+    shape = len(contenders), len(workloads)
+    known = [math.nan if (b := cell.budget(view)) is None else b for cell in cells.values()]
+    budgets = np.array(known).reshape(shape)
+    # A contender that did not run on a workload had the largest budget there.
+    budgets = np.where(np.isnan(budgets), np.fmax.reduce(budgets, axis=0), budgets)
     return Samples(
-        tuple(contenders),
-        tuple(workloads),
-        costs.reshape(len(contenders), len(workloads), -1),
-        scores.benchmark,
-        view,
-        orders if view == "including" else {},
-    )
+        tuple(contenders), tuple(workloads), costs.reshape(*shape, -1), scores.benchmark, view,
+        orders if view == "including" else {}, budgets,
+    )  # fmt: skip

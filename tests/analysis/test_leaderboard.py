@@ -151,7 +151,7 @@ def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build
     logs = read_logs(runs)
     scores = score_logs(logs)
     tables = (
-        standing_table(standing, standing.inference()),
+        standing_table(standing, standing.inferences()),
         score_table(scores, Marks()),
         score_table(scores, Marks(), Extras(facets=facets_of(logs))),
     )
@@ -181,7 +181,7 @@ def test_scores_do_not_depend_on_the_unit_of_costs(make_runs, filled, tmp_path):
 
     for name, scores in one.scores().scores.items():
         assert scores == pytest.approx(two.scores().scores[name])
-    rows = [standing_table(standing, standing.inference()).texts for standing in (one, two)]
+    rows = [standing_table(standing, standing.inferences()).texts for standing in (one, two)]
     assert [row[:3] for row in rows[0]] == [row[:3] for row in rows[1]]
 
 
@@ -273,7 +273,7 @@ def test_a_contender_that_did_not_run_everywhere_has_costs_but_no_score(make_run
     next((filled / "records").rglob("digits_mlp/c+halton.json")).unlink()
 
     (standing,) = standings(read_entries(filled))
-    table = standing_table(standing, standing.inference())
+    table = standing_table(standing, standing.inferences())
 
     assert standing.scores().scores == whole.scores().scores
     row = dict(zip(table.header, table.texts[-1], strict=True))
@@ -289,8 +289,8 @@ def test_one_study_has_a_table_without_intervals(build, tmp_path):
 
     (standing,) = standings(entries_of(read_logs(tmp_path / "runs")))
 
-    assert standing.inference() is None
-    assert standing_table(standing, None).texts[0][1:3] == ("1.000", "1.000")
+    assert standing.inferences() == []
+    assert standing_table(standing, []).texts[0][1:3] == ("1.000", "1.000")
 
 
 def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):

@@ -120,7 +120,7 @@ def test_a_rerun_with_another_version_of_a_file_verifies_nothing_and_names_it(ru
 
 
 def test_another_version_of_the_tuners_library_may_verify(runs, run_again):
-    tuner = {"name": "random", "library": "optuna 6"}
+    tuner = {"name": "halton", "library": "optuna 6"}
 
     assert set(problems(runs, run_again(tuner=tuner)).values()) == {""}
 
@@ -158,7 +158,7 @@ def test_the_leaderboard_marks_who_is_verified(runs, run_again, tmp_path):
 
     found = standings(read_entries(board))
     (standing,) = found
-    table = standing_table(standing, standing.inference())
+    table = standing_table(standing, standing.inferences())
     assert {r["contender"]: r["verified"] for r in table.records} == {
         "a+halton": True, "b+halton": False,
     }  # fmt: skip
