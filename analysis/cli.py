@@ -385,16 +385,10 @@ def table(
 
 
 def _log_options(
-    logs: Path,
-    within: str | None,
-    targets: Path | None,
-    ruleset: RulesetName | None,
-    studies: int | None,
-    trials: int | None,
-    budget_factor: float | None,
-    hardware: list[str] | None,
-    mix_hardware: bool,
-) -> "LogOptions":
+    logs: Path, within: str | None, targets: Path | None, ruleset: RulesetName | None,
+    studies: int | None, trials: int | None, budget_factor: float | None,
+    hardware: list[str] | None, mix_hardware: bool,
+) -> "LogOptions":  # fmt: skip
     from analysis.commands.log_options import LogOptions
     from analysis.logs.hardware import HardwareChoice
 

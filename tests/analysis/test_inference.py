@@ -20,6 +20,7 @@ from analysis.report.tables.statistics_tables import (
     comparisons_table,
     numbers_table,
     scores_with_intervals,
+    speedups_table,
     statistics_tables,
 )
 from analysis.statistics.inference import infer
@@ -142,12 +143,51 @@ def test_the_command_prints_every_format(hand_made, capsys, format):
     else:
         assert "a+halton" in text and "0.500" in text
     if format == "latex":
-        assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 5
+        assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 6
+
+
+def test_a_ranking_that_would_not_repeat_is_said_first(build, tmp_path, capsys):
+    # In halves with costs of a of 100 and 400 both times b is first; 100 twice is against 400 twice.
+    b = build(tmp_path, ["a", "b"], ["w"], 4)
+    for study in (1, 2, 3, 4):
+        b.trial("a", "w", study, 500.0, 100.0 if study % 2 else 400.0)
+        b.trial("b", "w", study, 500.0, 200.0)
+
+    assert run_app(app, "analysis", ["statistics", str(tmp_path), "--view", "given"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("The ranking given tuned would not repeat: rankings by two halves of")
+    assert "0.33, below 0.7; about 20 studies on each workload would give 0.7." in text
+
+    arguments = ["statistics", str(tmp_path), "--view", "given", "--format", "json"]
+    assert run_app(app, "analysis", [*arguments, "--reference", "b"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    rows = {(row["statistic"], row["contender"]): row for row in table["rows"]}
+    assert rows["split_half_tau", None]["value"] == pytest.approx((2 - 1) / 3, abs=0.15)
+    assert rows["studies_to_repeat", None]["value"] == 20
+    # The median of 100, 100, 400 and 400 is 250.
+    assert rows["speed_up", "a"]["value"] == pytest.approx(200 / 250)
+    assert rows["speed_up", "a"]["versus"] == "b"
+
+
+def test_speedups_are_shown_with_their_bounds_beside_the_win_probability():
+    costs = np.array([[[100.0] * 4, [INF] * 4], [[50.0] * 4, [10.0] * 4]])
+    samples = Samples(
+        ("a", "adamw+random"), ("u", "v"), costs, budgets=np.full((2, 2), 40.0), view="given"
+    )
+    found = infer(samples, "steps", resamples=100)
+
+    (row,) = speedups_table(found, found.speedups, Marks()).texts
+
+    # Ratios 50 / 100 and 10 / 40.
+    ratio = f"{math.sqrt(0.5 * 0.25):.2f}"
+    assert row == ("a", f"<= {ratio} ({ratio} to {ratio})", "0.00 (0.00 to 0.00)",
+                   "yes: adamw+random")  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
+        (["--reference", "z"], "`reference` must be a contender, got 'z'. Choose one of a+halton"),
         (["--confidence", "1"], "`confidence` must be between 0 and 1, got 1.0"),
         (["--resamples", "10"], "10 resamples are too few for a confidence of 0.95"),
         (["--hardware", "x"], "No runs on hardware 'x'"),

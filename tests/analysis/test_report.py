@@ -82,12 +82,32 @@ def test_everything_is_written(reported):
     )  # fmt: skip
     tables = (
         "scores", "costs", "trials", "ends", "spent", "failures", "targets", "environment",
-        "anytime", "profiles", "statistics", "comparisons", "ranks", "left_out",
+        "anytime", "profiles", "statistics", "comparisons", "ranks", "left_out", "repeatability",
     )  # fmt: skip
     assert names == {
         "report.html", "report.md", *(f"{name}.csv" for name in tables),
         *(f"{name}.{kind}" for name in plots for kind in ("png", "svg")),
     }  # fmt: skip
+
+
+def test_a_report_opens_with_the_warning_that_its_ranking_would_not_repeat(build, tmp_path):
+    # Halves of the studies disagree if one has both of the studies with a cost of 100.
+    b = build(tmp_path / "runs", ["adamw+random", "b"], ["w"], 4)
+    for study in (1, 2, 3, 4):
+        b.trial("adamw+random", "w", study, 500.0, 100.0 if study % 2 else 400.0)
+        b.trial("b", "w", study, 500.0, 200.0)
+
+    write_report(read_logs(tmp_path / "runs"), tmp_path / "report")
+
+    page, markdown = ((tmp_path / "report" / f"report.{kind}").read_text()
+                      for kind in ("html", "md"))  # fmt: skip
+    for view, paragraph in zip(("including tuning", "given tuned"), markdown.split("\n\n")[1:3],
+                               strict=True):  # fmt: skip
+        assert paragraph.startswith(f"**The ranking {view} would not repeat: rankings by two")
+        assert paragraph.endswith("studies on each workload would give 0.7.**")
+    assert '</h1>\n<p class="warn">The ranking including tuning would not repeat' in page
+    speedups = read_csv(tmp_path / "report", "speedups_given.csv")
+    assert [(row["contender"], float(row["speed-up"])) for row in speedups] == [("b", 250 / 200)]
 
 
 def test_every_table_and_picture_of_the_page_is_in_markdown_too(reported):
