@@ -147,7 +147,7 @@ def test_the_command_prints_every_format(hand_made, capsys, format):
 
 
 def test_a_ranking_that_would_not_repeat_is_said_first(build, tmp_path, capsys):
-    # In halves with costs of a of 100 and 400 both times b is first; 100 twice is against 400 twice.
+    # Halves of the studies disagree if one has both of the studies with a cost of 100.
     b = build(tmp_path, ["a", "b"], ["w"], 4)
     for study in (1, 2, 3, 4):
         b.trial("a", "w", study, 500.0, 100.0 if study % 2 else 400.0)
