@@ -100,6 +100,16 @@ def test_a_miss_without_a_known_budget_has_no_speedup():
     assert found.values.value[1] == pytest.approx(4.0)
 
 
+def test_two_misses_are_equal_whatever_their_budgets_are():
+    # Given tuned, a self-tuning run may take a whole study, and the reference a trial.
+    costs = [[[INF] * 2, [3.0] * 2], [[INF] * 2, [6.0] * 2]]
+    budgets = np.array([[6400.0, 6400.0], [400.0, 400.0]])
+    samples = Samples(("a", REFERENCE), ("u", "v"), np.array(costs), budgets=budgets)
+
+    for known in (samples, make_samples(costs, budgets=None)):
+        assert measure(known).values.value[0] == pytest.approx(math.sqrt(6 / 3))
+
+
 def test_held_out_variants_take_no_part():
     costs = [[[1.0] * 2, [100.0] * 2], [[2.0] * 2, [1.0] * 2]]
     samples = make_samples(costs, benchmark=Benchmark(("w0",), {"w1": "w0"}))
