@@ -15,6 +15,7 @@ from analysis.commands.options import (
     HardwareOption,
     LogsArgument,
     MixHardwareOption,
+    ReferenceOption,
     RerunOption,
     RulesetName,
     RulesetOption,
@@ -100,6 +101,7 @@ def report(
     studies: StudiesOption = None,
     trials: TrialsOption = None,
     budget_factor: BudgetFactorOption = None,
+    reference: ReferenceOption = "adamw+random",
     rerun: RerunOption = None,
     hardware: HardwareOption = None,
     mix_hardware: MixHardwareOption = False,
@@ -131,7 +133,7 @@ def report(
         read = options.read()
         path = write_report(
             read, folder, command=shown_command("analysis"), unit=cost, hardware=options.hardware,
-            rerun=None if rerun is None else read_logs(rerun),
+            rerun=None if rerun is None else read_logs(rerun), reference=reference,
             title=(within or "").rstrip("/").rpartition("/")[2],
         )  # fmt: skip
         typer.echo(path)
@@ -155,13 +157,14 @@ def statistics(
     ] = 0.95,
     resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    reference: ReferenceOption = "adamw+random",
     format: Annotated[
         Format, typer.Option(help="Format of the output; csv and json hold every number.")
     ] = Format.TABLE,
     hardware: HardwareOption = None,
     mix_hardware: MixHardwareOption = False,
 ) -> None:
-    """Print intervals of the scores of LOGS, paired comparisons and ranks.
+    """Print intervals of the scores of LOGS, repeatability, speed-ups, comparisons and ranks.
 
     The formulas are in docs/statistics.md.
 
@@ -175,7 +178,7 @@ def statistics(
         )
         print_statistics(
             options, cost, view, confidence=confidence, resamples=resamples, seed=seed,
-            format=format,
+            reference=reference, format=format,
         )  # fmt: skip
 
 
@@ -382,16 +385,10 @@ def table(
 
 
 def _log_options(
-    logs: Path,
-    within: str | None,
-    targets: Path | None,
-    ruleset: RulesetName | None,
-    studies: int | None,
-    trials: int | None,
-    budget_factor: float | None,
-    hardware: list[str] | None,
-    mix_hardware: bool,
-) -> "LogOptions":
+    logs: Path, within: str | None, targets: Path | None, ruleset: RulesetName | None,
+    studies: int | None, trials: int | None, budget_factor: float | None,
+    hardware: list[str] | None, mix_hardware: bool,
+) -> "LogOptions":  # fmt: skip
     from analysis.commands.log_options import LogOptions
     from analysis.logs.hardware import HardwareChoice
 

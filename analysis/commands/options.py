@@ -72,3 +72,4 @@ FormatOption = Annotated[Format, typer.Option(help="Format of the output.")]
 ViewOption = Annotated[
     CostView, typer.Option(help="Costs including tuning, or of the tuned hyperparameters alone.")
 ]
+ReferenceOption = Annotated[str, typer.Option(help="Contender that speed-ups are relative to.")]

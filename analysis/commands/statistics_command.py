@@ -3,11 +3,17 @@
 from analysis.commands.log_options import LogOptions
 from analysis.report.formats import Format, print_tables
 from analysis.report.summary import contender_marks, warning_lines
-from analysis.report.tables.statistics_tables import numbers_table, statistics_tables
+from analysis.report.tables.statistics_tables import (
+    numbers_table,
+    reference_notes,
+    repeatability_warnings,
+    statistics_tables,
+)
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import score_logs
 from analysis.statistics.inference import infer
 from analysis.statistics.samples import samples_of
+from analysis.statistics.speedups import REFERENCE
 
 
 def print_statistics(
@@ -18,6 +24,7 @@ def print_statistics(
     confidence: float,
     resamples: int,
     seed: int,
+    reference: str = REFERENCE,
     format: Format = Format.TABLE,
 ) -> None:
     """Print the statistics: every number for ``csv`` and ``json``, tables otherwise.
@@ -31,10 +38,11 @@ def print_statistics(
     scores = score_logs(logs, "strict", unit, source.hardware)
     view = view if view in scores.views else scores.views[0]  # one view if nothing was tuned
     found = infer(
-        samples_of(scores, view), scores.unit, view, confidence=confidence, resamples=resamples,
-        seed=seed,
+        samples_of(scores, view), scores.unit, confidence=confidence, resamples=resamples,
+        seed=seed, reference=reference,
     )  # fmt: skip
-    notes = [*scores.notes, *warning_lines(logs), *found.warnings]
+    notes = [*repeatability_warnings([found]), *scores.notes, *warning_lines(logs), *found.warnings]
+    notes += reference_notes([found])
     if format in (Format.CSV, Format.JSON):
         tables = [numbers_table([found])]
     else:

@@ -1,5 +1,6 @@
 """The leaderboard's pages, generated from its records; and whether they are up to date."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from analysis.report.publish import publish
 from analysis.report.table import Table
 from analysis.report.tables.hardware_tables import across_hardware_table, fingerprints_table
 from analysis.report.tables.score_tables import cost_table, unit_name
-from analysis.report.tables.statistics_tables import comparisons_table
+from analysis.report.tables.statistics_tables import (
+    comparisons_table,
+    repeatability_table,
+    repeatability_warnings,
+    speedups_table,
+)
 from analysis.statistics.inference import Inference
 from metaopt.bench.measure.targets import load_targets, to_document
 
@@ -70,28 +76,41 @@ def _outdated(board: Path) -> dict[Path, str]:
 def _context(entries: list[Entry]) -> dict[str, Any]:
     names = {entry.hardware.slug: entry.hardware.name for entry in entries}
     found = standings(entries)
+    parts = [_part(standing, names[standing.hardware]) for standing in found]
     return {
         "entries": len(entries),
         "contenders": len({entry.contender for entry in entries}),
         "workloads": len({entry.workload for entry in entries}),
         "about_seconds": _ABOUT_SECONDS,
-        "parts": [_part(standing, names[standing.hardware]) for standing in found],
+        "unrepeatable": [
+            f"{part['campaign']} on {part['hardware_name']}"
+            for part in parts
+            if part["unrepeatable"]
+        ],
+        "parts": parts,
         "across": _across(entries, sorted({standing.campaign for standing in found})),
         "hardware": fingerprints_table(entry.hardware for entry in entries),
     }
 
 
 def _part(standing: Standing, hardware: str) -> dict[str, Any]:
-    found, scores = standing.inference(), standing.scores()
+    found, scores, marks = standing.inferences(), standing.scores(), standing.marks()
+    first = found[0] if found else None
+    speedups = [speedups_table(one, one.speedups, marks) for one in found if one.speedups]
     return {
         "campaign": standing.campaign,
         "hardware_name": f"{hardware} ({standing.hardware})",
         "summary": _summary(standing),
+        "unrepeatable": repeatability_warnings(found),
         "scores": standing_table(standing, found),
-        "bars": [] if found is None else [_bar(found, n) for n in standing.scores().contenders],
-        "warnings": found.warnings if found else (),
-        "decided": _decided(standing, found),
-        "costs": cost_table(scores, standing.marks()) if scores.factors else None,
+        "bars": [] if first is None else [_bar(first, name) for name in scores.contenders],
+        "warnings": list(dict.fromkeys(text for one in found for text in one.warnings)),
+        "repeatability": dataclasses.replace(repeatability_table(found), name="")
+        if found
+        else None,
+        "speedups": [dataclasses.replace(table, name="") for table in speedups],
+        "decided": _decided(standing, first),
+        "costs": cost_table(scores, marks) if scores.factors else None,
         "targets": targets_table(standing),
         "provenance": provenance_table(standing),
     }

@@ -16,7 +16,8 @@ from urllib.parse import quote
 import pydantic
 
 from analysis.logs.hardware import Fingerprint
-from analysis.scoring.costs import StudyCosts
+from analysis.scoring.costs import StudyCosts, cell_of
+from analysis.scoring.orders import Attempt
 from analysis.wording import plain
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.measure.targets import Target
@@ -50,6 +51,8 @@ class StudyEntry(_Model):
     trials: _Number
     failures: _Count
     best: float | None  # best validation metric
+    # Of random search, whose trials may come in any order; None: another tuner, or an older entry.
+    attempts: tuple[Attempt, ...] | None = None
 
     @pydantic.model_validator(mode="after")
     def _check_costs(self) -> "StudyEntry":
@@ -115,9 +118,13 @@ class CampaignEntry(_Model):
 
     def cell(self, currency: Currency) -> StudyCosts:
         """Return costs to target as the tables of a campaign have them."""
-        return StudyCosts(
-            given=tuple(_amount(study.given, currency) for study in self.studies),
-            including=tuple(_amount(study.including, currency) for study in self.studies),
+        known = self.budget.currency == currency
+        return cell_of(
+            [_amount(study.given, currency) for study in self.studies],
+            [_amount(study.including, currency) for study in self.studies],
+            [study.attempts for study in self.studies],
+            currency,
+            (self.budget.trial, self.budget.study) if known else (None, None),
         )
 
 

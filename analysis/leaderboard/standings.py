@@ -18,7 +18,7 @@ from analysis.report.tables.campaign_tables import TARGET
 from analysis.report.tables.score_tables import Extras, score_table, unit_name
 from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.machines import HardwareMeasurements
-from analysis.scoring.scores import Scores, scores_of
+from analysis.scoring.scores import VIEWS, Scores, scores_of
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
 from analysis.wording import plain
@@ -95,12 +95,15 @@ class Standing:
             )
         return dataclasses.replace(scores, contenders=(*scores.contenders, *others))
 
-    def inference(self) -> Inference | None:
-        """Return the statistics including tuning; ``None`` with one study, or without scores."""
+    def inferences(self) -> list[Inference]:
+        """Return the statistics of both views, including tuning first.
+
+        Empty with one study, or without scores.
+        """
         if self.studies < 2 or not self.complete:
-            return None
+            return []
         complete = dataclasses.replace(self.scores(), contenders=tuple(self.complete))
-        return infer(samples_of(complete, "including"), self.currency, "including")
+        return [infer(samples_of(complete, view), self.currency) for view in VIEWS]
 
     def marks(self) -> Marks:
         """Return the marks of contenders."""
@@ -194,16 +197,15 @@ def _differing_anywhere(a: CampaignEntry, b: CampaignEntry) -> str:
     return ", ".join(name for name, (one, two) in facts.items() if one != two)
 
 
-def standing_table(standing: Standing, found: Inference | None) -> Table:
+def standing_table(standing: Standing, found: Sequence[Inference]) -> Table:
     """Return scores with their intervals and costs, best first; those without a score last."""
     scores = standing.scores()
     intervals = {}
     name = "intervals"
-    if found is not None:
-        name = f"{found.confidence:.0%}, bootstrap over studies"
-        for s, contender in enumerate(found.samples.contenders):
-            ends = float(found.scores.low[s]), float(found.scores.high[s])
-            intervals[contender, "including"] = ends
+    for one in found:
+        name = f"{one.confidence:.0%}, bootstrap over studies"
+        for s, contender in enumerate(one.samples.contenders):
+            intervals[contender, one.view] = float(one.scores.low[s]), float(one.scores.high[s])
     verified = {contender: standing.is_verified(contender) for contender in standing.contenders}
     extras = Extras(score_intervals=intervals, interval_name=name, verified=verified)
     return dataclasses.replace(score_table(scores, standing.marks(), extras), name="")

@@ -26,8 +26,9 @@ from analysis.logs.hardware import fingerprint_of, hardware_of
 from analysis.logs.logs import Logs
 from analysis.logs.reader import read_logs
 from analysis.report.publish import publish
-from analysis.scoring.costs import pass_ratios, study_costs, time_factors
+from analysis.scoring.costs import is_within_budget, pass_ratios, study_costs, time_factors
 from analysis.scoring.machines import seconds_per_gradient
+from analysis.scoring.orders import attempts_of
 from metaopt.bench.measure.budget import CURRENCIES
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
 from metaopt.bench.records.identity import WORKLOAD_PARTS, digest_of
@@ -238,6 +239,7 @@ def _study_entry(records: list[TrialRecord], study: StudyRecord) -> StudyEntry:
         trials=study.trials,
         failures=sum(record.status in FAILURES for record in records),
         best=best,
+        attempts=attempts_of(records, map(is_within_budget, records)),
     )
 
 

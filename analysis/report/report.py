@@ -16,7 +16,6 @@ from analysis.report.pages import write_pages
 from analysis.report.publish import publish
 from analysis.report.sections import Section
 from analysis.report.summary import contender_marks, shown_warnings
-from analysis.report.table import Table
 from analysis.report.tables import campaign_tables, statistics_tables, training_tables
 from analysis.report.tables.score_tables import (
     Extras,
@@ -31,6 +30,7 @@ from analysis.scoring.costs import Unit
 from analysis.scoring.scores import Scores, score_logs
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
+from analysis.statistics.speedups import REFERENCE
 from analysis.training.curves import anytime_bands
 from analysis.training.episodes import read_runs
 from analysis.training.final_values import final_episode_losses, final_values
@@ -70,6 +70,7 @@ def write_report(
     unit: Unit | None = None,
     hardware: HardwareChoice = ANY_HARDWARE,
     rerun: Logs | None = None,
+    reference: str = REFERENCE,
     title: str = "",
 ) -> Path:
     """Write ``report.html``, ``report.md``, the CSV files and the plots.
@@ -86,20 +87,22 @@ def write_report(
         unit: The unit of the costs; by default that of the budgets.
         hardware: Whether seconds of different hardware may be mixed.
         rerun: A second run of the campaign, to verify contenders with.
+        reference: The contender that speed-ups are relative to.
         title: The title of the page; by default the campaign's name.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        ValueError: Seconds would be mixed, the unit does not apply, or the rerun is a copy.
+        ValueError: Seconds would be mixed, the unit does not apply, the rerun is a copy, or the
+            reference is not a contender.
     """
     # Plots are imported here and below, because commands that print tables do not need them.
     from analysis.report.plots.curve_plots import profiles_of
 
     scores = score_logs(logs, unit=unit, hardware=hardware)
     marks, facets = contender_marks(logs), facets_of(logs)
-    inferred = infer_all(scores)
+    inferred = infer_all(scores, reference)
     extras = extras_of(inferred, facets)
     verification: list[Section] = []
     if rerun is not None:
@@ -119,6 +122,7 @@ def write_report(
         *_details(logs, scores, extras, out),
     ]
     context = _context(logs, scores, command, title)
+    context["unrepeatable"] = statistics_tables.repeatability_warnings(inferred)
     filters = filters_of(scores, facets)
     write_pages("report", context | {"sections": sections, "filters": filters}, out)
     tables = [table for part in sections for table in (*part.tables, *part.data) if table.name]
@@ -152,11 +156,13 @@ def profiles_csv(profiles: "Profiles") -> str:
     return csv_text(("view", "contender", "ratio", "share"), rows)
 
 
-def infer_all(scores: Scores) -> list[Inference]:
+def infer_all(scores: Scores, reference: str = REFERENCE) -> list[Inference]:
     """Return the statistics of both views, including tuning first; none with a single study."""
     if scores.studies < 2:
         return []
-    return [infer(samples_of(scores, view), scores.unit, view) for view in scores.views]
+    return [
+        infer(samples_of(scores, view), scores.unit, reference=reference) for view in scores.views
+    ]
 
 
 def extras_of(found: list[Inference], facets: Any) -> Extras:
@@ -193,7 +199,7 @@ def _scores(
 
 
 def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> Section:
-    """Return plots of both views, and tables of the first view, costs including tuning."""
+    """Return plots, repeatability and speed-ups of both views, other tables of the first."""
     from analysis.report.plots.statistics_plots import plot_inference
 
     if not found:
@@ -201,7 +207,12 @@ def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: P
         return Section(_UNCERTAINTY, (text,))
     first = found[0]
     plots = [plot for one in found for plot in plot_inference(one, out)]
-    tables: list[Table] = []
+    tables = [statistics_tables.repeatability_table(found)]
+    tables += [
+        statistics_tables.speedups_table(one, one.speedups, marks)
+        for one in found
+        if one.speedups is not None
+    ]
     if first.comparisons:
         tables.append(statistics_tables.comparisons_table(first, marks))
     tables.append(statistics_tables.ranks_table(first, marks))
@@ -209,6 +220,7 @@ def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: P
         tables.append(statistics_tables.left_out_table(first))
     text = [
         f"{in_view('Tables: costs', first.view)}. All numbers are in statistics.csv.",
+        *statistics_tables.reference_notes(found),
         *dict.fromkeys(warning for one in found for warning in one.warnings),
     ]
     text += [] if logs.is_ours else [_NOT_PAIRED]

@@ -41,6 +41,15 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Bounded(NamedTuple):
+    """A value that may be a bound, with its interval; an undefined value is NaN."""
+
+    bound: str  # ">=", "<=", "~", or empty
+    value: float
+    low: float
+    high: float
+
+
 class MedianCosts(NamedTuple):
     """A contender's median costs on a workload."""
 
@@ -151,6 +160,21 @@ def estimate_format(inner: CellFormat) -> CellFormat:
         lambda value: {"": value.value, "low": value.low, "high": value.high},
         lambda value: value.value,
     )
+
+
+def _show_bounded(found: Bounded) -> str:
+    if is_undefined(found.value):
+        return ""
+    text = f"{found.bound} {found.value:.2f}".lstrip()
+    ends = found.low, found.high
+    return text if any(map(is_undefined, ends)) else f"{text} ({ends[0]:.2f} to {ends[1]:.2f})"
+
+
+BOUNDED = CellFormat(
+    _show_bounded,
+    lambda found: {"": found.value, "bound": found.bound, "low": found.low, "high": found.high},
+    lambda found: found.value,
+)
 
 
 def _show_costs(costs: MedianCosts) -> str:

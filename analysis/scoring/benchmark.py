@@ -3,10 +3,11 @@
 The rules turn a table of costs into costs on the base workloads:
 
     1. a variant counts only if the target of its base workload was reached;
-    2. a cost above four times the best one is a miss;
+    2. a cost beyond the end of the score's axis, as a multiple of the best one, is a miss;
     3. a base workload counts only if its variant still counts.
 
-Our campaigns have no variants; their scores average over all workloads.
+The axis ends at four times the best cost, and including tuning, where the axis is logarithmic, at
+32 times. Our campaigns have no variants; their scores average over all workloads.
 """
 
 import dataclasses
@@ -15,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
-from analysis.scoring.profiles import LIMIT, profile_area, ratios
+from analysis.scoring.costs import View
+from analysis.scoring.profiles import LIMIT, LINEAR, LOGARITHMIC, Axis, profile_area, ratios
 
 Floats = NDArray[np.float64]
+# Costs including tuning spread over two orders of magnitude, so most would be beyond 4.
+AXES: dict[View, Axis] = {"including": LOGARITHMIC, "given": LINEAR, "only": LINEAR}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +36,12 @@ class Benchmark:
         """All columns."""
         return (*self.base, *self.base_of)
 
-    def apply(self, costs: Floats) -> Floats:
+    def apply(self, costs: Floats, limit: float = LIMIT) -> Floats:
         """Return the costs on the base workloads, with the rules for variants applied.
 
         Args:
             costs: (..., contenders, workloads); inf or NaN for a miss.
+            limit: The largest ratio to the best cost that is not a miss.
 
         Returns:
             (..., contenders, base workloads); inf for a miss.
@@ -49,15 +54,24 @@ class Benchmark:
                 variant = table[..., count + offset]
                 table[..., count + offset] = np.where(np.isinf(table[..., place]), np.inf, variant)
             best = table.min(axis=-2, keepdims=True)
-            table = np.where(table > LIMIT * best, np.inf, table)
+            table = np.where(table > limit * best, np.inf, table)
             for offset, place in enumerate(base):
                 missed = np.isinf(table[..., count + offset])
                 table[..., place] = np.where(missed, np.inf, table[..., place])
         return table[..., :count]
 
-    def score(self, costs: Floats) -> Floats:
+    def ratios(self, costs: Floats, view: View) -> Floats:
+        """Return the ratios to the best cost, (..., contenders, base workloads)."""
+        return ratios(self.apply(costs, AXES[view].limit))
+
+    def unreached(self, costs: Floats, view: View) -> tuple[str, ...]:
+        """Return the base workloads on which no contender scores; costs (contenders, workloads)."""
+        missed = np.isinf(self.apply(costs, AXES[view].limit)).all(axis=0)
+        return tuple(self.base[place] for place in np.flatnonzero(missed))
+
+    def score(self, costs: Floats, view: View) -> Floats:
         """Return the exact area under each profile, (..., contenders), for costs as in `apply`."""
-        return profile_area(ratios(self.apply(costs)))
+        return profile_area(self.ratios(costs, view), AXES[view])
 
     def score_on_grid(self, costs: Floats) -> Floats:
         """Return the area as AlgoPerf's scorer integrates it: trapezoids between 100 points."""

@@ -5,7 +5,8 @@ A study has two costs, which are inf if no trial met the target within budget:
     given       given tuned: the smallest own cost of a trial that met the target; for a self-tuning
                 run the cost since the restart of the episode that met it
     including   including tuning: the total cost of the study's trials when the first one met the
-                target, including the cost of other trials while that trial was paused
+                target, including the cost of other trials while that trial was paused; for random
+                search the median over all orders of its trials (:mod:`analysis.scoring.orders`)
 
 Both sets of rules choose among the same hits; see :mod:`analysis.scoring.scores`.
 """
@@ -13,11 +14,19 @@ Both sets of rules choose among the same hits; see :mod:`analysis.scoring.scores
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from analysis.logs.logs import Logs
 from analysis.logs.official_records import OfficialRecord
+from analysis.scoring.orders import (
+    Attempt,
+    attempts_of,
+    costs_over_orders,
+    medians_over_orders,
+)
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records.audit import RATIO_NOTED
 
@@ -46,18 +55,37 @@ class Hit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StudyCosts:
-    """The costs of one contender on one workload, one entry per study; inf for a miss."""
+    """The costs of one contender on one workload, one entry per study; inf for a miss.
+
+    Attributes:
+        given: Given tuned.
+        including: Including tuning; for exchangeable trials the median over their orders.
+        orders: Including tuning, the cost of each study in each order of its trials; empty unless
+            the trials are exchangeable.
+        given_budget: The longest trial that the contender may run; ``None`` if it is not known in
+            the unit of the costs.
+        including_budget: The budget of a study, or ``None``.
+    """
 
     given: tuple[float, ...]
     including: tuple[float, ...]
+    orders: tuple[tuple[float, ...], ...] = ()
+    given_budget: float | None = None
+    including_budget: float | None = None
 
     def costs(self, view: View) -> tuple[float, ...]:
         """Return the studies' costs in one view."""
         return self.including if view == "including" else self.given
 
+    def budget(self, view: View) -> float | None:
+        """Return the budget that a miss had in one view."""
+        return self.including_budget if view == "including" else self.given_budget
+
     def median(self, view: View) -> float:
-        """Return the median over studies; NaN without studies."""
+        """Return the median over studies, and over orders if there are any; NaN without studies."""
         costs = self.costs(view)
+        if view == "including" and self.orders:
+            return float(medians_over_orders(self.orders, np.ones((1, len(costs)), np.int64))[0])
         return statistics.median(costs) if costs else math.nan
 
     @property
@@ -67,8 +95,16 @@ class StudyCosts:
 
     def times(self, factor: float) -> "StudyCosts":
         """Return the costs multiplied by a factor."""
-        given, including = (tuple(factor * cost for cost in self.costs(v)) for v in VIEWS[::-1])
-        return StudyCosts(given, including)
+        return StudyCosts(
+            tuple(factor * cost for cost in self.given),
+            tuple(factor * cost for cost in self.including),
+            tuple(tuple(factor * cost for cost in costs) for costs in self.orders),
+            *(None if known is None else factor * known for known in self._budgets),
+        )
+
+    @property
+    def _budgets(self) -> tuple[float | None, float | None]:
+        return self.given_budget, self.including_budget
 
 
 def hit_of(record: Any, currency: Currency) -> Hit | None:
@@ -103,6 +139,41 @@ def study_costs(records: list[Any], currency: Currency) -> tuple[float, float]:
     given = min((hit.own for hit in hits if not math.isnan(hit.own)), default=math.inf)
     including = min((hit.study for hit in hits if not math.isnan(hit.study)), default=math.inf)
     return given, including
+
+
+def cell_of(
+    given: Sequence[float],
+    including: Sequence[float],
+    attempts: Sequence[Sequence[Attempt] | None],
+    currency: Currency,
+    budgets: tuple[float | None, float | None] = (None, None),
+) -> StudyCosts:
+    """Return the costs of studies.
+
+    Args:
+        given: The cost of each study given tuned.
+        including: The cost of each study including tuning, in the order in which it ran.
+        attempts: The exchangeable attempts of each study; ``None`` where there are none.
+        currency: The currency of the costs.
+        budgets: The budget of a trial and that of a study, if they are known in the currency.
+    """
+    if any(one is None for one in attempts) or not any(attempts):
+        return StudyCosts(tuple(given), tuple(including), (), *budgets)
+    orders = tuple(
+        costs_over_orders(one or (), currency, study) for study, one in enumerate(attempts, start=1)
+    )
+    return StudyCosts(tuple(given), tuple(map(statistics.median, orders)), orders, *budgets)
+
+
+def _cell(studies: list[list[Any]], currency: Currency) -> StudyCosts:
+    """Return the costs of the records of each study."""
+    given, including = zip(*(study_costs(records, currency) for records in studies), strict=True)
+    attempts = [attempts_of(records, map(is_within_budget, records)) for records in studies]
+    found = [r.budget for records in studies for r in records if r.budget.currency == currency]
+    known = [max(amounts, default=math.inf)
+             for amounts in ([b.trial for b in found], [b.study for b in found])]  # fmt: skip
+    trial, study = (amount if math.isfinite(amount) else None for amount in known)
+    return cell_of(given, including, attempts, currency, (trial, study))
 
 
 def unit_of(logs: Logs, unit: Unit | None) -> Unit:
@@ -177,10 +248,7 @@ def costs_by_pair(logs: Logs, unit: Unit) -> Mapping[tuple[str, str], StudyCosts
     currency: Currency = "gradient_evaluations" if unit == "adjusted" else unit
     cells: dict[tuple[str, str], StudyCosts] = {}
     for pair in ((c, w) for c in logs.contenders for w in logs.workloads):
-        frameworks = [
-            StudyCosts(*zip(*(study_costs(records, currency) for records in studies), strict=True))
-            for studies in studies_of(logs, *pair)
-        ]
+        frameworks = [_cell(studies, currency) for studies in studies_of(logs, *pair)]
         if frameworks:
             cells[pair] = max(frameworks, key=lambda c: (c.median("given"), c.median("including")))
     if unit == "adjusted":

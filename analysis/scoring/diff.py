@@ -41,7 +41,7 @@ def compare_rules(logs: Logs) -> RulesComparison:
         costs_by_pair(logs, "seconds"), logs.study_count,
     )  # fmt: skip
     exact = dataclasses.replace(algoperf, rules="strict")
-    area = exact.benchmark.score(exact.matrix("given"))
+    area = exact.benchmark.score(exact.matrix("given"), "given")
     exact = dataclasses.replace(
         exact, scores={c: {"given": float(a)} for c, a in zip(exact.contenders, area, strict=True)}
     )

@@ -5,10 +5,37 @@ inf for a miss. The profile :math:`\rho_s(\tau)` is the share of workloads
 with :math:`r_{sw} \le \tau`.
 """
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
 LIMIT = 4.0  # AlgoPerf's
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """The axis of ratios that a profile is integrated over.
+
+    Attributes:
+        limit: The end of the axis; ratios from there on score 0.
+        logarithmic: Whether equal factors are equally long.
+
+    Raises:
+        ValueError: The limit is 1 or less.
+    """
+
+    limit: float
+    logarithmic: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        if not self.limit > 1:
+            raise ValueError(f"`limit` must be above 1, the best possible ratio; got {self.limit}.")
+
+
+LINEAR = Axis(LIMIT)
+LOGARITHMIC = Axis(32.0, logarithmic=True)
 
 
 def ratios(costs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -29,17 +56,20 @@ def ratios(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isfinite(costs) & (costs == best), 1.0, quotient)
 
 
-def profile_area(ratios: NDArray[np.float64], limit: float = LIMIT) -> NDArray[np.float64]:
+def profile_area(ratios: NDArray[np.float64], axis: Axis = LINEAR) -> NDArray[np.float64]:
     r"""Return the normalised area under each profile on ``[1, limit]``: the score.
 
-    A profile is a staircase, so its integral needs no grid: a workload with ratio r adds
-    ``limit - r``. Ratios are (..., contenders, workloads), scores (..., contenders).
+    A profile is a staircase, so its integral needs no grid: a workload with ratio r adds the share
+    of the axis above r. Ratios are (..., contenders, workloads), scores (..., contenders).
 
-    .. math:: B_s = \frac{1}{W (\mathrm{limit} - 1)} \sum_w \max(0, \mathrm{limit} - r_{sw})
+    .. math::
+        B_s = \frac{1}{W} \sum_w \max(0, (\mathrm{limit} - r_{sw}) / (\mathrm{limit} - 1))
+        \quad\text{or, on a logarithmic axis,}\quad
+        \frac{1}{W} \sum_w \max(0, 1 - \ln r_{sw} / \ln \mathrm{limit})
     """
-    if not limit > 1:
-        raise ValueError(f"`limit` must be above 1, the best possible ratio; got {limit}.")
-    return np.clip(limit - ratios, 0, None).mean(axis=-1) / (limit - 1)
+    if axis.logarithmic:
+        return np.clip(1 - np.log(ratios) / np.log(axis.limit), 0, None).mean(axis=-1)
+    return np.clip(axis.limit - ratios, 0, None).mean(axis=-1) / (axis.limit - 1)
 
 
 def profile(

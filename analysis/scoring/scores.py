@@ -161,8 +161,12 @@ def scores_of(
 ) -> Scores:
     """Compute the scores of costs; see :class:`Scores` for the arguments."""
     scores = Scores(rules, unit, contenders, benchmark, cells, {}, studies, **others)
-    integrate = benchmark.score if rules == "strict" else benchmark.score_on_grid
-    areas = {view: integrate(scores.matrix(view)) for view in scores.views}
+    areas = {
+        view: benchmark.score(scores.matrix(view), view)
+        if rules == "strict"
+        else benchmark.score_on_grid(scores.matrix(view))
+        for view in scores.views
+    }
     by_contender = {
         name: {view: float(area[index]) for view, area in areas.items()}
         for index, name in enumerate(contenders)

@@ -7,6 +7,7 @@ import numpy as np
 from analysis.scoring.costs import Unit, View
 from analysis.statistics.comparisons import Comparison, compare_all
 from analysis.statistics.ranks import Ranking, rank_contenders
+from analysis.statistics.repeatability import Repeatability, measure_repeatability
 from analysis.statistics.resampling import (
     CONFIDENCE,
     RESAMPLES,
@@ -20,6 +21,7 @@ from analysis.statistics.resampling import (
 )
 from analysis.statistics.samples import Samples
 from analysis.statistics.sensitivity import LeaveOneOut, leave_one_workload_out
+from analysis.statistics.speedups import REFERENCE, Speedups, measure_speedups
 
 SEED = 0
 
@@ -30,7 +32,6 @@ class Inference:
 
     samples: Samples
     unit: Unit
-    view: View
     confidence: float
     resamples: int
     seed: int
@@ -41,31 +42,39 @@ class Inference:
     comparisons: tuple[Comparison, ...]
     ranking: Ranking
     left_out: LeaveOneOut | None
+    repeatability: Repeatability
+    speedups: Speedups | None  # None: the default reference did not run
     warnings: tuple[str, ...]  # the limits of these statistics
+
+    @property
+    def view(self) -> View:
+        """The view of the costs."""
+        return self.samples.view
 
 
 def infer(
     samples: Samples,
     unit: Unit,
-    view: View,
     *,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    reference: str = REFERENCE,
 ) -> Inference:
     """Compute the statistics.
 
     Args:
         samples: The costs of every study.
         unit: The unit of the costs.
-        view: The view of the costs.
         confidence: The confidence of each interval, of the critical difference, and of all
             comparisons together.
         resamples: The number of resamples of the bootstrap.
         seed: The seed of resamples and permutations.
+        reference: The contender that speed-ups are relative to.
 
     Raises:
-        ValueError: There is only one study, or there are too few resamples for the confidence.
+        ValueError: There is only one study, there are too few resamples for the confidence, or
+            the reference is not a contender.
     """
     rng = np.random.default_rng(seed)
     boot = bootstrap(samples, rng, resamples)
@@ -77,7 +86,6 @@ def infer(
     return Inference(
         samples=samples,
         unit=unit,
-        view=view,
         confidence=confidence,
         resamples=resamples,
         seed=seed,
@@ -88,6 +96,8 @@ def infer(
         comparisons=tuple(compare_all(samples, order, confidence=confidence)),
         ranking=ranking,
         left_out=left_out,
+        repeatability=measure_repeatability(samples),
+        speedups=measure_speedups(boot, reference, confidence),
         warnings=tuple(_warnings(samples, confidence, ranking, left_out)),
     )
 
@@ -107,12 +117,4 @@ def _warnings(
         found.append(ranking.warning)
     if left_out is None:
         found.append("With one workload, how scores depend on the workloads is unknown.")
-    best = samples.medians.min(axis=0)
-    if unreached := [
-        name for name, cost in zip(samples.workloads, best, strict=True) if np.isinf(cost)
-    ]:
-        found.append(
-            f"No contender's median study reached the target on {', '.join(unreached)}: every "
-            "contender scores 0 there."
-        )
     return found

@@ -52,17 +52,12 @@ def bootstrap(samples: Samples, rng: np.random.Generator, resamples: int = RESAM
     """
     if not 1 <= resamples <= MOST_RESAMPLES:
         raise ValueError(f"`resamples` must be 1 to {MOST_RESAMPLES:,}, got {resamples:,}.")
-    contenders, workloads, studies = samples.costs.shape
+    _, workloads, studies = samples.costs.shape
     if studies < 2:
         raise ValueError("Resampling needs at least 2 studies, got 1. Run more studies.")
     picks = rng.integers(studies, size=(resamples, workloads, studies))
-    drawn = np.empty((resamples, contenders, workloads))
-    for w in range(
-        workloads
-    ):  # one at a time, because all resampled studies would take K times the memory
-        drawn[:, :, w] = np.median(samples.costs[:, w, picks[:, w]], axis=2).T
     counts = (picks[..., None] == np.arange(studies)).sum(axis=2)
-    return Bootstrap(samples, counts, drawn)
+    return Bootstrap(samples, counts, samples.medians_of(picks))
 
 
 def percentile_interval(values: Floats, confidence: float) -> tuple[Floats, Floats]:
@@ -94,7 +89,7 @@ def cost_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates
 
 def score_estimates(boot: Bootstrap, confidence: float = CONFIDENCE) -> Estimates:
     """Return the score of each contender, (S,); the best cost is taken in each resample."""
-    score = boot.samples.scored.score
+    score = boot.samples.score
     return Estimates(
         score(boot.samples.medians), *percentile_interval(score(boot.medians), confidence)
     )

@@ -14,9 +14,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.scoring.benchmark import Benchmark, Floats
 from analysis.scoring.costs import StudyCosts, View
+from analysis.scoring.orders import medians_over_orders
 from analysis.scoring.scores import Scores
 
 
@@ -29,6 +31,11 @@ class Samples:
         workloads: The W names, held-out variants last.
         costs: t, (S, W, K).
         benchmark: The workloads that a score averages over; by default all of them.
+        view: The view of the costs, which decides the axis of a score.
+        orders: The costs of each study in each order of its trials, by the indices of contender
+            and workload; ``costs`` then has the medians over orders.
+        budgets: The budgets that a miss had, (S, W); NaN where they are not known, ``None`` if
+            none is.
 
     Raises:
         ValueError: The shape differs from the names, there are no costs, or a cost is negative or
@@ -39,6 +46,11 @@ class Samples:
     workloads: tuple[str, ...]
     costs: Floats
     benchmark: Benchmark | None = None
+    view: View = "given"
+    orders: Mapping[tuple[int, int], Sequence[Sequence[float]]] = dataclasses.field(
+        default_factory=dict
+    )
+    budgets: Floats | None = None
 
     def __post_init__(self) -> None:
         """Check shape and values."""
@@ -63,13 +75,35 @@ class Samples:
 
     @property
     def medians(self) -> Floats:
-        """The median over studies, (S, W); misses count as inf."""
-        return np.median(self.costs, axis=2)
+        """The median over studies and orders, (S, W); misses count as inf."""
+        return self.medians_of(np.tile(np.arange(self.studies), (1, len(self.workloads), 1)))[0]
+
+    def medians_of(self, picks: NDArray[np.int64]) -> Floats:
+        """Return medians over picked studies, (R, S, W).
+
+        Args:
+            picks: The indices of studies on each workload, with repetitions, (R, W, any number).
+        """
+        medians = np.empty((len(picks), *self.costs.shape[:2]))
+        for w in range(len(self.workloads)):  # one at a time, to save memory
+            medians[:, :, w] = np.median(self.costs[:, w, picks[:, w]], axis=2).T
+        for (s, w), orders in self.orders.items():
+            counts = (picks[:, w, :, None] == np.arange(self.studies)).sum(axis=1)
+            medians[:, s, w] = medians_over_orders(orders, counts)
+        return medians
+
+    def without_misses(self, costs: Floats) -> Floats:
+        """Return costs, (..., S, W), with the budget in place of each miss; NaN if not known."""
+        return np.where(np.isinf(costs), np.nan if self.budgets is None else self.budgets, costs)
 
     @property
     def scored(self) -> Benchmark:
         """The benchmark; a score is a mean over its base workloads."""
         return self.benchmark or Benchmark(self.workloads)
+
+    def score(self, medians: Floats) -> Floats:
+        """Return the scores of median costs, (..., S) for (..., S, W)."""
+        return self.scored.score(medians, self.view)
 
 
 def samples_of(scores: Scores, view: View) -> Samples:
@@ -82,18 +116,21 @@ def samples_of(scores: Scores, view: View) -> Samples:
     if scores.rules != "strict":
         raise ValueError(f"Statistics need the rules strict, got {scores.rules}.")
     contenders, workloads = sorted(scores.contenders), scores.benchmark.workloads
-    missed = StudyCosts(*(2 * ((math.inf,) * scores.studies,)))
-    cells = {(s, w): scores.cells.get((s, w), missed) for s in contenders for w in workloads}
-    return make_samples(contenders, workloads, cells, view, scores.benchmark)
-
-
-def make_samples(
-    contenders: Sequence[str],
-    workloads: Sequence[str],
-    cells: Mapping[tuple[str, str], StudyCosts],
-    view: View,
-    benchmark: Benchmark | None = None,
-) -> Samples:
-    """Return the samples of cells by contender and workload."""
-    costs = np.array([[cells[s, w].costs(view) for w in workloads] for s in contenders], float)
-    return Samples(tuple(contenders), tuple(workloads), costs, benchmark)
+    nothing = (math.inf,) * scores.studies
+    missed = StudyCosts(nothing, nothing)
+    cells = {
+        (s, w): scores.cells.get((name, workload), missed)
+        for s, name in enumerate(contenders)
+        for w, workload in enumerate(workloads)
+    }
+    costs = np.array([cell.costs(view) for cell in cells.values()], float)
+    orders = {place: cell.orders for place, cell in cells.items() if cell.orders}
+    shape = len(contenders), len(workloads)
+    known = [math.nan if (b := cell.budget(view)) is None else b for cell in cells.values()]
+    budgets = np.array(known).reshape(shape)
+    # A contender that did not run on a workload had the largest budget there.
+    budgets = np.where(np.isnan(budgets), np.fmax.reduce(budgets, axis=0), budgets)
+    return Samples(
+        tuple(contenders), tuple(workloads), costs.reshape(*shape, -1), scores.benchmark, view,
+        orders if view == "including" else {}, budgets,
+    )  # fmt: skip

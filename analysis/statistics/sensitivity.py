@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from analysis.scoring.profiles import profile_area, ratios
+from analysis.scoring.benchmark import AXES
+from analysis.scoring.profiles import profile_area
 from analysis.statistics.samples import Floats, Samples
 
 
@@ -27,9 +28,9 @@ def leave_one_workload_out(samples: Samples) -> LeaveOneOut | None:
     workloads = samples.scored.base
     if len(workloads) < 2:
         return None
-    terms = ratios(samples.scored.apply(samples.medians))
-    left = (np.delete(terms, w, axis=1) for w in range(len(workloads)))
-    scores = np.array([profile_area(some) for some in left])
+    ratios = samples.scored.ratios(samples.medians, samples.view)
+    left = (np.delete(ratios, w, axis=1) for w in range(len(workloads)))
+    scores = np.array([profile_area(some, AXES[samples.view]) for some in left])
     return LeaveOneOut(workloads, scores, np.array([places(row) for row in scores]))
 
 

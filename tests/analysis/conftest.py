@@ -48,7 +48,7 @@ class CampaignBuilder:
             **{
                 "campaign": "made", "contender": contender, "submission": "s", "digest": "0",
                 "space": None,
-                "tuner": {"name": "random"}, "ruleset": "external", "workload": workload,
+                "tuner": {"name": "halton"}, "ruleset": "external", "workload": workload,
                 "study": study, "trial": number + 1, "hyperparameters": {"lr": 0.1},
                 "seeds": records.Seeds(campaign=1, trial=1, tuner=1, fixed_batch=None),
                 "budget": records.BudgetRecord(
@@ -156,17 +156,17 @@ def build():
 
 def write_hand_made(out, scale=1.0):
     """Write two contenders, two workloads, three studies; test_scores.py has the table."""
-    b = CampaignBuilder(out, ["a+random", "b+random"], ["easy", "hard"], 3, scale=scale)
-    b.whole_study("a+random", "easy", 1, [None, 100.0, 50.0, None])
-    b.whole_study("a+random", "easy", 2, [200.0, None, None, None])
-    b.whole_study("a+random", "easy", 3, [None, None, None, 10.0])
-    b.whole_study("b+random", "easy", 1, [80.0, None, None, None])
-    b.whole_study("b+random", "easy", 2, [None, 70.0, None, None])
-    b.whole_study("b+random", "easy", 3, [90.0, None, None, None])
+    b = CampaignBuilder(out, ["a+halton", "b+halton"], ["easy", "hard"], 3, scale=scale)
+    b.whole_study("a+halton", "easy", 1, [None, 100.0, 50.0, None])
+    b.whole_study("a+halton", "easy", 2, [200.0, None, None, None])
+    b.whole_study("a+halton", "easy", 3, [None, None, None, 10.0])
+    b.whole_study("b+halton", "easy", 1, [80.0, None, None, None])
+    b.whole_study("b+halton", "easy", 2, [None, 70.0, None, None])
+    b.whole_study("b+halton", "easy", 3, [90.0, None, None, None])
     for study in (1, 2):
-        b.whole_study("a+random", "hard", study, [None, None, 250.0, None])
-        b.whole_study("b+random", "hard", study, [None, None, None, None])
-    b.whole_study("b+random", "hard", 3, [240.0, None, None, None])
+        b.whole_study("a+halton", "hard", study, [None, None, 250.0, None])
+        b.whole_study("b+halton", "hard", study, [None, None, None, None])
+    b.whole_study("b+halton", "hard", 3, [240.0, None, None, None])
     return out
 
 
@@ -198,8 +198,8 @@ def reported(tmp_path_factory):
 WORKLOADS = ["breast_cancer_logistic", "digits_mlp"]
 # Where each study's trials of 250 hit: by contender, on the first workload and on the second.
 HITS = {
-    "a+random": [[[None, 100.0, 50.0, None], [200.0], [None, 10.0]], [[250.0], [None], [30.0]]],
-    "b+random": [[[80.0], [None, 70.0], [90.0]], [[None], [None], [240.0]]],
+    "a+halton": [[[None, 100.0, 50.0, None], [200.0], [None, 10.0]], [[250.0], [None], [30.0]]],
+    "b+halton": [[[80.0], [None, 70.0], [90.0]], [[None], [None], [240.0]]],
 }
 
 

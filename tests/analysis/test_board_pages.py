@@ -18,6 +18,7 @@ from analysis.leaderboard.entries import Entry, entry_text, file_name, read_entr
 from analysis.leaderboard.standings import standings
 from analysis.leaderboard.submitting import entries_of
 from analysis.logs.reader import read_logs
+from tests.analysis.conftest import target
 
 
 def run(*arguments):
@@ -55,8 +56,32 @@ def test_the_check_names_the_file_that_a_byte_was_changed_in(filled, capsys, nam
     assert (filled / name).read_bytes() == before
 
 
+def test_pages_open_with_the_rankings_that_would_not_repeat(build, tmp_path):
+    # Halves of the studies disagree if one has both of the studies with a cost of 100.
+    b = build(tmp_path / "runs", ["adamw+random", "b"], ["digits_mlp"], 4)
+    for study in (1, 2, 3, 4):
+        for name, hit in (("adamw+random", 100.0 if study % 2 else 400.0), ("b", 200.0)):
+            b.trial(name, "digits_mlp", study, 1000.0, hit, target=target("digits_mlp"))
+            b.study(name, "digits_mlp", study)
+    board = tmp_path / "board"
+    for entry in entries_of(read_logs(tmp_path / "runs")):
+        (board / entry.path).parent.mkdir(parents=True, exist_ok=True)
+        (board / entry.path).write_text(entry_text(entry))
+
+    files = generated_files(board)
+
+    markdown, page = files[board / "README.md"], files[board / "index.html"]
+    blocks = markdown.split("\n\n")
+    assert blocks[1].startswith("**Rankings that would not repeat with other studies**: made on")
+    part = blocks.index(next(block for block in blocks if block.startswith("## made")))
+    assert blocks[part + 1].startswith("**The ranking including tuning would not repeat")
+    assert blocks[part + 2].startswith("**The ranking given tuned would not repeat")
+    assert '</h1>\n<p class="warn">Rankings that would not repeat' in page
+    assert "| b | 1.25 (" in markdown  # the speed-up over a median of 250
+
+
 def test_a_changed_record_changes_the_pages(filled):
-    path = next((filled / "records").rglob("breast_cancer_logistic/b+random.json"))
+    path = next((filled / "records").rglob("breast_cancer_logistic/b+halton.json"))
     document = json.loads(path.read_text())
     document["campaigns"]["made"]["studies"][0]["including"]["gradient_evaluations"] = 81.0
     document["campaigns"]["made"]["studies"][1]["including"]["gradient_evaluations"] = 81.0
@@ -119,7 +144,7 @@ def damage(board, path, kind):
         path.symlink_to(board / "elsewhere.json")
         return
     if kind == "misplaced":
-        path.rename(path.with_name("z+random.json"))
+        path.rename(path.with_name("z+halton.json"))
         return
     if kind == "stray":
         path.with_name("notes.txt").write_text("hello")
@@ -158,7 +183,7 @@ def damage(board, path, kind):
     ],
 )
 def test_files_that_are_no_records_are_refused_by_name(filled, capsys, kind, message):
-    damage(filled, next((filled / "records").rglob("digits_mlp/a+random.json")), kind)
+    damage(filled, next((filled / "records").rglob("digits_mlp/a+halton.json")), kind)
 
     assert run("leaderboard", "--check", "--board", filled) == 2
 

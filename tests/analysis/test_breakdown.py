@@ -6,9 +6,9 @@ from metaopt.bench import records
 
 
 def test_studies_that_ended_know_of_their_tuner_and_of_what_was_lost(build, tmp_path):
-    runs = build(tmp_path, ["a+random"], ["easy"], studies=2)
-    runs.whole_study("a+random", "easy", 1, [None, None])
-    runs.trial("a+random", "easy", 2, 250.0)
+    runs = build(tmp_path, ["a+halton"], ["easy"], studies=2)
+    runs.whole_study("a+halton", "easy", 1, [None, None])
+    runs.trial("a+halton", "easy", 2, 250.0)
     for path in runs.out.rglob(records.RUN_FILE):
         trial = records.read_trial(path)
         seconds = {"tuner_seconds": 3.0, "evaluation_seconds": 0.25}

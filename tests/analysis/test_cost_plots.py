@@ -15,9 +15,9 @@ from analysis.scoring.scores import score_path
 @pytest.fixture
 def drawn(build, tmp_path, monkeypatch):
     """A campaign with a workload whose target was never reached; its figures stay open."""
-    b = build(tmp_path / "runs", ["a+random", "b+random", "c+random"], ["easy", "never"], 3)
+    b = build(tmp_path / "runs", ["a+halton", "b+halton", "c+halton"], ["easy", "never"], 3)
     for study, (a, c) in enumerate([(100.0, 300.0), (200.0, None), (50.0, 400.0)], start=1):
-        for contender, hit in (("a+random", a), ("b+random", None), ("c+random", c)):
+        for contender, hit in (("a+halton", a), ("b+halton", None), ("c+halton", c)):
             b.whole_study(contender, "easy", study, [hit])
             b.whole_study(contender, "never", study, [None])
     logs, scores = score_path(tmp_path / "runs")
@@ -40,10 +40,10 @@ def test_each_workload_with_a_reached_target_has_a_plot_cheapest_first(drawn):
 
     assert [plot.workload for plot in plots] == ["easy"]
     assert plots[0].text == (
-        "easy: a+random 100, given tuned 100; c+random 400, given tuned 400; b+random missed"
+        "easy: a+halton 100, given tuned 100; c+halton 400, given tuned 400; b+halton missed"
     )
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["a+random", "c+random", "b+random"]
+    assert labels == ["a+halton", "c+halton", "b+halton"]
 
 
 def test_no_miss_has_a_place_on_the_axis_of_costs(drawn):

@@ -28,7 +28,7 @@ def uniform_points(outcome, trials=240, texts=()):
         Parameter(name, tuple(column), column, logarithmic=False, texts=index in texts)
         for index, (name, column) in enumerate(zip("abc", columns.T, strict=True))
     )
-    return Points("x+random", "w", parameters, outcome(*columns.T), ())
+    return Points("x+halton", "w", parameters, outcome(*columns.T), ())
 
 
 def test_importance_is_the_share_of_the_variance_of_ranks_that_a_hyperparameter_accounts_for():
@@ -89,22 +89,22 @@ def test_no_importance_without_enough_predictable_trials(points):
 @pytest.fixture
 def searched(build, tmp_path):
     """A contender whose outcome is decided by its learning rate, one tuner that fixed it."""
-    b = build(tmp_path, ["a+random", "b+random"], ["w"], 2)
+    b = build(tmp_path, ["a+halton", "b+halton"], ["w"], 2)
     rates = [10 ** -(1 + index / 8) for index in range(24)]
     for study in (1, 2):
         for index, rate in enumerate(rates):
             own = {"learning_rate": rate, "act": ["relu", "tanh"][index % 2], "fixed": 1}
             far = {"best": 0.5 + rate, "hyperparameters": own}
-            b.trial("a+random", "w", study, 10.0, **far)
-        b.trial("a+random", "w", study, 10.0, 5.0, hyperparameters={**own, "learning_rate": 0.2})
-        b.trial("a+random", "w", study, 2.0, status="study_budget", hyperparameters=own)
-        b.trial("a+random", "w", study, 2.0, status="crashed", error="x", hyperparameters=own)
-        b.trial("b+random", "w", study, 10.0)
+            b.trial("a+halton", "w", study, 10.0, **far)
+        b.trial("a+halton", "w", study, 10.0, 5.0, hyperparameters={**own, "learning_rate": 0.2})
+        b.trial("a+halton", "w", study, 2.0, status="study_budget", hyperparameters=own)
+        b.trial("a+halton", "w", study, 2.0, status="crashed", error="x", hyperparameters=own)
+        b.trial("b+halton", "w", study, 10.0)
     return tmp_path
 
 
 def test_points_leave_out_trials_cut_by_the_study_budget(searched):
-    points = points_of(read_logs(searched), "a+random", "w")
+    points = points_of(read_logs(searched), "a+halton", "w")
 
     assert points is not None
     assert [parameter.name for parameter in points.parameters] == ["act", "learning_rate"]
@@ -123,7 +123,7 @@ def test_points_leave_out_trials_cut_by_the_study_budget(searched):
 
 
 def test_a_contender_whose_hyperparameters_never_varied_has_no_points(searched):
-    assert [points.contender for points in all_points(read_logs(searched))] == ["a+random"]
+    assert [points.contender for points in all_points(read_logs(searched))] == ["a+halton"]
 
 
 def test_what_decides_the_outcome_leads_the_table_and_both_pictures_are_drawn(searched, tmp_path):
@@ -134,10 +134,10 @@ def test_what_decides_the_outcome_leads_the_table_and_both_pictures_are_drawn(se
     trials = plot_trials(points, ["w"], tmp_path)
     mattered = plot_importance(found, ["w"], tmp_path)
 
-    assert table.rows[0][:3] == ("w", "a+random", "learning_rate")
+    assert table.rows[0][:3] == ("w", "a+halton", "learning_rate")
     assert table.texts[0][-1] == "52"
     assert "learning_rate 0.2" in trials[0].text
-    assert "a+random 52 trials" in mattered[0].caption
+    assert "a+halton 52 trials" in mattered[0].caption
     for plot in (*trials, *mattered):
         assert plot.path.stat().st_size > 5000
         assert plot.svg.read_text("utf-8").startswith("<?xml")

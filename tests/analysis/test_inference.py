@@ -20,6 +20,7 @@ from analysis.report.tables.statistics_tables import (
     comparisons_table,
     numbers_table,
     scores_with_intervals,
+    speedups_table,
     statistics_tables,
 )
 from analysis.statistics.inference import infer
@@ -35,8 +36,9 @@ def make_inference(contenders=4, workloads=3, studies=5, names=None, **options):
     costs *= 1 + np.arange(contenders)[:, None, None] / 2
     costs[rng.random(costs.shape) < 0.2] = INF
     names = names or tuple(f"c{i:02}" for i in range(contenders))
-    samples = Samples(tuple(names), tuple(f"w{i}" for i in range(workloads)), costs)
-    return infer(samples, "steps", "including", **{"resamples": 400} | options)
+    workloads = tuple(f"w{i}" for i in range(workloads))
+    samples = Samples(tuple(names), workloads, costs, view="including")
+    return infer(samples, "steps", **{"resamples": 400} | options)
 
 
 def test_every_number_of_a_table_is_one_of_the_rows():
@@ -84,9 +86,13 @@ def test_workloads_without_a_reached_target_are_named():
     costs[:, 1] = INF
     samples = dataclasses.replace(found.samples, costs=costs)
 
-    warnings = infer(samples, "steps", "including", resamples=100).warnings
+    found = infer(samples, "steps", resamples=100)
 
-    assert any("reached the target on w1: every" in text for text in warnings)
+    for table in (scores_with_intervals(found, Marks()), numbers_table([found])):
+        assert (
+            "No median study reached the target including tuning on w1: every contender scores"
+            " 0 there." in table.notes
+        )
 
 
 def test_the_diagram_is_drawn_with_enough_workloads_and_refused_with_the_number_else(tmp_path):
@@ -125,24 +131,63 @@ def test_the_command_prints_every_format(hand_made, capsys, format):
     if format == "json":
         document = json.loads(text)
         assert document["cost"] == "gradient_evaluations" and document["seed"] == 0
-        assert any("a+random on hard, study 3" in note for note in document["notes"])
+        assert any("a+halton on hard, study 3" in note for note in document["notes"])
         (table,) = document["tables"]
         scores = {e["contender"]: e for e in table["rows"] if e["statistic"] == "score"}
-        assert scores["b+random"]["value"] == pytest.approx(0.5)
+        assert scores["b+halton"]["value"] == pytest.approx(0.5)
     elif format == "csv":
         rows = list(csv.DictReader(io.StringIO(text)))
         (row,) = (r for r in rows if r["statistic"] == "median_cost" and r["contender"]
-                  == "b+random" and r["workload"] == "hard")  # fmt: skip
+                  == "b+halton" and r["workload"] == "hard")  # fmt: skip
         assert row["value"] == "missed" and row["low"] == "240.0"
     else:
-        assert "a+random" in text and "0.500" in text
+        assert "a+halton" in text and "0.500" in text
     if format == "latex":
-        assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 5
+        assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 6
+
+
+def test_a_ranking_that_would_not_repeat_is_said_first(build, tmp_path, capsys):
+    # Halves of the studies disagree if one has both of the studies with a cost of 100.
+    b = build(tmp_path, ["a", "b"], ["w"], 4)
+    for study in (1, 2, 3, 4):
+        b.trial("a", "w", study, 500.0, 100.0 if study % 2 else 400.0)
+        b.trial("b", "w", study, 500.0, 200.0)
+
+    assert run_app(app, "analysis", ["statistics", str(tmp_path), "--view", "given"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("The ranking given tuned would not repeat: rankings by two halves of")
+    assert "0.33, below 0.7; about 20 studies on each workload would give 0.7." in text
+
+    arguments = ["statistics", str(tmp_path), "--view", "given", "--format", "json"]
+    assert run_app(app, "analysis", [*arguments, "--reference", "b"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    rows = {(row["statistic"], row["contender"]): row for row in table["rows"]}
+    assert rows["split_half_tau", None]["value"] == pytest.approx((2 - 1) / 3, abs=0.15)
+    assert rows["studies_to_repeat", None]["value"] == 20
+    # The median of 100, 100, 400 and 400 is 250.
+    assert rows["speed_up", "a"]["value"] == pytest.approx(200 / 250)
+    assert rows["speed_up", "a"]["versus"] == "b"
+
+
+def test_speedups_are_shown_with_their_bounds_beside_the_win_probability():
+    costs = np.array([[[100.0] * 4, [INF] * 4], [[50.0] * 4, [10.0] * 4]])
+    samples = Samples(
+        ("a", "adamw+random"), ("u", "v"), costs, budgets=np.full((2, 2), 40.0), view="given"
+    )
+    found = infer(samples, "steps", resamples=100)
+
+    (row,) = speedups_table(found, found.speedups, Marks()).texts
+
+    # Ratios 50 / 100 and 10 / 40.
+    ratio = f"{math.sqrt(0.5 * 0.25):.2f}"
+    assert row == ("a", f"<= {ratio} ({ratio} to {ratio})", "0.00 (0.00 to 0.00)",
+                   "yes: adamw+random")  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
+        (["--reference", "z"], "`reference` must be a contender, got 'z'. Choose one of a+halton"),
         (["--confidence", "1"], "`confidence` must be between 0 and 1, got 1.0"),
         (["--resamples", "10"], "10 resamples are too few for a confidence of 0.95"),
         (["--hardware", "x"], "No runs on hardware 'x'"),
@@ -163,13 +208,13 @@ def test_one_study_is_refused_because_it_would_look_certain(build, tmp_path, cap
 
 
 def test_hardware_is_listed_and_compared_through_a_reference(hand_made, capsys):
-    arguments = ["hardware", str(hand_made()), "--reference", "b+random", "--format", "csv"]
+    arguments = ["hardware", str(hand_made()), "--reference", "b+halton", "--format", "csv"]
 
     assert run_app(app, "analysis", arguments) == 0
     tables = capsys.readouterr().out
 
     assert "abacus x 1" in tables
-    (row,) = (line for line in tables.splitlines() if line.startswith("easy,a+random"))
+    (row,) = (line for line in tables.splitlines() if line.startswith("easy,a+halton"))
     assert [float(cell) for cell in row.split(",")[3:]] == [1.0, 350.0, 350.0]
     assert run_app(app, "analysis", [*arguments[:3], "z"]) == 2
     assert "No runs of the reference 'z'" in capsys.readouterr().err

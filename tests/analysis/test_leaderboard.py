@@ -43,24 +43,24 @@ def test_scores_and_cells_of_the_leaderboard_are_those_of_the_logs(make_runs, bo
     expected = score_logs(read_logs(runs))
     found = standing.scores()
     assert found.cells == expected.cells
-    assert set(found.scores) == set(expected.scores) == {"a+random", "b+random"}
+    assert set(found.scores) == set(expected.scores) == {"a+halton", "b+halton"}
     for name, scores in found.scores.items():
         assert scores == pytest.approx(expected.scores[name])
     assert found.contenders == expected.contenders
     # The third study of b on the second workload: two trials of 250 in, none hit but the first.
-    assert found.cells["b+random", "digits_mlp"].including == (math.inf, math.inf, 240.0)
+    assert found.cells["b+halton", "digits_mlp"].including == (math.inf, math.inf, 240.0)
 
 
 def test_a_record_keeps_what_a_study_did(filled):
 
-    entry = next(e for e in read_entries(filled) if e.contender == "a+random")
+    entry = next(e for e in read_entries(filled) if e.contender == "a+halton")
     campaign = entry.campaigns["made"]
 
     assert entry.path.parts[:2] == ("records", entry.hardware.slug)
     assert entry.hardware.slug.startswith("abacus-x1-")
     assert campaign.commits == ("0" * 40,) and campaign.first_day == "2026-01-01"
     assert campaign.command == (
-        "python -m tuning compare made --contenders a+random --workloads breast_cancer_logistic "
+        "python -m tuning compare made --contenders a+halton --workloads breast_cancer_logistic "
         "--budget 1000grads --studies 3 --seed 1"
     )
     first, *_ = campaign.studies
@@ -74,7 +74,7 @@ def test_a_record_keeps_what_a_study_did(filled):
 
 TOML = """# Mine.
 name = "made"
-contenders = ["subs/a+random", "b+random"]
+contenders = ["subs/a+halton", "b+halton"]
 """
 
 
@@ -89,18 +89,18 @@ def test_the_command_that_repeats_a_users_own_campaign_names_a_file_that_is_ther
 
     submit(runs, board)
 
-    entry = next(e for e in read_entries(board) if e.contender == "a+random")
+    entry = next(e for e in read_entries(board) if e.contender == "a+halton")
     words = shlex.split(entry.campaigns["made"].command)
     assert words[:4] == ["python", "-m", "tuning", "compare"]
     assert words[5:] == [
-        "--contenders", "subs/a+random", "--workloads", "breast_cancer_logistic",
+        "--contenders", "subs/a+halton", "--workloads", "breast_cancer_logistic",
         "--budget", "1000grads", "--eval-period", "10grads", "--studies", "3", "--seed", "1",
     ]  # fmt: skip
     assert (tmp_path / words[4]).read_text() == TOML
     records.write_json(runs / "campaign.json", campaign | {"source": source | {"file": "made"}})
     submit(runs, tmp_path / "other")
     entry = read_entries(tmp_path / "other")[0]
-    assert " compare made --contenders subs/a+random" in entry.campaigns["made"].command
+    assert " compare made --contenders subs/a+halton" in entry.campaigns["made"].command
     assert not (tmp_path / "other" / "campaigns").exists()
 
 
@@ -123,7 +123,7 @@ def identify(runs, recipes="1", losses="1"):
 
 
 def test_entries_of_one_campaign_are_on_one_version_of_the_workload(make_runs, board):
-    late = {"c+random": HITS["b+random"]}
+    late = {"c+halton": HITS["b+halton"]}
     runs, same, other = (
         make_runs(name, **given)
         for name, given in (("runs", {}), ("same", {"hits": late}), ("other", {"hits": late}))
@@ -137,12 +137,12 @@ def test_entries_of_one_campaign_are_on_one_version_of_the_workload(make_runs, b
     with pytest.raises(ValueError, match="differ in their version of the workload"):
         submit(other, board)
     submit(same, board)
-    assert {entry.contender for entry in read_entries(board)} == {"a+random", "b+random", *late}
+    assert {entry.contender for entry in read_entries(board)} == {"a+halton", "b+halton", *late}
 
 
 def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build, board, tmp_path):
     runs = build_runs(build, tmp_path / "runs")
-    for path in (runs / "logs/a+random").rglob("digits_mlp_jax/trial_*/run.json"):
+    for path in (runs / "logs/a+halton").rglob("digits_mlp_jax/trial_*/run.json"):
         records.write_json(path, json.loads(path.read_text()) | {"developed_here": True})
 
     submit(runs, board)
@@ -151,14 +151,14 @@ def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build
     logs = read_logs(runs)
     scores = score_logs(logs)
     tables = (
-        standing_table(standing, standing.inference()),
+        standing_table(standing, standing.inferences()),
         score_table(scores, Marks()),
         score_table(scores, Marks(), Extras(facets=facets_of(logs))),
     )
     for table in tables:
         marked = [(row[0], name) for row in table.texts for name, cell in
                   zip(table.header, row, strict=True) if "‡" in cell]  # fmt: skip
-        assert marked == [("a+random", "digits_mlp")]
+        assert marked == [("a+halton", "digits_mlp")]
         assert any("‡" in note and "designed with this workload" in note for note in table.notes)
 
 
@@ -181,7 +181,7 @@ def test_scores_do_not_depend_on_the_unit_of_costs(make_runs, filled, tmp_path):
 
     for name, scores in one.scores().scores.items():
         assert scores == pytest.approx(two.scores().scores[name])
-    rows = [standing_table(standing, standing.inference()).texts for standing in (one, two)]
+    rows = [standing_table(standing, standing.inferences()).texts for standing in (one, two)]
     assert [row[:3] for row in rows[0]] == [row[:3] for row in rows[1]]
 
 
@@ -198,8 +198,8 @@ OWN_TARGET = Target(metric="validation/loss", value=0.7, better="lower")
         ({"data": {"whole": False, "files": {"part": "0"}}}, "environment-data: .*: part"),
         ({"target": OWN_TARGET}, "targets-frozen: .*: its target, validation/loss 0.7, is not"),
         (
-            {"skip": [("b+random", "digits_mlp", 2)]},
-            "budgets-studies: b.random on digits_mlp: 2 of",
+            {"skip": [("b+halton", "digits_mlp", 2)]},
+            "budgets-studies: b.halton on digits_mlp: 2 of",
         ),
     ],
     ids=["dirty", "no commit", "partial", "own target", "missing"],
@@ -217,20 +217,20 @@ def test_runs_that_may_not_be_submitted_are_refused_by_name(
 
 def test_budgets_lost_trials_and_mixed_hardware_are_refused_too(make_runs, board, build, tmp_path):
     runs = make_runs()
-    b = build(tmp_path / "again", ["a+random"], WORKLOADS, 3)
-    b.trial("a+random", "digits_mlp", 1, 250.0, target=target("digits_mlp"), environment=ELSEWHERE)
-    b.study("a+random", "digits_mlp", 1)
-    place = "logs/a+random/study_1/digits_mlp_jax"
+    b = build(tmp_path / "again", ["a+halton"], WORKLOADS, 3)
+    b.trial("a+halton", "digits_mlp", 1, 250.0, target=target("digits_mlp"), environment=ELSEWHERE)
+    b.study("a+halton", "digits_mlp", 1)
+    place = "logs/a+halton/study_1/digits_mlp_jax"
     shutil.copytree(tmp_path / "again" / place, runs / place, dirs_exist_ok=True)
-    shutil.rmtree(runs / "logs/b+random/study_2/digits_mlp_jax/trial_3")
+    shutil.rmtree(runs / "logs/b+halton/study_2/digits_mlp_jax/trial_3")
 
     with pytest.raises(RefusedRuns) as error:
         submit(runs, board)
 
     text = "\n".join(error.value.problems)
-    assert "budgets-spent: a+random on digits_mlp, study 1: spent 250 of 1,000" in text
+    assert "budgets-spent: a+halton on digits_mlp, study 1: spent 250 of 1,000" in text
     assert re.search("files-study: .*: 1 trial was run, 4 can be read; and 1 more", text)
-    assert "environment-machines: a+random on digits_mlp: ran on 2 kinds of hardware" in text
+    assert "environment-machines: a+halton on digits_mlp: ran on 2 kinds of hardware" in text
 
 
 def test_what_validate_finds_keeps_runs_out(make_runs, board):
@@ -255,11 +255,11 @@ def test_missing_runs_are_unknown_without_a_campaign(make_runs, board):
 def test_a_contender_joins_a_campaign_later_and_one_under_other_rules_does_not(
     make_runs, filled, capsys
 ):
-    late = {"c+random": HITS["b+random"]}
+    late = {"c+halton": HITS["b+halton"]}
     submit(make_runs("late", hits=late), filled)
 
     (standing,) = standings(read_entries(filled))
-    assert standing.complete == ["a+random", "b+random", "c+random"]
+    assert standing.complete == ["a+halton", "b+halton", "c+halton"]
     before = (filled / "README.md").read_bytes()
     assert run("submit", make_runs("other", hits=late, campaign_seed=2), "--board", filled) == 2
     assert "differ in their seeds of studies" in capsys.readouterr().err
@@ -268,29 +268,29 @@ def test_a_contender_joins_a_campaign_later_and_one_under_other_rules_does_not(
 
 def test_a_contender_that_did_not_run_everywhere_has_costs_but_no_score(make_runs, filled):
     (whole,) = standings(read_entries(filled))
-    late = {"c+random": HITS["a+random"]}
+    late = {"c+halton": HITS["a+halton"]}
     submit(make_runs("late", hits=late), filled)
-    next((filled / "records").rglob("digits_mlp/c+random.json")).unlink()
+    next((filled / "records").rglob("digits_mlp/c+halton.json")).unlink()
 
     (standing,) = standings(read_entries(filled))
-    table = standing_table(standing, standing.inference())
+    table = standing_table(standing, standing.inferences())
 
     assert standing.scores().scores == whole.scores().scores
     row = dict(zip(table.header, table.texts[-1], strict=True))
-    assert (row["contender"], row["score"], row["given tuned"]) == ("c+random", "", "")
+    assert (row["contender"], row["score"], row["given tuned"]) == ("c+halton", "", "")
     assert row["breast_cancer_logistic"].endswith("(3/3)") and row["digits_mlp"] == ""
     assert any("did not run on every workload" in note for note in table.notes)
 
 
 def test_one_study_has_a_table_without_intervals(build, tmp_path):
-    b = build(tmp_path / "runs", ["a+random"], ["digits_mlp"], 1)
-    b.trial("a+random", "digits_mlp", 1, 1000.0, 900.0, target=target("digits_mlp"))
-    b.study("a+random", "digits_mlp", 1)
+    b = build(tmp_path / "runs", ["a+halton"], ["digits_mlp"], 1)
+    b.trial("a+halton", "digits_mlp", 1, 1000.0, 900.0, target=target("digits_mlp"))
+    b.study("a+halton", "digits_mlp", 1)
 
     (standing,) = standings(entries_of(read_logs(tmp_path / "runs")))
 
-    assert standing.inference() is None
-    assert standing_table(standing, None).texts[0][1:3] == ("1.000", "1.000")
+    assert standing.inferences() == []
+    assert standing_table(standing, []).texts[0][1:3] == ("1.000", "1.000")
 
 
 def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):

@@ -46,11 +46,11 @@ def score_with_the_official_package(root, targets, order, out):
 
 
 def test_the_official_scorer_gives_the_same_on_a_campaign_of_ours(build, tmp_path):
-    b = build(tmp_path / "out", ["a+random", "b+random", "c"], ["easy", "hard"], 3)
+    b = build(tmp_path / "out", ["a+halton", "b+halton", "c"], ["easy", "hard"], 3)
     hits = {
-        "a+random": {"easy": [[None, 100.0, 50.0], [200.0, None], [10.0, 90.0]],
+        "a+halton": {"easy": [[None, 100.0, 50.0], [200.0, None], [10.0, 90.0]],
                      "hard": [[None, 70.0], [None], [80.0]]},
-        "b+random": {"easy": [[60.0], [61.0, 63.0], [None, 64.0]],
+        "b+halton": {"easy": [[60.0], [61.0, 63.0], [None, 64.0]],
                      "hard": [[210.0, None], [190.0], [200.0]]},
         "c": {"easy": [[100.0], [120.0], [110.0]], "hard": [[None], [None], [30.0]]},
     }  # fmt: skip

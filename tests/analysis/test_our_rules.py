@@ -22,7 +22,7 @@ from tests.analysis.test_validation import (
 
 WORKLOAD = "breast_cancer_logistic"
 FROZEN = targets_of(WORKLOAD).validation
-OURS = "logs/a+random/study_1/breast_cancer_logistic_jax"
+OURS = "logs/a+halton/study_1/breast_cancer_logistic_jax"
 
 
 def seeds(workload, study, trial, campaign=1):
@@ -47,7 +47,7 @@ def rows(*points):
 
 def add_trials(b, study, budget=250.0, **changes):
     target = Target(metric=FROZEN.metric, value=FROZEN.value, better=FROZEN.better)
-    for contender, late in (("a+random", 0.01), ("b+random", 0.02)):
+    for contender, late in (("a+halton", 0.01), ("b+halton", 0.02)):
         late += study / 10  # no two trials take equally long
         for trial, reached in [(1, None), (2, 200.0 + late)]:
             points = [(reached, 0.1)] if reached else [(100.0 + late, 0.9), (budget, 0.8)]
@@ -59,7 +59,7 @@ def add_trials(b, study, budget=250.0, **changes):
 @pytest.fixture
 def ours(build, tmp_path):
     """A campaign of two contenders, two studies of two trials each, as our runner leaves it."""
-    b = build(tmp_path / "out", ["a+random", "b+random"], [WORKLOAD], 2, budget=500.0)
+    b = build(tmp_path / "out", ["a+halton", "b+halton"], [WORKLOAD], 2, budget=500.0)
     add_trials(b, 1)
     add_trials(b, 2)
     finish(tmp_path / "out")
@@ -87,7 +87,7 @@ def reseed(out, campaign, paths):
 
 
 def wrong_seed(out):
-    for contender in ("a+random", "b+random"):
+    for contender in ("a+halton", "b+halton"):
         path = out / "logs" / contender / "study_1/breast_cancer_logistic_jax/trial_1/run.json"
         edit(path, seeds=json.loads(path.read_text())["seeds"] | {"trial": 5})
     finish(out)
@@ -96,7 +96,7 @@ def wrong_seed(out):
 def less_spent(out):
     """One study spends half of its budget; its ledger still adds up."""
     for trial in (1, 2):
-        path = out / f"logs/b+random/study_2/breast_cancer_logistic_jax/trial_{trial}/run.json"
+        path = out / f"logs/b+halton/study_2/breast_cancer_logistic_jax/trial_{trial}/run.json"
         record = json.loads(path.read_text())
         half = {unit: amount / 2 for unit, amount in record["ledger"]["cost"].items()}
         (segment,) = record["segments"]
@@ -105,7 +105,7 @@ def less_spent(out):
         edit(path, ledger=record["ledger"] | {"cost": half}, segments=[
             segment | {"spent_before": before, "end": half}
         ])  # fmt: skip
-    study = out / "logs/b+random/study_2/breast_cancer_logistic_jax/study.json"
+    study = out / "logs/b+halton/study_2/breast_cancer_logistic_jax/study.json"
     spent = json.loads(study.read_text())["spent"]
     edit(study, spent={u: round(a / 2) if u == "steps" else a / 2 for u, a in spent.items()})
 
@@ -170,13 +170,13 @@ OUR_BREAKS = {
     "pairing-campaign": lambda out: edit(out / OURS / "trial_1" / "run.json", campaign="other"),
     "targets-frozen": lambda out: [retarget(path) for path in out.rglob("run.json")],
     "pairing-seeds": lambda out: reseed(
-        out, 2, (out / "logs/b+random/study_1").rglob("run.json")),
+        out, 2, (out / "logs/b+halton/study_1").rglob("run.json")),
     "pairing-terms": lambda out: edit(out / OURS / "trial_1" / "run.json", step_hint=11),
     "pairing-code": lambda out: edit(out / OURS / "trial_1" / "run.json", digest="1"),
     "pairing-workload": lambda out: identify_differently(
-        out, "b+random/*", data={"easy/train.csv": "2"}),
+        out, "b+halton/*", data={"easy/train.csv": "2"}),
     "pairing-kit": lambda out: identify_differently(
-        out, "b+random/*", modules={"metaopt/recipes.py": "2"}),
+        out, "b+halton/*", modules={"metaopt/recipes.py": "2"}),
 }  # fmt: skip
 # One change breaks two rules.
 WITH = {"files-run": {"files-study"}, "targets-agree": {"targets-frozen"}}
@@ -204,30 +204,30 @@ def test_logs_of_ours_that_are_broken_in_one_way_break_that_rule(ours, rule):
 @pytest.mark.parametrize("part", ["submission", "modules", "tuner"])
 def test_a_contender_whose_studies_ran_with_two_versions_of_a_file_is_an_error(ours, part):
     name = next(iter(IDENTITY[part]))
-    identify_differently(ours, "a+random/study_2", **{part: {name: "2"}})
+    identify_differently(ours, "a+halton/study_2", **{part: {name: "2"}})
 
     first, *others = findings(ours)
 
     assert (first.rule, first.severity) == ("pairing-code", "error")
     assert (
         first.what
-        == f"another {name} than logs/a+random/study_1/breast_cancer_logistic_jax/trial_1"
+        == f"another {name} than logs/a+halton/study_1/breast_cancer_logistic_jax/trial_1"
     )
-    assert first.where == "logs/a+random/study_2/breast_cancer_logistic_jax/trial_1"
+    assert first.where == "logs/a+halton/study_2/breast_cancer_logistic_jax/trial_1"
     assert {(f.rule, f.severity) for f in others} == {("pairing-kit", "note")}
 
 
 @pytest.mark.parametrize("part", ["workload", "data", "targets", "settings"])
 def test_contenders_on_two_versions_of_a_workload_are_an_error(ours, part):
     name = next(iter(IDENTITY[part]))
-    identify_differently(ours, "b+random/*", **{part: {name: "2"}})
+    identify_differently(ours, "b+halton/*", **{part: {name: "2"}})
 
     (found,) = findings(ours)
 
     assert (found.rule, found.severity) == ("pairing-workload", "error")
     assert (
         found.what
-        == f"another {name} than logs/a+random/study_1/breast_cancer_logistic_jax/trial_1"
+        == f"another {name} than logs/a+halton/study_1/breast_cancer_logistic_jax/trial_1"
     )
 
 
@@ -248,8 +248,8 @@ def test_records_of_another_identity_than_their_study_are_found(ours):
 
 
 def test_contenders_of_campaigns_with_different_seeds_are_not_paired(ours):
-    (ours / "logs/b+random/study_1").rename(ours / "logs/b+random/study_3")
-    for path in (ours / "logs/b+random/study_3").rglob("run.json"):
+    (ours / "logs/b+halton/study_1").rename(ours / "logs/b+halton/study_3")
+    for path in (ours / "logs/b+halton/study_3").rglob("run.json"):
         new = seeds(WORKLOAD, 3, int(path.parent.name[-1]), campaign=2)
         edit(path, study=3, seeds=new.model_dump())
 

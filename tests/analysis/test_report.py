@@ -65,7 +65,7 @@ def test_the_page_needs_no_network_and_says_what_is_missing(reported):
 
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
     assert not re.findall(r"url\(|@import|fetch\(|XMLHttpRequest", page)
-    assert re.search("Missing studies.{,40}a\\+random on hard, study 3", page)
+    assert re.search("Missing studies.{,40}a\\+halton on hard, study 3", page)
 
 
 def test_no_file_of_a_report_has_a_secret_of_the_command(reported):
@@ -82,12 +82,32 @@ def test_everything_is_written(reported):
     )  # fmt: skip
     tables = (
         "scores", "costs", "trials", "ends", "spent", "failures", "targets", "environment",
-        "anytime", "profiles", "statistics", "comparisons", "ranks", "left_out",
+        "anytime", "profiles", "statistics", "comparisons", "ranks", "left_out", "repeatability",
     )  # fmt: skip
     assert names == {
         "report.html", "report.md", *(f"{name}.csv" for name in tables),
         *(f"{name}.{kind}" for name in plots for kind in ("png", "svg")),
     }  # fmt: skip
+
+
+def test_a_report_opens_with_the_warning_that_its_ranking_would_not_repeat(build, tmp_path):
+    # Halves of the studies disagree if one has both of the studies with a cost of 100.
+    b = build(tmp_path / "runs", ["adamw+random", "b"], ["w"], 4)
+    for study in (1, 2, 3, 4):
+        b.trial("adamw+random", "w", study, 500.0, 100.0 if study % 2 else 400.0)
+        b.trial("b", "w", study, 500.0, 200.0)
+
+    write_report(read_logs(tmp_path / "runs"), tmp_path / "report")
+
+    page, markdown = ((tmp_path / "report" / f"report.{kind}").read_text()
+                      for kind in ("html", "md"))  # fmt: skip
+    for view, paragraph in zip(("including tuning", "given tuned"), markdown.split("\n\n")[1:3],
+                               strict=True):  # fmt: skip
+        assert paragraph.startswith(f"**The ranking {view} would not repeat: rankings by two")
+        assert paragraph.endswith("studies on each workload would give 0.7.**")
+    assert '</h1>\n<p class="warn">The ranking including tuning would not repeat' in page
+    speedups = read_csv(tmp_path / "report", "speedups_given.csv")
+    assert [(row["contender"], float(row["speed-up"])) for row in speedups] == [("b", 250 / 200)]
 
 
 def test_every_table_and_picture_of_the_page_is_in_markdown_too(reported):
@@ -116,14 +136,14 @@ def test_spent_seconds_are_those_of_the_trials(reported):
 def test_curves_and_profiles_are_there_as_numbers(reported):
     curves, profiles = (read_csv(reported, f"{name}.csv") for name in ("anytime", "profiles"))
 
-    last = [row for row in curves if (row["workload"], row["contender"]) == ("easy", "a+random")][
+    last = [row for row in curves if (row["workload"], row["contender"]) == ("easy", "a+halton")][
         -1
     ]
     assert (float(last["spent"]), float(last["low"]), float(last["median"])) == (1000, 0.4, 0.4)
     ends = {(row["view"], row["contender"]): float(row["share"]) for row in profiles}
     assert ends == {
-        ("including", "a+random"): 1.0, ("including", "b+random"): 0.5,
-        ("given", "a+random"): 1.0, ("given", "b+random"): 0.5,
+        ("including", "a+halton"): 1.0, ("including", "b+halton"): 0.5,
+        ("given", "a+halton"): 1.0, ("given", "b+halton"): 0.5,
     }  # fmt: skip
 
 
@@ -173,8 +193,8 @@ def test_score_prints_json(hand_made, command):
 
     document = json.loads(result.output)
     assert document["rules"] == "strict"
-    assert list(document["scores"]) == ["a+random", "b+random"]
-    assert document["scores"]["b+random"] == pytest.approx(0.5)
+    assert list(document["scores"]) == ["a+halton", "b+halton"]
+    assert document["scores"]["b+halton"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "markdown", "latex"])
@@ -182,7 +202,7 @@ def test_score_prints_every_format(hand_made, command, format):
     result = command.invoke(app, ["score", str(hand_made()), "--format", format])
 
     assert result.exit_code == 0
-    assert "a+random" in result.output
+    assert "a+halton" in result.output
     assert "missed" in result.output
     assert (r"\begin{longtable}" in result.output) == (format == "latex")
 
@@ -193,7 +213,7 @@ def test_our_logs_score_under_the_official_rules(hand_made, command):
     document = json.loads(command.invoke(app, arguments).output)
 
     assert document["rules"] == "algoperf"
-    assert set(document["scores"]) == {"a+random", "b+random"}
+    assert set(document["scores"]) == {"a+halton", "b+halton"}
 
 
 @pytest.mark.parametrize(
@@ -234,23 +254,23 @@ def test_no_command_of_analysis_imports_jax(hand_made, root):
 def troubled(build, tmp_path_factory):
     """A campaign with everything that a reader must know before the numbers, and its report."""
     folder = tmp_path_factory.mktemp("troubled")
-    b = build(folder / "runs", ["a+random", "b+random", "c+random"], ["easy", "hard"], 1)
+    b = build(folder / "runs", ["a+halton", "b+halton", "c+halton"], ["easy", "hard"], 1)
     part = {"data": {"files": {"some.npz": "0"}, "whole": False}}
     whole = {"data": {"files": {"some.npz": "0"}, "whole": True}}
-    for contender in ("a+random", "b+random"):
+    for contender in ("a+halton", "b+halton"):
         b.trial(contender, "easy", 1, 1000.0, reached=20.0, **whole)
         b.study(contender, "easy", 1)
-    b.trial("a+random", "hard", 1, 1000.0, best=None, **part)
-    b.study("a+random", "hard", 1)
-    b.trial("b+random", "hard", 1, 1000.0, reached=20.0, **part)
-    b.study("b+random", "hard", 1)
-    b.trial("c+random", "easy", 1, 0.0, status="crashed", error="boom", best=None, **whole)
-    next((folder / "runs/logs/c+random").rglob(records.EVAL_FILE)).write_text("")
+    b.trial("a+halton", "hard", 1, 1000.0, best=None, **part)
+    b.study("a+halton", "hard", 1)
+    b.trial("b+halton", "hard", 1, 1000.0, reached=20.0, **part)
+    b.study("b+halton", "hard", 1)
+    b.trial("c+halton", "easy", 1, 0.0, status="crashed", error="boom", best=None, **whole)
+    next((folder / "runs/logs/c+halton").rglob(records.EVAL_FILE)).write_text("")
     path = folder / "runs" / records.CAMPAIGN_FILE
     campaign = json.loads(path.read_text())
     campaign["variants"] = {
-        "a+random": {"of": "adamw+random", "hyperparameters": {"weight_decay": 0.5}},
-        "unused": {"of": "sgd+random", "hyperparameters": {"learning_rate": 1.0}},
+        "a+halton": {"of": "adamw+halton", "hyperparameters": {"weight_decay": 0.5}},
+        "unused": {"of": "sgd+halton", "hyperparameters": {"learning_rate": 1.0}},
     }
     path.write_text(json.dumps(campaign))
     write_report(read_logs(folder / "runs"), folder / "report")
@@ -265,11 +285,11 @@ def test_a_page_begins_with_its_warnings(troubled, kind):
         found = page[page.index(title) :].split("</ul>" if kind == "html" else "\n\n\n")[0]
         return all(re.search(rf"{entry}\s*(</li>|\n|$)", found) for entry in entries)
 
-    assert listed("Never took a step", r"c\+random on easy: .*boom")
-    assert listed("Never evaluated", r"a\+random on hard, study 1")
+    assert listed("Never took a step", r"c\+halton on easy: .*boom")
+    assert listed("Never evaluated", r"a\+halton on hard, study 1")
     assert listed("On a part of the data set", r"hard: .*some\.npz")
     assert not re.search(r"easy: [^<\n]*some\.npz", page)
-    assert listed("fixed by hand", r"a\+random: adamw\+random with weight_decay 0\.5")
+    assert listed("fixed by hand", r"a\+halton: adamw\+halton with weight_decay 0\.5")
     assert "unused" not in page
 
 
@@ -287,16 +307,16 @@ def test_a_study_that_was_never_evaluated_is_named_with_the_scores(troubled, com
     result = command.invoke(app, ["score", str(troubled / "runs")])
 
     printed = " ".join(result.output.split())
-    assert re.search("Never evaluated.{,40}a.random on hard, study 1", printed)
+    assert re.search("Never evaluated.{,40}a.halton on hard, study 1", printed)
     assert result.exit_code == 1  # c failed throughout
 
 
 def test_budgets_that_are_equal_but_for_a_long_step_say_so(build, tmp_path):
-    b = build(tmp_path / "runs", ["a+random", "b+random"], ["easy"], 1)
-    for contender in ("a+random", "b+random"):
+    b = build(tmp_path / "runs", ["a+halton", "b+halton"], ["easy"], 1)
+    for contender in ("a+halton", "b+halton"):
         b.whole_study(contender, "easy", 1, [100.0, None, None, None])
     assert equality_of_budgets(read_logs(tmp_path / "runs")).endswith("one evaluation period")
-    path = next((tmp_path / "runs").rglob("a+random/*/*/study.json"))
+    path = next((tmp_path / "runs").rglob("a+halton/*/*/study.json"))
     study = records.read_study(path)
     spent = study.spent.model_copy(update={"gradient_evaluations": 1070.0})
     records.write_json(path, study.model_copy(update={"spent": spent, "largest_step": 80.0}))

@@ -250,7 +250,7 @@ def test_samples_of_a_campaign_are_its_cells_with_missing_studies_as_misses(hand
 
     including, given = samples_of(scores, "including"), samples_of(scores, "given")
 
-    assert including.contenders == ("a+random", "b+random")
+    assert including.contenders == ("a+halton", "b+halton")
     assert including.workloads == ("easy", "hard")
     np.testing.assert_array_equal(including.costs[0, 0], [350, 200, 760])
     np.testing.assert_array_equal(including.costs[1, 1], [INF, INF, 240])

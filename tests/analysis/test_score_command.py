@@ -52,7 +52,7 @@ def test_strict_is_the_default_and_includes_tuning(command):
     found = document(command("--format", "json"))
 
     assert (found["rules"], found["view"]) == ("strict", "including")
-    assert found["scores"] == {"fast": 1.0, "slow": pytest.approx(2 / 3, abs=1e-3)}
+    assert found["scores"] == {"fast": 1.0, "slow": pytest.approx(0.8, abs=1e-3)}  # twice the cost
 
 
 def test_csv_has_every_digit_and_names_that_are_no_formulas(command, logs):
@@ -242,19 +242,19 @@ def test_every_command_takes_algoperfs_logs_and_ours_in_every_format(
 
 
 def test_a_contender_that_failed_throughout_is_exit_code_1_and_the_first_line(build, tmp_path):
-    b = build(tmp_path, ["bad+random", "good+random"], ["w"], 1)
+    b = build(tmp_path, ["bad+halton", "good+halton"], ["w"], 1)
     cause = "the workload reports no 'validation/perplexity'"
-    b.trial("bad+random", "w", 1, 0.0, status="invalid", cause=cause)
-    b.trial("good+random", "w", 1, 100.0, reached=100.0)
+    b.trial("bad+halton", "w", 1, 0.0, status="invalid", cause=cause)
+    b.trial("good+halton", "w", 1, 100.0, reached=100.0)
 
     table, as_json = run("score", tmp_path), run("score", tmp_path, "--format", "json")
 
     assert table.exit_code == as_json.exit_code == 1
-    assert "bad+random on w: 1 of 1 trial invalid" in table.stdout.splitlines()[0]
+    assert "bad+halton on w: 1 of 1 trial invalid" in table.stdout.splitlines()[0]
     assert cause in table.stdout.splitlines()[0]
     notes = json.loads(as_json.stdout)
     assert any(cause in note for note in notes["notes"])
-    assert any("✗ bad+random on w" in note for note in notes["tables"][0]["notes"])
+    assert any("✗ bad+halton on w" in note for note in notes["tables"][0]["notes"])
 
 
 def audit(b, contender, workload, seconds, *findings, **changes):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from analysis.checks.fairness import early_ends, missing_studies, random_only_studies
 from analysis.checks.validation import problem_sentences
 from analysis.logs.reader import read_logs
+from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.costs import cost_factors, costs_by_pair, pass_ratios, time_factors
-from analysis.scoring.profiles import profile, profile_area, ratios
+from analysis.scoring.profiles import LOGARITHMIC, Axis, profile, profile_area, ratios
 from analysis.scoring.scores import score_logs
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records.audit import AuditedWindow, AuditRecord
@@ -30,25 +31,26 @@ def test_the_hand_made_table(hand_made):
 
     cells = costs_by_pair(logs, GRADS)
 
-    assert cells["a+random", "easy"].given == (50.0, 200.0, 10.0)
-    assert cells["a+random", "easy"].including == (350.0, 200.0, 760.0)
-    assert cells["b+random", "easy"].given == (80.0, 70.0, 90.0)
-    assert cells["b+random", "easy"].including == (80.0, 320.0, 90.0)
-    assert cells["a+random", "hard"].including == (750.0, 750.0, INF)
-    assert cells["b+random", "hard"].including == (INF, INF, 240.0)
-    assert cells["a+random", "hard"].reached == 2
+    assert cells["a+halton", "easy"].given == (50.0, 200.0, 10.0)
+    assert cells["a+halton", "easy"].including == (350.0, 200.0, 760.0)
+    assert cells["b+halton", "easy"].given == (80.0, 70.0, 90.0)
+    assert cells["b+halton", "easy"].including == (80.0, 320.0, 90.0)
+    assert cells["a+halton", "hard"].including == (750.0, 750.0, INF)
+    assert cells["b+halton", "hard"].including == (INF, INF, 240.0)
+    assert cells["a+halton", "hard"].reached == 2
 
 
 def test_scores_of_the_hand_made_table(hand_made):
     scores = score_logs(read_logs(hand_made()))
 
     # Medians including tuning: easy a 350, b 90; hard a 750, b inf.
-    assert scores.scores["a+random"]["including"] == pytest.approx(((4 - 350 / 90) + 3) / 2 / 3)
-    assert scores.scores["b+random"]["including"] == pytest.approx(0.5)
+    along = 1 - math.log(350 / 90) / math.log(32)
+    assert scores.scores["a+halton"]["including"] == pytest.approx((along + 1) / 2)
+    assert scores.scores["b+halton"]["including"] == pytest.approx(0.5)
     # Given tuned: easy a 50, b 80; hard a 250, b inf.
-    assert scores.scores["a+random"]["given"] == pytest.approx(1.0)
-    assert scores.scores["b+random"]["given"] == pytest.approx((4 - 80 / 50) / 2 / 3)
-    assert scores.contenders == ("a+random", "b+random")
+    assert scores.scores["a+halton"]["given"] == pytest.approx(1.0)
+    assert scores.scores["b+halton"]["given"] == pytest.approx((4 - 80 / 50) / 2 / 3)
+    assert scores.contenders == ("a+halton", "b+halton")
 
 
 def test_a_start_that_meets_the_target_costs_nothing_and_is_best():
@@ -90,7 +92,7 @@ def test_a_miss_is_a_miss_in_every_currency(build, tmp_path):
 
 
 def test_missing_studies_are_named(hand_made):
-    assert missing_studies(read_logs(hand_made())) == ["a+random on hard, study 3"]
+    assert missing_studies(read_logs(hand_made())) == ["a+halton on hard, study 3"]
 
 
 def test_scores_know_neither_units_nor_the_order_of_files(hand_made, tmp_path):
@@ -107,7 +109,7 @@ def test_scores_know_neither_units_nor_the_order_of_files(hand_made, tmp_path):
 def test_another_currency_gives_another_column(hand_made):
     cells = costs_by_pair(read_logs(hand_made()), "seconds")
 
-    assert cells["b+random", "easy"].given == pytest.approx((0.8, 0.7, 0.9))
+    assert cells["b+halton", "easy"].given == pytest.approx((0.8, 0.7, 0.9))
 
 
 def test_including_is_never_below_given(hand_made):
@@ -182,7 +184,37 @@ def test_a_workload_without_a_reached_target_adds_to_no_score():
 
 def test_a_limit_of_one_is_refused():
     with pytest.raises(ValueError, match="`limit` must be above 1"):
-        profile_area(np.ones((1, 1)), limit=1.0)
+        Axis(1.0)
+
+
+def test_scores_on_the_logarithmic_axis_are_those_of_a_table_made_by_hand():
+    # Powers of 2 lie evenly on an axis that ends at 32 = 2 ** 5.
+    costs = np.array([[10.0, 80.0, INF], [20.0, 10.0, 7.0], [320.0, 330.0, INF]])
+
+    scores = Benchmark(("u", "v", "w")).score(costs, "including")
+
+    np.testing.assert_allclose(scores, [(1 + 2 / 5 + 0) / 3, (4 / 5 + 1 + 1) / 3, 0], atol=1e-12)
+
+
+@given(TABLES)
+def test_the_logarithmic_score_is_the_area_under_the_profile_over_log_ratios(table):
+    r = ratios(np.array(table))
+
+    areas = profile_area(r, LOGARITHMIC)
+
+    for row, area in zip(r, areas, strict=True):
+        tau, rho = profile(row, 32.0)
+        steps = np.diff(np.log2(tau)) / 5
+        assert area == pytest.approx(np.sum(steps * rho[:-1]), abs=1e-9)
+
+
+def test_a_variant_is_a_miss_beyond_the_end_of_the_axis_of_its_view():
+    # The second contender takes 10 times the best cost on the variant.
+    costs = np.array([[1.0, 1.0], [1.0, 10.0]])
+    benchmark = Benchmark(("w",), {"variant": "w"})
+
+    np.testing.assert_allclose(benchmark.score(costs, "given"), [1, 0])
+    np.testing.assert_allclose(benchmark.score(costs, "including"), [1, 1])
 
 
 def test_unequal_budgets_are_said_and_early_ends_are_named(build, tmp_path):
@@ -237,13 +269,13 @@ def test_budgets_and_targets_that_differ_are_said(build, tmp_path):
 def test_oddities_are_noted_and_none_is_fatal(hand_made):
     out = hand_made()
     logs = out / "logs"
-    (logs / "a+random" / "notes").mkdir()
-    trial = logs / "a+random" / "study_1" / "easy_jax"
+    (logs / "a+halton" / "notes").mkdir()
+    trial = logs / "a+halton" / "study_1" / "easy_jax"
     (trial / "trial_1" / "run.json").write_text("{")
     (trial / "trial_2" / "run.json").unlink()
     (trial / "trial_4" / "eval_measurements.csv").write_text("")
     (trial / "study.json").unlink()
-    (logs / "b+random" / "study_1" / "easy_jax" / "trial_4" / "run.json").unlink()
+    (logs / "b+halton" / "study_1" / "easy_jax" / "trial_4" / "run.json").unlink()
     (logs / "cake.txt").touch()
     shutil.copytree(trial / "trial_3", trial / "trial_9")
 
@@ -251,12 +283,12 @@ def test_oddities_are_noted_and_none_is_fatal(hand_made):
         (oddity.rule, oddity.where.removeprefix("logs/")) for oddity in read_logs(out).oddities
     }
 
-    study = "a+random/study_1/easy_jax"
+    study = "a+halton/study_1/easy_jax"
     assert found >= {
-        ("files-stray", "a+random/notes"),
+        ("files-stray", "a+halton/notes"),
         ("files-stray", "cake.txt"),
         ("files-evaluations", f"{study}/trial_4"),
-        ("files-study", "b+random/study_1/easy_jax"),
+        ("files-study", "b+halton/study_1/easy_jax"),
         ("files-study", study),
         ("files-run", f"{study}/trial_1"),
         ("files-run", f"{study}/trial_2"),
@@ -273,7 +305,7 @@ def test_an_unreadable_campaign_is_a_note(hand_made, text):
 
     assert logs.campaign is None
     assert [oddity.where for oddity in logs.oddities] == ["campaign.json"]
-    assert logs.contenders == ["a+random", "b+random"]
+    assert logs.contenders == ["a+halton", "b+halton"]
 
 
 def test_the_folder_of_logs_is_read_like_the_one_around_it(hand_made):
@@ -299,13 +331,13 @@ def test_the_largest_time_factor_and_ratio_of_several_audits_count(hand_made, or
             counted_in_evaluation_mode=0.0, moved=1.0, norm=1.0, deviation=0.0,
         )  # fmt: skip
         return AuditRecord(
-            campaign="made", contender="a+random", workload="easy", study=1, trial=trial,
+            campaign="made", contender="a+halton", workload="easy", study=1, trial=trial,
             position=0.5, seconds=seconds, reference_seconds=2.0, windows=(window,), findings=(),
         )  # fmt: skip
 
     audits = (audit(1, 4.0, 10.0), audit(2, 3.0, 20.0))[::order]
     logs = dataclasses.replace(read_logs(hand_made()), audits=audits)
 
-    assert time_factors(logs) == {("a+random", "easy"): 2.0}
-    assert pass_ratios(logs) == {("a+random", "easy"): 3.0}
-    assert cost_factors(logs) == {("a+random", "easy"): 3.0}
+    assert time_factors(logs) == {("a+halton", "easy"): 2.0}
+    assert pass_ratios(logs) == {("a+halton", "easy"): 3.0}
+    assert cost_factors(logs) == {("a+halton", "easy"): 3.0}

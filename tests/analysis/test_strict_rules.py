@@ -3,10 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from analysis.logs.competition import Competition, Limits, OfficialTargets, read_official_targets
 from analysis.logs.reader import read_logs
+from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.diff import compare_rules
 from analysis.scoring.scores import score_logs
 
@@ -233,6 +235,17 @@ def test_the_worked_example_of_the_document(logs, read, root):
         expected = ["missed" if math.isinf(m) else f"{m:g}" for m in medians]
         expected += [f"{scores.scores[s][view]:.4f}" for s in ("a", "b")]
         assert cells == expected
+
+
+def test_the_example_of_the_rules_has_the_scores_that_it_says(root):
+    page = (root / "docs" / "rules.md").read_text()
+    header, *rows = next(t for t in markdown_tables(page) if t and "closed" in t[0])
+    costs = [[INF if c == "missed" else float(c) for c in row[1:4]] for row in rows]
+
+    for place, view in ((4, "given"), (5, "including")):
+        scores = Benchmark(tuple(header[1:4])).score(np.array(costs), view)
+
+        assert [f"{score:.3f}" for score in scores] == [row[place] for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def json_rows(table, capsys):
 def logs(tmp_path_factory, build):
     """Four contenders, one of which learns; failures, misses, and names of strangers."""
     root = tmp_path_factory.mktemp("tables") / "runs"
-    names = ["=cmd+random", "a|b+random", "c<i>+random", "learner"]
+    names = ["=cmd+halton", "a|b+halton", "c<i>+halton", "learner"]
     b = build(root, names, ["easy", "hard"], 3)
     for study in (1, 2, 3):
         for s, name in enumerate(names[:3]):
@@ -188,7 +188,7 @@ def logs(tmp_path_factory, build):
 def tables(logs):
     """Every table of a report, of the commands, and one with every kind of cell."""
     scores, marks, facets = score_logs(logs), contender_marks(logs), facets_of(logs)
-    found = infer(samples_of(scores, "including"), scores.unit, "including", resamples=200)
+    found = infer(samples_of(scores, "including"), scores.unit, resamples=200)
     intervals = {
         (name, "including"): (float(found.scores.low[s]), float(found.scores.high[s]))
         for s, name in enumerate(found.samples.contenders)

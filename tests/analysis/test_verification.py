@@ -53,39 +53,39 @@ def test_the_same_costs_verify(runs, run_again):
     verdicts = verify(read_logs(runs), read_logs(run_again()))
 
     assert [verdict.problem for verdict in verdicts] == [""] * 4
-    assert verified_contenders(verdicts) == {"a+random": True, "b+random": True}
+    assert verified_contenders(verdicts) == {"a+halton": True, "b+halton": True}
 
 
 # Median costs of b given tuned are 80 on the first workload; an evaluation period is 10.
 @pytest.mark.parametrize(("by", "agrees"), [(10, True), (-10, True), (11, False)])
 def test_costs_agree_to_within_an_evaluation_period(by, agrees, runs, run_again):
-    found = problems(runs, run_again(shifted("b+random", by)))
+    found = problems(runs, run_again(shifted("b+halton", by)))
 
-    assert (found["b+random"] == "") is agrees
+    assert (found["b+halton"] == "") is agrees
     if not agrees:
-        assert found["b+random"] == "given tuned: 80, and 91 in the rerun"
-    assert found["a+random"] == ""
+        assert found["b+halton"] == "given tuned: 80, and 91 in the rerun"
+    assert found["a+halton"] == ""
 
 
 @pytest.mark.parametrize(("cost", "agrees"), [(220.0, True), (221.0, False), (180.0, True)])
 def test_a_tenth_of_a_larger_cost_agrees_too(cost, agrees, build, tmp_path):
     outs = []
     for hit, when in ((200.0, WHEN), (cost, "2026-03-03T00:00:00+00:00")):
-        hits = {"a+random": [[[hit], [hit], [hit]]] * 2}
+        hits = {"a+halton": [[[hit], [hit], [hit]]] * 2}
         outs.append(build_runs(build, tmp_path / str(hit), hits, started_at=when))
 
-    assert (problems(*outs)["a+random"] == "") is agrees
+    assert (problems(*outs)["a+halton"] == "") is agrees
 
 
 def test_a_target_that_was_missed_again_agrees_and_one_that_was_met_does_not(runs, run_again):
     met = [
-        HITS["b+random"][0],
+        HITS["b+halton"][0],
         [[10.0], [10.0], [10.0]],
     ]  # it had missed the second in two of three
-    verdicts = verify(read_logs(runs), read_logs(run_again(HITS | {"b+random": met})))
+    verdicts = verify(read_logs(runs), read_logs(run_again(HITS | {"b+halton": met})))
 
     assert verdicts[-1].problem == "given tuned: missed, and 10 in the rerun"
-    assert verified_contenders(verdicts) == {"a+random": True, "b+random": False}
+    assert verified_contenders(verdicts) == {"a+halton": True, "b+halton": False}
 
 
 @pytest.mark.parametrize(
@@ -120,24 +120,24 @@ def test_a_rerun_with_another_version_of_a_file_verifies_nothing_and_names_it(ru
 
 
 def test_another_version_of_the_tuners_library_may_verify(runs, run_again):
-    tuner = {"name": "random", "library": "optuna 6"}
+    tuner = {"name": "halton", "library": "optuna 6"}
 
     assert set(problems(runs, run_again(tuner=tuner)).values()) == {""}
 
 
 def test_who_was_not_run_again_is_not_verified(runs, run_again):
-    found = problems(runs, run_again({"a+random": HITS["a+random"]}))
+    found = problems(runs, run_again({"a+halton": HITS["a+halton"]}))
 
-    assert found == {"a+random": "", "b+random": "not run again"}
+    assert found == {"a+halton": "", "b+halton": "not run again"}
 
 
 def test_a_copy_is_refused(runs):
-    with pytest.raises(ValueError, match=r"copy: trial 1 of a\+random on breast.*, study 1, began"):
+    with pytest.raises(ValueError, match=r"copy: trial 1 of a\+halton on breast.*, study 1, began"):
         verify(read_logs(runs), read_logs(runs))
 
 
 def test_the_command_prints_verdicts_and_fails_where_there_is_no_agreement(runs, run_again, capsys):
-    rerun = run_again(shifted("b+random", 50))
+    rerun = run_again(shifted("b+halton", 50))
 
     code = run_app(app, "analysis", ["verify", str(runs), str(rerun), "--format", "csv"])
 
@@ -152,25 +152,25 @@ def test_the_command_prints_verdicts_and_fails_where_there_is_no_agreement(runs,
 
 
 def test_the_leaderboard_marks_who_is_verified(runs, run_again, tmp_path):
-    rerun, board = run_again(shifted("b+random", 50)), tmp_path / "board"
+    rerun, board = run_again(shifted("b+halton", 50)), tmp_path / "board"
 
     submit(runs, board, rerun=rerun)
 
     found = standings(read_entries(board))
     (standing,) = found
-    table = standing_table(standing, standing.inference())
+    table = standing_table(standing, standing.inferences())
     assert {r["contender"]: r["verified"] for r in table.records} == {
-        "a+random": True, "b+random": False,
+        "a+halton": True, "b+halton": False,
     }  # fmt: skip
     assert {row[0]: row[table.header.index("verified")] for row in table.texts} == {
-        "a+random": "yes", "b+random": "no",
+        "a+halton": "yes", "b+halton": "no",
     }  # fmt: skip
-    entry = standing.entries["a+random", "digits_mlp"]
+    entry = standing.entries["a+halton", "digits_mlp"]
     assert (entry.verified.first_day, entry.verified.commits) == (WHEN[:10], ("0" * 40,))
     assert "2026-02-02 on" in (board / "README.md").read_text()
     submit(runs, board)  # without a rerun nothing is known again
     (standing,) = standings(read_entries(board))
-    assert not standing.is_verified("a+random")
+    assert not standing.is_verified("a+halton")
 
 
 def test_a_rerun_that_is_not_valid_verifies_nothing(runs, run_again, tmp_path):

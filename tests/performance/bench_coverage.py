@@ -33,7 +33,7 @@ def simulate(
     samples = Samples(("a", "b", "c"), names, costs)
     # A miss is inf, so that the median of all studies is a higher quantile of those that arrive.
     medians = 100 * FACTORS * np.exp(SPREAD * norm.ppf(np.minimum(0.5 / (1 - missed), 1)))
-    return samples, samples.scored.score(np.repeat(medians[:, None], workloads, axis=1))
+    return samples, samples.score(np.repeat(medians[:, None], workloads, axis=1))
 
 
 def coverage(

@@ -52,7 +52,7 @@ def seconds(call) -> float:
 def main() -> None:
     """Time, and print one line."""
     samples = make_samples()
-    infer(samples, "steps", "including")  # imports scipy
+    infer(samples, "steps")  # imports scipy
 
     def scores():
         score_estimates(bootstrap(samples, np.random.default_rng(0), RESAMPLES))
@@ -61,7 +61,7 @@ def main() -> None:
         (
             seconds(scores),
             seconds(lambda: loop(samples)) * RESAMPLES / LOOPED,
-            seconds(lambda: infer(samples, "steps", "including")),
+            seconds(lambda: infer(samples, "steps")),
         )
         for _ in range(ROUNDS)
     ]

@@ -20,8 +20,9 @@ from analysis.report.plots.canvas import (
     markers,
 )
 from analysis.report.tables.score_tables import in_view, unit_name
+from analysis.scoring.benchmark import AXES
 from analysis.scoring.costs import View
-from analysis.scoring.profiles import LIMIT, profile, ratios
+from analysis.scoring.profiles import Axis, profile
 from analysis.scoring.scores import Scores
 from analysis.training.curves import Band
 from analysis.wording import plain
@@ -36,9 +37,9 @@ def profiles_of(scores: Scores) -> Profiles:
     """Return the performance profiles whose areas are the scores, of all contenders."""
     found = {}
     for view in scores.views:
-        rows = ratios(scores.benchmark.apply(scores.matrix(view)))
+        rows = scores.benchmark.ratios(scores.matrix(view), view)
         for name, row in zip(scores.contenders, rows, strict=True):
-            found[name, view] = profile(row)
+            found[name, view] = profile(row, AXES[view].limit)
     return found
 
 
@@ -46,7 +47,7 @@ def plot_profiles(scores: Scores, profiles: Profiles, out: Path) -> list[Plot]:
     """Draw the performance profiles of both views into ``out``."""
     plots = []
     for view in scores.views:
-        title = in_view("Profile", view)
+        title, along = in_view("Profile", view), AXES[view]
         path = out / f"profile-{view}.png"
         text = _told_profiles(profiles, view)
         cost = in_view("cost", view)
@@ -60,8 +61,11 @@ def plot_profiles(scores: Scores, profiles: Profiles, out: Path) -> list[Plot]:
             handles = []
             for name in names:
                 tau, rho = profiles[name, view]
-                handles += axis.plot(*_staircase(tau, rho), **styles[name], **marks[name])
-            axis.set(title=title, xlim=(1, LIMIT), ylim=(-0.03, 1.05))
+                handles += axis.plot(*_staircase(tau, rho, along), **styles[name], **marks[name])
+            if along.logarithmic:
+                axis.set_xscale("log", base=2)
+                axis.xaxis.set_major_formatter("{x:g}")
+            axis.set(title=title, xlim=(1, along.limit), ylim=(-0.03, 1.05))
             axis.set(xlabel="cost over the best contender's", ylabel="share of workloads")
             legend(figure, names, handles, legend_columns(names))
         plots.append(Plot("Performance profiles", text, path, caption))
@@ -94,10 +98,11 @@ def plot_anytime(logs: Logs, scores: Scores, bands: Bands, out: Path) -> list[Pl
 
 
 def _staircase(
-    tau: NDArray[np.float64], rho: NDArray[np.float64]
+    tau: NDArray[np.float64], rho: NDArray[np.float64], axis: Axis
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the corners of a profile, with points between them that may carry markers."""
-    at = np.unique(np.concatenate([np.linspace(1, LIMIT, 61), tau]))
+    spaced = np.geomspace if axis.logarithmic else np.linspace
+    at = np.unique(np.concatenate([spaced(1, axis.limit, 61), tau]))
     x, y = np.repeat(at, 2)[1:], np.repeat(rho[np.searchsorted(tau, at, side="right") - 1], 2)[:-1]
     return x, y
 
@@ -111,7 +116,7 @@ def _told_profiles(profiles: Profiles, view: View) -> str:
             shares.append(f"{plain(name)} {first:.0%} and {rho[-1]:.0%}")
     return (
         f"{in_view('Performance profiles', view)}: share of workloads on which each is the best, "
-        f"and within {LIMIT:g} times the best: {', '.join(shares)}"
+        f"and within {AXES[view].limit:g} times the best: {', '.join(shares)}"
     )
 
 

@@ -24,6 +24,7 @@ from analysis.report.table import (
     estimate_format,
     number_format,
 )
+from analysis.scoring.benchmark import Benchmark, Floats
 from analysis.scoring.costs import View
 from analysis.scoring.scores import Scores
 
@@ -78,6 +79,24 @@ def in_view(text: str, view: View) -> str:
         ('Scores given tuned', 'Scores')
     """
     return f"{text} {VIEW_NAMES[view]}".rstrip()
+
+
+def unreached_notes(benchmark: Benchmark, medians: Mapping[View, Floats]) -> list[str]:
+    """Return a note for each view with workloads on which no contender's median study arrived.
+
+    Args:
+        benchmark: The workloads of the scores.
+        medians: The median costs in each view, (contenders, workloads).
+    """
+    found: dict[View, tuple[str, ...]] = {
+        view: benchmark.unreached(costs, view) for view, costs in medians.items()
+    }
+    return [
+        f"{in_view('No median study reached the target', view)} on {', '.join(names)}: every "
+        "contender scores 0 there."
+        for view, names in found.items()
+        if names
+    ]
 
 
 def unit_name(unit: str) -> str:
@@ -158,7 +177,18 @@ def _notes(scores: Scores) -> list[str]:
         notes.append("Without a score: did not run on every workload.")
     if scores.developed:
         notes.append(DEVELOPED_NOTE)
-    return notes
+    if any(cell.orders for cell in scores.cells.values()):
+        notes.append(
+            "Including tuning, the costs of random search are medians over studies and over orders "
+            "of their trials."
+        )
+    scored = dataclasses.replace(
+        scores, contenders=tuple(name for name in scores.contenders if scores.scores.get(name))
+    )
+    medians: dict[View, Floats] = {}
+    if scored.contenders:
+        medians = {view: scored.matrix(view) for view in scores.views}
+    return notes + unreached_notes(scores.benchmark, medians)
 
 
 def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Table:

@@ -1,16 +1,19 @@
 """The statistics as tables and as rows of numbers."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analysis.report.marks import Marks
 from analysis.report.table import (
+    BOUNDED,
     COST,
+    COUNT,
     P_VALUE,
     SCORE,
     SHARE,
     TEXT,
+    Bounded,
     CellFormat,
     Column,
     Estimate,
@@ -21,10 +24,17 @@ from analysis.report.table import (
     interval_format,
     number_format,
 )
-from analysis.report.tables.score_tables import in_view, unit_name
+from analysis.report.tables.score_tables import (
+    VIEW_NAMES,
+    in_view,
+    unit_name,
+    unreached_notes,
+)
 from analysis.statistics import resampling
 from analysis.statistics.comparisons import MOST_STUDIES, Comparison
 from analysis.statistics.inference import Inference
+from analysis.statistics.repeatability import DIVISIONS, GOAL
+from analysis.statistics.speedups import REFERENCE, Bound, Speedups
 
 _PROBABILITY = estimate_format(number_format(".2f"))
 # wins, ties, losses: sorted by the difference
@@ -42,7 +52,10 @@ _PLACED = CellFormat(
 
 def statistics_tables(found: Inference, marks: Marks) -> list[Table]:
     """Return all tables with content, in the order of a page."""
-    tables = [scores_with_intervals(found, marks), costs_with_intervals(found, marks)]
+    tables = [scores_with_intervals(found, marks), repeatability_table([found])]
+    tables.append(costs_with_intervals(found, marks))
+    if found.speedups is not None:
+        tables.append(speedups_table(found, found.speedups, marks))
     if found.comparisons:
         tables.append(comparisons_table(found, marks))
     tables.append(ranks_table(found, marks))
@@ -72,7 +85,12 @@ def scores_with_intervals(found: Inference, marks: Marks) -> Table:
         f"({found.resamples:,} paired resamples of studies, seed {found.seed}); the lowest and "
         "highest score with one workload left out; studies that reached the target."
     )
-    return Table(caption, columns, tuple(rows), "intervals", notes=marks.notes)
+    notes = *_unreached(found), *marks.notes
+    return Table(caption, columns, tuple(rows), "intervals", notes=notes)
+
+
+def _unreached(found: Inference) -> list[str]:
+    return unreached_notes(found.samples.scored, {found.view: found.samples.medians})
 
 
 def costs_with_intervals(found: Inference, marks: Marks) -> Table:
@@ -91,6 +109,94 @@ def costs_with_intervals(found: Inference, marks: Marks) -> Table:
         *(Column(w, estimate_format(COST), workload=w) for w in workloads),
     )
     return Table(caption, columns, rows, "median_costs")
+
+
+def repeatability_warnings(found: Sequence[Inference]) -> list[str]:
+    """Return a sentence for each view whose ranking would not repeat."""
+    sentences = []
+    for one in found:
+        measured = one.repeatability
+        if measured.repeats is False:
+            needed = "no number of studies follows from this"
+            if measured.needed is not None:
+                needed = f"about {measured.needed} studies on each workload would give {GOAL}"
+            sentences.append(
+                f"{in_view('The ranking', one.view)} would not repeat: rankings by two halves of "
+                f"its {measured.studies} studies agree with a Kendall's tau of {measured.tau:.2f}, "
+                f"below {GOAL}; {needed}."
+            )
+    return sentences
+
+
+def repeatability_table(found: Sequence[Inference]) -> Table:
+    """Return one row per view: split-half tau, studies for 0.7, intraclass correlations."""
+    workloads = found[0].samples.workloads
+    rows = tuple(
+        (
+            VIEW_NAMES[one.view] or "cost",
+            one.repeatability.tau,
+            one.repeatability.studies,
+            one.repeatability.needed,
+            *map(float, one.repeatability.correlations),
+        )
+        for one in found
+    )
+    columns = (
+        Column("repeatability"), Column("split-half tau", number_format(".2f")),
+        Column("studies", COUNT), Column(f"studies for {GOAL}", COUNT, "studies_to_repeat"),
+        *(Column(w, number_format(".2f"), workload=w) for w in workloads),
+    )  # fmt: skip
+    caption = (
+        f"Split-half tau: mean Kendall's tau-b between rankings by two halves of the studies, over "
+        f"{DIVISIONS} divisions; below {GOAL} the ranking would not repeat. Studies for {GOAL}: by "
+        "Spearman and Brown, an approximation. Workloads: intraclass correlation, the share of the "
+        "variance of log cost that lies between contenders; a miss counts as its budget."
+    )
+    notes = [
+        f"{in_view('Split-half tau', one.view)} is not defined: {one.repeatability.reason}."
+        for one in found
+        if one.repeatability.reason
+    ]
+    if left_out := found[0].repeatability.left_out:
+        notes.append(f"Left out, because no study reached a target: {', '.join(left_out)}.")
+    return Table(caption, columns, rows, "repeatability", notes=tuple(notes))
+
+
+def speedups_table(found: Inference, speedups: Speedups, marks: Marks) -> Table:
+    """Return one row per contender: its speed-up over the reference, and whether it is decided."""
+    reference = speedups.reference
+    place = found.samples.contenders.index(reference)
+    pairs = {frozenset((pair.first, pair.second)): pair for pair in found.comparisons}
+    rows, both = [], []
+    for s in found.order:
+        name = found.samples.contenders[s]
+        if name == reference:
+            continue
+        pair = pairs[frozenset((name, reference))]
+        bounded = Bounded(speedups.bounds[s], *_at(speedups.values, s))
+        rows.append((name, bounded, _at(found.wins, (s, place)), decision_text(pair)))
+        if count := speedups.both_missed[s]:
+            both.append(f"{name} on {count} workload{'s' if count > 1 else ''}")
+    columns = (
+        Column("contender", marks.format), Column("speed-up", BOUNDED),
+        Column(f"beats {reference}", _PROBABILITY, "beats_reference"), Column("decided", TEXT),
+    )  # fmt: skip
+    caption = (
+        f"{in_view('Speed-up', found.view)} over {reference}: geometric mean over workloads of its "
+        f"median cost over the contender's, with intervals of {percent(found)}. A median that "
+        f"missed counts as its budget: >= where only {reference} missed on some workload, <= where "
+        f"only the contender did, ~ where both occur. Beats {reference}: probability in the same "
+        "study. Decided: by the sign test over all pairs."
+    )
+    notes = [f"Both missed, which counts as a ratio of 1: {'; '.join(both)}."] if both else []
+    return Table(caption, columns, tuple(rows), f"speedups_{found.view}", notes=tuple(notes))
+
+
+def reference_notes(found: Sequence[Inference]) -> list[str]:
+    """Return a note if no speed-up was computed because the default reference did not run."""
+    if all(one.speedups is not None for one in found):
+        return []
+    return [f"No speed-ups: {REFERENCE} did not run. Choose a contender with --reference."]
 
 
 def comparisons_table(found: Inference, marks: Marks, first: str | None = None) -> Table:
@@ -178,7 +284,8 @@ def numbers_table(found: list[Inference]) -> Table:
     """Return all numbers of the statistics, one row each."""
     names = ("view", "statistic", "contender", "versus", "workload", "value", "low", "high")
     rows = tuple((one.view, *row) for one in found for row in _rows(one))
-    return Table("Statistics", tuple(map(Column, names)), rows, "statistics", keys=5)
+    notes = tuple(note for one in found for note in _unreached(one))
+    return Table("Statistics", tuple(map(Column, names)), rows, "statistics", keys=5, notes=notes)
 
 
 def _rows(found: Inference) -> Iterator[tuple[Any, ...]]:
@@ -195,6 +302,16 @@ def _rows(found: Inference) -> Iterator[tuple[Any, ...]]:
         beaten = "probability_of_beating", pair.first, pair.second, None
         yield *beaten, *_at(found.wins, (a, b))
         yield "p_holm", pair.first, pair.second, None, pair.adjusted, *_NONE
+    measured = found.repeatability
+    yield "split_half_tau", None, None, None, measured.tau, *_NONE
+    yield "studies_to_repeat", None, None, None, measured.needed, *_NONE
+    for workload, share in zip(workloads, measured.correlations, strict=True):
+        yield "intraclass_correlation", None, None, workload, float(share), *_NONE
+    if found.speedups is not None:
+        for s in found.order:
+            statistic = _SPEEDUPS[found.speedups.bounds[s]]
+            numbers = _at(found.speedups.values, s)
+            yield statistic, names[s], found.speedups.reference, None, *numbers
     if found.left_out is not None:
         for workload, scores in zip(found.left_out.workloads, found.left_out.scores, strict=True):
             for s in found.order:
@@ -202,6 +319,9 @@ def _rows(found: Inference) -> Iterator[tuple[Any, ...]]:
 
 
 _NONE = (None, None)
+_SPEEDUPS: dict[Bound, str] = {
+    "": "speed_up", ">=": "speed_up_at_least", "<=": "speed_up_at_most", "~": "speed_up_about",
+}  # fmt: skip
 
 
 def _at(values: resampling.Estimates, index: int | tuple[int, ...]) -> Estimate:

@@ -1,0 +1,94 @@
+r"""Speed-ups over a reference contender, with bounds where a median study missed its target.
+
+The speed-up of contender s over the reference is the geometric mean over the W workloads of
+
+.. math:: m_{\mathrm{ref}, w} / m_{sw}
+
+with m the median cost, which is taken first. An infinite median is replaced by the budget that the
+contender had, so that the speed-up becomes a bound. Where both medians are infinite the ratio is 1.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from analysis.statistics.resampling import (
+    CONFIDENCE,
+    Bootstrap,
+    Estimates,
+    percentile_interval,
+)
+from analysis.statistics.samples import Floats, Samples
+
+REFERENCE = "adamw+random"
+
+Bound = Literal["", ">=", "<=", "~"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Speedups:
+    """The speed-up of each of S contenders over a reference.
+
+    Attributes:
+        reference: The name of the reference.
+        values: The speed-ups, (S,); NaN where a miss has no known budget.
+        bounds: ``>=`` where only the reference missed on some workloads, ``<=`` where only the
+            contender did, ``~`` where both occur.
+        both_missed: The number of workloads on which both missed.
+    """
+
+    reference: str
+    values: Estimates
+    bounds: tuple[Bound, ...]
+    both_missed: tuple[int, ...]
+
+
+def measure_speedups(
+    boot: Bootstrap, reference: str, confidence: float = CONFIDENCE
+) -> Speedups | None:
+    """Return the speed-ups with intervals; ``None`` if the default reference did not run.
+
+    Args:
+        boot: The resamples.
+        reference: The name of the reference.
+        confidence: The confidence of the intervals.
+
+    Raises:
+        ValueError: The reference is not a contender and not the default.
+    """
+    samples = boot.samples
+    if reference not in samples.contenders:
+        if reference == REFERENCE:
+            return None
+        raise ValueError(
+            f"`reference` must be a contender, got {reference!r}. Choose one of "
+            f"{', '.join(samples.contenders)}."
+        )
+    place = samples.contenders.index(reference)
+    missed = np.isinf(samples.medians[:, : len(samples.scored.base)])
+    mine, theirs = missed & ~missed[place], missed[place] & ~missed
+    drawn = percentile_interval(_speedups(samples, boot.medians, place), confidence)
+    return Speedups(
+        reference,
+        Estimates(_speedups(samples, samples.medians, place), *drawn),
+        tuple(_bound(*some) for some in zip(mine.any(axis=1), theirs.any(axis=1), strict=True)),
+        tuple(map(int, (missed & missed[place]).sum(axis=1))),
+    )
+
+
+def _speedups(samples: Samples, medians: Floats, reference: int) -> Floats:
+    """Return the speed-ups, (..., S), of medians, (..., S, W)."""
+    base = len(samples.scored.base)
+    costs, missed = samples.without_misses(medians)[..., :base], np.isinf(medians)[..., :base]
+    theirs, both = costs[..., [reference], :], missed & missed[..., [reference], :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(both | (costs == theirs), 0.0, np.log(theirs) - np.log(costs))
+        # A cost of 0, where the initial parameters meet the target, has no ratio.
+        return np.exp(np.where(np.isfinite(logs), logs, np.nan).mean(axis=-1))
+
+
+def _bound(contender_missed: bool, reference_missed: bool) -> Bound:
+    if contender_missed:
+        return "~" if reference_missed else "<="
+    return ">=" if reference_missed else ""

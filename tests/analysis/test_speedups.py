@@ -1,0 +1,127 @@
+"""Speed-ups over a reference against tables made by hand and plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.scoring.benchmark import Benchmark
+from analysis.statistics.resampling import bootstrap
+from analysis.statistics.samples import Samples
+from analysis.statistics.speedups import REFERENCE, measure_speedups
+
+INF = math.inf
+BUDGET = 1000.0
+
+
+def make_samples(costs, budgets=BUDGET, **changes):
+    """Samples whose last contender is called like the default reference."""
+    costs = np.array(costs, float)
+    names = (*"abcdefgh"[: len(costs) - 1], REFERENCE)
+    workloads = tuple(f"w{i}" for i in range(costs.shape[1]))
+    given = None if budgets is None else np.full(costs.shape[:2], budgets)
+    return Samples(names, workloads, costs, budgets=given, **changes)
+
+
+def measure(samples, reference=REFERENCE, resamples=200):
+    return measure_speedups(
+        bootstrap(samples, np.random.default_rng(0), resamples), reference, confidence=0.9
+    )
+
+
+def test_speedups_and_bounds_of_a_table_made_by_hand():
+    # Medians of equal studies; the reference takes 400, 100, and misses the third workload.
+    medians = {
+        "a": (100.0, 100.0, 250.0),  # 4, 1, at least 1000 / 250
+        "b": (INF, 50.0, INF),  # at most 400 / 1000, 2, both missed
+        "c": (INF, 50.0, 500.0),  # at most 400 / 1000, 2, at least 1000 / 500
+        "d": (400.0, 100.0, INF),  # 1, 1, both missed
+        REFERENCE: (400.0, 100.0, INF),
+    }
+    samples = make_samples([[[m] * 3 for m in row] for row in medians.values()])
+
+    found = measure(samples)
+
+    expected = [(4 * 1 * 4) ** (1 / 3), (0.4 * 2) ** (1 / 3), (0.4 * 2 * 2) ** (1 / 3), 1, 1]
+    np.testing.assert_allclose(found.values.value, expected)
+    np.testing.assert_allclose(found.values.low, expected)
+    np.testing.assert_allclose(found.values.high, expected)
+    assert found.bounds == (">=", "<=", "~", "", "")
+    assert found.both_missed == (0, 1, 0, 1, 1)
+
+
+def test_the_interval_is_that_of_a_loop_over_resamples():
+    rng = np.random.default_rng(1)
+    costs = rng.lognormal(4, 1, (3, 2, 5))
+    costs[rng.random(costs.shape) < 0.4] = INF
+    samples = make_samples(costs)
+    boot = bootstrap(samples, np.random.default_rng(2), 300)
+    loop = []
+    for medians in boot.medians:
+        ratios = []
+        for mine, theirs in zip(medians[0], medians[2], strict=True):
+            both = math.isinf(mine) and math.isinf(theirs)
+            ratios.append(1.0 if both else min(theirs, BUDGET) / min(mine, BUDGET))
+        loop.append(math.prod(ratios) ** (1 / 2))
+
+    found = measure_speedups(boot, REFERENCE, confidence=0.9)
+
+    assert found.values.low[0] == pytest.approx(np.sort(loop)[15])
+    assert found.values.high[0] == pytest.approx(np.sort(loop)[284])
+
+
+def test_exchanging_reference_and_contender_inverts_speedups_and_bounds():
+    costs = np.random.default_rng(3).lognormal(size=(3, 3, 5))
+    costs[0, 0] = INF
+    samples = make_samples(costs)
+
+    one, other = measure(samples), measure(samples, "a")
+
+    assert one.values.value[0] == pytest.approx(1 / other.values.value[2])
+    assert (one.bounds[0], other.bounds[2]) == ("<=", ">=")
+    assert one.values.low[0] == pytest.approx(1 / other.values.high[2])
+
+
+def test_speedups_do_not_depend_on_the_unit():
+    costs = np.random.default_rng(4).lognormal(size=(3, 3, 5))
+    costs[1, 0] = INF
+
+    one, other = measure(make_samples(costs)), measure(make_samples(60 * costs, 60 * BUDGET))
+
+    np.testing.assert_allclose(one.values.value, other.values.value)
+
+
+def test_a_miss_without_a_known_budget_has_no_speedup():
+    costs = [[[INF, INF], [2.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]], [[4.0, 4.0], [4.0, 4.0]]]
+
+    found = measure(make_samples(costs, budgets=None))
+
+    assert math.isnan(found.values.value[0])
+    assert found.values.value[1] == pytest.approx(4.0)
+
+
+def test_two_misses_are_equal_whatever_their_budgets_are():
+    # Given tuned, a self-tuning run may take a whole study, and the reference a trial.
+    costs = [[[INF] * 2, [3.0] * 2], [[INF] * 2, [6.0] * 2]]
+    budgets = np.array([[6400.0, 6400.0], [400.0, 400.0]])
+    samples = Samples(("a", REFERENCE), ("u", "v"), np.array(costs), budgets=budgets)
+
+    for known in (samples, make_samples(costs, budgets=None)):
+        assert measure(known).values.value[0] == pytest.approx(math.sqrt(6 / 3))
+
+
+def test_held_out_variants_take_no_part():
+    costs = [[[1.0] * 2, [100.0] * 2], [[2.0] * 2, [1.0] * 2]]
+    samples = make_samples(costs, benchmark=Benchmark(("w0",), {"w1": "w0"}))
+
+    assert measure(samples).values.value[0] == pytest.approx(2.0)
+
+
+def test_an_unknown_reference_is_refused_and_the_default_one_may_be_absent():
+    samples = Samples(("a", "b"), ("w",), np.ones((2, 1, 3)))
+
+    assert measure(samples) is None
+    with pytest.raises(
+        ValueError, match=r"`reference` must be a contender, got 'z'. Choose one of a, b."
+    ):
+        measure(samples, "z")
