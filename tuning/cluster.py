@@ -22,8 +22,9 @@ class Resources:
     """The machines to use, and what each study gets.
 
     Attributes:
-        address: ``host:port`` of a Ray cluster, or ``auto`` for one that runs on this machine;
-            ``None`` starts Ray on this machine alone.
+        address: ``host:port`` of a Ray cluster, or ``auto`` for the one that ``RAY_ADDRESS`` names
+            or the last ``ray start`` on this machine joined; ``None`` starts Ray on this machine
+            alone.
         cpus: Cores of each study; by default the cores are divided among the studies at work.
         gpus: GPUs of each study; by default one where there are GPUs. A fraction shares a GPU and
             its memory; several GPUs share the batches.
@@ -126,10 +127,17 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Fail soon, and in one line, where Ray would wait for a minute."""
-    host, _, port = address.rpartition(":")
+    """Fail soon, and in one line, where Ray would wait for a minute and end the process."""
     if address == "auto":
-        return
+        # Without this, Ray would take any Ray that runs here, as another user's campaign.
+        from ray._private.services import find_bootstrap_address
+
+        address = os.environ.get("RAY_ADDRESS") or "auto"
+        if address == "auto":
+            address = find_bootstrap_address(None)
+        if not address:
+            raise ValueError("--address auto: nobody has called `ray start` on this machine.")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         raise ValueError(f"--address takes host:port or auto, got {address!r}.")
     try:

@@ -56,7 +56,7 @@ class Driver:
     """Hands studies to slots until all have ended.
 
     Args:
-        job: The campaign; its slots' resources are set here.
+        job: The campaign; its token and its slots' resources are set here.
         studies: The studies.
         audited: Those of which a trial is audited.
         resources: Of each study.
@@ -65,6 +65,9 @@ class Driver:
             nothing before.
         tell: Called with a study and the spent share of its budget.
         note: Called with a line for the user.
+
+    Raises:
+        ValueError: No machine has the resources.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Driver:
         self.finished: dict[StudyKey, StudyRecord] = {}
         self.errors: dict[StudyKey, str] = {}
         self.traces: list[str] = []
+        job = dataclasses.replace(job, token=secrets.token_hex(16))
         self._job = self._with_resources(job, resources)
 
     def run(self) -> None:
@@ -101,6 +105,9 @@ class Driver:
             DeviceError: A slot did not get its GPUs.
             ValueError: No machine can run a study.
         """
+        mark = self._job.out / self._job.mark
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(self._job.token, "utf-8")
         try:
             while self._queue or self._busy:
                 self._open_slots()
@@ -112,6 +119,7 @@ class Driver:
         finally:
             for busy in self._busy:
                 ray.kill(busy.actor)
+            _clean(self._job)
 
     def _with_resources(self, job: Job, resources: Resources) -> Job:
         """Return the job with the cores and GPUs of each slot.
@@ -347,44 +355,6 @@ class Driver:
             folder = key.folder(self._job.node_folder / "out")
             return ray.get(on_node(busy.node, pack, folder), timeout=_NODE_SECONDS)
         return None
-
-
-def run_studies(
-    job: Job,
-    studies: list[StudyKey],
-    audited: set[StudyKey],
-    resources: Resources,
-    *,
-    one_per_machine: bool,
-    tell: Callable[[StudyKey, float], None],
-    note: Callable[[str], None],
-) -> Driver:
-    """Run studies on the connected Ray and return the driver, with their records and errors.
-
-    Args:
-        job: The campaign.
-        studies: The studies.
-        audited: Those of which a trial is audited.
-        resources: The cluster, and what each study gets.
-        one_per_machine: See :class:`Driver`.
-        tell: Called with a study and the spent share of its budget.
-        note: Called with a line for the user.
-
-    Raises:
-        ValueError: The cluster lacks the devices, or none of its machines can run the campaign.
-    """
-    job = dataclasses.replace(job, token=secrets.token_hex(16))
-    mark = job.out / job.mark
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text(job.token, "utf-8")
-    try:
-        driver = Driver(
-            job, studies, audited, resources, one_per_machine=one_per_machine, tell=tell, note=note
-        )
-        driver.run()
-    finally:
-        _clean(job)
-    return driver
 
 
 def _clean(job: Job) -> None:

@@ -60,7 +60,7 @@ def run_campaign(
     Raises:
         FileNotFoundError: The campaign needs data that is missing.
         ValueError: ``out`` holds something else, or runs of another version, or is in use; or the
-            studies cannot run on Ray, see :func:`~tuning.engine.run_studies`.
+            studies cannot run on Ray, see :class:`~tuning.engine.Driver`.
         UnfinishedError: Some studies could not continue; raised when the others have ended.
     """
     studies = list_studies(campaign)
@@ -131,12 +131,12 @@ def _run_on_ray(
             console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
     with connected(resources) as dashboard:
-        from tuning.engine import run_studies  # imports Ray, which reads settings of `connected`
+        from tuning.engine import Driver  # imports Ray, which reads settings of `connected`
 
         if resources.dashboard:
             note(f"Ray's dashboard: {dashboard}")
 
-        driver = run_studies(
+        driver = Driver(
             Job(
                 campaign.model_dump(mode="json"),
                 identities,
@@ -150,6 +150,7 @@ def _run_on_ray(
             tell=tell,
             note=note,
         )
+        driver.run()
     for trace in driver.traces:
         _show_trace(trace)
     return driver.finished, driver.errors

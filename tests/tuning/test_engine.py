@@ -243,11 +243,23 @@ def test_more_gpus_or_cores_than_a_machine_has_are_refused(watch, cluster):
     [
         ("127.0.0.1:1", "No Ray cluster answers at 127.0.0.1:1"),
         ("ray://head:10001", "--address takes host:port or auto"),
-        ("auto", "Ray at auto cannot be used: Could not find any running Ray instance"),
+        ("auto", "--address auto: nobody has called `ray start` on this machine"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_one_line(watch, address, message):
+def test_a_cluster_that_is_not_there_is_one_line(watch, monkeypatch, tmp_path, address, message):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray writes its last address
     assert watch(1, {"address": address}).startswith(message)
+
+
+@pytest.mark.parametrize("named_by", ["RAY_ADDRESS", "ray start"])
+def test_auto_is_the_cluster_that_was_joined_last(watch, monkeypatch, tmp_path, named_by):
+    if named_by == "RAY_ADDRESS":
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    else:
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    assert watch(1, {"address": "auto"}).startswith("No Ray cluster answers at 127.0.0.1:1")
 
 
 @pytest.mark.skipif(find_spec("aiohttp_cors") is not None, reason="Ray's dashboard is installed")

@@ -186,6 +186,7 @@ def is_gone(process: psutil.Process) -> bool:
 def test_nothing_runs_five_seconds_after_the_driver(campaign, tmp_path, root, how):
     driver = start_driver(campaign, tmp_path / "out", root, {"cpus": 1})
     while not list(tmp_path.rglob("progress.json")):
+        assert driver.poll() is None
         time.sleep(0.1)
     children = psutil.Process(driver.pid).children(recursive=True)
     started = [*children, *slots()]
@@ -207,6 +208,7 @@ def test_a_second_process_on_the_same_folder_is_refused_by_name(campaign, tmp_pa
     first = subprocess.Popen(compare, cwd=root, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         while not (out / records.CAMPAIGN_FILE).exists():
+            assert first.poll() is None
             time.sleep(0.05)
 
         second = subprocess.run(compare, cwd=root, capture_output=True, text=True)
