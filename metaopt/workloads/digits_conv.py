@@ -46,6 +46,7 @@ DIGITS_CONV = SupervisedWorkload(
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     reference_batch_size=64,
     step_hint=400,
+    eval_train_size=359,
     max_allowed_runtime_sec=20.0,
     eval_period_time_sec=1.0,
 )

@@ -29,7 +29,7 @@ BATCH_SIZES = {
     "digits_autoencoder": 64,
     "digits_conv": 64,
     "digits_mlp": 64,
-    "digits_transformer": 16,
+    "digits_transformer": 8,
     "ende_transformer": 16,
     "ende_transformer_small": 32,
     "mini_conformer": 16,
