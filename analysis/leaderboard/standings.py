@@ -178,6 +178,7 @@ def _differing(a: CampaignEntry, b: CampaignEntry) -> str:
     pairing = [[(study.seed, study.fixed_batch) for study in entry.studies] for entry in (a, b)]
     # A self-tuning run may take its whole study's budget: that of a trial is not compared.
     facts = {
+        "version of the targets": (a.target.version, b.target.version),
         "target": (a.target, b.target),
         "budget of a study": (a.budget.study, b.budget.study),
         "currency": (a.budget.currency, b.budget.currency),
