@@ -56,8 +56,16 @@ GOOD = {
             BudgetRecord(currency="gradient_evaluations", study=1600, trial=400, eval_period=1),
         ),
     ],
-    ids=["relative", "smaller trials", "steps", "seconds", "below a trial", "below a period",
-         "fixed", "fixed, stated"],
+    ids=[
+        "relative",
+        "smaller trials",
+        "steps",
+        "seconds",
+        "below a trial",
+        "below a period",
+        "fixed",
+        "fixed, stated",
+    ],
 )
 def test_budgets_relative_to_the_step_hint(changes, limits):
     campaign = make_campaign({**GOOD, **changes}, "test")

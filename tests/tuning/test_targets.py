@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tuning.targets
@@ -101,7 +102,8 @@ def test_the_test_target_is_the_worst_where_the_validation_target_was_met():
 def few(monkeypatch):
     """Make the procedure short: one baseline, few reruns and checks."""
     for name, value in {
-        "BASELINES": ("sgd",), "RERUNS": 4, "MUST_REACH": 3, "CHECKS": 2, "MUST_ARRIVE": 1,
+        "BASELINES": ("sgd",), "FINALISTS": 2, "FINAL_RUNS": 3, "RERUNS": 4,
+        "MUST_REACH": 3, "CHECKS": 2, "MUST_ARRIVE": 0,
         "CHECK_BUDGET": {False: "2x", True: "2x"}, "CHECKED_BY": "sgd+random",
         "LARGEST_VARIATION": 1.0,
     }.items():  # fmt: skip
@@ -116,18 +118,26 @@ def test_what_is_frozen_follows_from_the_records(few, tmp_path):
     assert found.validation.version == found.test.version == tuning.targets.VERSION
     runs = {
         stage: [json.loads(p.read_text()) for p in (tmp_path / name / stage).rglob("run.json")]
-        for stage in ("search", "reruns", "check")
+        for stage in ("search", "finalists", "reruns", "check")
     }
     assert len(runs["search"]) == 3
+    # Independently of the records' reader: the two best of three points, three runs each.
+    finals = {}
+    for path in (tmp_path / name / "finalists").rglob("eval_measurements.csv"):
+        point = path.with_name("hparams.json").read_text()
+        finals.setdefault(point, []).append(pd.read_csv(path)["validation/loss"].iloc[-1])
+    assert [len(values) for values in finals.values()] == [3, 3]
     assert len(runs["reruns"]) == 4
     best = found.provenance["best"]
     assert {json.dumps(run["hyperparameters"]) for run in runs["reruns"]} == {
         json.dumps(best["hyperparameters"])
     }
+    assert best["median_final_value"] == min(np.median(values) for values in finals.values())
     assert best["hyperparameters"] in [run["hyperparameters"] for run in runs["search"]]
     assert all(run["ledger"]["cost"]["steps"] == found.step_hint for run in runs["reruns"])
     assert {run["budget"]["eval_period"] for run in runs["reruns"]} == {25}
     assert len({run["seeds"]["trial"] for run in runs["reruns"] + runs["search"]}) == 7
+    assert len({run["seeds"]["trial"] for run in runs["finalists"]}) == 3
 
 
 def test_a_procedure_resumes_from_its_records(few, tmp_path, monkeypatch):
