@@ -47,7 +47,7 @@ CHECKED_BY, CHECKS, MUST_ARRIVE = "adamw+random", 10, 8
 CHECK_BUDGET = {False: "16x", True: "8x"}  # by whether the batch is fixed
 FIXED_TARGET = 1e-4
 FIXED_BESIDE = (1e-2, 1e-6)
-_STAGES = ("search", "finalists", "reruns", "check")
+_STAGES = ("search", "reruns", "check", "finalists")
 _SEEDS = {stage: 20_240_901 + index for index, stage in enumerate(_STAGES)}  # unlike campaigns'
 _UNREACHABLE = 1e30  # times -1 or 1: every trial trains to its end
 
