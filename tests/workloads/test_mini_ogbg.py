@@ -9,6 +9,7 @@ import optax
 import pytest
 from sklearn.metrics import average_precision_score
 
+from metaopt.bench.contract import kit
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.workloads.data.graphs import GraphsTuple, graph_of_image, join, stack
 from metaopt.workloads.mini_ogbg import (
@@ -67,6 +68,10 @@ def test_batches_have_algoperfs_structure(batches):
     assert GraphsTuple._fields == (  # jraph's
         "nodes", "edges", "receivers", "senders", "globals", "n_node", "n_edge",
     )  # fmt: skip
+
+
+def test_a_batch_of_the_reference_size_costs_one_gradient_evaluation(batches):
+    assert kit.gradient_evaluations(MINI_OGBG, batches[0]) == 1.0
 
 
 def test_the_number_of_real_graphs_varies_and_padding_takes_the_rest(batches):
