@@ -68,6 +68,12 @@ def iterates(transformation, start, steps=20):
     return found
 
 
+def by_hand(peak, step):
+    """The learning rate of ``SCHEDULE`` over ``STEPS``."""
+    cosine = (1 + np.cos(np.pi * min(1.0, step / STEPS))) / 2
+    return peak * min(1.0, (step + 1) / 5) * (0.1 + 0.9 * cosine)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_baseline_is_optax_own_function(name):
     point, reference = CASES[name]
@@ -82,7 +88,7 @@ def test_a_baseline_is_optax_own_function(name):
     assert np.abs(ours[-1][0]["matrix"] - START["matrix"]).max() > 0.2
 
 
-@pytest.mark.parametrize("name", sorted({*CASES, "hgd", "schedule_free_adamw"}))
+@pytest.mark.parametrize("name", sorted({*CASES, "ademamix", "hgd", "lion"}))
 def test_no_two_arrays_of_a_fresh_state_share_memory(name):
     module, params = module_of(name), jax.tree.map(jnp.copy, START)  # the step donates both
 
@@ -105,6 +111,48 @@ def test_hypergradient_descent_sees_the_decayed_gradient():
         alpha += 0.001 * g @ before
         x, before = x - alpha * g, g
         np.testing.assert_allclose(params, x, rtol=1e-4, atol=1e-6)
+
+
+def test_lion_equals_its_formula_by_hand():
+    point = {
+        "learning_rate": 0.1, "one_minus_beta1": 0.25, "one_minus_beta2": 0.0625,
+        "weight_decay": 0.3, **SCHEDULE,
+    }  # fmt: skip
+
+    found = iterates(module_of("lion").optimizer(STEPS, **point), jnp.ones(3))
+
+    x, m = np.ones(3), np.zeros(3)
+    for t, (params, _) in enumerate(found):
+        g = np.arange(1, 4) * x
+        x = x - by_hand(0.1, t) * (np.sign(0.75 * m + 0.25 * g) + 0.3 * x)
+        m = 0.9375 * m + 0.0625 * g
+        np.testing.assert_allclose(params, x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory, beta3", [(0.5, 0.98), (0.01, 0.75)])  # at least the fast beta
+@pytest.mark.uses_submission("ademamix")
+def test_ademamix_equals_its_formulas_by_hand(memory, beta3):
+    point = {
+        "learning_rate": 0.02, **BETAS, "alpha": 6.0, "memory_factor": memory,
+        "weight_decay": 0.3, **SCHEDULE,
+    }  # fmt: skip
+    steps = STEPS + 20  # the schedules end at the step hint
+
+    found = iterates(module_of("ademamix").optimizer(STEPS, **point), jnp.ones(3), steps)
+
+    x, fast, slow, v = np.ones(3), np.zeros(3), np.zeros(3), np.zeros(3)
+    for t, (params, _) in enumerate(found):
+        done, start, end = min(1.0, t / STEPS), np.log(0.75), np.log(beta3)
+        beta = np.exp(start * end / ((1 - done) * end + done * start))
+        g = np.arange(1, 4) * x
+        fast = 0.75 * fast + 0.25 * g
+        slow = beta * slow + (1 - beta) * g
+        v = 0.9375 * v + 0.0625 * g**2
+        direction = fast / (1 - 0.75 ** (t + 1)) + 6.0 * done * slow
+        scale = np.sqrt(v / (1 - 0.9375 ** (t + 1))) + 1e-8
+        x = x - by_hand(0.02, t) * (direction / scale + 0.3 * x)
+        if t < 20 or t == STEPS:  # later, rounding is as large as x
+            np.testing.assert_allclose(params, x, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.uses_submission("muon")
