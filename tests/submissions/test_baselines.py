@@ -1,6 +1,7 @@
 """Baselines are what they are named after: optax's own functions, or the formula by hand."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,12 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.contract.kit import Baseline, warmup_cosine
 from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.spaces import parse_space
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
+from tests.performance import calibrate
 from tuning.contenders import SUBMISSIONS
+from tuning.tuners import get_tuner
 
 STEPS = 100  # the step hint
 START = {"matrix": jnp.array([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0]]), "vector": jnp.array([1.0, -1])}
@@ -270,6 +274,31 @@ def test_a_baseline_without_evaluation_parameters_returns_its_parameters():
     )  # fmt: skip
 
     assert (state, params, model_state) == (("state", "step"), marker, "model state")
+
+
+def test_the_papers_adamw_is_the_same_whatever_the_defaults_are():
+    submission = load_submission("adamw", SUBMISSIONS)
+    document = submission.read_space("paper")
+    before = {
+        "learning_rate": [0.0001, 0.0004, 0.001], "one_minus_beta1": [0.1, 0.01],
+        "one_minus_beta2": [0.1, 0.01, 0.001], "weight_decay": [0.0, 1e-5, 1e-4, 1e-3],
+    }  # fmt: skip
+    defaults = {"warmup_factor": 0.0, "end_factor": 1.0}  # of before: a constant rate
+
+    points = [dict(zip(before, values, strict=True)) | defaults
+              for values in itertools.product(*before.values())]  # fmt: skip
+    assert list(parse_space(document, "paper").grid()) == points
+    assert set(points[0]) == set(submission.defaults)
+    searched = {name: document[name] for name in before}
+    drawn = [get_tuner("random")(parse_space(space, "paper"), 3, {})
+             for space in (document, searched)]  # fmt: skip
+    for _ in range(5):  # a parameter with one value takes no random number
+        assert drawn[0].ask() == drawn[1].ask() | defaults
+
+
+@pytest.mark.parametrize("name", ["adamw", "nadamw"])
+def test_calibrated_defaults_name_the_workloads_that_they_were_chosen_on(name):
+    assert load_submission(name, SUBMISSIONS).developed_on == calibrate.WORKLOADS
 
 
 @pytest.mark.parametrize("name", ["dog", "d_adaptation", "prodigy"])
