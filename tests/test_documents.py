@@ -134,7 +134,7 @@ def test_the_readme_shows_the_demo():
 
 def is_used_elsewhere(block: Block) -> bool:
     """Whether a test below runs a block: the README's, a module, a submission."""
-    return block.page.name == "README.md" or block.code.startswith(("# lion_pkg/", '"""'))
+    return block.page.name == "README.md" or block.code.startswith(("# lamb_pkg/", '"""'))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_readmes_example_learns_from_episode_to_episode(tmp_path, monkeypatc
 
 
 def test_the_example_of_a_submission_is_one(tmp_path, make_plan):
-    folder = tmp_path / "lion"
+    folder = tmp_path / "lamb"
     folder.mkdir()
     code, *_ = blocks_of("docs/extending.md", "python")
     (folder / "submission.py").write_text(code)
@@ -202,8 +202,8 @@ def import_example(tmp_path, monkeypatch):
         path = tmp_path / code.partition("\n")[0].removeprefix("# ")
         path.parent.mkdir(exist_ok=True)
         path.write_text(code)
-    yield lambda module, name: getattr(importlib.import_module(f"lion_pkg.{module}"), name)
-    for name in [name for name in sys.modules if name.startswith("lion_pkg")]:
+    yield lambda module, name: getattr(importlib.import_module(f"lamb_pkg.{module}"), name)
+    for name in [name for name in sys.modules if name.startswith("lamb_pkg")]:
         del sys.modules[name]
 
 
@@ -250,7 +250,7 @@ def test_the_linen_form_of_the_example_computes_a_loss(import_example):
 
 def test_every_module_of_the_example_is_imported(import_example):
     modules = {
-        code.partition("\n")[0].removeprefix("# lion_pkg/").removesuffix(".py")
+        code.partition("\n")[0].removeprefix("# lamb_pkg/").removesuffix(".py")
         for code in blocks_of("docs/extending.md", "python")[1:]
     }
 

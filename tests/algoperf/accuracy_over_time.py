@@ -19,7 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # AdamW is tuned from outside, so it gets one point: of the rates 1e-4, 3e-4 and 1e-3 the best after
 # 12,000 steps.
-ADAMW = {"learning_rate": 3e-4}
+ADAMW = {
+    "learning_rate": 3e-4, "one_minus_beta1": 0.1, "one_minus_beta2": 0.001, "weight_decay": 1e-4,
+    "warmup_factor": 0.0, "end_factor": 1.0,
+}  # fmt: skip
 EXTERNAL = ("adamw",)
 NAMES = ("adamw", "metaopt_averages", "metaopt", "prodigy", "d_adaptation", "dog")
 

@@ -129,7 +129,6 @@ def main() -> None:
     parser.add_argument("--period", type=int, default=50, help="steps between evaluations")
     arguments = parser.parse_args()
     points = list(parse_space(ADAMW.read_space("paper"), "paper.json").grid())
-    points = [{**ADAMW.defaults, **point} for point in points]
     plans = make_plans(points, arguments.steps, arguments.period)
     warm = make_plans(points[:2], 2, 1)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}

@@ -1,6 +1,7 @@
 """Baselines are what they are named after: optax's own functions, or the formula by hand."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,12 @@ import pytest
 from metaopt.bench import records
 from metaopt.bench.contract.kit import Baseline, warmup_cosine
 from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.spaces import parse_space
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
+from tests.performance import calibrate
 from tuning.contenders import SUBMISSIONS
+from tuning.tuners import get_tuner
 
 STEPS = 100  # the step hint
 START = {"matrix": jnp.array([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0]]), "vector": jnp.array([1.0, -1])}
@@ -68,6 +72,12 @@ def iterates(transformation, start, steps=20):
     return found
 
 
+def by_hand(peak, step):
+    """The learning rate of ``SCHEDULE`` over ``STEPS``."""
+    cosine = (1 + np.cos(np.pi * min(1.0, step / STEPS))) / 2
+    return peak * min(1.0, (step + 1) / 5) * (0.1 + 0.9 * cosine)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_baseline_is_optax_own_function(name):
     point, reference = CASES[name]
@@ -82,7 +92,7 @@ def test_a_baseline_is_optax_own_function(name):
     assert np.abs(ours[-1][0]["matrix"] - START["matrix"]).max() > 0.2
 
 
-@pytest.mark.parametrize("name", sorted({*CASES, "hgd", "schedule_free_adamw"}))
+@pytest.mark.parametrize("name", sorted({*CASES, "ademamix", "hgd", "lion"}))
 def test_no_two_arrays_of_a_fresh_state_share_memory(name):
     module, params = module_of(name), jax.tree.map(jnp.copy, START)  # the step donates both
 
@@ -105,6 +115,48 @@ def test_hypergradient_descent_sees_the_decayed_gradient():
         alpha += 0.001 * g @ before
         x, before = x - alpha * g, g
         np.testing.assert_allclose(params, x, rtol=1e-4, atol=1e-6)
+
+
+def test_lion_equals_its_formula_by_hand():
+    point = {
+        "learning_rate": 0.1, "one_minus_beta1": 0.25, "one_minus_beta2": 0.0625,
+        "weight_decay": 0.3, **SCHEDULE,
+    }  # fmt: skip
+
+    found = iterates(module_of("lion").optimizer(STEPS, **point), jnp.ones(3))
+
+    x, m = np.ones(3), np.zeros(3)
+    for t, (params, _) in enumerate(found):
+        g = np.arange(1, 4) * x
+        x = x - by_hand(0.1, t) * (np.sign(0.75 * m + 0.25 * g) + 0.3 * x)
+        m = 0.9375 * m + 0.0625 * g
+        np.testing.assert_allclose(params, x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory, beta3", [(0.5, 0.98), (0.01, 0.75)])  # at least the fast beta
+@pytest.mark.uses_submission("ademamix")
+def test_ademamix_equals_its_formulas_by_hand(memory, beta3):
+    point = {
+        "learning_rate": 0.02, **BETAS, "alpha": 6.0, "memory_factor": memory,
+        "weight_decay": 0.3, **SCHEDULE,
+    }  # fmt: skip
+    steps = STEPS + 20  # the schedules end at the step hint
+
+    found = iterates(module_of("ademamix").optimizer(STEPS, **point), jnp.ones(3), steps)
+
+    x, fast, slow, v = np.ones(3), np.zeros(3), np.zeros(3), np.zeros(3)
+    for t, (params, _) in enumerate(found):
+        done, start, end = min(1.0, t / STEPS), np.log(0.75), np.log(beta3)
+        beta = np.exp(start * end / ((1 - done) * end + done * start))
+        g = np.arange(1, 4) * x
+        fast = 0.75 * fast + 0.25 * g
+        slow = beta * slow + (1 - beta) * g
+        v = 0.9375 * v + 0.0625 * g**2
+        direction = fast / (1 - 0.75 ** (t + 1)) + 6.0 * done * slow
+        scale = np.sqrt(v / (1 - 0.9375 ** (t + 1))) + 1e-8
+        x = x - by_hand(0.02, t) * (direction / scale + 0.3 * x)
+        if t < 20 or t == STEPS:  # later, rounding is as large as x
+            np.testing.assert_allclose(params, x, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.uses_submission("muon")
@@ -222,6 +274,31 @@ def test_a_baseline_without_evaluation_parameters_returns_its_parameters():
     )  # fmt: skip
 
     assert (state, params, model_state) == (("state", "step"), marker, "model state")
+
+
+def test_the_papers_adamw_is_the_same_whatever_the_defaults_are():
+    submission = load_submission("adamw", SUBMISSIONS)
+    document = submission.read_space("paper")
+    before = {
+        "learning_rate": [0.0001, 0.0004, 0.001], "one_minus_beta1": [0.1, 0.01],
+        "one_minus_beta2": [0.1, 0.01, 0.001], "weight_decay": [0.0, 1e-5, 1e-4, 1e-3],
+    }  # fmt: skip
+    defaults = {"warmup_factor": 0.0, "end_factor": 1.0}  # of before: a constant rate
+
+    points = [dict(zip(before, values, strict=True)) | defaults
+              for values in itertools.product(*before.values())]  # fmt: skip
+    assert list(parse_space(document, "paper").grid()) == points
+    assert set(points[0]) == set(submission.defaults)
+    searched = {name: document[name] for name in before}
+    drawn = [get_tuner("random")(parse_space(space, "paper"), 3, {})
+             for space in (document, searched)]  # fmt: skip
+    for _ in range(5):  # a parameter with one value takes no random number
+        assert drawn[0].ask() == drawn[1].ask() | defaults
+
+
+@pytest.mark.parametrize("name", ["adamw", "nadamw"])
+def test_calibrated_defaults_name_the_workloads_that_they_were_chosen_on(name):
+    assert load_submission(name, SUBMISSIONS).developed_on == calibrate.WORKLOADS
 
 
 @pytest.mark.parametrize("name", ["dog", "d_adaptation", "prodigy"])

@@ -39,8 +39,9 @@ def test_no_rule_is_broken(name):
     found = check(folder, workload=get_workload("breast_cancer_logistic")).findings
 
     rules = {finding.rule for finding in found}
-    # Three need an optax that AlgoPerf has not.
-    newer = {"requirements"} if name in ("dog", "muon", "schedule_free_adamw") else set()
+    # Four need an optax that AlgoPerf has not.
+    needing = "ademamix", "dog", "muon", "schedule_free_adamw"
+    newer = {"requirements"} if name in needing else set()
     assert rules - {"early-return"} == newer
     # All of them leave the waiting to the runner; JAX 0.7.0 may wait for what a step donates.
     assert "early-return" in rules or jax.__version__ == "0.7.0"

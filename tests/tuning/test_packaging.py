@@ -136,7 +136,8 @@ def test_every_submission_of_ours_packages(name, tmp_path, no_step):
     assert packaged.destination.split("/")[1] == FOLDERS[name].parent.name
     requirements = (packaged.folder / "requirements.txt").read_text("utf-8")
     extra = {
-        "muon": "optax>=0.2.7", "schedule_free_adamw": "optax>=0.2.4", "dog": "optax>=0.2.3",
+        "ademamix": "optax>=0.2.5", "dog": "optax>=0.2.3", "muon": "optax>=0.2.7",
+        "schedule_free_adamw": "optax>=0.2.4",
         "hgd": "jaxtyping", "metaopt": "jaxtyping", "metaopt_averages": "jaxtyping",
     }  # fmt: skip
     assert requirements.startswith(extra.get(name, "# Nothing beyond"))

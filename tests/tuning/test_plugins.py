@@ -21,7 +21,7 @@ budget = "10steps"
 trial_budget = "10steps"
 eval_period = "10steps"
 workloads = ["diabetes"]
-contenders = ["lion+sobol"]
+contenders = ["lamb+sobol"]
 """
 
 RUN = """
@@ -60,15 +60,15 @@ def install(site, name, version, groups):
 def site(root, tmp_path):
     """A folder of packages with the one from docs/extending.md in it."""
     page = (root / "docs" / "extending.md").read_text("utf-8")
-    lion, *modules = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    lamb, *modules = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     _, pyproject = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     folder = tmp_path / "site"
     space = {"learning_rate": {"min": 1e-5, "max": 1e-2, "scaling": "log"}}
     files = {
-        "lion_pkg/__init__.py": "",
-        "lion_pkg/lion/__init__.py": "",
-        "lion_pkg/lion/submission.py": lion,
-        "lion_pkg/lion/tuning_search_space.json": json.dumps(space),
+        "lamb_pkg/__init__.py": "",
+        "lamb_pkg/lamb/__init__.py": "",
+        "lamb_pkg/lamb/submission.py": lamb,
+        "lamb_pkg/lamb/tuning_search_space.json": json.dumps(space),
         **{module.partition("\n")[0].removeprefix("# "): module for module in modules},
     }
     for name, text in files.items():
@@ -103,11 +103,11 @@ def test_the_package_in_the_documents_runs_in_a_campaigns_processes(python, tmp_
     assert found
     for record in found:
         assert record.error is None
-        assert (record.submission, record.workload) == ("lion", "diabetes")
+        assert (record.submission, record.workload) == ("lamb", "diabetes")
         assert record.batch_size == 32
         assert (record.target.metric, record.target.value) == ("validation/loss", 0.56)
         assert record.tuner is not None and record.tuner["name"] == "sobol"
-        assert record.environment["software"]["lion-pkg"] == "1.2"
+        assert record.environment["software"]["lamb-pkg"] == "1.2"
 
 
 def test_a_broken_entry_is_listed_with_its_reason_and_breaks_nothing(python, site):
@@ -122,7 +122,7 @@ def test_a_broken_entry_is_listed_with_its_reason_and_breaks_nothing(python, sit
             "gone": "nowhere:x",
         },
         "metaopt.submissions": {
-            "adamw": "mess", "lion": "mess", "a+b": "mess", "half": "mess_pkg", "mess": "mess",
+            "adamw": "mess", "lamb": "mess", "a+b": "mess", "half": "mess_pkg", "mess": "mess",
         },
         "metaopt.tuners": {"grid": "mess:fails", "number": "mess:__name__"},
     }  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_broken_entry_is_listed_with_its_reason_and_breaks_nothing(python, sit
 
     added, listed = map(json.loads, run.stdout.splitlines())
     assert {"diabetes", "diabetes_fixed", "sums", "digits_mlp_fixed"} <= set(listed["workloads"])
-    assert "adamw" in listed["submissions"] and "lion" not in listed["submissions"]
+    assert "adamw" in listed["submissions"] and "lamb" not in listed["submissions"]
     assert {"sobol", "grid"} <= set(listed["tuners"])
     reasons = {
         "workload digits_mlp_fixed (mess 0.1)": "metaopt-bench has its own 'digits_mlp_fixed'",
@@ -140,8 +140,8 @@ def test_a_broken_entry_is_listed_with_its_reason_and_breaks_nothing(python, sit
         "workload fails (mess 0.1)": "OSError: no disk",
         "workload gone (mess 0.1)": "ModuleNotFoundError: No module named 'nowhere'",
         "submission adamw (mess 0.1)": "metaopt-bench has its own 'adamw'",
-        "submission lion (lion-pkg 1.2)": "mess 0.1 has 'lion' too",
-        "submission lion (mess 0.1)": "lion-pkg 1.2 has 'lion' too",
+        "submission lamb (lamb-pkg 1.2)": "mess 0.1 has 'lamb' too",
+        "submission lamb (mess 0.1)": "lamb-pkg 1.2 has 'lamb' too",
         "submission a+b (mess 0.1)": "a name has only letters, digits",
         "submission half (mess 0.1)": "does not define init_optimizer_state",
         "submission mess (mess 0.1)": "neither a folder with submission.py nor a module",

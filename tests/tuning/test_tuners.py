@@ -143,6 +143,19 @@ def test_numeric_feasible_points_are_an_ordered_index(name):
     assert isinstance(trial.distributions["kind"], optuna.distributions.CategoricalDistribution)
 
 
+@pytest.mark.parametrize("name", ["tpe", "gp"])
+def test_a_model_proposes_from_the_fifth_trial_on(name, play_tuner):
+    if missing := TUNERS[name].missing(name):
+        pytest.skip(f"{name} {missing}")
+    space = parse_space({"rate": {"min": 0.0, "max": 1.0, "scaling": "linear"}}, "test")
+
+    (_, ours), (_, drawn) = (
+        play_tuner(get_tuner(kind)(space, 3, {}), 5, loss_of) for kind in (name, "random")
+    )
+
+    assert [ours[trial] == drawn[trial] for trial in ours] == [True] * 4 + [False]
+
+
 @pytest.mark.parametrize("name, turns", [("gp", 15), ("cmaes", 40)])
 def test_a_model_gets_nearer_to_the_optimum_than_random_draws(name, turns, play_tuner):
     if missing := TUNERS[name].missing(name):

@@ -47,7 +47,7 @@ TUNERS: dict[str, TunerKind] = {
     ),
     "cmaes": TunerKind("CMA-ES with margin", _of_space(samplers.make_cmaes), "cmaes"),
     "gp": TunerKind(
-        "Gaussian process, expected improvement, 10 random trials first",
+        f"Gaussian process, expected improvement, {samplers.RANDOM_TRIALS} random trials first",
         _of_space(samplers.make_gp),
         "torch",
     ),
@@ -72,7 +72,8 @@ TUNERS: dict[str, TunerKind] = {
         _of_space(StagewiseTuner),
     ),
     "tpe": TunerKind(
-        "Tree-structured Parzen Estimator, multivariate, 10 random trials first",
+        "Tree-structured Parzen Estimator, multivariate, "
+        f"{samplers.RANDOM_TRIALS} random trials first",
         _of_space(samplers.make_tpe),
     ),
 }

@@ -19,6 +19,10 @@ from tuning.tuners.distributions import distribution_of, value_in
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+# Random trials before a model proposes. A study of 16 step hints has 16 trials and a few more, so
+# that Optuna's default of 10 would leave most of it to random search.
+RANDOM_TRIALS = 4
+
 
 class OptunaTuner:
     """Any Optuna sampler, asked and told one trial at a time.
@@ -109,7 +113,7 @@ def make_random(space: SearchSpace, seed: int) -> OptunaTuner:
 def make_tpe(space: SearchSpace, seed: int) -> OptunaTuner:
     """Model good and bad points by densities."""
     arguments = {
-        "n_startup_trials": 10,
+        "n_startup_trials": RANDOM_TRIALS,
         "n_ei_candidates": 24,
         "multivariate": True,
         "group": False,
@@ -123,7 +127,7 @@ def make_tpe(space: SearchSpace, seed: int) -> OptunaTuner:
 def make_gp(space: SearchSpace, seed: int) -> OptunaTuner:
     """Model the value by a Gaussian process, and propose where it is expected to improve."""
     arguments = {
-        "n_startup_trials": 10,
+        "n_startup_trials": RANDOM_TRIALS,
         "deterministic_objective": False,  # the seed of a trial changes its value
         "independent_sampler": None,  # random, for the first trials
         "warn_independent_sampling": False,

@@ -25,7 +25,7 @@ class Plugin:
 
     group: str
     name: str
-    origin: str  # its distribution, "lion-pkg 1.2"
+    origin: str  # its distribution, "lamb-pkg 1.2"
     entry: metadata.EntryPoint = dataclasses.field(repr=False)
     refused: str | None = None  # why its name cannot be used
 

@@ -1,4 +1,9 @@
-"""AdamW (optax's: weight decay scaled by the learning rate), warm-up and cosine decay."""
+"""AdamW (optax's: weight decay scaled by the learning rate), warm-up and cosine decay.
+
+The defaults are calibrated on ``digits_mlp`` and ``digits_conv`` alone: of 100 Halton points of the
+search space they have the lowest geometric mean of the final validation loss after one step hint,
+0.142 over both workloads and five seeds (``python tests/performance/calibrate.py adamw``).
+"""
 
 from typing import Any
 
@@ -7,12 +12,12 @@ import optax
 from metaopt.bench.contract import kit
 
 DEFAULTS = {
-    "learning_rate": 1e-3,
-    "one_minus_beta1": 0.1,
+    "learning_rate": 0.015,
+    "one_minus_beta1": 0.17,
     "one_minus_beta2": 0.001,
-    "weight_decay": 1e-4,
+    "weight_decay": 0.049,
     "warmup_factor": 0.0,  # of the step hint
-    "end_factor": 1.0,  # of the learning rate, at the step hint; 1 keeps it
+    "end_factor": 0.0,  # of the learning rate, at the step hint; 1 keeps it
 }
 
 
