@@ -59,7 +59,7 @@ PARAMETERS = {
     "mini_resnet": 19_810, "mini_vit": 18_698, "poisson_pinn": 1_185,
 }  # fmt: skip
 EXAMPLES = {
-    "digits_conv": (1079, 359, 359),
+    "digits_conv": (10_376, 250, 250),
     "digits_mlp": (1079, 359, 359),
     "digits_transformer": (1545, 126, 126),
     "breast_cancer_logistic": (341, 114, 114),
