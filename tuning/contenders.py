@@ -33,6 +33,11 @@ class Contender:
     tuner: str | None  # its name
     fixed: Point | None = None  # hyperparameters that a variant fixes
 
+    @property
+    def is_long(self) -> bool:
+        """Whether its one trial has the whole study's budget, with the schedule stretched to it."""
+        return self.tuner == "long"
+
     def point(self, proposed: Point | None) -> Point | None:
         """Return a trial's hyperparameters: the tuner's proposal, if any, and the fixed values.
 
@@ -50,7 +55,7 @@ class Contender:
 
         A hyperparameter that a variant fixes has one feasible point.
         """
-        if self.submission.ruleset == "self-tuning" or self.tuner == "none":
+        if self.submission.ruleset == "self-tuning" or self.tuner in ("none", "long"):
             return None
         document, fixed = self.submission.read_space(self.space), self.fixed or {}
         if isinstance(document, list):

@@ -142,7 +142,7 @@ def _check_trials(key: StudyKey, trials: Sequence[TrialRecord]) -> str | None:
 def _trials_of(plan: StudyPlan) -> tuple[str, float]:
     """Return the number of trials of a study, as text, and the amount that they may spend."""
     limits, tuner = plan.limits, plan.contender.make_tuner(seed=0)
-    if tuner is None:
+    if tuner is None or plan.contender.is_long:
         return "1", limits.study
     count = limits.study / limits.trial
     points = tuner.describe().get("points")  # of a grid

@@ -20,7 +20,7 @@ from metaopt.bench import records
 from metaopt.bench.contract.rng import pinned_randomness
 from metaopt.bench.contract.tuner import Observer, Stopper, Tuner
 from metaopt.bench.measure.targets import Target
-from metaopt.bench.records import Cost, StudyEnd, StudyRecord, TrialRecord
+from metaopt.bench.records import BudgetRecord, Cost, Status, StudyEnd, StudyRecord, TrialRecord
 from metaopt.bench.records.audit import AUDIT_FILE
 from metaopt.bench.records.identity import Identity, digest_of
 from metaopt.bench.records.outcomes import Reading, outcome_at, read_curve
@@ -37,6 +37,8 @@ from tuning.segments import NextSegment, SegmentQueue
 
 _FAILED_TRIALS = 10  # so many trials in a row that took no step end a study
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
+# How the one trial of the tuner `long` ends its study; all others that leave budget are failures.
+_ENDS: Mapping[Status, StudyEnd] = {"target": "target", "completed": "completed"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,7 @@ class _Study:
         self.spent = Cost()
         self.trials = 0
         self.failed_trials = 0  # in a row, without a step
+        self.status: Status | None = None  # of the segment that ran last
         self.clock = trial_options.get("clock") or SystemClock()
         self.tuner_seconds = 0.0
         self.deciding = 0.0  # of them, those that are not charged with a segment yet
@@ -120,7 +123,8 @@ class _Study:
         self.search_space = plan.contender.search_space()
         # A self-tuning run is bounded by the study's budget alone. If it ends earlier, another run
         # follows from new seeds, as a tuner's trials do, so that all contenders spend the same.
-        trial_budget = plan.limits.trial if self.tuner else plan.limits.study
+        is_whole = self.tuner is None or plan.contender.is_long
+        trial_budget = plan.limits.study if is_whole else plan.limits.trial
         self.budget = plan.limits.model_copy(update={"trial": trial_budget})
         self.segments = SegmentQueue(trial_budget)
         wanted = plan.audited and not any(folder.glob(f"trial_*/{AUDIT_FILE}"))
@@ -153,7 +157,7 @@ class _Study:
         while self._left() > 0:
             segment = self._ask()
             if segment is None:
-                return "grid_exhausted"
+                return self._end_of_proposals()
             record = self._run_segment(segment)
             if record is None:  # the decision took what was left
                 return "budget"
@@ -163,6 +167,13 @@ class _Study:
             if self.failed_trials == _FAILED_TRIALS:
                 return "failures"
         return "budget"
+
+    def _end_of_proposals(self) -> StudyEnd:
+        """Return why a study ended whose tuner has nothing left to propose."""
+        if not self.plan.contender.is_long:
+            return "grid_exhausted"
+        assert self.status is not None
+        return _ENDS.get(self.status, "trial_failed")
 
     def _audit(self) -> None:
         """Audit the trial that ran last, if this study is audited and none of its trials was."""
@@ -209,7 +220,7 @@ class _Study:
         ran = self.segments.take(segment, record)
         self._charge_decision(ran.tuner_seconds)
         self.spent += ran.cost
-        self.trials = max(self.trials, segment.trial)
+        self.trials, self.status = max(self.trials, segment.trial), record.status
         self.largest_step = max(self.largest_step, record.ledger.largest_step)
         if self.tuner:
             with self._deciding():
@@ -257,6 +268,9 @@ class _Study:
             target=plan.target,
             test_target=plan.test_target,
             stop_at_target=plan.stop_at_target,
+            stretched_step_hint=(
+                _stretched_step_hint(self.workload, plan.limits) if plan.contender.is_long else None
+            ),
         )
         return dataclasses.replace(
             trial,
@@ -315,3 +329,10 @@ class _Study:
             limits = self.plan.limits
             done = self.spent.amount(limits.currency) + segment_cost
             self.on_progress(min(1.0, done / limits.study))
+
+
+def _stretched_step_hint(workload: Any, limits: BudgetRecord) -> int:
+    """Return the workload's step hint, stretched as the study's budget is to one step hint."""
+    in_seconds = limits.currency == "seconds"
+    hint = workload.max_allowed_runtime_sec if in_seconds else workload.step_hint
+    return max(1, round(workload.step_hint * limits.study / hint))

@@ -20,6 +20,9 @@ from metaopt.bench.records import ERRORS, FAILURES
 _EARLY = {
     "grid_exhausted": "its grid was exhausted",
     "failures": "its trials cost nothing",
+    "target": "its one trial met the target",
+    "completed": "its one trial was done",
+    "trial_failed": "its one trial failed",
 }
 
 

@@ -9,7 +9,7 @@ from metaopt.bench.contract.spaces import Point, SearchSpace
 from metaopt.bench.contract.tuner import Tuner
 from tuning.tuners import samplers
 from tuning.tuners.bandits import AshaTuner, HyperbandTuner
-from tuning.tuners.defaults import DefaultsTuner
+from tuning.tuners.defaults import DefaultsTuner, LongTuner
 from tuning.tuners.grid import GridTuner, StagewiseTuner
 from tuning.tuners.median import MedianTuner
 from tuning.tuners.quasirandom import HaltonTuner, SobolTuner
@@ -56,6 +56,10 @@ TUNERS: dict[str, TunerKind] = {
     "hyperband": TunerKind(
         "brackets of successive halving, from many short trials to few long ones",
         _of_space(HyperbandTuner),
+    ),
+    "long": TunerKind(
+        "no tuning: the submission's defaults in one trial of the whole budget",
+        lambda space, seed, defaults: LongTuner(defaults),
     ),
     "median": TunerKind(
         "independent draws; a trial that is worse than the median of earlier ones is stopped",

@@ -120,12 +120,18 @@ def cause_of(record: Any) -> str | None:
     return (record.error.strip() or "?").split("\n")[-1]
 
 
+def _trial_budget(record: Any) -> tuple[float, bool]:
+    """Return a key that sorts short trials first, and among equals those with a tuner."""
+    return record.budget.trial, record.tuner is None
+
+
 def target_table(logs: Logs) -> Table:
     """Return the targets and budgets in force."""
     found: dict[str, Any] = {}
     for trial in logs.trials:
         record, known = trial.record, found.get(trial.record.workload)
-        if known is None or (logs.is_ours and known.tuner is None and record.tuner is not None):
+        # The tuner `long` gives a trial the study's budget, as self-tuning runs have it.
+        if known is None or (logs.is_ours and _trial_budget(record) < _trial_budget(known)):
             found[record.workload] = record
     rows: list[tuple[Any, ...]] = []
     for name, record in sorted(found.items()):

@@ -30,13 +30,15 @@ class Facade:
     Args:
         workload: The workload.
         batch_size: The number of examples in a training batch of this submission.
+        step_hint: The step hint that the submission sees; by default the workload's.
     """
 
-    __slots__ = ("__batch_size", "__workload")
+    __slots__ = ("__batch_size", "__step_hint", "__workload")
 
-    def __init__(self, workload: Any, batch_size: int) -> None:
+    def __init__(self, workload: Any, batch_size: int, step_hint: int | None = None) -> None:
         self.__workload = workload
         self.__batch_size = batch_size
+        self.__step_hint = step_hint
 
     def __getattr__(self, name: str) -> Any:
         """Return a public attribute of AlgoPerf's workloads.
@@ -51,6 +53,8 @@ class Facade:
                 name=name,
                 obj=self,
             )
+        if name == "step_hint" and self.__step_hint is not None:
+            return self.__step_hint
         return getattr(self.__workload, name)
 
     @property
@@ -73,7 +77,7 @@ class Facade:
         )
 
     def _identity(self) -> tuple[Any, ...]:
-        return type(self), self.__workload, getattr(self.__workload, "step_hint", None)
+        return type(self), self.__workload, getattr(self, "step_hint", None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Facade) and self._identity() == other._identity()

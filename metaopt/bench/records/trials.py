@@ -32,7 +32,15 @@ FAILURES: frozenset[str] = frozenset({"diverged", "crashed", "out_of_memory", "s
 ERRORS = FAILURES - {"diverged"}
 
 # Why a study ended.
-StudyEnd = Literal["budget", "grid_exhausted", "failures"]
+StudyEnd = Literal[
+    "budget",  # was spent
+    "grid_exhausted",  # its tuner had no point left
+    "failures",  # too many trials in a row took no step
+    # Of the tuner `long`, whose only trial
+    "target",  # met its target
+    "completed",  # said that it is done
+    "trial_failed",
+]
 
 
 class Model(pydantic.BaseModel):
@@ -148,6 +156,8 @@ class TrialSettings(Model):
     target: Target  # validation
     test_target: Target | None
     stop_at_target: bool = True  # False: the trial trains on after it met its target
+    # The step hint that the submission saw, if it was not the workload's: of the tuner `long`.
+    stretched_step_hint: int | None = None
     developed_here: bool = False  # the submission says that it was designed with this workload
 
 

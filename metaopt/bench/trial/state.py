@@ -79,15 +79,16 @@ class TrialState:
         ``init_optimizer_state`` is on the clock, and what it declares is charged.
         """
         workload, module, meter = self.plan.workload, self.plan.submission.module, self.meter
+        settings = self.plan.settings
         meter.batch_size = ask_batch_size(module, workload)
         self.bound = BoundSubmission(
             module=module,
-            workload=Facade(workload, meter.batch_size),
-            hyperparameters=as_namedtuple(self.plan.settings.hyperparameters),
+            workload=Facade(workload, meter.batch_size, settings.stretched_step_hint),
+            hyperparameters=as_namedtuple(settings.hyperparameters),
             wants_train_state=self.plan.submission.wants_train_state,
         )
         meter.reference_batch_size = self.bound.workload.reference_batch_size
-        self.streams = trial_keys(self.plan.settings.seeds.trial)
+        self.streams = trial_keys(settings.seeds.trial)
         self.keys = step_keys(self.streams.steps)
         self.queue = workload._build_input_queue(
             self.streams.data, "train", data_dir="", global_batch_size=meter.batch_size

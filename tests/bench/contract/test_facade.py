@@ -55,13 +55,14 @@ def test_facades_of_one_workload_share_what_is_compiled_and_a_counting_one_does_
     step = jax.jit(lambda workload, x: traced.append(workload) or x, static_argnums=0)
     other = Quadratic(curvatures=(1.0, 5.0), step_hint=7)
     facades = [Facade(WORKLOAD, 1), Facade(WORKLOAD, 2), Facade(other, 1)]
-    facades += [counting_facade(WORKLOAD, 1), counting_facade(WORKLOAD, 1)]
+    facades += [counting_facade(WORKLOAD, 1, WORKLOAD.step_hint)] * 2
+    facades += [Facade(WORKLOAD, 1, 9), Facade(WORKLOAD, 1, WORKLOAD.step_hint)]
 
     for facade in facades:
         step(facade, plain(jnp.zeros(())))
 
-    assert traced == [facades[0], facades[2], facades[3]]
-    assert facades[3] is facades[4]
+    assert traced == [facades[0], facades[2], facades[3], facades[5]]
+    assert facades[0] == facades[6]
 
 
 def test_a_queue_gives_nothing_but_batches():

@@ -30,8 +30,8 @@ class CountingFacade(Facade):
 
     __slots__ = ("__batch_size", "__lock", "__whole", "examples", "noise")
 
-    def __init__(self, workload: Any, batch_size: int) -> None:
-        super().__init__(workload, batch_size)
+    def __init__(self, workload: Any, batch_size: int, step_hint: int | None = None) -> None:
+        super().__init__(workload, batch_size, step_hint)
         self.__lock = threading.Lock()
         self.__batch_size = batch_size
         self.__whole: tuple[int, ...] | None = None
@@ -91,18 +91,14 @@ class CountingFacade(Facade):
         return self.__batch_size * math.prod(shape[: len(shape) - len(whole) + 1]) / whole[0]
 
 
-def counting_facade(workload: Any, batch_size: int) -> CountingFacade:
-    """Return the one counting facade of a workload, step hint and batch size in this process.
-
-    Steps that were traced for one audit then serve the next.
-    """
-    return _counting_facade(workload, batch_size, getattr(workload, "step_hint", None))
-
-
 @functools.cache
-def _counting_facade(workload: Any, batch_size: int, step_hint: int | None) -> CountingFacade:
-    del step_hint  # workloads may be equal without it
-    return CountingFacade(workload, batch_size)
+def counting_facade(workload: Any, batch_size: int, step_hint: int | None) -> CountingFacade:
+    """Return the one counting facade of a workload, batch size and step hint in this process.
+
+    Steps that were traced for one audit then serve the next. The step hint is the one that the
+    submission sees, and part of the identity: workloads may be equal without it.
+    """
+    return CountingFacade(workload, batch_size, step_hint)
 
 
 def _first_number(array: Any) -> Any:

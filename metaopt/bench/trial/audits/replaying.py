@@ -123,7 +123,8 @@ class _Replayer:
     def __init__(self, recorder: Recorder) -> None:
         self.trial = trial = _trial_of(recorder)
         self.recorder = recorder
-        self.workload = counting_facade(trial.plan.workload, trial.meter.batch_size)
+        hint = getattr(trial.bound.workload, "step_hint", None)
+        self.workload = counting_facade(trial.plan.workload, trial.meter.batch_size, hint)
         self.bound = dataclasses.replace(trial.bound, workload=self.workload)
         self.scale = 1.0 / trial.meter.reference_batch_size
         self.set_up: tuple[float, float] | None = None
