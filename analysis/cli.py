@@ -121,6 +121,9 @@ def report(
         if (logs / STABILITY_FILE).is_file():
             from analysis.report.stability_report import write_stability_report
 
+            asked = [within, targets, ruleset, cost, studies, trials, budget_factor, rerun]
+            if mix_hardware or hardware or any(option is not None for option in asked):
+                raise ValueError("The report of a stability record has no options but --out.")
             typer.echo(write_stability_report(logs, folder, command=shown_command("analysis")))
             return
         from analysis.logs.reader import read_logs
@@ -379,16 +382,10 @@ def table(
 
 
 def _log_options(
-    logs: Path,
-    within: str | None,
-    targets: Path | None,
-    ruleset: RulesetName | None,
-    studies: int | None,
-    trials: int | None,
-    budget_factor: float | None,
-    hardware: list[str] | None,
-    mix_hardware: bool,
-) -> "LogOptions":
+    logs: Path, within: str | None, targets: Path | None, ruleset: RulesetName | None,
+    studies: int | None, trials: int | None, budget_factor: float | None,
+    hardware: list[str] | None, mix_hardware: bool,
+) -> "LogOptions":  # fmt: skip
     from analysis.commands.log_options import LogOptions
     from analysis.logs.hardware import HardwareChoice
 
