@@ -82,9 +82,10 @@ def score(
         if diff:
             if rules != "strict":
                 raise ValueError("--diff compares both sets of rules. Leave --rules out.")
-            print_diff(options, cost, view, format)
-            return
-        code = exit_code(print_score(options, rules, cost, view, format))
+            read = print_diff(options, cost, view, format)
+        else:
+            read = print_score(options, rules, cost, view, format)
+        code = exit_code(read)
     raise typer.Exit(code)
 
 
@@ -122,6 +123,9 @@ def report(
         if (logs / STABILITY_FILE).is_file():
             from analysis.report.stability_report import write_stability_report
 
+            asked = [within, targets, ruleset, cost, studies, trials, budget_factor, rerun]
+            if mix_hardware or hardware or any(option is not None for option in asked):
+                raise ValueError("The report of a stability record has no options but --out.")
             typer.echo(write_stability_report(logs, folder, command=shown_command("analysis")))
             return
         from analysis.logs.reader import read_logs
@@ -166,20 +170,25 @@ def statistics(
 ) -> None:
     """Print intervals of the scores of LOGS, repeatability, speed-ups, comparisons and ranks.
 
-    The formulas are in docs/statistics.md.
+    The formulas are in docs/statistics.md. The exit code is 1 if some contender failed in every
+    trial.
 
     Example: python -m analysis statistics runs/demo --view given
     """
+    from analysis.commands.score_command import exit_code
+
     with one_line_errors("analysis"):
         from analysis.commands.statistics_command import print_statistics
 
         options = _log_options(
             logs, within, targets, ruleset, studies, trials, budget_factor, hardware, mix_hardware
         )
-        print_statistics(
+        read = print_statistics(
             options, cost, view, confidence=confidence, resamples=resamples, seed=seed,
             reference=reference, format=format,
         )  # fmt: skip
+        code = exit_code(read)
+    raise typer.Exit(code)
 
 
 @app.command("hardware")
@@ -201,18 +210,16 @@ def show_hardware(
 ) -> None:
     """List the hardware of LOGS, with the costs and the speed on each.
 
+    The exit code is 1 if some contender failed in every trial.
+
     Example: python -m analysis hardware runs/here runs/there --reference adamw+random
     """
     with one_line_errors("analysis"):
-        from analysis.commands.log_options import LogOptions
-        from analysis.report.formats import print_tables
-        from analysis.report.tables.hardware_tables import across_hardware_table, hardware_table
-        from analysis.scoring.machines import measure_hardware
+        from analysis.commands.hardware_command import print_hardware
+        from analysis.commands.score_command import exit_code
 
-        read = [LogOptions(path, within, targets).read() for path in logs]
-        measured = measure_hardware(read, view)
-        tables = [hardware_table(read), across_hardware_table(measured, reference)]
-        print_tables(tables, (), format)
+        code = exit_code(*print_hardware(logs, within, targets, reference, view, format))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -363,25 +370,18 @@ def table(
     logs: LogsArgument,
     within: WithinOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="CSV file to write. Default: standard output.")
+        Path | None, typer.Option(help="File to write. Default: standard output.")
     ] = None,
+    format: FormatOption = Format.CSV,
 ) -> None:
-    """Write all metrics of all evaluations in LOGS as one long CSV table.
+    """Write all metrics of all evaluations in LOGS as one long table.
 
     Example: python -m analysis table runs/demo --out evaluations.csv
     """
-    from analysis.report.long_table import read_table
-    from analysis.report.pages import write_csv
+    from analysis.commands.table_command import print_evaluations
 
     with one_line_errors("analysis"):
-        found, notes = read_table(logs, within)
-        write_csv(found, out)
-        if notes:
-            typer.echo(
-                f"analysis: {len(notes)} problems in the logs; `python -m analysis validate` "
-                "lists them.",
-                err=True,
-            )
+        print_evaluations(logs, within, out, format)
 
 
 def _log_options(

@@ -23,7 +23,7 @@ from metaopt.workloads.supervised import SupervisedWorkload
 from tuning.contenders import Contender, make_variant, parse_contender
 
 _SHIPPED = Path(__file__).parent / "campaigns"
-_DEFAULT_EVALUATIONS = 16  # of a trial, if the campaign states no period
+_DEFAULT_EVALUATIONS = 16  # of a step hint, if neither campaign nor workload states a period
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -204,13 +204,13 @@ class Campaign(pydantic.BaseModel):
     def _eval_period(
         self, workload: SupervisedWorkload, currency: Currency, trial: float, one: Budget
     ) -> Budget:
-        if workload.is_fixed_batch and currency != "seconds":
-            return Budget(1, currency)  # every gradient evaluation
         if self.eval_period is not None:
             return _parse("eval_period", self.eval_period, one)
         if currency == "seconds":
             return Budget(workload.eval_period_time_sec, "seconds")
-        return Budget(max(1.0, trial // _DEFAULT_EVALUATIONS), currency)
+        # AlgoPerf's workloads, and those of plug-ins, may have no period but one in seconds.
+        own = getattr(workload, "eval_period", max(1, workload.step_hint // _DEFAULT_EVALUATIONS))
+        return Budget(min(own, trial), currency)
 
 
 def _parse(key: str, text: str, one: Budget) -> Budget:

@@ -224,16 +224,22 @@ def check(
 @app.command()
 def targets(
     workloads: Annotated[list[str], typer.Argument(help="names of workloads")],
-    trials: Annotated[int, typer.Option(min=1, help="search trials for each baseline")] = 100,
+    out: Annotated[Path, typer.Option(help="folder of the procedure's records")] = Path(
+        "runs/targets"
+    ),
+    points: Annotated[int, typer.Option(min=1, help="search points for each baseline")] = 100,
 ) -> None:
     """Set frozen targets by the stated procedure; writes package data and leaderboard/.
+
+    The same command resumes. Exit code 1: no target of some workload repeats and is reached.
 
     Example: python -m tuning targets digits_mlp digits_mlp_fixed
     """
     from tuning.commands.targets_command import freeze_targets
 
     with one_line_errors("tuning"):
-        freeze_targets(workloads, trials=trials)
+        code = freeze_targets(workloads, out, points=points)
+    raise typer.Exit(code)
 
 
 @app.command()

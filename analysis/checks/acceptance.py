@@ -67,7 +67,7 @@ def read_acceptances(path: Path) -> list[Acceptance]:
         ValueError: The file is invalid; the message names the entry, the key and the rule.
     """
     try:
-        return _File.model_validate(tomllib.loads(path.read_text("utf-8"))).accept
+        return _File.model_validate(tomllib.loads(path.read_text("utf-8-sig"))).accept
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = [part + 1 if isinstance(part, int) else part for part in first["loc"]]

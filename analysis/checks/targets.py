@@ -46,8 +46,10 @@ def differing_targets(logs: Logs) -> Iterator[tuple[str, str]]:
         if official is not None and workload in official.metrics:
             found.setdefault(official.target(workload), 0)
         if len(found) > 1:
+            versions = len({target.version for target in found}) > 1
             listed = ", ".join(
-                f"{target.metric} {target.value:g} ({counted(count, 'trial') if count else 'file'})"
+                f"{target.metric} {target.value:g}{f' of version {target.version}' * versions} "
+                f"({counted(count, 'trial') if count else 'file'})"
                 for target, count in sorted(found.items(), key=lambda entry: -entry[1])
             )
             yield workload, f"targets differ: {listed}"
@@ -68,7 +70,10 @@ def changed_targets(logs: Logs) -> Iterator[tuple[str, str]]:
     found = {(trial.record.workload, trial.record.target) for trial in trials}
     for workload, target in sorted(found, key=str):
         if workload not in frozen or target != frozen[workload].validation:
-            yield workload, f"its target, {target.metric} {target.value:g}, is not the frozen one"
+            now = frozen[workload].validation.version if workload in frozen else target.version
+            versions = f" of version {target.version}" if target.version != now else ""
+            said = f"its target, {target.metric} {target.value:g}{versions}, is not the frozen one"
+            yield workload, said + (f", of version {now}" if versions else "")
 
 
 @rule(

@@ -54,6 +54,11 @@ def verify(claimed: Logs, again: Logs) -> list[Verdict]:
     Raises:
         ValueError: The rerun is a copy of the campaign.
     """
+    for logs in (claimed, again):
+        if not logs.is_ours:
+            raise ValueError(
+                f"{logs.path}: logs of AlgoPerf, and only our records can be verified."
+            )
     if common := _identities(claimed) & _identities(again):
         contender, workload, study, trial, when = min(common)
         raise ValueError(

@@ -4,7 +4,12 @@ from analysis.checks.fairness import find_failures
 from analysis.commands.log_options import LogOptions
 from analysis.logs.logs import Logs
 from analysis.report.formats import Format, json_value, print_tables
-from analysis.report.summary import about_lines, summary_table, warning_lines
+from analysis.report.summary import (
+    about_lines,
+    contender_marks,
+    summary_table,
+    warning_lines,
+)
 from analysis.report.table import COST, Column, Table, number_format
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores, ScoringRules, score_logs
@@ -71,8 +76,8 @@ def print_diff(
     unit: Unit | None = None,
     view: View | None = None,
     format: Format = Format.TABLE,
-) -> None:
-    """Print where the two sets of rules differ.
+) -> Logs:
+    """Print where the two sets of rules differ, and return the logs.
 
     Raises:
         ValueError: Costs other than seconds given tuned are asked for, which algoperf has not.
@@ -84,27 +89,32 @@ def print_diff(
     if view not in (None, "given"):
         raise ValueError(f"--diff compares times given tuned, got --view {view}.")
     logs = source.read(costs_only=True)
-    notes = source.hardware.check(logs, "seconds")
-    found = compare_rules(logs)
+    notes = [
+        *source.hardware.check(logs, "seconds"),
+        *warning_lines(logs, "algoperf", everything=format is not Format.TABLE),
+    ]
+    found, marks = compare_rules(logs), contender_marks(logs)
+    contender = Column("contender", marks.format)
     cells = Table(
         f"Times to target in seconds, given tuned: {len(found.differences)} of {found.cells} cells "
         "differ.",
-        (Column("contender"), Column("workload"), Column("algoperf", COST), Column("strict", COST)),
+        (contender, Column("workload"), Column("algoperf", COST), Column("strict", COST)),
         tuple(map(tuple, found.differences)), "differences", keys=2,
     )  # fmt: skip
     parts = {"algoperf": found.algoperf, "exact": found.exact, "strict": found.strict}
     scores = Table(
         "Scores given tuned. Exact: algoperf's times with the exact integral, not 100 points.",
-        (Column("contender"), *(Column(name, _FOUR) for name in parts)),
+        (contender, *(Column(name, _FOUR) for name in parts)),
         tuple(
             (name, *(part.scores[name]["given"] for part in parts.values()))
             for name in found.algoperf.contenders
         ),
-        "scores",
-    )
+        "scores", notes=marks.notes,
+    )  # fmt: skip
     print_tables([cells, scores], notes, format, cells=found.cells)
+    return logs
 
 
-def exit_code(logs: Logs) -> int:
+def exit_code(*campaigns: Logs) -> int:
     """Return 1 if a contender failed throughout, 0 otherwise."""
-    return int(any(failures.is_broken for failures in find_failures(logs)))
+    return int(any(one.is_broken for logs in campaigns for one in find_failures(logs)))

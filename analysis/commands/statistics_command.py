@@ -1,6 +1,7 @@
 """``python -m analysis statistics``: how sure the scores are, in every format."""
 
 from analysis.commands.log_options import LogOptions
+from analysis.logs.logs import Logs
 from analysis.report.formats import Format, print_tables
 from analysis.report.summary import contender_marks, warning_lines
 from analysis.report.tables.statistics_tables import (
@@ -26,8 +27,10 @@ def print_statistics(
     seed: int,
     reference: str = REFERENCE,
     format: Format = Format.TABLE,
-) -> None:
-    """Print the statistics: every number for ``csv`` and ``json``, tables otherwise.
+) -> Logs:
+    """Print statistics and return the logs.
+
+    The formats ``csv`` and ``json`` have every number, the others tables.
 
     Raises:
         ValueError: An option is out of range, or the logs cannot be counted in that unit.
@@ -51,3 +54,4 @@ def print_statistics(
         tables, notes, format, cost=scores.unit, view=view, confidence=confidence,
         resamples=resamples, seed=seed, studies=scores.studies,
     )  # fmt: skip
+    return logs

@@ -9,6 +9,7 @@ from analysis.leaderboard.entries import Entry, read_entries
 from analysis.leaderboard.standings import (
     Standing,
     across_hardware,
+    entry_marks,
     provenance_table,
     standing_table,
     standings,
@@ -149,6 +150,13 @@ def _across(entries: list[Entry], campaigns: list[str]) -> list[dict[str, Any]]:
         found = across_hardware(entries, campaign)
         if found is not None:
             measured, reference = found
-            table = across_hardware_table(measured, reference)
+            marks = entry_marks(
+                [
+                    (entry.contender, entry.workload, entry.campaigns[campaign])
+                    for entry in entries
+                    if campaign in entry.campaigns
+                ]
+            )
+            table = across_hardware_table(measured, reference, marks)
             tables.append({"heading": f"{campaign} across hardware", "table": table})
     return tables

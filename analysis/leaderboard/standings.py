@@ -107,23 +107,27 @@ class Standing:
 
     def marks(self) -> Marks:
         """Return the marks of contenders."""
-        entries = [(name, entry) for (name, _), entry in self.entries.items()]
-        failed: dict[str, list[str]] = {}
-        ratios: dict[str, float] = {}
-        for (name, workload), entry in self.entries.items():
-            if entry.audit is None:
-                continue
-            if entry.audit.failed:
-                found = f"{name} on {workload}: {'; '.join(entry.audit.findings)}"
-                failed.setdefault(name, []).append(found)
-            if entry.audit.ratio is not None:
-                ratios[name] = max(entry.audit.ratio, ratios.get(name, 0.0))
-        return make_marks(
-            (name for name, entry in entries if entry.declared),
-            (name for name, entry in entries if entry.fixed),
-            failed,
-            ratios,
-        )
+        return entry_marks([(*pair, entry) for pair, entry in self.entries.items()])
+
+
+def entry_marks(entries: Sequence[tuple[str, str, CampaignEntry]]) -> Marks:
+    """Return the marks of contenders from their entries: contender, workload, entry."""
+    failed: dict[str, list[str]] = {}
+    ratios: dict[str, float] = {}
+    for name, workload, entry in entries:
+        if entry.audit is None:
+            continue
+        if entry.audit.failed:
+            found = f"{name} on {workload}: {'; '.join(entry.audit.findings)}"
+            failed.setdefault(name, []).append(found)
+        if entry.audit.ratio is not None:
+            ratios[name] = max(entry.audit.ratio, ratios.get(name, 0.0))
+    return make_marks(
+        (name for name, _, entry in entries if entry.declared),
+        (name for name, _, entry in entries if entry.fixed),
+        failed,
+        ratios,
+    )
 
 
 def standings(entries: Sequence[Entry]) -> list[Standing]:
@@ -178,6 +182,7 @@ def _differing(a: CampaignEntry, b: CampaignEntry) -> str:
     pairing = [[(study.seed, study.fixed_batch) for study in entry.studies] for entry in (a, b)]
     # A self-tuning run may take its whole study's budget: that of a trial is not compared.
     facts = {
+        "version of the targets": (a.target.version, b.target.version),
         "target": (a.target, b.target),
         "budget of a study": (a.budget.study, b.budget.study),
         "currency": (a.budget.currency, b.budget.currency),

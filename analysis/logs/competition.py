@@ -123,7 +123,7 @@ def read_official_targets(path: Path) -> OfficialTargets:
         ValueError: The file has another format.
     """
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(path.read_text("utf-8-sig"))
         if not isinstance(document, dict):
             raise ValueError("not an object")
         metrics = {

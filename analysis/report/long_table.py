@@ -15,6 +15,7 @@ A row is one metric at one evaluation of one trial:
     value        NaN if it is not a number
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from analysis.logs.layout import FRAMEWORKS
 from analysis.logs.logs import Trial
 from analysis.logs.reader import read_logs
 from analysis.logs.trial_files import SECONDS, STEP
+from analysis.report.table import COUNT, TEXT, CellFormat, Column, Table
 
 SPLITS = ("train/", "validation/", "test/")
 SCHEMA = {
@@ -42,6 +44,7 @@ SCHEMA = {
     "value": "float64",
 }
 MAX_ROWS = 50_000_000
+_NUMBER = CellFormat(lambda value: value if isinstance(value, str) else f"{value:.6g}")
 _COUNTS = ("test/num_examples", "validation/num_examples")  # data set sizes
 
 
@@ -86,6 +89,19 @@ def make_table(trials: Sequence[Trial]) -> pd.DataFrame:
     table = pd.DataFrame(columns, columns=list(SCHEMA)).astype({"evaluation": "int64"})
     check_table(table)
     return table
+
+
+def shown_table(table: pd.DataFrame) -> Table:
+    """Return the table for the formats other than CSV; an infinite value is the text ``inf``."""
+    formats = {"category": TEXT, "int64": COUNT, "float64": _NUMBER}
+    columns = tuple(Column(name, formats[kind]) for name, kind in SCHEMA.items())
+    rows = (map(_finite_or_text, row) for row in table.itertuples(index=False, name=None))
+    return Table("All metrics of all evaluations", columns, tuple(map(tuple, rows)), "evaluations")
+
+
+def _finite_or_text(value: Any) -> Any:
+    # An infinite number in a table is a target that was missed.
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def check_table(table: pd.DataFrame) -> None:

@@ -119,7 +119,7 @@ def write_report(
         *verification,
         *_by_heading(_curves(logs, scores, bands, profiles, out)),
         *_training(logs, marks, out),
-        *_details(logs, scores, extras, out),
+        *_details(logs, scores, marks, extras, out),
     ]
     context = _context(logs, scores, command, title)
     context["unrepeatable"] = statistics_tables.repeatability_warnings(inferred)
@@ -260,11 +260,13 @@ def _training(logs: Logs, marks: Marks, out: Path) -> Iterable[Section]:
     yield Section("How training ended", (text,), tables=tuple(tables), data=(data,))
 
 
-def _details(logs: Logs, scores: Scores, extras: Extras, out: Path) -> Iterable[Section]:
+def _details(
+    logs: Logs, scores: Scores, marks: Marks, extras: Extras, out: Path
+) -> Iterable[Section]:
     from analysis.report.plots.breakdown_plot import plot_breakdown
     from analysis.report.plots.trial_plots import plot_importance, plot_trials
 
-    spent = campaign_tables.spent_table(logs, extras.facets)
+    spent = campaign_tables.spent_table(logs, extras.facets, marks)
     drawn = (plot_breakdown(logs, out),) if logs.is_ours else ()
     yield Section("Cost breakdown", plots=drawn, tables=(spent,))
     points = all_points(logs)

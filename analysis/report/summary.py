@@ -11,13 +11,13 @@ from analysis.scoring.scores import Scores, ScoringRules
 from analysis.wording import MAX_LISTED, join_entries
 
 
-def contender_marks(logs: Logs) -> Marks:
+def contender_marks(*campaigns: Logs) -> Marks:
     """Return the marks of contenders: declared costs, failed audits, failures throughout."""
     broken: dict[str, list[str]] = {}
-    for failures in find_failures(logs):
+    for failures in (one for logs in campaigns for one in find_failures(logs)):
         if failures.is_broken:
             broken.setdefault(failures.contender, []).append(str(failures))
-    return marks_of(logs, broken)
+    return marks_of(campaigns, broken)
 
 
 def warning_lines(

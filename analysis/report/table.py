@@ -182,8 +182,9 @@ def _show_costs(costs: MedianCosts) -> str:
     if costs.including_tuning is not None:
         parts.append(COST.text(costs.including_tuning))
     text = MISSED if set(parts) == {MISSED} else " / ".join(parts)
+    factor = "" if costs.time_factor is None else f" x{costs.time_factor:.2f}"
     mark = f" {_DEVELOPED}" if costs.developed else ""
-    return f"{text} ({costs.reached}/{costs.studies}){mark}"
+    return f"{text}{factor} ({costs.reached}/{costs.studies}){mark}"
 
 
 MEDIAN_COSTS = CellFormat(

@@ -34,7 +34,7 @@ METHOD = (
     "Explained is the share of the variance of these ranks that its answers explain (R squared); "
     "importance is the share that one hyperparameter accounts for, alone and together with others: "
     "half the mean squared error that is added when its values are shuffled, over the variance. "
-    "Both describe the trials that were run: a tuner that stayed near good values leaves less to "
+    "Both describe the trials that were run: if all values were near good ones, there is less to "
     "see. Contenders with too few trials, or whose outcomes cannot be predicted, are left out."
 )
 LEAST_TRIALS = 20
@@ -63,13 +63,18 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """The trials of a contender on a workload with hyperparameters, without censored ones."""
+    """The trials of a contender on a workload with hyperparameters, without censored ones.
+
+    Attributes:
+        cut: The number of trials left out because the budget of their study cut them short.
+    """
 
     contender: str
     workload: str
     parameters: tuple[Parameter, ...]  # the ones that varied
     outcomes: NDArray[np.float64]  # (trials,), the values
     records: tuple[TrialRecord, ...]
+    cut: int = 0
 
     @property
     def ranks(self) -> NDArray[np.float64]:
@@ -94,11 +99,8 @@ class Importance:
 
 def points_of(logs: Logs, contender: str, workload: str) -> Points | None:
     """Return the trials as points; ``None`` for fewer than two, or if nothing varied."""
-    records = [
-        trial.record
-        for trial in logs.of(contender, workload)
-        if trial.record.hyperparameters and not _was_cut(trial.record)
-    ]
+    tuned = [t.record for t in logs.of(contender, workload) if t.record.hyperparameters]
+    records = [record for record in tuned if not _was_cut(record)]
     common = set.intersection(*(set(r.hyperparameters or ()) for r in records)) if records else ()
     columns = {name: tuple((r.hyperparameters or {})[name] for r in records) for name in common}
     parameters = [_place(name, values) for name, values in sorted(columns.items())]
@@ -106,7 +108,7 @@ def points_of(logs: Logs, contender: str, workload: str) -> Points | None:
     if len(records) < 2 or not varied:
         return None
     values = np.array([value_of(record) for record in records])
-    return Points(contender, workload, varied, values, tuple(records))
+    return Points(contender, workload, varied, values, tuple(records), len(tuned) - len(records))
 
 
 def all_points(logs: Logs) -> list[Points]:

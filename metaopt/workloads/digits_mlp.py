@@ -14,6 +14,7 @@ DIGITS_MLP = SupervisedWorkload(
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     reference_batch_size=64,
     step_hint=400,
+    eval_train_size=359,
     max_allowed_runtime_sec=10.0,
     eval_period_time_sec=0.5,
 )

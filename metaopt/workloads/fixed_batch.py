@@ -121,6 +121,7 @@ def fix_batch(workload: SupervisedWorkload) -> FixedBatchWorkload:
     fields |= {
         "name": f"{workload.name}_fixed",
         "summary": f"{workload.summary}; one fixed batch of {workload.reference_batch_size}",
+        "eval_period": 5,
         "target_metric": "loss",
         "target_better": None,
         "target_values": None,

@@ -47,7 +47,7 @@ speech = functools.partial(
     output_layer="Dense_0",
     reference_batch_size=16,
     step_hint=300,
-    eval_train_size=250,
+    eval_train_size=60,
     max_allowed_runtime_sec=60.0,
     eval_period_time_sec=3.0,
 )

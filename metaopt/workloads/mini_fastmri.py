@@ -177,7 +177,7 @@ def zero_filled(patches: np.ndarray) -> np.ndarray:
 
 
 def load_patches() -> Arrays:
-    """Cut 2,048 patches for training, 200 for validation and 200 for tests, without flat ones.
+    """Cut 2,048 patches for training, 200 for validation and 100 for tests, without flat ones.
 
     Inputs and targets are (n, 32, 32), standardised by the input's mean and deviation, and clipped;
     ``mean``, ``std`` and ``volume_max``, the largest value in the split's part of the photograph,
@@ -186,7 +186,7 @@ def load_patches() -> Arrays:
     photographs = load_photographs() / 255.0
     parts = [
         _cut(photographs[:, :, first:last], size, seed)
-        for seed, (size, (first, last)) in enumerate(zip((2_048, 200, 200), _REGIONS, strict=True))
+        for seed, (size, (first, last)) in enumerate(zip((2_048, 200, 100), _REGIONS, strict=True))
     ]
     return Arrays(*parts)
 
@@ -219,7 +219,7 @@ MINI_FASTMRI = SupervisedWorkload(
     name="mini_fastmri",
     summary="patches of photographs from a third of k-space, U-Net (16,068 parameters)",
     load=load_patches,
-    whole={"train": 2_048, "validation": 200, "test": 200},
+    whole={"train": 2_048, "validation": 200, "test": 100},
     model=UNet(channels=(8, 16, 40)),
     parameter_types=algoperf_types,
     output_layer="Conv_0",
@@ -229,7 +229,8 @@ MINI_FASTMRI = SupervisedWorkload(
     target_metric="ssim",
     reference_batch_size=8,
     step_hint=300,
-    eval_train_size=32,
+    eval_period=50,
+    eval_train_size=8,
     max_allowed_runtime_sec=30.0,
     eval_period_time_sec=2.0,
 )

@@ -49,7 +49,7 @@ MINI_LM = SupervisedWorkload(
     target_metric="ppl",
     reference_batch_size=16,
     step_hint=300,
-    eval_train_size=200,
+    eval_train_size=60,
     max_allowed_runtime_sec=60.0,
     eval_period_time_sec=3.0,
 )

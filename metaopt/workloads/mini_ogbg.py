@@ -132,7 +132,8 @@ MINI_OGBG = SupervisedWorkload(
     output_layer="Dense_17",  # AlgoPerf's answer; its model has no such layer, nor has this one
     reference_batch_size=16,
     step_hint=400,
-    eval_train_size=200,
+    eval_period=50,
+    eval_train_size=60,
     max_allowed_runtime_sec=60.0,
     eval_period_time_sec=3.0,
 )

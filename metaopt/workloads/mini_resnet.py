@@ -100,7 +100,7 @@ MINI_RESNET = SupervisedWorkload(
     name="mini_resnet",
     summary="noisy 8x8 digits, residual network with batch norm (19,810 parameters)",
     load=functools.partial(load_noisy_digits, noise=0.3, copies=8),
-    whole={"train": 9_576, "validation": 300, "test": 300},
+    whole={"train": 10_376, "validation": 250, "test": 250},
     model=ResNet(filters=(8, 16, 32)),
     has_modes=True,
     network_type=ResNetNetwork,
@@ -110,7 +110,7 @@ MINI_RESNET = SupervisedWorkload(
     target_metric="accuracy",
     reference_batch_size=24,
     step_hint=300,
-    eval_train_size=100,
+    eval_train_size=50,
     max_allowed_runtime_sec=30.0,
     eval_period_time_sec=2.0,
 )

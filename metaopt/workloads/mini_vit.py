@@ -158,7 +158,7 @@ MINI_VIT = SupervisedWorkload(
     name="mini_vit",
     summary="noisy 8x8 digits with mixup, vision Transformer of 2 layers (18,698 parameters)",
     load=load_mixed_digits,
-    whole={"train": 9_576, "validation": 300, "test": 300},
+    whole={"train": 10_376, "validation": 250, "test": 250},
     complete=mix_up,
     complete_eval=without_mixing,
     model=ViT(width=32, inner=64, heads=2, layers=2),
@@ -170,7 +170,7 @@ MINI_VIT = SupervisedWorkload(
     target_metric="accuracy",
     reference_batch_size=16,
     step_hint=300,
-    eval_train_size=100,
+    eval_train_size=50,
     max_allowed_runtime_sec=30.0,
     eval_period_time_sec=2.0,
 )

@@ -145,7 +145,8 @@ MINI_WMT = SupervisedWorkload(
     output_layer="shared_embedding",
     reference_batch_size=12,
     step_hint=400,
-    eval_train_size=200,
+    eval_period=50,
+    eval_train_size=60,
     max_allowed_runtime_sec=60.0,
     eval_period_time_sec=3.0,
 )

@@ -106,6 +106,7 @@ MNIST_MLP = SupervisedWorkload(
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     reference_batch_size=512,
     step_hint=1000,
+    eval_period=50,
     target_metric="accuracy",
     max_allowed_runtime_sec=60.0,
     eval_period_time_sec=3.0,

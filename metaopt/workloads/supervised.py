@@ -55,6 +55,8 @@ class SupervisedWorkload(ModelInterface, TargetInterface):
             ``loss_fn`` has none of AlgoPerf's types.
         reference_batch_size: n examples cost n / this many gradient evaluations.
         step_hint: Steps of a trial at the reference batch size; what "1x" means in a budget.
+        eval_period: Gradient evaluations between two evaluations, unless a campaign states others;
+            so many that evaluations take at most a third of the time of training.
         target_metric: The metric of the targets, without its split.
         target_better: Whether it is better ``"lower"`` or ``"higher"``; ``None`` if its name says
             so (:data:`metaopt.bench.measure.targets.BETTER`).
@@ -98,6 +100,7 @@ class SupervisedWorkload(ModelInterface, TargetInterface):
     loss_type: LossType | None
     reference_batch_size: int
     step_hint: int
+    eval_period: int = 25
     target_metric: str = "loss"
     max_allowed_runtime_sec: float = 60.0
     eval_period_time_sec: float = 1.0

@@ -50,6 +50,7 @@ _RULES: dict[str, _Rule] = {
     "max_allowed_runtime_sec": _SECONDS,
     "eval_period_time_sec": _SECONDS,
     "eval_train_size": _COUNT,
+    "eval_period": _COUNT,
     "files": (
         "a tuple of sources, with `locate` and `paths`",
         lambda value: isinstance(value, tuple)

@@ -72,6 +72,13 @@ def test_json_has_accepted_findings_with_the_reason(good, file, capsys):
     }  # fmt: skip
 
 
+def test_a_file_of_accepted_findings_may_begin_with_a_byte_order_mark(file):
+    before = read_acceptances(file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+    assert read_acceptances(file) == before
+
+
 def test_an_entry_that_matches_nothing_is_a_note(good, file):
     ((note, accepted),) = review_findings(findings(good), read_acceptances(file))
 

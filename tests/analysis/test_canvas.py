@@ -1,5 +1,6 @@
 """What every plot shares."""
 
+import itertools
 import xml.etree.ElementTree
 
 import pytest
@@ -29,3 +30,19 @@ def test_a_logarithmic_axis_has_plain_numbers_where_it_has_few_powers_of_ten(
     assert set(expected) <= set(major)
     assert not minor
     assert xml.etree.ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize(("low", "high"), [(7e3, 3e5), (3e4, 4e5), (5e3, 3.6e4)])
+def test_labels_of_a_logarithmic_axis_do_not_overlap(low, high, tmp_path):
+    with figure_at(tmp_path / "a.png", panels=2) as (_, (axis, _)):
+        axis.plot([low, high], [1, 2])
+        axis.set_xscale("log")
+        axis.set_xlim(low, high)
+
+    boxes = [
+        label.get_window_extent()
+        for label in axis.get_xticklabels()
+        if label.get_visible() and low <= label.get_position()[0] <= high
+    ]
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

@@ -1,5 +1,7 @@
 """The plot of costs: medians in order, misses and open intervals beside the axis of costs."""
 
+import json
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from matplotlib.patches import ConnectionPatch
 from analysis.logs.reader import read_logs
 from analysis.report.plots.cost_plots import missed_label, plot_costs, study_budgets
 from analysis.report.report import extras_of, infer_all
+from analysis.report.tables.campaign_tables import budgets_line
 from analysis.report.tables.score_tables import NO_EXTRAS
 from analysis.scoring.scores import score_path
 
@@ -99,3 +102,17 @@ def test_a_budget_is_named_only_where_all_studies_have_the_same_in_the_costs_uni
     assert study_budgets(logs, "gradient_evaluations") == {"same": 1000.0}
     assert study_budgets(logs, "steps") == {}
     assert missed_label(None) == "missed" and missed_label(6400.0) == "missed (budget 6,400)"
+
+
+def test_a_trial_that_does_not_say_its_budget_takes_the_budget_from_no_plot(official, tmp_path):
+    logs = official(tmp_path / "logs")
+    root = logs.good()
+    before = study_budgets(read_logs(root), "seconds")
+    path = next((root / "slow").rglob("meta_data_0.json"))
+    meta = json.loads(path.read_text())
+    del meta["workload.max_allowed_runtime_sec"]
+    path.write_text(json.dumps(meta))
+
+    assert before
+    assert study_budgets(read_logs(root), "seconds") == before
+    assert "inf" not in budgets_line(read_logs(root), "seconds")

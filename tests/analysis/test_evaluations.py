@@ -71,3 +71,20 @@ def test_the_command_writes_csv_that_no_spreadsheet_computes(tmp_path, official)
         rows = list(csv.DictReader(file))
     assert [row["submission"] for row in rows] == ["'=cmd"] * 3
     assert [float(row["value"]) for row in rows] == [0.9] * 3
+
+
+def test_the_command_writes_infinite_values_as_such_in_every_format(tmp_path, official):
+    logs = official(tmp_path / "logs")
+    logs.trial("s", 1, "easy", 1, [(math.inf, 1.5), (0.25, 2.5)])
+    csv_file = CliRunner().invoke(app, ["table", str(logs.root)])
+    out = tmp_path / "t.json"
+
+    for format in ("table", "json", "markdown", "latex"):
+        line = ["table", str(logs.root), "--format", format]
+        printed = CliRunner().invoke(app, line, env={"COLUMNS": "300"})
+        written = CliRunner().invoke(app, [*line, "--out", str(out)], env={"COLUMNS": "300"})
+
+        assert printed.exit_code == written.exit_code == 0
+        assert out.read_text() == printed.stdout
+        assert printed.stdout.count("inf") == csv_file.stdout.count("inf") == 3
+        assert "0.25" in printed.stdout and "missed" not in printed.stdout

@@ -285,18 +285,18 @@ def test_seconds_do_not_rank_where_budgets_are_in_something_else(hand_made):
 
 def test_the_table_across_hardware_shows_speed_its_ratio_steps_and_gradients(timed):
     measured = measure_hardware([read_logs(timed)], "given")
-    table = across_hardware_table(measured, "a")
+    table = across_hardware_table(measured, "a", Marks())
 
     rows = {row[1]: row[2:] for row in table.texts}
     fast = 0 if table.header[2].startswith("amd") else 4
     assert rows["b"][fast : fast + 4] == ("0.02", "2", "50", "50")
     assert rows["b"][4 - fast : 8 - fast] == ("", "", "", "")
     assert rows["c"][4 - fast : 8 - fast] == ("0.02", "0.5", "50", "50")
-    assert len(across_hardware_table(measured, None).header) == 2 + 2 * 3  # no ratios
+    assert len(across_hardware_table(measured, None, Marks()).header) == 2 + 2 * 3  # no ratios
     with pytest.raises(
         ValueError, match=r"No runs of the reference 'z', only of \['a', 'b', 'c'\]"
     ):
-        across_hardware_table(measured, "z")
+        across_hardware_table(measured, "z", Marks())
 
 
 def test_the_order_of_trials_does_not_change_what_hardware_there_is(two_machines):

@@ -1,5 +1,6 @@
 """What mattered, against variances that are known; trials as points; the pictures of them."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -160,6 +161,39 @@ def test_caption_states_that_many_trials_are_thinned(searched, tmp_path):
     (plot,) = plot_trials([many], ["w"], tmp_path)
 
     assert f"{MOST_LINES} trials per panel are drawn" in plot.caption
+
+
+def test_caption_mentions_trials_cut_by_the_study_budget_only_if_there_are_any(searched, tmp_path):
+    (points,) = all_points(read_logs(searched))
+
+    captions = [
+        plot_trials([some], ["w"], tmp_path)[0].caption
+        for some in (points, dataclasses.replace(points, cut=0))
+    ]
+
+    assert points.cut == 2
+    assert ["cut short" in caption for caption in captions] == [True, False]
+
+
+def test_a_contender_that_always_failed_has_no_best_trial(searched, tmp_path):
+    (points,) = all_points(read_logs(searched))
+    failed = [k for k, record in enumerate(points.records) if record.status == "crashed"]
+    only = dataclasses.replace(
+        points,
+        outcomes=points.outcomes[failed],
+        records=tuple(points.records[k] for k in failed),
+        parameters=tuple(
+            dataclasses.replace(
+                p, values=tuple(p.values[k] for k in failed), places=p.places[failed]
+            )
+            for p in points.parameters
+        ),
+    )
+
+    (plot,) = plot_trials([only], ["w"], tmp_path)
+
+    assert "a+random: every trial failed" in plot.text
+    assert "best" not in plot.text
 
 
 def test_ticks_are_values_of_the_axis():

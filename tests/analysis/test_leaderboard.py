@@ -10,7 +10,7 @@ import pytest
 
 from analysis.cli import app
 from analysis.command_line import run_app
-from analysis.leaderboard.board_pages import BOARD
+from analysis.leaderboard.board_pages import BOARD, write_leaderboard
 from analysis.leaderboard.entries import entry_text, read_entries
 from analysis.leaderboard.standings import standing_table, standings
 from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
@@ -302,3 +302,21 @@ def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):
     assert one.hardware.startswith("abacus-x1-") and two.hardware.startswith("slide-rule-x1-")
     assert one.scores().scores == two.scores().scores
     assert "## made across hardware" in (filled / "README.md").read_text()
+
+
+def test_a_failed_audit_is_flagged_in_the_table_across_hardware(make_runs, filled):
+    slow = ENVIRONMENT | {"hardware": {"cpu": "slide rule", "cpu_count": 1}}
+    submit(make_runs("slow", environment=slow), filled)
+    path = min((filled / "records").rglob("*.json"))
+    document = json.loads(path.read_text())
+    (campaign,) = document["campaigns"].values()
+    campaign["audit"] = {
+        "failed": True, "findings": ["32 counted and 8 charged"], "ratio": None, "time_factor": 1.0
+    }  # fmt: skip
+    path.write_text(json.dumps(document))
+
+    write_leaderboard(filled)
+
+    page = (filled / "README.md").read_text().partition("## made across hardware")[2]
+    assert f"{document['contender']} §" in page.replace("\\", "")
+    assert "32 counted and 8 charged" in page

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -231,7 +232,7 @@ def test_a_competitions_options_are_refused_for_ours(hand_made, option):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("what", ["score", "statistics", "hardware"])
+@pytest.mark.parametrize("what", ["score", "statistics", "hardware", "table"])
 def test_every_command_takes_algoperfs_logs_and_ours_in_every_format(
     logs, hand_made, tmp_path, what, format
 ):
@@ -241,20 +242,32 @@ def test_every_command_takes_algoperfs_logs_and_ours_in_every_format(
         assert result.stdout
 
 
-def test_a_contender_that_failed_throughout_is_exit_code_1_and_the_first_line(build, tmp_path):
-    b = build(tmp_path, ["bad+halton", "good+halton"], ["w"], 1)
-    cause = "the workload reports no 'validation/perplexity'"
-    b.trial("bad+halton", "w", 1, 0.0, status="invalid", cause=cause)
-    b.trial("good+halton", "w", 1, 100.0, reached=100.0)
+COMMANDS = [["score"], ["score", "--diff"], ["statistics"], ["hardware"]]
 
-    table, as_json = run("score", tmp_path), run("score", tmp_path, "--format", "json")
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_contender_that_failed_throughout_is_exit_code_1_and_the_first_line(
+    build, tmp_path, command
+):
+    b = build(tmp_path, ["bad+halton", "good+halton"], ["w"], 2)
+    cause = "the workload reports no 'validation/perplexity'"
+    for study in (1, 2):
+        b.trial("bad+halton", "w", study, 0.0, status="invalid", cause=cause)
+        b.trial("good+halton", "w", study, 100.0, reached=100.0)
+
+    table, as_json = run(*command, tmp_path), run(*command, tmp_path, "--format", "json")
 
     assert table.exit_code == as_json.exit_code == 1
-    assert "bad+halton on w: 1 of 1 trial invalid" in table.stdout.splitlines()[0]
+    assert "bad+halton on w: 2 of 2 trials invalid" in table.stdout.splitlines()[0]
     assert cause in table.stdout.splitlines()[0]
-    notes = json.loads(as_json.stdout)
-    assert any(cause in note for note in notes["notes"])
-    assert any("✗ bad+halton on w" in note for note in notes["tables"][0]["notes"])
+    assert "bad+halton ✗" in table.stdout
+    found = json.loads(as_json.stdout)
+    assert any(cause in note for note in found["notes"])
+    if command != ["statistics"]:  # its JSON is one long table of numbers
+        last = found["tables"][-1]
+        assert any("✗ bad+halton on w" in note for note in last["notes"])
+        (row,) = (row for row in last["rows"] if row["contender"] == "bad+halton")
+        assert cause in row["contender_failure"]
 
 
 def audit(b, contender, workload, seconds, *findings, **changes):
@@ -297,22 +310,45 @@ def test_adjusted_costs_without_a_time_factor_are_refused(build, tmp_path):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_failed_audit_is_flagged_in_every_format_with_both_numbers(build, tmp_path, format):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_failed_audit_is_flagged_in_every_format_with_both_numbers(
+    build, tmp_path, command, format
+):
     from metaopt.bench.records.audit import AuditFinding
 
-    b = build(tmp_path, ["cheat", "fair"], ["w"], 1)
-    for name in ("cheat", "fair"):
-        b.trial(name, "w", 1, 100.0, reached=100.0)
+    b = build(tmp_path, ["cheat", "fair"], ["w"], 2)
+    for name, study in itertools.product(("cheat", "fair"), (1, 2)):
+        b.trial(name, "w", study, 100.0, reached=100.0)
     what = "In steps 1 to 8, 32 gradient evaluations were counted and 8 charged (ratio 4.00)."
     audit(b, "cheat", "w", 1.0, AuditFinding(audit="passes", failed=True, what=what))
     audit(b, "fair", "w", 1.0)
 
-    text = said(run("score", tmp_path, "--format", format))
+    result = run(*command, tmp_path, "--format", format)
 
+    text = said(result)
+    assert result.exit_code == 0
     assert "32 gradient evaluations were counted and 8 charged" in text
     assert "fair §" not in text and "fair S" not in text
     if format in ("table", "markdown"):
         assert "cheat §" in text
+    elif format in ("csv", "json") and command != ["statistics"]:
+        assert "contender_failure" in text
+        assert "Failed an audit: cheat on w" in result.stdout
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_time_factors_stand_beside_the_costs_in_every_format(build, tmp_path, format):
+    b = build(tmp_path, ["fast", "slow"], ["w"], 1)
+    for name, seconds in [("fast", 0.5), ("slow", 4.25)]:
+        b.trial(name, "w", 1, 100.0, reached=100.0)
+        audit(b, name, "w", seconds)
+
+    result = run("score", tmp_path, "--format", format)
+
+    text = said(result)
+    assert "time factor" in text.replace("_", " ")
+    for factor in ("0.5", "4.25"):
+        assert factor in text if format in ("csv", "json") else f"x{float(factor):.2f}" in text
 
 
 def test_validate_has_exit_codes_and_json(logs):

@@ -266,6 +266,19 @@ def test_budgets_and_targets_that_differ_are_said(build, tmp_path):
     ]
 
 
+def test_targets_of_another_version_are_said_even_if_their_values_agree(build, tmp_path):
+    for name, version in [("a", 1), ("b", 2)]:
+        b = build(tmp_path, ["a", "b"], ["w"], 1)
+        target = Target(metric="validation/loss", value=0.5, better="lower", version=version)
+        b.trial(name, "w", 1, 1000.0, target=target)
+        b.study(name, "w", 1)
+
+    assert problem_sentences("targets-agree", read_logs(tmp_path)) == [
+        "w: targets differ: validation/loss 0.5 of version 1 (1 trial), "
+        "validation/loss 0.5 of version 2 (1 trial)"
+    ]
+
+
 def test_oddities_are_noted_and_none_is_fatal(hand_made):
     out = hand_made()
     logs = out / "logs"

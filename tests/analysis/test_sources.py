@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from analysis.logs import reader, sources
+from analysis.logs.competition import read_official_targets
 from analysis.logs.oddities import Oddities
 from analysis.logs.reader import read_logs
 from analysis.logs.trial_files import read_document, read_evaluations
@@ -294,6 +295,14 @@ def test_byte_order_marks_are_read():
 
     assert read_evaluations(mark + b"score\n1\n").column("score").tolist() == [1.0]
     assert read_document(mark + b'{"a": 1}') == ({"a": 1}, "")
+
+
+def test_a_targets_file_may_begin_with_a_byte_order_mark(tmp_path, official):
+    path = official(tmp_path / "logs").targets(tmp_path / "targets.json")
+    before = read_official_targets(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    assert read_official_targets(path) == before
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from analysis.cli import app
 from analysis.report.stability import stability_table
 from analysis.report.stability_report import plot_stability
 from metaopt.bench.records import write_json
@@ -137,6 +139,19 @@ def test_what_is_no_record_is_refused_with_file_key_and_rule(tmp_path, content, 
 def test_a_trial_has_a_norm_for_each_gap():
     with pytest.raises(ValueError, match="one norm for each of `gaps`"):
         result("short", [LOW[:3]])
+
+
+def test_options_of_campaigns_are_refused_for_its_report(record, tmp_path):
+    write_json(tmp_path / "stability.json", record)
+    line = ["report", str(tmp_path), "--out", str(tmp_path / "report")]
+
+    plain = CliRunner().invoke(app, line)
+    wrong = ["--cost", "steps"], ["--mix-hardware"], ["--rerun", "again"]
+    refused = [CliRunner().invoke(app, [*line, *more]) for more in wrong]
+
+    assert plain.exit_code == 0, plain.stderr
+    assert [result.exit_code for result in refused] == [2, 2, 2]
+    assert all("--out" in result.stderr for result in refused)
 
 
 def test_it_is_read_without_jax(root):

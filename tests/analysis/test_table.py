@@ -210,14 +210,16 @@ def tables(logs):
     return [
         MANY, score_table(scores, marks), score_table(scores, marks, extras),
         cost_table(scores, marks, extras), *statistics_tables.statistics_tables(found, marks),
-        statistics_tables.numbers_table([found]), campaign_tables.spent_table(logs, facets),
+        statistics_tables.numbers_table([found]), campaign_tables.spent_table(logs, facets, marks),
         campaign_tables.status_table(logs), campaign_tables.errors_table(logs),
         campaign_tables.target_table(logs),
         campaign_tables.environment_table(logs), campaign_tables.trials_table(logs),
         *training_tables.final_values_tables(ends, marks), training_tables.final_values_table(ends),
         *training_tables.episode_tables(episodes), training_tables.episodes_table(episodes),
         hardware_tables.hardware_table([logs]),
-        hardware_tables.across_hardware_table(measure_hardware([logs], "including"), "learner"),
+        hardware_tables.across_hardware_table(
+            measure_hardware([logs], "including"), "learner", marks
+        ),
         verification_table.verdicts_table(verdicts, logs, logs, facets), decays_table(decays),
     ]  # fmt: skip
 

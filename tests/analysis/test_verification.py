@@ -189,3 +189,10 @@ def test_the_command_names_what_is_wrong_with_the_rerun(runs, run_again, capsys)
 
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[1:3] for line in lines] == [["rerun", "files-study"]]
+
+
+def test_logs_of_algoperf_are_refused(official, tmp_path):
+    logs = read_logs(official(tmp_path / "logs").good())
+
+    with pytest.raises(ValueError, match="only our records can be verified"):
+        verify(logs, logs)

@@ -32,7 +32,7 @@ GOOD = {
         ({}, BudgetRecord(currency="gradient_evaluations", study=1600, trial=400, eval_period=25)),
         (
             {"trial_budget": "0.5x"},
-            BudgetRecord(currency="gradient_evaluations", study=1600, trial=200, eval_period=12),
+            BudgetRecord(currency="gradient_evaluations", study=1600, trial=200, eval_period=25),
         ),
         (
             {"budget": "800steps"},
@@ -41,14 +41,31 @@ GOOD = {
         ({"budget": "60s"}, BudgetRecord(currency="seconds", study=60, trial=10, eval_period=0.5)),
         (
             {"budget": "100grads"},
-            BudgetRecord(currency="gradient_evaluations", study=100, trial=100, eval_period=6),
+            BudgetRecord(currency="gradient_evaluations", study=100, trial=100, eval_period=25),
         ),
         (
-            {"workloads": ["digits_mlp_fixed"], "eval_period": "25grads"},
+            {"budget": "9grads"},
+            BudgetRecord(currency="gradient_evaluations", study=9, trial=9, eval_period=9),
+        ),
+        (
+            {"workloads": ["digits_mlp_fixed"]},
+            BudgetRecord(currency="gradient_evaluations", study=1600, trial=400, eval_period=5),
+        ),
+        (
+            {"workloads": ["digits_mlp_fixed"], "eval_period": "1grads"},
             BudgetRecord(currency="gradient_evaluations", study=1600, trial=400, eval_period=1),
         ),
     ],
-    ids=["relative", "smaller trials", "steps", "seconds", "below a trial", "fixed"],
+    ids=[
+        "relative",
+        "smaller trials",
+        "steps",
+        "seconds",
+        "below a trial",
+        "below a period",
+        "fixed",
+        "fixed, stated",
+    ],
 )
 def test_budgets_relative_to_the_step_hint(changes, limits):
     campaign = make_campaign({**GOOD, **changes}, "test")

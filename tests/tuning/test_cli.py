@@ -1,6 +1,7 @@
 """The commands of ``python -m tuning``, in this process."""
 
 import json
+import shutil
 import subprocess
 import sys
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from metaopt.bench.records.findings import Finding
 from metaopt.bench.rules.check import Report
 from tuning.cli import app
 from tuning.commands import targets_command
+from tuning.targets import NoTargetError
 
 
 class Result(NamedTuple):
@@ -137,13 +139,22 @@ def test_stability_is_measured_and_reported(tuning, tmp_path):
 def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path, monkeypatch):
     frozen = load_targets()
     found = frozen["digits_mlp"]
-    monkeypatch.setattr(targets_command, "set_targets", lambda name, **_: found)
-    assert targets_command.PACKAGED.is_file() and targets_command.PUBLISHED.is_file()
+
+    def set_targets(name, out, **_):
+        if name == "hard":
+            raise NoTargetError("hard: no target")
+        return found
+
+    monkeypatch.setattr(targets_command, "set_targets", set_targets)
     for name in ("PACKAGED", "PUBLISHED"):
-        monkeypatch.setattr(targets_command, name, tmp_path / f"{name}.json")
+        assert getattr(targets_command, name).is_file()
+        copy = tmp_path / f"{name}.json"
+        shutil.copy(getattr(targets_command, name), copy)
+        monkeypatch.setattr(targets_command, name, copy)
 
-    assert tuning("targets", "new").code == 0
+    result = tuning("targets", "hard", "new")
 
+    assert (result.code, result.err) == (1, "tuning: hard: no target\n")
     for name in ("PACKAGED", "PUBLISHED"):
         assert load_targets(tmp_path / f"{name}.json") == {**frozen, "new": found}
 

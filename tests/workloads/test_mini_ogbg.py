@@ -9,6 +9,7 @@ import optax
 import pytest
 from sklearn.metrics import average_precision_score
 
+from metaopt.bench.contract import kit
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.workloads.data.graphs import GraphsTuple, graph_of_image, join, stack
 from metaopt.workloads.mini_ogbg import (
@@ -69,6 +70,10 @@ def test_batches_have_algoperfs_structure(batches):
     )  # fmt: skip
 
 
+def test_a_batch_of_the_reference_size_costs_one_gradient_evaluation(batches):
+    assert kit.gradient_evaluations(MINI_OGBG, batches[0]) == 1.0
+
+
 def test_the_number_of_real_graphs_varies_and_padding_takes_the_rest(batches):
     real = set()
     for batch in batches:
@@ -121,7 +126,7 @@ def test_rows_that_do_not_fit_are_left_out_and_so_are_those_after_them():
 
 
 def test_evaluation_leaves_no_graph_out_in_batches_of_any_size():
-    for split, count in (("validation", 200), ("test", 200), ("eval_train", 200)):
+    for split, count in (("validation", 200), ("test", 200), ("eval_train", 60)):
         for size in (7, 64, 200):
             found = [
                 int((np.asarray(batch["weights"]).sum(1) > 0).sum())

@@ -59,18 +59,18 @@ PARAMETERS = {
     "mini_resnet": 19_810, "mini_vit": 18_698, "poisson_pinn": 1_185,
 }  # fmt: skip
 EXAMPLES = {
-    "digits_conv": (1079, 359, 359),
+    "digits_conv": (10_376, 250, 250),
     "digits_mlp": (1079, 359, 359),
-    "digits_transformer": (1437, 180, 180),
+    "digits_transformer": (1545, 126, 126),
     "breast_cancer_logistic": (341, 114, 114),
     "mnist_mlp": (50_000, 10_000, 10_000),
     "cifar10_vgg16_small": (9_000, 1_000, 2_000),
     "ende_transformer_small": (28_156, 1_014, 1_000),  # training pairs of at most 32 subwords
     "digits_autoencoder": (1_079, 359, 359),
     "mini_criteo": (81_920, 2_048, 2_048),
-    "mini_fastmri": (2_048, 200, 200),
-    "mini_resnet": (9_576, 300, 300),
-    "mini_vit": (9_576, 300, 300),
+    "mini_fastmri": (2_048, 200, 100),
+    "mini_resnet": (10_376, 250, 250),
+    "mini_vit": (10_376, 250, 250),
     "poisson_pinn": (8_192, 256, 256),
 }
 

@@ -1,6 +1,7 @@
 """Colours, line styles, sizes, legends and files of all plots, readable in print too."""
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _DARKER = 0.88  # factor that gives the other colours a contrast of at least 3 w
 _FEW = 6  # the most contenders whose lines are wide
 _HANDLE, _LETTER = 0.76, 0.078  # inches: a legend entry without its text, a letter
 _SHORT = 100.0  # ratio of a logarithmic axis's ends; from here on powers of ten are enough
+_LABEL_GAP = 4  # pixels between the labels of an axis
 _DENSE = 20_000  # points in one plot, above which the SVG stores lines and bands as an image
 _LOOKS: Any = {
     "font.size": 10,
@@ -143,6 +145,7 @@ def figure_at(
             # With a layout engine, every file would be drawn twice.
             if (engine := figure.get_layout_engine()) is not None:
                 engine.execute(figure)
+            _hide_overlapping_labels(figure)
             figure.set_layout_engine(None)
             vectors = path.with_suffix(".svg")
             for file in (path, vectors):
@@ -165,6 +168,20 @@ def _label_short_scales(figure: Any) -> None:
                 scale.set_major_locator(LogLocator(subs=subs))
                 scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 scale.set_minor_formatter(NullFormatter())
+
+
+def _hide_overlapping_labels(figure: Any) -> None:
+    """Hide each label of a horizontal logarithmic axis that overlaps the one on its left."""
+    for axis in figure.axes:
+        if axis.get_xscale() != "log":
+            continue
+        low, high = axis.get_xlim()
+        end = -math.inf
+        for label in axis.get_xticklabels():
+            box = label.get_window_extent()
+            if low <= label.get_position()[0] <= high and label.get_text():
+                label.set_visible(box.x0 > end + _LABEL_GAP)
+                end = box.x1 if label.get_visible() else end
 
 
 def _rasterize_dense(figure: Any) -> None:

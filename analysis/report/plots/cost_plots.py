@@ -29,18 +29,15 @@ BAR = {"lw": 4.5, "alpha": 0.35}
 def study_budgets(logs: Logs, unit: Unit) -> dict[str, float]:
     """Return the budget of a study on each workload, in ``unit``.
 
-    A workload is left out if its budgets differ between studies or have another unit.
+    A workload is left out if its known budgets differ between studies or have another unit.
     """
     found: dict[str, set[tuple[str, float]]] = {}
     for trial in logs.trials:
         budget = trial.record.budget
-        found.setdefault(trial.record.workload, set()).add((budget.currency, budget.study))
+        if math.isfinite(budget.study):  # infinite: the logs of a trial do not say it
+            found.setdefault(trial.record.workload, set()).add((budget.currency, budget.study))
     alike = {workload: next(iter(some)) for workload, some in found.items() if len(some) == 1}
-    return {
-        workload: amount
-        for workload, (currency, amount) in alike.items()
-        if currency == unit and math.isfinite(amount)
-    }
+    return {workload: amount for workload, (currency, amount) in alike.items() if currency == unit}
 
 
 def plot_costs(

@@ -146,8 +146,10 @@ def _told_trials(everything: Sequence[Points]) -> str:
     parts = []
     for points in everything:
         best = int(np.argmin(points.outcomes))
+        if (end := _end_of(points, best)) == "failed":
+            parts.append(f"{plain(points.contender)}: every trial failed")
+            continue
         values = ", ".join(f"{plain(p.name)} {_number(p.values[best])}" for p in points.parameters)
-        end = _end_of(points, best)
         parts.append(f"{plain(points.contender)}: the best trial ({end}) had {values}")
     return f"{plain(everything[0].workload)}: trials as lines. {'; '.join(parts)}"
 
@@ -160,9 +162,10 @@ def _trials_caption(everything: Sequence[Points]) -> str:
     parts = [
         f"{plain(everything[0].workload)}: each line is a trial of any study; darker is better, by "
         "rank. Outcome: up to 1, the share of the trial's budget at which it met the target; above "
-        "1, 1 plus its distance from the target. Trials cut short by the study's budget are left "
-        "out."
+        "1, 1 plus its distance from the target."
     ]
+    if any(points.cut for points in everything):
+        parts.append("Trials cut short by the study's budget are left out.")
     if any(len(points.outcomes) > MOST_LINES for points in everything):
         parts.append(f"At most {MOST_LINES} trials per panel are drawn, evenly from best to worst.")
     return " ".join(parts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.logs.logs import Logs
 from analysis.logs.official_records import OfficialRecord
+from analysis.report.marks import Marks
 from analysis.report.table import COUNT, TEXT, CellFormat, Column, Facets, Table, number_format
 from analysis.report.tables.score_tables import unit_name
 from analysis.training.breakdown import TIME_PARTS, time_breakdown
@@ -31,7 +32,11 @@ COMPILATION = (
 def budgets_line(logs: Logs, unit: str) -> str:
     """Return a sentence with the unit of the costs and the budget on each workload."""
     first: dict[str, Any] = {}
-    for trial in logs.trials:
+    trials = list(logs.trials)
+    if not logs.is_ours:  # whose trials may name another budget, or none: the most frequent one
+        counts = Counter((t.record.workload, t.record.budget.trial) for t in trials)
+        trials.sort(key=lambda t: -counts[t.record.workload, t.record.budget.trial])
+    for trial in trials:
         first.setdefault(trial.record.workload, trial.record.budget)
     if not logs.is_ours:
         listed = ", ".join(f"{w} {first[w].trial:,.6g}" for w in logs.workloads if w in first)
@@ -50,7 +55,7 @@ def budgets_line(logs: Logs, unit: str) -> str:
     )
 
 
-def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
+def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets], marks: Marks) -> Table:
     """Return the cost of each contender on each workload, summed over studies."""
     rows, kept = [], []
     for (contender, workload), trials in sorted(logs.by_pair.items(), key=lambda e: e[0][::-1]):
@@ -67,7 +72,7 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
             row += [round(sum(c.steps for c in ran)), sum(c.seconds for c in ran)]
         rows.append(tuple(row))
         kept.append(facets[contender, workload])
-    columns = [Column("workload"), Column("contender"), Column("trials", COUNT)]
+    columns = [Column("workload"), Column("contender", marks.format), Column("trials", COUNT)]
     columns.append(Column("failures", COUNT))
     if logs.is_ours:
         columns += [Column("steps", COUNT), Column("gradient evaluations", COUNT)]
@@ -79,7 +84,9 @@ def spent_table(logs: Logs, facets: Mapping[tuple[str, str], Facets]) -> Table:
     else:
         columns += [Column("broke off", COUNT), Column("steps", COUNT), Column("seconds", _SECONDS)]
         caption = "Sums over all studies, up to the last evaluation of each trial"
-    return Table(caption, tuple(columns), tuple(rows), "spent", facets=tuple(kept), keys=2)
+    return Table(
+        caption, tuple(columns), tuple(rows), "spent", facets=tuple(kept), keys=2, notes=marks.notes
+    )
 
 
 def status_table(logs: Logs) -> Table:

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.logs.hardware import Fingerprint, fingerprints, hardware_of
 from analysis.logs.logs import Logs
+from analysis.report.marks import Marks
 from analysis.report.table import COST, COUNT, Column, Table, number_format
 from analysis.scoring.machines import HardwareMeasurements, reference_ratio
 
@@ -53,12 +54,15 @@ def _listed(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def across_hardware_table(measured: Sequence[HardwareMeasurements], reference: str | None) -> Table:
+def across_hardware_table(
+    measured: Sequence[HardwareMeasurements], reference: str | None, marks: Marks
+) -> Table:
     """Return one row per workload and contender, with a group of columns per hardware.
 
     Args:
         measured: The measurements.
         reference: The contender to divide the others' seconds by; ``None`` for no such column.
+        marks: The marks of contenders.
 
     Raises:
         ValueError: There are no measurements of the reference.
@@ -67,7 +71,7 @@ def across_hardware_table(measured: Sequence[HardwareMeasurements], reference: s
     known = sorted({contender for contender, _ in pairs})
     if reference is not None and reference not in known:
         raise ValueError(f"No runs of the reference {reference!r}, only of {known}.")
-    columns, parts = [Column("workload"), Column("contender")], []
+    columns, parts = [Column("workload"), Column("contender", marks.format)], []
     for part in measured:
         units = [unit for unit in ("steps", "gradient_evaluations")
                  if any(unit in costs for costs in part.costs.values())]  # fmt: skip
@@ -95,4 +99,4 @@ def across_hardware_table(measured: Sequence[HardwareMeasurements], reference: s
         f"logs: per step, with compilation), and median costs to target.{over} Empty: it was not "
         "run there, or not measured."
     )
-    return Table(caption, tuple(columns), tuple(rows), "across_hardware", keys=2)
+    return Table(caption, tuple(columns), tuple(rows), "across_hardware", keys=2, notes=marks.notes)

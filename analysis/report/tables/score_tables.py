@@ -69,6 +69,10 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
+_FACTORS = (
+    "seconds per gradient evaluation without compilation, over AdamW's on the same "
+    "machine and workload."
+)
 
 
 def in_view(text: str, view: View) -> str:
@@ -168,6 +172,8 @@ def _caption(scores: Scores, extras: Extras) -> str:
         text += f" Intervals: {extras.interval_name}."
     if extras.verified is not None:
         text += " Verified: another run came to the same costs."
+    if scores.factors:
+        text += f" x: time factor, {_FACTORS}"
     return text
 
 
@@ -236,10 +242,7 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
     if extras.cost_intervals:
         caption += f" Intervals: {extras.interval_name}; open if they reach a miss."
     if scores.factors:
-        caption += (
-            " Time factor: seconds per gradient evaluation without compilation, over AdamW's on "
-            "the same machine and workload."
-        )
+        caption += f" Time factor: {_FACTORS}"
     kept = tuple(facets) if extras.facets else ()
     return Table(
         caption, tuple(columns), tuple(rows), "costs", facets=kept, keys=2, notes=marks.notes

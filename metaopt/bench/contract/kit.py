@@ -29,7 +29,7 @@ BATCH_SIZES = {
     "digits_autoencoder": 64,
     "digits_conv": 64,
     "digits_mlp": 64,
-    "digits_transformer": 16,
+    "digits_transformer": 8,
     "ende_transformer": 16,
     "ende_transformer_small": 32,
     "mini_conformer": 16,
@@ -379,7 +379,10 @@ def _like(default: Hyperparameter, value: Any, name: str) -> str | bool | np.flo
 
 def gradient_evaluations(workload: Any, batch: dict[str, Any]) -> float:
     """Return the cost of one pass over ``batch``: its examples over the reference batch size."""
-    examples = jax.tree.leaves(batch["targets"])[0].shape[0]
+    if hasattr(batch["inputs"], "n_node"):  # graphs, of which the last one is padding
+        examples = len(batch["inputs"].n_node) - 1
+    else:
+        examples = jax.tree.leaves(batch["targets"])[0].shape[0]
     return examples / getattr(workload, "reference_batch_size", examples)
 
 

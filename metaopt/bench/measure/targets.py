@@ -44,6 +44,7 @@ class Target:
     metric: str  # with its split, e.g. "validation/loss"
     value: float
     better: Direction
+    version: int = 1  # of the frozen targets; of those set anew, the procedure's
 
     def __post_init__(self) -> None:
         """Check the value and the direction."""

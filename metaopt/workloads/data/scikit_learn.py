@@ -50,7 +50,7 @@ def split_at_random(inputs: np.ndarray, targets: np.ndarray, share: float = 0.2)
 
 
 def load_noisy_digits(noise: float, copies: int) -> Arrays:
-    """Load the digits with normal noise: copies of 1,197, 300 and 300 different images.
+    """Load the digits with normal noise: copies of 1,297, 250 and 250 different images.
 
     Inputs are (n, 8, 8, 1) of float32, standardised by the training images' mean and deviation;
     targets are (n,) of int32 from 0 to 9. Clean digits are too easy to tell optimizers apart.
@@ -63,7 +63,7 @@ def load_noisy_digits(noise: float, copies: int) -> Arrays:
 
     inputs, targets = datasets.load_digits(return_X_y=True)
     images = np.asarray(inputs, np.float32).reshape(-1, 8, 8, 1) / 16.0
-    clean = split_at_random(images, np.asarray(targets, np.int32), share=300 / len(images))
+    clean = split_at_random(images, np.asarray(targets, np.int32), share=250 / len(images))
     random = np.random.default_rng(_SPLIT_SEED)
 
     def noisy(part: dict[str, np.ndarray], times: int) -> dict[str, np.ndarray]:
