@@ -3,8 +3,9 @@
     seconds of a study = compilation + budget * seconds per unit + evaluations * seconds of one
 
 All three times are measured in a study of a few steps with the campaign's contender. The estimate
-leaves out additional evaluations (trials that end early make room for others), the tuner's time,
-and the memory bandwidth that parallel processes share.
+leaves out additional evaluations (trials that end early make room for others), studies of the tuner
+`long` that end at their target, the tuner's time, and the memory bandwidth that parallel processes
+share.
 """
 
 import dataclasses

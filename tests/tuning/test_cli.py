@@ -163,7 +163,7 @@ def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path
     "arguments, message",
     [
         (["run", "adamw"], "Missing argument 'workload'"),
-        (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'd_adaptation',"),
+        (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'ademamix',"),
         (["run", "adamw", "nowhere"], "No workload 'nowhere', only ['breast_cancer_logistic',"),
         (["run", "adamw", "mnist_mlp"], "Missing data file train-images-idx3-ubyte.gz: looked in"),
         (["run", "metaopt", "digits_mlp", "--hparams", "x=1"], "name of ['learning_rate'"),

@@ -1,6 +1,5 @@
 """Passes are counted when they run, whatever transformation they run under."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
