@@ -12,6 +12,8 @@ import typer
 from analysis.command_line import one_line_errors
 from metaopt.bench.records.redaction import redact
 
+_REHEARSALS = Path("runs/rehearsal")
+_REHEARSAL_SECONDS = 150.0
 _STORAGE = "METAOPT_STORAGE"  # an option would show a password to everyone on the machine
 
 app = typer.Typer(
@@ -222,6 +224,27 @@ def check(
 
 
 @app.command()
+def rehearse(
+    submission: SubmissionName,
+    timeout: Annotated[
+        float, typer.Option(min=1.0, callback=_finite, help="seconds for each miniature")
+    ] = _REHEARSAL_SECONDS,
+    out: Annotated[Path, typer.Option(help="folder of the page")] = _REHEARSALS,
+) -> None:
+    """Train a submission on miniatures of AlgoPerf's workloads, check it, and write a page.
+
+    The exit code is 1 if something would fail in a competition.
+
+    Example: python -m tuning rehearse path/to/my_submission
+    """
+    from tuning.commands.rehearse_command import rehearse_and_report
+
+    with one_line_errors("tuning"):
+        code = rehearse_and_report(submission, out, timeout=timeout)
+    raise typer.Exit(code)
+
+
+@app.command()
 def targets(
     workloads: Annotated[list[str], typer.Argument(help="names of workloads")],
     trials: Annotated[int, typer.Option(min=1, help="search trials for each baseline")] = 100,
@@ -269,6 +292,9 @@ def package(
     affiliations: Annotated[str | None, typer.Option(help="separated by commas")] = None,
     version: Annotated[str | None, typer.Option(help="of the submission, as in 1.0")] = None,
     description: Annotated[str | None, typer.Option(help="one line on the algorithm")] = None,
+    rehearsal: Annotated[
+        bool, typer.Option("--rehearsal/--no-rehearsal", help="rehearse it first")
+    ] = True,
 ) -> None:
     """Write a submission as a folder for a pull request to mlcommons/submissions_algorithms.
 
