@@ -124,18 +124,17 @@ def with_batch_size(module: ModuleType, size: int) -> ModuleType:
 
 def _indivisible(size: int, name: str) -> Iterator[Finding]:
     """Yield a finding if the batch cannot be split over the devices of AlgoPerf's machines."""
-    for devices, severity in ((DEVICES, "error"), (2 * DEVICES, "note")):
-        if size % devices:
-            yield _finding(
-                "batch-size",
-                f"get_batch_size({MINIATURES[name]!r}) returns {size}, which {devices} GPUs cannot "
-                "share",
-                _FILE,
-                f"AlgoPerf's runner stops unless the batch size is a multiple of the number of "
-                f"GPUs, {DEVICES} or {2 * DEVICES}.",
-                severity,
-            )
-            return
+    devices = DEVICES if size % DEVICES else 2 * DEVICES
+    if size % devices:
+        yield _finding(
+            "batch-size",
+            f"get_batch_size({MINIATURES[name]!r}) returns {size}, which {devices} GPUs cannot "
+            "share",
+            _FILE,
+            "AlgoPerf's runner stops unless the batch size is a multiple of the number of GPUs, "
+            f"{DEVICES} or {2 * DEVICES}.",
+            "error" if devices == DEVICES else "note",
+        )
 
 
 class _Rehearsed(CheckedSubmission):
@@ -163,6 +162,8 @@ def _take_steps(
     on_start: Callable[[str], None],
 ) -> MiniatureResult:
     """Add what a few observed steps show; ``is_saved`` stays ``None`` if they were not taken."""
+    key = jax.random.PRNGKey(SEED)
+    next(workload._build_input_queue(key, "train"))  # compiled: it is not the submission's
     run = dry_run(_Rehearsed(submission, point, on_start), workload)
     found = [f for rule in STEP_RULES if rule.id in _RULES for f in rule.check(run)]
     fix = f"It is about this batch: {batch_structure(workload)}"
@@ -288,9 +289,7 @@ def _judge_trial(
         )
 
 
-def _finding(
-    rule: str, what: str, where: str, fix: str, severity: Severity = "error"
-) -> Finding:
+def _finding(rule: str, what: str, where: str, fix: str, severity: Severity = "error") -> Finding:
     return Finding(rule, severity, what, where, fix)
 
 

@@ -4,6 +4,7 @@ A submission that ends its process, or never returns, loses one miniature; the o
 """
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -82,7 +83,7 @@ def rehearse(
         miniatures: The names of the miniatures.
         on_end: Called with a line about each part that has ended.
     """
-    processes = max(1, min(_PROCESSES, len(available_cores())))
+    processes = max(1, min(_PROCESSES, len(available_cores()) or os.cpu_count() or 1))
     with ThreadPoolExecutor(processes) as pool:
         check = pool.submit(check_in_subprocess, folder, timeout=timeout)
         parts: dict[Future, str] = {check: "tuning check"}
