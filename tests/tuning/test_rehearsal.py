@@ -161,7 +161,8 @@ def test_a_sound_submission_trains_and_is_measured(write):
     ],
     ids=[
         "ends at once", "ends early", "returns nothing", "needs a GPU", "wants images", "NaN",
-        "climbs", "state loses a part", "missing module", "own names only", "no integer", "odd size",
+        "climbs", "state loses a part", "missing module", "own names only", "no integer",
+        "odd size",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_error_with_its_place(write, old, new, rule, what):
@@ -273,7 +274,7 @@ def test_the_page_opens_with_the_verdict_and_holds_the_table(tmp_path):
     assert "2 to 1" in page and "&lt;script&gt;" in page and "<script>alert" not in page
     assert "mini\\_ogbg" in (tmp_path / "report.md").read_text()
     (row,) = rehearsal_table(found).records
-    assert (row["stands_for"], row["batch_size"], row["errors"]) == ("ogbg", 512, 1)
+    assert (row["stands_for"], row["batch_size"], row["trained"]) == ("ogbg", 512, True)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tuning.rehearsal.miniature import rehearse_miniature
 from tuning.slot import keep_compiled, take_cores
 
 
-def main(folder: str, name: str, result: str, progress: str, shared: str) -> None:
+def write_miniature_result(folder: str, name: str, result: str, progress: str, shared: str) -> None:
     """Rehearse one miniature and write its result."""
     lock = take_cores(1, Path(shared))
     keep_compiled(Path(shared))
@@ -24,4 +24,4 @@ def main(folder: str, name: str, result: str, progress: str, shared: str) -> Non
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    write_miniature_result(*sys.argv[1:])

@@ -32,14 +32,12 @@ def rehearsal_table(rehearsal: Rehearsal) -> Table:
         Column("stands for"),
         Column("batch size", COUNT),
         Column("trained", YES),
-        Column("steps", COUNT),
         Column("train loss", _LOSSES),
         Column("time factor", number_format(".2f")),
         Column("compiled", COUNT),
         Column("state", number_format(".2f")),
         Column("saved", YES),
         Column("target"),
-        Column("errors", COUNT),
     )
     rows = tuple(map(_row, rehearsal.miniatures))
     return Table(_CAPTION, columns, rows, "miniatures")
@@ -52,14 +50,12 @@ def _row(result: MiniatureResult) -> tuple[Any, ...]:
         MINIATURES[result.workload],
         result.batch_size,
         result.is_trained,
-        result.steps,
         None if None in losses else losses,
         result.time_factor,
         result.compilations,
         result.state_copies,
         result.is_saved,
         result.target,
-        len(result.errors),
     )
 
 
@@ -94,9 +90,9 @@ def rules_sentence(rehearsal: Rehearsal) -> str:
     """Return how many rules ``tuning check`` applied, the audits among them."""
     left_out = rehearsal.check.not_applied
     if not left_out:
-        return f"`python -m tuning check` applied all {len(RULES)} rules, audits included."
+        return f"tuning check applied all {len(RULES)} rules, audits included."
     return (
-        f"`python -m tuning check` applied {len(RULES) - len(left_out)} of {len(RULES)} rules. "
+        f"tuning check applied {len(RULES) - len(left_out)} of {len(RULES)} rules. "
         f"Errors prevented {', '.join(left_out)}."
     )
 
