@@ -12,6 +12,8 @@ import typer
 from analysis.command_line import one_line_errors
 from metaopt.bench.records.redaction import redact
 
+_REHEARSALS = Path("runs/rehearsal")
+_REHEARSAL_SECONDS = 240.0
 _STORAGE = "METAOPT_STORAGE"  # an option would show a password to everyone on the machine
 
 app = typer.Typer(
@@ -222,6 +224,27 @@ def check(
 
 
 @app.command()
+def rehearse(
+    submission: SubmissionName,
+    timeout: Annotated[
+        float, typer.Option(min=1.0, callback=_finite, help="seconds for each miniature")
+    ] = _REHEARSAL_SECONDS,
+    out: Annotated[Path, typer.Option(help="folder of the page")] = _REHEARSALS,
+) -> None:
+    """Train a submission on miniatures of AlgoPerf's workloads, check it, and write a page.
+
+    The exit code is 1 if something would fail in a competition.
+
+    Example: python -m tuning rehearse path/to/my_submission
+    """
+    from tuning.commands.rehearse_command import rehearse_and_report
+
+    with one_line_errors("tuning"):
+        code = rehearse_and_report(submission, out, timeout=timeout)
+    raise typer.Exit(code)
+
+
+@app.command()
 def targets(
     workloads: Annotated[list[str], typer.Argument(help="names of workloads")],
     out: Annotated[Path, typer.Option(help="folder of the procedure's records")] = Path(
@@ -275,12 +298,28 @@ def package(
     affiliations: Annotated[str | None, typer.Option(help="separated by commas")] = None,
     version: Annotated[str | None, typer.Option(help="of the submission, as in 1.0")] = None,
     description: Annotated[str | None, typer.Option(help="one line on the algorithm")] = None,
+    rehearsal: Annotated[
+        bool,
+        typer.Option(
+            "--rehearsal/--no-rehearsal", help="rehearse it, and write nothing if that fails"
+        ),
+    ] = True,
 ) -> None:
     """Write a submission as a folder for a pull request to mlcommons/submissions_algorithms.
 
     Example: python -m tuning package path/to/my_submission --out packaged --version 1.0
     """
+    from tuning.commands.rehearse_command import rehearse_and_report
     from tuning.packaging import package_submission
+
+    def rehearse_first() -> None:
+        if not rehearsal:
+            return
+        if rehearse_and_report(submission, _REHEARSALS, timeout=_REHEARSAL_SECONDS):
+            raise ValueError(
+                "The rehearsal found errors, so nothing was written. Fix them, or pass "
+                "--no-rehearsal."
+            )
 
     flags = {
         "submission_name": name,
@@ -292,7 +331,7 @@ def package(
     }
     ask = (lambda key: typer.prompt(key)) if sys.stdin.isatty() else None
     with one_line_errors("tuning"):
-        packaged = package_submission(submission, out, flags, ask)
+        packaged = package_submission(submission, out, flags, ask, rehearse_first)
     for warning in packaged.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for file in packaged.files:

@@ -18,6 +18,7 @@ from metaopt.bench.records import EVAL_FILE
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.cli import app
+from tuning.commands import rehearse_command
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import package, package_submission, read_info
 from tuning.packaging.info import KEYS, complete_info, parse_info
@@ -252,12 +253,32 @@ def test_the_command_asks_on_a_terminal(make, tmp_path, capsys, monkeypatch, no_
     monkeypatch.setattr("sys.stdin", io.StringIO("Nowhere\nPlain descent\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     command = ["package", str(make()), "--out", str(tmp_path / "out"), "--name", "Plain",
-               "--version", "1.0", "--authors", "A, B"]  # fmt: skip
+               "--version", "1.0", "--authors", "A, B", "--no-rehearsal"]  # fmt: skip
 
     assert run_app(app, "tuning", command) == 0
     written = read_info(tmp_path / "out")
     assert (written["affiliations"], written["description"]) == ("Nowhere", "Plain descent")
     assert "submissions/self_tuning/plain of mlcommons" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("found", "code"), [(0, 0), (1, 2)], ids=["passed", "failed"])
+def test_a_package_appears_only_if_its_rehearsal_passed(
+    make, tmp_path, capsys, monkeypatch, no_step, found, code
+):
+    rehearsed, folder, out = [], str(make()), tmp_path / "out"
+    monkeypatch.setattr(
+        rehearse_command,
+        "rehearse_and_report",
+        lambda name, *_, **__: rehearsed.append(name) or found,
+    )
+    words = {"version": "1.0", "authors": "A", "affiliations": "B", "description": "C"}
+    options = [part for key, word in words.items() for part in (f"--{key}", word)]
+
+    assert run_app(app, "tuning", ["package", folder, "--out", str(out), *options]) == code
+
+    assert rehearsed == [folder]
+    assert out.exists() is (found == 0)
+    assert ("--no-rehearsal" in capsys.readouterr().err) is (found == 1)
 
 
 MESSY = {

@@ -52,6 +52,7 @@ def package_submission(
     out: Path,
     flags: Mapping[str, str | None] | None = None,
     ask: Callable[[str], str] | None = None,
+    rehearse: Callable[[], None] = lambda: None,
 ) -> Packaged:
     """Write a submission to ``out`` for a pull request; a failure leaves nothing there.
 
@@ -63,6 +64,7 @@ def package_submission(
         out: New or empty folder.
         flags: Values of ``submission_info.yml`` that go before the submission's own.
         ask: Asked for values that are missing; ``None`` makes them an error.
+        rehearse: Called after the step; what it raises stops the packaging.
 
     Raises:
         ValueError: ``out`` is not empty, a value is missing or wrong, an import cannot be packaged,
@@ -81,6 +83,7 @@ def package_submission(
         folder = root / destination
         _write(folder, submission, info, sources)
         _try_step(root, destination, point)
+        rehearse()
         out.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, out)
     files = tuple(str(p.relative_to(out)) for p in sorted(out.rglob("*")) if p.is_file())

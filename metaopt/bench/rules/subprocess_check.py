@@ -10,8 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from metaopt.bench.records import write_text
 from metaopt.bench.records.findings import Finding
 from metaopt.bench.rules.check import RULES, TIMEOUT, Report, check
 from metaopt.bench.trial.environment import CHECKOUT
@@ -31,39 +34,67 @@ def check_in_subprocess(folder: Path, *, timeout: float = DEFAULT_TIMEOUT_SECOND
     """
     with tempfile.TemporaryDirectory() as scratch:
         report, progress = Path(scratch) / "report.json", Path(scratch) / "progress"
-        paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        try:
-            ended = subprocess.run(
-                [sys.executable, "-m", "metaopt.bench.rules", folder, report, progress],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-            )
-        except subprocess.TimeoutExpired:
-            finding = Finding(
-                TIMEOUT.id,
-                "error",
-                f"{_read_progress(progress)} had not returned after {timeout:g} s",
-                "submission.py",
-                "Look for an endless loop, or for work that belongs on the accelerator. Give a "
-                "slow but finite submission more time with --timeout.",
-            )
-        else:
-            if report.exists():
-                return _from_json(report.read_text("utf-8"))
-            last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
-            finding = Finding(
-                "crash",
-                "error",
-                f"{_read_progress(progress)} ended the process with exit code {ended.returncode}; "
-                f"its last output: {last[:200]}",
-                "submission.py",
-                "Raise an exception instead of ending the process. If compiled code ended it, look "
-                "for too much memory.",
-            )
+        finding = run_module(
+            "metaopt.bench.rules", folder, report, progress, result=report, progress=progress,
+            timeout=timeout,
+        )  # fmt: skip
+        if finding is None:
+            return _from_json(report.read_text("utf-8"))
     return _with_finding(check(folder, importing=False), finding)
+
+
+def run_module(
+    module: str,
+    *arguments: object,
+    result: Path,
+    progress: Path,
+    timeout: float,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Finding | None:
+    """Run a module that calls a submission in a separate process; ``None`` if it left its result.
+
+    Args:
+        module: The module, as for ``python -m``.
+        arguments: Its arguments.
+        result: The file that it writes last.
+        progress: The file in which it describes each step before it begins.
+        timeout: Seconds for the process.
+        environment: Variables in addition to those of this process.
+
+    Returns:
+        The finding that the process did not return in time, or that it ended without the result.
+    """
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(
+            TIMEOUT.id,
+            "error",
+            f"{_read_progress(progress)} had not returned after {timeout:g} s",
+            "submission.py",
+            "Look for an endless loop, or for work that belongs on the accelerator. Give a "
+            "slow but finite submission more time with --timeout.",
+        )
+    if result.exists():
+        return None
+    last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
+    return Finding(
+        "crash",
+        "error",
+        f"{_read_progress(progress)} ended the process with exit code {ended.returncode}; "
+        f"its last output: {last[:200]}",
+        "submission.py",
+        "Raise an exception instead of ending the process. If compiled code ended it, look "
+        "for too much memory.",
+    )
 
 
 def write_report(folder: Path, report: Path, progress: Path) -> None:
@@ -74,8 +105,8 @@ def write_report(folder: Path, report: Path, progress: Path) -> None:
         report: The file of the report, written at the end.
         progress: The file of the current step's description.
     """
-    found = check(folder, on_start=lambda description: _write(progress, description))
-    _write(report, json.dumps(dataclasses.asdict(found)))
+    found = check(folder, on_start=lambda description: write_text(progress, description))
+    write_text(report, json.dumps(dataclasses.asdict(found)))
 
 
 def _from_json(text: str) -> Report:
@@ -89,13 +120,6 @@ def _with_finding(report: Report, finding: Finding) -> Report:
     order = [rule.id for rule in RULES]
     findings = sorted([*report.findings, finding], key=lambda found: order.index(found.rule))
     return Report(findings, [rule for rule in report.not_applied if rule != finding.rule])
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file atomically."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
 
 
 def _read_progress(path: Path) -> str:

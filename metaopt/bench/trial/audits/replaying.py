@@ -91,7 +91,7 @@ def _record(trial: TrialState, position: float, **found: Any) -> AuditRecord:
     return AuditRecord(
         **settings.model_dump(include={"campaign", "contender", "workload", "study", "trial"}),
         position=position,
-        seconds=_seconds_per_gradient_evaluation(trial.log.rows),
+        seconds=seconds_per_gradient_evaluation(trial.log.rows),
         **found,
     )
 
@@ -101,8 +101,12 @@ def _trial_of(recorder: Recorder) -> TrialState:
     return recorder.trial
 
 
-def _seconds_per_gradient_evaluation(rows: list[dict[str, Any]]) -> float | None:
-    """Return the median over evaluation periods, without compilation; the first only if alone."""
+def seconds_per_gradient_evaluation(rows: list[dict[str, Any]]) -> float | None:
+    """Return the median over evaluation periods, without compilation; the first only if alone.
+
+    Args:
+        rows: The evaluation rows of a trial.
+    """
     training, compilation, spent = (
         np.diff([0.0, *(row[column] for row in rows)])
         for column in (

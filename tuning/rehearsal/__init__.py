@@ -1,0 +1,1 @@
+"""Rehearsals: a submission trains on the miniatures of AlgoPerf's workloads."""
