@@ -83,7 +83,7 @@ def test_batches_have_algoperfs_structure(batch):
 
 
 def test_evaluated_rows_hold_one_pair_and_padded_batches_have_boolean_weights():
-    for split in ("eval_train", "validation", "test"):
+    for split in ("validation", "test"):
         full, _, padded = MINI_WMT._build_input_queue(None, split, "", 80)
         assert set(full) == set(padded) == {"inputs", "targets", "weights"}
         assert (full["weights"].dtype, padded["weights"].dtype) == (jnp.int32, jnp.bool_)
@@ -186,7 +186,7 @@ def test_one_embedding_is_input_and_output():
     types = MINI_WMT.model_params_types
 
     assert types["shared_embedding"]["embedding"].name == "EMBEDDING"
-    assert types["decoder_0"]["cross_attention"]["value"]["kernel"].name == "ATTENTION_V"
-    assert "bias" not in types["decoder_0"]["cross_attention"]["value"]
-    assert types["encoder_0"]["ln_attention"]["scale"].name == "LAYER_NORM_SCALE"
-    assert MINI_WMT.is_output_params("shared_embedding")
+    block = types["decoder"]["encoderdecoderblock_0"]
+    assert block["layernorm_2"]["scale"].name == "LAYER_NORM_SCALE"
+    values = block["multiheaddotproductattention_1"]["value"]
+    assert {name: kind.name for name, kind in values.items()} == {"kernel": "ATTENTION_V"}
