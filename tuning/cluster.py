@@ -51,7 +51,9 @@ def connected(resources: Resources) -> Iterator[str]:
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     stack = contextlib.ExitStack()
-    stack.enter_context(_environment({"RAY_USAGE_STATS_ENABLED": "0"}))
+    # Ray's own handler would replace the command's for SIGTERM, and print a trace of its C++ code.
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1"}
+    stack.enter_context(_environment(quiet))
     # Ray prints a paragraph on every process that dies; the driver notes each in one line.
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     if resources.address is not None:
