@@ -6,7 +6,7 @@ and so do the defaults; ``end_factor`` is there for runs that may stop early.
 
 The defaults are calibrated on ``digits_mlp`` and ``digits_conv`` alone: of 100 Halton points of the
 search space they have the lowest geometric mean of the final validation loss after one step hint,
-0.117 over both workloads and five seeds (``python tests/performance/calibrate.py nadamw``).
+0.138 over both workloads and five seeds (``python tests/performance/calibrate.py nadamw``).
 """
 
 from typing import Any
