@@ -8,7 +8,8 @@ from analysis.command_line import run_app
 from metaopt.bench.contract.loading import load_submission
 from metaopt.bench.contract.spaces import Range, parse_space
 from metaopt.bench.records.findings import Finding
-from metaopt.bench.rules.check import Report
+from metaopt.bench.rules.check import Report, check
+from metaopt.bench.rules.checked_submission import with_batch_size
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS
 from metaopt.workloads.registry import list_workloads
 from tuning.cli import app
@@ -20,7 +21,6 @@ from tuning.rehearsal.miniature import (
     batch_structure,
     first_point,
     rehearse_miniature,
-    with_batch_size,
 )
 from tuning.rehearsal.miniature_result import MINIATURES, MiniatureResult
 from tuning.rehearsal.rehearsal_page import rehearsal_table, verdict, write_rehearsal_page
@@ -199,6 +199,13 @@ def test_the_batch_size_is_asked_with_algoperfs_name_and_replaced_for_training(w
     assert isinstance(ask_size(submission, "wmt"), Finding)
     assert with_batch_size(submission.module, 16).get_batch_size("mini_ogbg") == 16
     assert submission.module.get_batch_size("ogbg") == 512
+
+
+def test_an_entry_that_knows_algoperfs_names_only_passes_the_check(write):
+    report = check(write())
+
+    assert [f for f in report.findings if f.severity == "error"] == []
+    assert report.not_applied == []
 
 
 def test_an_external_entry_takes_the_first_listed_point(write):

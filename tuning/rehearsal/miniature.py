@@ -25,7 +25,7 @@ from metaopt.bench.measure.targets import Target, load_targets
 from metaopt.bench.records import FAILURES, BudgetRecord, TrialRecord
 from metaopt.bench.records.failures import describe, line_of
 from metaopt.bench.records.findings import Finding, Severity
-from metaopt.bench.rules.checked_submission import CheckedSubmission
+from metaopt.bench.rules.checked_submission import CheckedSubmission, with_batch_size
 from metaopt.bench.rules.dry_run import DryRun, dry_run
 from metaopt.bench.rules.step_rules import STEP_RULES
 from metaopt.bench.trial.audits.reference import reference_seconds
@@ -112,14 +112,6 @@ def ask_size(submission: Submission, workload: str) -> int | Finding:
         where,
         f"Return a positive integer for {workload!r}, the workload that the miniature stands for.",
     )
-
-
-def with_batch_size(module: ModuleType, size: int) -> ModuleType:
-    """Return a copy of a submission's module whose batches have ``size`` examples."""
-    copy = ModuleType(module.__name__)
-    vars(copy).update(vars(module))
-    vars(copy)["get_batch_size"] = lambda workload_name: size
-    return copy
 
 
 def _indivisible(size: int, name: str) -> Iterator[Finding]:

@@ -174,6 +174,14 @@ class CheckedSubmission:
         return True, parse_space(document, loading.SPACE_FILE).middle()
 
 
+def with_batch_size(module: ModuleType, size: int) -> ModuleType:
+    """Return a copy of a submission's module whose batches have ``size`` examples."""
+    copy = ModuleType(module.__name__)
+    vars(copy).update(vars(module))
+    vars(copy)["get_batch_size"] = lambda workload_name: size
+    return copy
+
+
 def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield the statements of a module, including those under ``if``, ``try`` and ``with``."""
     for statement in statements:

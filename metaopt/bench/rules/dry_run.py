@@ -89,7 +89,7 @@ class StepRunner:
         submission = observed.submission
         self.observed = observed
         self.workload = observed.workload
-        self.batch_size = _batch_size(submission, self.workload)
+        self.batch_size = usable_batch_size(submission, self.workload)
         self.bound = BoundSubmission(
             module=submission.module,
             workload=facade(self.workload, self.batch_size),
@@ -222,7 +222,7 @@ def _delay(batch: Any, zero: jax.Array) -> Any:
     return jax.tree.map(lambda array: array + zero.astype(array.dtype), batch)
 
 
-def _batch_size(submission: CheckedSubmission, workload: Any) -> int:
+def usable_batch_size(submission: CheckedSubmission, workload: Any) -> int:
     """Return the submission's batch size if it is usable, else the reference batch size."""
     for name in (workload.name, getattr(workload, "base_name", "")):
         with contextlib.suppress(Exception, SystemExit):  # reported by a rule of its own

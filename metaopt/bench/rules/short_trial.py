@@ -7,8 +7,8 @@ from pathlib import Path
 from metaopt.bench.contract.loading import Submission
 from metaopt.bench.records import BudgetRecord, Seeds, TrialRecord
 from metaopt.bench.records.audit import AuditRecord
-from metaopt.bench.rules.checked_submission import CheckedSubmission
-from metaopt.bench.rules.dry_run import DryRun
+from metaopt.bench.rules.checked_submission import CheckedSubmission, with_batch_size
+from metaopt.bench.rules.dry_run import DryRun, usable_batch_size
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import audit
 from metaopt.bench.trial.plan import TrialPlan, plan_trial
@@ -48,8 +48,10 @@ def _plan(run: DryRun) -> TrialPlan:
     submission, workload = run.submission, run.workload
     assert submission.module is not None
     budget = BudgetRecord(currency="steps", study=STEPS, trial=STEPS, eval_period=_PERIOD)
+    # AlgoPerf's entries need not know the names of this suite.
+    module = with_batch_size(submission.module, usable_batch_size(submission, workload))
     return plan_trial(
-        Submission(submission.folder.name, submission.folder, submission.module),
+        Submission(submission.folder.name, submission.folder, module),
         workload,
         campaign="check",
         contender=submission.folder.name,
