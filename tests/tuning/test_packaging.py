@@ -271,7 +271,13 @@ def test_a_package_appears_only_if_its_rehearsal_passed(
         "rehearse_and_report",
         lambda name, *_, **__: rehearsed.append(name) or found,
     )
-    words = {"version": "1.0", "authors": "A", "affiliations": "B", "description": "C"}
+    words = {
+        "name": "Plain",
+        "version": "1.0",
+        "authors": "A",
+        "affiliations": "B",
+        "description": "C",
+    }
     options = [part for key, word in words.items() for part in (f"--{key}", word)]
 
     assert run_app(app, "tuning", ["package", folder, "--out", str(out), *options]) == code
