@@ -46,7 +46,7 @@ class MlpBlock(nn.Module):
         return contract(dropout(self, hidden, rate))
 
 
-class EncoderBlock(nn.Module):
+class ViTBlock(nn.Module):
     """Self-attention and two dense layers, each on normalised tokens and added to its input."""
 
     inner: int
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
     def __call__(self, tokens: jax.Array, rate: Any) -> jax.Array:
         """Map (n, t, d) to (n, t, d)."""
         for layer in range(self.layers):
-            block = EncoderBlock(self.inner, self.heads, name=f"encoderblock_{layer}")
+            block = ViTBlock(self.inner, self.heads, name=f"encoderblock_{layer}")
             tokens = block(tokens, rate)
         return nn.LayerNorm(name="encoder_layernorm")(tokens)
 

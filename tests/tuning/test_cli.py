@@ -177,7 +177,10 @@ def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path
         (["compare", "nothing"], "No campaign file 'nothing'; there are ['ablation_digits'"),
         (["compare", "demo", "--studies", "0"], "studies: Input should be greater than or equal"),
         (["compare", "demo", "--contenders", "adamw"], "needs a tuner, as in 'adamw+random'"),
-        (["compare", "demo", "--budget", "9s"], "eval_period = '25grads' must be in the currency"),
+        (
+            ["compare", "demo", "--budget", "9s", "--eval-period", "25grads"],
+            "eval_period = '25grads' must be in the currency",
+        ),
         (["compare", "demo", "--gpus-per-study", "1.5"], "--gpus-per-study"),
         (["compare", "demo", "--gpus-per-study", "-1"], "--gpus-per-study"),
         (["compare", "demo", "--cpus-per-study", "0"], "--cpus-per-study"),
