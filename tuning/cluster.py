@@ -6,7 +6,9 @@ import functools
 import io
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,7 +53,7 @@ def connected(resources: Resources) -> Iterator[str]:
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     stack = contextlib.ExitStack()
-    # Ray's own handler would replace the command's for SIGTERM, and print a trace of its C++ code.
+    # On signals it would print a trace of its C++ code.
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1"}
     stack.enter_context(_environment(quiet))
     # Ray prints a paragraph on every process that dies; the driver notes each in one line.
@@ -77,6 +79,10 @@ def connected(resources: Resources) -> Iterator[str]:
             }
         with _standard_error_closed():  # a line for each second of its attempts
             context = ray.init(address=resources.address or "local", **options)
+        # A scheduler sends SIGTERM to all processes of a job. Ray's handler would then wait a
+        # minute for its servers, which are gone. Records are on disk; the guardian ends the rest.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except Exception as error:  # also bare ones
         stack.close()
         where = "on this machine" if resources.address is None else f"at {resources.address}"

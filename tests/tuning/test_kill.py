@@ -182,7 +182,9 @@ def is_gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["killed", "interrupted", "stopped"]
+)
 def test_nothing_runs_five_seconds_after_the_driver(campaign, tmp_path, root, how):
     driver = start_driver(campaign, tmp_path / "out", root, {"cpus": 1})
     while not list(tmp_path.rglob("progress.json")):
@@ -193,6 +195,8 @@ def test_nothing_runs_five_seconds_after_the_driver(campaign, tmp_path, root, ho
     assert slots()
 
     os.kill(driver.pid, how)
+    for process in children if how == signal.SIGTERM else ():  # as a scheduler does
+        process.terminate()
 
     driver.wait(5)
     until = time.monotonic() + 5

@@ -1,7 +1,6 @@
 """``python -m tuning compare``: run a campaign and report it, or measure what it would take."""
 
 import os
-import signal
 from pathlib import Path
 
 import typer
@@ -46,16 +45,12 @@ def run_and_report(campaign: Campaign, out: Path, resources: Resources | None) -
             raise ValueError("--address needs Ray: pip install ray.")
         console.print("note: Ray is not installed; studies run one after another in this process.")
         resources = None
-    # A cluster's scheduler stops a job with SIGTERM: leave as after Ctrl-C.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run_campaign(campaign, out, resources=resources, console=console)
     except UnfinishedError as error:
         if not error.finished:
             raise
         unfinished = error
-    finally:
-        signal.signal(signal.SIGTERM, before)
     code = report_campaign(campaign, out)
     if unfinished is not None:
         typer.echo(f"tuning: {unfinished}", err=True)
