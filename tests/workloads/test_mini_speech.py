@@ -221,7 +221,7 @@ def test_types_are_algoperfs():
     conformer, deepspeech = (w.model_params_types for w in (MINI_CONFORMER, MINI_DEEPSPEECH))
 
     block = conformer["conformerblock_0"]
-    attention = block["multiheadedselfattention_0"]
+    attention = block["multiheadedselfattention_0"]["multiheaddotproductattention_0"]
     assert attention["query"]["kernel"].name == "ATTENTION_Q"
     assert attention["queryscaler_0"]["scale"].name == "WEIGHT"
     assert block["convolutionblock_0"]["dense_0"]["kernel"].name == "CONV_WEIGHT"

@@ -136,7 +136,11 @@ def test_types_may_be_algoperfs_with_keys_in_lower_case():
         ("Transformer/encoder_layernorm/scale", "LAYER_NORM_SCALE"),
         ("conv_patch_extract/bias", "BIAS"),
         ("ConformerBlock_0/ConvolutionBlock_0/Dense_0/kernel", "CONV_WEIGHT"),
-        ("ConformerBlock_0/MultiHeadedSelfAttention_0/QueryScaler_0/scale", "WEIGHT"),
+        (
+            "ConformerBlock_0/MultiHeadedSelfAttention_0/MultiHeadDotProductAttention_0/"
+            "QueryScaler_0/scale",
+            "WEIGHT",
+        ),
         ("BottleneckResNetBlock_0/BatchNorm_proj/bias", "BATCH_NORM_BIAS"),
         ("node_embedding/kernel", "EMBEDDING"),
         ("node_embedding/bias", "BIAS"),

@@ -44,16 +44,15 @@ class QueryScaler(nn.Module):
         return queries * (nn.softplus(scale) / jnp.log(2.0))[None, None, None]
 
 
-class MultiHeadedSelfAttention(nn.Module):
-    """Self-attention over the frames that are there."""
+class MultiHeadDotProductAttention(nn.Module):
+    """Scaled dot products in ``heads`` heads, with scaled queries."""
 
     heads: int
 
     @nn.compact
-    def __call__(self, hidden: jax.Array, there: jax.Array, rate: Any) -> jax.Array:
+    def __call__(self, normed: jax.Array, there: jax.Array) -> jax.Array:
         """Map (n, t, d) to (n, t, d)."""
-        width = hidden.shape[-1]
-        normed = LayerNorm()(hidden)
+        width = normed.shape[-1]
         queries, keys, values = (
             nn.DenseGeneral((self.heads, width // self.heads), kernel_init=XAVIER, name=name)(
                 normed
@@ -65,8 +64,19 @@ class MultiHeadedSelfAttention(nn.Module):
         mask = there[:, None, None, :, 0] > 0
         weights = jax.nn.softmax(jnp.where(mask, scores, -1e9))
         attended = jnp.einsum("nhts,nshk->nthk", weights, values)
-        out = nn.DenseGeneral(width, (-2, -1), kernel_init=XAVIER, name="out")
-        return dropout(self, out(attended), rate)
+        return nn.DenseGeneral(width, (-2, -1), kernel_init=XAVIER, name="out")(attended)
+
+
+class MultiHeadedSelfAttention(nn.Module):
+    """Self-attention over the frames that are there."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array, there: jax.Array, rate: Any) -> jax.Array:
+        """Map (n, t, d) to (n, t, d)."""
+        attention = MultiHeadDotProductAttention(self.heads)
+        return dropout(self, attention(LayerNorm()(hidden), there), rate)
 
 
 class ConvolutionBlock(nn.Module):

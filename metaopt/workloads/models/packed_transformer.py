@@ -1,8 +1,11 @@
 """A Transformer whose rows may hold several sentence pairs.
 
 Letters: n rows, t places, d width, v vocabulary.
+
+Layers have the names of AlgoPerf's ``wmt``.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -14,12 +17,67 @@ from metaopt.workloads.data.number_words import PAD
 from metaopt.workloads.data.queues import Batch
 from metaopt.workloads.models.network import Network
 from metaopt.workloads.models.transformer import (
+    Attention,
     DecoderLayer,
     EncoderLayer,
+    FeedForward,
     Transformer,
     dropout,
     positions,
 )
+
+
+class EncoderBlock(EncoderLayer):
+    """An encoder layer with AlgoPerf's names."""
+
+    def setup(self) -> None:
+        """Name the parts."""
+        self.ln_attention, self.ln_forward = _norms(2)
+        (self.self_attention,) = _attentions(1, self.width, self.heads)
+        self.forward = _mlp(self.width, self.inner)
+
+
+class DecoderBlock(DecoderLayer):
+    """A decoder layer with AlgoPerf's names."""
+
+    def setup(self) -> None:
+        """Name the parts."""
+        self.ln_attention, self.ln_cross, self.ln_forward = _norms(3)
+        self.self_attention, self.cross_attention = _attentions(2, self.width, self.heads)
+        self.forward = _mlp(self.width, self.inner)
+
+
+def _norms(count: int) -> list[nn.LayerNorm]:
+    return [nn.LayerNorm(name=f"LayerNorm_{i}") for i in range(count)]
+
+
+def _attentions(count: int, width: int, heads: int) -> list[Attention]:
+    names = (f"MultiHeadDotProductAttention_{i}" for i in range(count))
+    return [Attention(width, heads, name=name) for name in names]
+
+
+def _mlp(width: int, inner: int) -> FeedForward:
+    return FeedForward(width, inner, ("Dense_0", "Dense_1"), name="MlpBlock_0")
+
+
+class Stack(nn.Module):
+    """Blocks, over which it iterates, and the normalisation after them."""
+
+    block: Callable[..., nn.Module]
+    sizes: tuple[int, int, int]  # width, inner, heads
+    count: int
+    name_of_block: str
+    name_of_norm: str
+
+    def setup(self) -> None:
+        """Name the parts."""
+        names = (f"{self.name_of_block}_{i}" for i in range(self.count))
+        self.blocks = [self.block(*self.sizes, name=name) for name in names]
+        self.norm = nn.LayerNorm(name=self.name_of_norm)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        """Return an iterator over the blocks."""
+        return iter(self.blocks)
 
 
 class PackedTransformer(Transformer):
@@ -35,9 +93,20 @@ class PackedTransformer(Transformer):
             self.vocabulary, self.width, embedding_init=nn.initializers.normal(1.0),
             name="shared_embedding",
         )  # fmt: skip
-        self.encoder = [EncoderLayer(*sizes) for _ in range(self.layers)]
-        self.decoder = [DecoderLayer(*sizes) for _ in range(self.layers)]
-        self.ln_encoder, self.ln_decoder = nn.LayerNorm(), nn.LayerNorm()
+        self.encoder = Stack(EncoderBlock, sizes, self.layers, "encoderblock", "encoder_layernorm")
+        self.decoder = Stack(
+            DecoderBlock, sizes, self.layers, "encoderdecoderblock", "encoderdecoder_layernorm"
+        )
+
+    @property
+    def ln_encoder(self) -> nn.LayerNorm:
+        """The normalisation after the encoder."""
+        return self.encoder.norm
+
+    @property
+    def ln_decoder(self) -> nn.LayerNorm:
+        """The normalisation after the decoder."""
+        return self.decoder.norm
 
     def __call__(
         self,

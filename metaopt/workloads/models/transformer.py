@@ -67,12 +67,15 @@ class FeedForward(nn.Module):
 
     width: int
     inner: int
+    names: tuple[str, str] = ("expand", "contract")
 
     @nn.compact
     def __call__(self, hidden: jax.Array, rate: Any) -> jax.Array:
         """Map (n, t, d) to (n, t, d)."""
-        expand = nn.Dense(self.inner, kernel_init=_XAVIER, bias_init=_SMALL, name="expand")
-        contract = nn.Dense(self.width, kernel_init=_XAVIER, bias_init=_SMALL, name="contract")
+        expand, contract = (
+            nn.Dense(size, kernel_init=_XAVIER, bias_init=_SMALL, name=name)
+            for size, name in zip((self.inner, self.width), self.names, strict=True)
+        )
         return contract(dropout(self, nn.relu(expand(hidden)), rate))
 
 
