@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from metaopt.bench.contract.spec import LossType
+from metaopt.bench.contract.spec import ForwardPassMode, LossType
 from metaopt.workloads.data.graphs import GraphsTuple
 from metaopt.workloads.registry import get_workload
 from tests.conftest import free_workloads
 
+KEY = jax.random.PRNGKey(0)
 F, I, BOOL = "float32", "int32", "bool"  # noqa: E741
 B = 6  # rows of a batch
 
@@ -95,6 +96,8 @@ BATCHES = {
     "mini_lm": (text, evaluated_text, evaluated_text),
 }
 SHORTER = {"mini_conformer", "mini_deepspeech"}
+# Whose model state has another structure, or other shapes, from the first step on.
+CHANGING = {"mini_vit", "mini_conformer", "mini_deepspeech"}
 # Loss type, metric of the target, its better direction, and the metrics. Ours always report a loss.
 METRICS = {
     "mini_criteo": (LossType.SIGMOID_CROSS_ENTROPY, "loss", "lower", {"loss"}),
@@ -163,6 +166,23 @@ def test_only_real_rows_weigh_something(workload):
     else:
         assert rows[0] is None or rows[0][:size].all()
         np.testing.assert_array_equal(rows[1], np.arange(len(rows[1])) < 3)
+
+
+def test_a_step_is_compiled_once_again_where_algoperfs_model_state_changes(workload):
+    params, start = jax.eval_shape(workload.init_model_fn, KEY)
+
+    def after(state):
+        batch = workload.batch_shapes(B)
+        return jax.eval_shape(
+            lambda *trees: workload.model_fn(*trees, ForwardPassMode.TRAIN, KEY, True)[1],
+            params, batch, state,
+        )  # fmt: skip
+
+    first = after(start)
+
+    # With dtypes and weak types: whatever is not equal is compiled again.
+    assert (first != start) == (workload.name in CHANGING)
+    assert after(first) == first
 
 
 def test_losses_and_metrics_are_those_of_the_table(workload):
