@@ -1,7 +1,8 @@
 """AlgoPerf's ``librispeech_conformer`` in miniature: lines of digits, a Conformer, CTC.
 
 As there, inputs and targets are pairs with paddings, tokens are floats, the last batch of an
-evaluation is shorter, and training moves the running averages in any case.
+evaluation is shorter, and training moves the running averages in any case. The first step changes
+their shape, from (d,) to (1, 1, d), so a step is compiled twice.
 """
 
 import functools

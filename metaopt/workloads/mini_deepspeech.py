@@ -1,4 +1,8 @@
-"""AlgoPerf's ``librispeech_deepspeech`` in miniature: lines of digits, a recurrent network, CTC."""
+"""AlgoPerf's ``librispeech_deepspeech`` in miniature: lines of digits, a recurrent network, CTC.
+
+Batches, and running averages that change their shape, are those of
+:mod:`~metaopt.workloads.mini_conformer`.
+"""
 
 from metaopt.workloads.data.digit_lines import TOKENS
 from metaopt.workloads.mini_conformer import speech

@@ -3,7 +3,7 @@
 Training batches are mixed up: each image with the one before it in the batch, by one weight for the
 whole batch. Their targets are distributions over the classes; those of evaluation batches are
 class numbers. Layers have AlgoPerf's names. The model state is ``{}`` at the start and ``None``
-after the first step, as AlgoPerf's.
+after the first step, as AlgoPerf's, so a step is compiled twice.
 
 References:
     Zhang et al., `mixup: Beyond Empirical Risk Minimization <https://arxiv.org/abs/1710.09412>`_,

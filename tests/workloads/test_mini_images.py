@@ -1,6 +1,6 @@
-"""The structures of mini_criteo, mini_fastmri, mini_resnet and mini_vit are AlgoPerf's.
+"""The models of mini_criteo, mini_fastmri, mini_resnet and mini_vit have AlgoPerf's structures.
 
-The tables are those of its pipelines and JAX models, at commit 2c90454f, without the sizes.
+The tables are those of its JAX models, at commit 2c90454f, without the sizes.
 """
 
 import dataclasses
@@ -16,33 +16,8 @@ from metaopt.workloads.registry import get_workload
 
 KEY = jax.random.PRNGKey(0)
 TRAIN, EVAL = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
-F, I = "float32", "int32"  # noqa: E741
 B = 6  # rows of a batch
-IMAGES = (F, (B, 8, 8, 1))
 
-# dtype and shape of each array of a training batch, and of an evaluation batch if it differs
-BATCHES = {
-    "mini_criteo": {"inputs": (F, (B, 39)), "targets": (F, (B,))},
-    "mini_fastmri": {
-        "inputs": (F, (B, 32, 32)), "targets": (F, (B, 32, 32)),
-        "mean": (F, (B,)), "std": (F, (B,)), "volume_max": (F, (B,)),
-    },
-    "mini_resnet": {"inputs": IMAGES, "targets": (I, (B,))},
-    "mini_vit": {"inputs": IMAGES, "targets": (F, (B, 10))},
-}  # fmt: skip
-EVALUATED = {**BATCHES, "mini_vit": BATCHES["mini_resnet"]}
-LOSSES = {
-    "mini_criteo": LossType.SIGMOID_CROSS_ENTROPY,
-    "mini_fastmri": LossType.MEAN_ABSOLUTE_ERROR,
-    "mini_resnet": LossType.SOFTMAX_CROSS_ENTROPY,
-    "mini_vit": LossType.SOFTMAX_CROSS_ENTROPY,
-}
-METRICS = {
-    "mini_criteo": ("loss", "lower", {"loss"}),
-    "mini_fastmri": ("ssim", "higher", {"ssim", "loss"}),
-    "mini_resnet": ("accuracy", "higher", {"accuracy", "loss"}),
-    "mini_vit": ("accuracy", "higher", {"accuracy", "loss"}),
-}
 LOGITS = {
     "mini_criteo": (B, 1), "mini_fastmri": (B, 32, 32), "mini_resnet": (B, 10), "mini_vit": (B, 10),
 }  # fmt: skip
@@ -74,11 +49,7 @@ TYPES = {
         "ATTENTION_BIAS": 8,
     },
 }  # fmt: skip
-NAMES = sorted(BATCHES)
-
-
-def described(batch):
-    return jax.tree.map(lambda array: (str(array.dtype), array.shape), batch)
+NAMES = sorted(LOGITS)
 
 
 def training_batch(workload, size=B):
@@ -94,34 +65,6 @@ def workload(request):
 def trees(workload):
     """Parameters and model state."""
     return workload.init_model_fn(KEY)
-
-
-def test_batches_have_the_arrays_of_algoperfs(workload):
-    assert described(training_batch(workload)) == BATCHES[workload.name]
-    assert described(workload.batch_shapes(B)) == BATCHES[workload.name]
-    for split in ("eval_train", "validation", "test"):
-        batch = next(workload._build_input_queue(None, split, "", B))
-        assert described(batch) == EVALUATED[workload.name]
-
-
-def test_only_the_padded_batch_has_weights_and_its_rows_are_zero(workload):
-    size = workload.num_validation_examples - 3
-    full, padded = workload._build_input_queue(None, "validation", "", size)
-
-    assert set(full) == set(EVALUATED[workload.name])
-    assert set(padded) == {*full, "weights"}
-    np.testing.assert_array_equal(padded["weights"], [1] * 3 + [0] * (size - 3))
-    assert all(not np.any(array[3:]) for array in padded.values())
-
-
-def test_metrics_have_algoperfs_names_and_directions(workload):
-    target, better, names = METRICS[workload.name]
-
-    assert (workload.target_metric_name, workload.better) == (target, better)
-    assert workload.loss_type is LOSSES[workload.name]
-    assert workload.metric_names == {
-        f"{split}/{name}" for split in ("train", "validation", "test") for name in names
-    }
 
 
 def test_parameters_have_algoperfs_names_and_types_with_lower_case_keys(workload, trees):

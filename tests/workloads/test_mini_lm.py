@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.workloads.data.markov_chain import MarkovChain
 from metaopt.workloads.losses import Loss
 from metaopt.workloads.mini_lm import CHAIN, LENGTH, MINI_LM
 from metaopt.workloads.models.decoder import rotate
 
 KEY = jax.random.PRNGKey(0)
+EVAL = ForwardPassMode.EVAL
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +60,23 @@ def test_a_token_that_depends_on_the_last_one_alone_has_one_entropy():
     assert chain.smallest_loss(7) == pytest.approx(chain.entropy)
 
 
-def test_a_target_is_the_token_after_its_input_and_only_padded_batches_have_weights():
+def test_a_target_is_the_token_after_its_input():
     batch = next(MINI_LM._build_input_queue(np.asarray(KEY), "train"))
-    padded = list(MINI_LM._build_input_queue(np.asarray(KEY), "validation", "", 150))[-1]
 
-    assert {k: (v.shape, str(v.dtype)) for k, v in batch.items()} == {
-        "inputs": ((16, LENGTH), "int32"), "targets": ((16, LENGTH), "int32"),
-    }  # fmt: skip
     np.testing.assert_array_equal(batch["inputs"][:, 1:], batch["targets"][:, :-1])
-    assert padded["weights"].sum() == 50
-    assert set(padded) == {"inputs", "targets", "weights"}
+
+
+def test_padded_rows_change_no_metric():
+    params, _ = MINI_LM.init_model_fn(KEY)
+    batches = MINI_LM._build_input_queue(np.asarray(KEY), "validation", "", 150)
+    forward = jax.jit(lambda batch: MINI_LM.model_fn(params, batch, None, EVAL, KEY, False)[0])
+
+    losses = [MINI_LM.loss_fn(b["targets"], forward(b), b["weights"]) for b in batches]
+
+    assert sum(loss["n_valid_examples"] for loss in losses) == 200 * LENGTH
+    mean = sum(float(loss["summed"]) for loss in losses) / (200 * LENGTH)
+    metrics = MINI_LM.eval_model(200, params, None)
+    assert mean == pytest.approx(metrics["validation/loss"], rel=1e-5)
 
 
 def test_perplexity_is_the_exponential_of_the_loss_and_that_of_a_uniform_guess_is_v():
@@ -78,7 +87,7 @@ def test_perplexity_is_the_exponential_of_the_loss_and_that_of_a_uniform_guess_i
 
     for split in ("train", "validation", "test"):
         assert metrics[f"{split}/loss"] == pytest.approx(np.log(CHAIN.tokens), rel=1e-5)
-        assert metrics[f"{split}/ppl"] == pytest.approx(CHAIN.tokens, rel=1e-5)
+        assert metrics[f"{split}/ppl"] == pytest.approx(CHAIN.tokens, rel=1e-4)
 
 
 def test_no_token_sees_those_after_it():

@@ -52,20 +52,8 @@ def test_neighbouring_bright_pixels_are_joined_in_both_directions():
     np.testing.assert_allclose(graph.edges[edge], [1, 0, 0.7 - 0.8], rtol=1e-5)  # sender below
 
 
-def test_batches_have_algoperfs_structure(batches):
-    # One device: n = 1, so there are b + 1 graphs, 26 b + 1 nodes and 56 b edges.
-    shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), batches[0])
-
-    assert shapes == {
-        "inputs": GraphsTuple(
-            nodes=((26 * B + 1, 9), "float32"), edges=((56 * B, 3), "float32"),
-            senders=((56 * B,), "int32"), receivers=((56 * B,), "int32"), globals={},
-            n_node=((B + 1,), "int32"), n_edge=((B + 1,), "int32"),
-        ),
-        "targets": ((B + 1, T), "float32"),
-        "weights": ((B + 1, T), "float32"),
-    }  # fmt: skip
-    assert GraphsTuple._fields == (  # jraph's
+def test_graphs_have_the_fields_of_jraphs():
+    assert GraphsTuple._fields == (
         "nodes", "edges", "receivers", "senders", "globals", "n_node", "n_edge",
     )  # fmt: skip
 

@@ -22,9 +22,7 @@ from tests.conftest import free_workloads
 ALL = sorted(list_workloads())
 # The paper's sizes are for accelerators: their own files test their parts.
 LARGE = {"cifar10_vgg16", "ende_transformer"}
-# Graphs, speech and text in miniature: test_mini_sequences.py and its neighbours.
-SEQUENCES = {"mini_conformer", "mini_deepspeech", "mini_lm", "mini_ogbg", "mini_wmt"}
-NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE | SEQUENCES]
+NAMES = [name for name in ALL if name.removesuffix("_fixed") not in LARGE]
 # Loading and compiling these takes most of the time.
 LONG = ("cifar10_vgg16_small", "ende_transformer_small")
 
@@ -38,10 +36,13 @@ def marked(names):
 
 
 STOCHASTIC = marked(name for name in NAMES if not name.endswith("_fixed"))
+# AlgoPerf's ogbg declares another loss than it computes, and so does its miniature.
+NOTES = {"mini_ogbg": ["workload-loss-type"]}
 CLASSIFIERS = {
     name
     for name in NAMES
     if not name.endswith("_fixed")
+    and name not in NOTES
     and get_workload(name).loss_type
     in (LossType.SOFTMAX_CROSS_ENTROPY, LossType.SIGMOID_CROSS_ENTROPY)
 }
@@ -57,6 +58,8 @@ PARAMETERS = {
     "digits_conv": 21_386, "digits_transformer": 20_081,
     "digits_autoencoder": 38_416, "mini_criteo": 20_489, "mini_fastmri": 16_068,
     "mini_resnet": 19_810, "mini_vit": 18_698, "poisson_pinn": 1_185,
+    "mini_conformer": 17_899, "mini_deepspeech": 18_859, "mini_lm": 16_800, "mini_ogbg": 17_374,
+    "mini_wmt": 22_528,
 }  # fmt: skip
 EXAMPLES = {
     "digits_conv": (10_376, 250, 250),
@@ -72,6 +75,11 @@ EXAMPLES = {
     "mini_resnet": (10_376, 250, 250),
     "mini_vit": (10_376, 250, 250),
     "poisson_pinn": (8_192, 256, 256),
+    "mini_conformer": (3_000, 250, 200),
+    "mini_deepspeech": (3_000, 250, 200),
+    "mini_lm": (4_000, 200, 200),
+    "mini_ogbg": (1_397, 200, 200),
+    "mini_wmt": (4_789, 200, 200),
 }
 
 
@@ -93,9 +101,10 @@ def short(workload):
     """The workload on its first examples; the last of its chunks, if it has chunks, is not full."""
     if workload.is_fixed_batch:
         return workload
-    chunk = workload.max_eval_batch_size and 100
-    # BLEU has its own tests.
-    short = dataclasses.replace(workload, more_metrics=None, max_eval_batch_size=chunk)
+    changes = {"max_eval_batch_size": workload.max_eval_batch_size and 100}
+    if workload.more_metrics is not None:  # BLEU, which has its own tests
+        changes |= {"more_metrics": None, "target_metric": "loss", "target_better": None}
+    short = dataclasses.replace(workload, **changes)
     size = max(260, workload.reference_batch_size)
     vars(short)["arrays"] = jax.tree.map(lambda array: array[:size], workload.arrays)
     vars(short)["_init"] = workload._init  # compiled once
@@ -152,7 +161,10 @@ def test_data_description_identifies_the_data(workload):
 @pytest.mark.parametrize("workload", COMPILED, indirect=True)
 def test_no_rule_is_broken(short):
     # One test for all rules: they share the data and the compiled start.
-    assert [finding for rule in WORKLOAD_RULES for finding in rule.check(short)] == []
+    found = [finding for rule in WORKLOAD_RULES for finding in rule.check(short)]
+
+    assert [finding.rule for finding in found] == NOTES.get(short.name, []), found
+    assert {finding.severity for finding in found} <= {"note"}
 
 
 @pytest.fixture
@@ -212,13 +224,15 @@ def test_evaluation_agrees_with_a_loop_over_the_split(short, trees):
     summed = correct = count = 0.0
     for batch in batches:
         logits = forward(batch)
-        mask = np.asarray(batch.get("weights", jnp.ones(len(logits))))
-        targets = np.asarray(batch["targets"])
-        summed += float(workload.loss_fn(batch["targets"], logits, mask)["summed"])
+        mask = batch.get("weights")
+        loss = workload.loss_fn(batch["targets"], logits, mask)
+        summed += float(loss["summed"])
         if "validation/accuracy" in metrics:
+            targets = np.asarray(batch["targets"])
+            mask = np.ones(targets.shape) if mask is None else np.asarray(mask)
             guess = np.asarray(logits.argmax(-1) if logits.ndim > targets.ndim else logits > 0)
             correct += float(((guess == targets) * mask).sum())
-        count += float(mask.sum())
+        count += float(loss["n_valid_examples"])
     assert metrics["validation/loss"] == pytest.approx(summed / count, rel=1e-4)
     if "validation/accuracy" in metrics:
         # Chunks of another size may round a tie of two logits otherwise.

@@ -19,7 +19,7 @@ _SHARES = (0.7, 0.85)  # of the digits: those of training lines end here, then t
 
 
 def load_lines() -> Arrays:
-    """Draw lines of two or three digits, always the same: 3,000 / 250 / 250.
+    """Draw lines of two or three digits, always the same: 3,000 / 250 / 200.
 
     Splits have no digit's image in common. ``inputs`` are ``(samples, paddings)``, both (n, 256);
     ``targets`` are ``(tokens, paddings)``, both (n, 3). All are float32, a padding is 1 where
