@@ -1,43 +1,100 @@
-"""AdamW in the runner trains on every miniature and classic, whatever its batches look like."""
+"""Every submission trains on every workload of the desk suite, whatever its batches look like."""
+
+import itertools
+import math
+import tomllib
 
 import jax
 import pytest
 
 from metaopt.bench import records
-from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.contract.loading import find_submissions, load_submission
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
+from tests.conftest import ROOT, free_workloads
 from tuning.contenders import SUBMISSIONS
 
-STEPS = 40.0
-SLOW = pytest.mark.slow  # compilation takes most of the time
-NAMES = [
-    "mini_vit", "poisson_pinn",
-    *(pytest.param(name, marks=SLOW)
-      for name in ("digits_autoencoder", "mini_criteo", "mini_fastmri", "mini_resnet")),
-]  # fmt: skip
+DESK = tomllib.loads((ROOT / "tuning/campaigns/desk.toml").read_text())["workloads"]
+MINIATURES = [name for name in DESK if name.startswith("mini_")]
+NAMES = sorted(find_submissions(SUBMISSIONS))
+# Each submission on one miniature and each miniature with one submission, at least.
+CHEAP = "mini_criteo", "mini_lm"
+PAIRS = [*zip(NAMES, [*MINIATURES, *itertools.islice(itertools.cycle(CHEAP), len(NAMES))],
+              strict=False)]  # fmt: skip
+STEPS = 12
+# Short episodes, so that some of them end.
+OPTIONS = {
+    "metaopt": {"history": 2, "episodes": 2, "episode_steps": 4},
+    "metaopt_averages": {"episode_steps": 3},
+}
 
 
+@pytest.fixture(scope="module")
+def workload(request):
+    yield get_workload(request.param)
+    free_workloads()
+
+
+@pytest.fixture
+def run(make_plan, tmp_path):
+    """A call that trains for some steps; returns the last evaluation."""
+
+    def run(name, workload, hyperparameters, steps):
+        impossible = {"lower": -1.0, "higher": 1e9}[workload.better]
+        target = Target(f"validation/{workload.target_metric}", impossible, workload.better)
+        budgets = dict.fromkeys(["study_budget", "trial_budget", "allowance", "eval_period"],
+                                float(steps))  # fmt: skip
+        plan = make_plan(
+            load_submission(name, SUBMISSIONS), workload, hyperparameters=hyperparameters,
+            currency="steps", target=target, **budgets,
+        )  # fmt: skip
+        record = run_trial(plan, tmp_path)
+        assert record.error is None
+        return records.read_evaluations(tmp_path / records.EVAL_FILE)[-1]
+
+    return run
+
+
+def train(name, workload, run):
+    """Train with the submission's defaults; fails unless all losses are finite."""
+    submission = load_submission(name, SUBMISSIONS)
+    point = submission.defaults if submission.ruleset == "external" else OPTIONS.get(name)
+
+    last = run(name, workload, point, STEPS)
+
+    assert last["global_step"] == STEPS
+    assert {metric for metric in last if "/" in metric} >= workload.metric_names
+    assert all(math.isfinite(last[f"{split}/loss"]) for split in ("train", "validation", "test"))
+
+
+@pytest.mark.parametrize("name, workload", PAIRS)
+def test_submissions_train_on_miniatures(name, workload, run):
+    train(name, get_workload(workload), run)
+
+
+@pytest.mark.slow  # compilation takes most of the time
 @pytest.mark.parametrize("name", NAMES)
-def test_adamw_lowers_the_training_loss(name, make_plan, tmp_path):
+@pytest.mark.parametrize(
+    "workload", [name + form for name in DESK for form in ("", "_fixed")], indirect=True
+)
+def test_every_submission_trains_on_every_workload(name, workload, run):
+    train(name, workload, run)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("mini_vit", "poisson_pinn")))
+        for name in DESK
+    ],
+)
+def test_adamw_lowers_the_training_loss(name, run):
     workload = get_workload(name)
-    adamw = load_submission("adamw", SUBMISSIONS)
-    point = {**adamw.defaults, "learning_rate": 0.01}
-    plan = make_plan(
-        adamw, workload, hyperparameters=point, study_budget=STEPS,
-        trial_budget=STEPS, allowance=STEPS, eval_period=STEPS,
-        target=Target(
-            f"validation/{workload.target_metric}",
-            {"lower": -1.0, "higher": 2.0}[workload.better], workload.better,
-        ),
-    )  # fmt: skip
-
-    record = run_trial(plan, tmp_path)
-
-    assert record.error is None
-    last = records.read_evaluations(tmp_path / records.EVAL_FILE)[-1]
+    point = {**load_submission("adamw", SUBMISSIONS).defaults, "learning_rate": 0.01}
     params, state = workload.init_model_fn(jax.random.PRNGKey(0))
     start = workload.eval_model(workload.eval_batch_size, params, state)
-    assert last["global_step"] == STEPS
+
+    last = run("adamw", workload, point, 40)
+
     assert last["train/loss"] < 0.95 * start["train/loss"]
