@@ -137,8 +137,11 @@ def _draw_anytime(
         axis.set_xlabel(f"budget spent by the study, {unit_name(record.budget.currency)}")
         axis.set_ylabel(f"best {plain(record.target.metric)}", **NO_MATH)
         values = np.concatenate([band.low for band in bands.values()])
-        if "loss" in record.target.metric and (values > 0).any() and (values >= 0).all():
+        if record.target.better == "lower" and (values > 0).any() and (values >= 0).all():
             # A loss that underflows to 0 has no logarithm: its line leaves the plot at the bottom.
+            # At the top the bands do, for one trial that diverges would flatten all lines.
             axis.set_yscale("log", nonpositive="clip")
-            axis.set_ylim(bottom=0.5 * values[values > 0].min())
+            medians = np.concatenate([band.middle for band in bands.values()])
+            top = 2 * medians[np.isfinite(medians)].max(initial=record.target.value)
+            axis.set_ylim(bottom=0.5 * values[values > 0].min(), top=top)
         legend(figure, labels, handles, legend_columns(labels))
