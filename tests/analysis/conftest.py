@@ -204,8 +204,7 @@ HITS = {
 
 
 def target(workload):
-    frozen = targets_of(workload).validation
-    return Target(metric=frozen.metric, value=frozen.value, better=frozen.better)
+    return targets_of(workload).validation
 
 
 def build_runs(build, out, hits=HITS, scale=1.0, skip=(), campaign_seed=1, **changes):

@@ -192,7 +192,7 @@ def test_a_contender_that_always_failed_has_no_best_trial(searched, tmp_path):
 
     (plot,) = plot_trials([only], ["w"], tmp_path)
 
-    assert "a+random: every trial failed" in plot.text
+    assert "a+halton: every trial failed" in plot.text
     assert "best" not in plot.text
 
 

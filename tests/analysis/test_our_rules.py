@@ -8,7 +8,7 @@ from analysis.checks.rules import RULES
 from analysis.logs.competition import read_official_targets
 from metaopt.bench import records
 from metaopt.bench.measure.seeds import derive_seed
-from metaopt.bench.measure.targets import Target, targets_of
+from metaopt.bench.measure.targets import targets_of
 from metaopt.bench.records import identity as identities
 from tests.analysis.test_validation import (
     BREAKS,
@@ -46,12 +46,11 @@ def rows(*points):
 
 
 def add_trials(b, study, budget=250.0, **changes):
-    target = Target(metric=FROZEN.metric, value=FROZEN.value, better=FROZEN.better)
     for contender, late in (("a+halton", 0.01), ("b+halton", 0.02)):
         late += study / 10  # no two trials take equally long
         for trial, reached in [(1, None), (2, 200.0 + late)]:
             points = [(reached, 0.1)] if reached else [(100.0 + late, 0.9), (budget, 0.8)]
-            given = {"seeds": seeds(WORKLOAD, study, trial), "target": target} | changes
+            given = {"seeds": seeds(WORKLOAD, study, trial), "target": FROZEN} | changes
             b.trial(contender, WORKLOAD, study, budget, reached, rows=rows(*points), **given)
         b.study(contender, WORKLOAD, study)
 
@@ -326,7 +325,10 @@ def test_a_targets_file_is_compared_with_logs_of_ours(ours, tmp_path, official):
     found = findings(ours, targets=read_official_targets(targets))
 
     assert {finding.rule for finding in found} == {"targets-agree"}
-    assert "0.115276 (8 trials), validation/loss 0.2 (file)" in found[0].what
+    assert f"{FROZEN.value:g} of version 2 (8 trials), validation/loss 0.2 " in found[0].what
+    target["validation_target_value"] = FROZEN.value
+    edit(targets, workloads=document["workloads"] | {WORKLOAD: target})
+    assert findings(ours, targets=read_official_targets(targets)) == []
 
 
 def test_a_wall_clock_of_ours_may_exceed_the_sum_for_audits_are_not_timed(ours):

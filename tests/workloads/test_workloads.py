@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -284,13 +285,24 @@ def test_targets_are_frozen_with_their_provenance(workload):
 
     assert targets.step_hint == workload.step_hint
     assert targets.validation.metric == f"validation/{workload.target_metric}"
-    assert targets.provenance["reruns"] == 20
-    assert workload.name in targets.provenance["command"]
-    if workload.is_fixed_batch:
-        assert targets.validation.value == max(1e-4, targets.provenance["median_of_best"])
-        assert [target.value for target in targets.also] == [1e-2, 1e-6]
+    found = targets.provenance
+    assert found["reruns"] == 20
+    assert workload.name in found["command"]
+    assert targets.test.version == targets.validation.version
+    if targets.validation.version == 1:
+        floor = 1e-4 if workload.is_fixed_batch else -math.inf
+        assert targets.validation.value == max(floor, found["median_of_best"])
     else:
-        assert targets.validation.value == targets.provenance["median_of_best"]
+        *refused, accepted = found["examined"]
+        assert targets.validation.value == accepted["value"]
+        assert accepted["variation"] == found["variation"] <= 0.25
+        assert accepted["arrived"] / 10 == found["share_reached"] >= 0.8
+        assert all(one["variation"] > 0.25 or one["arrived"] < 8 for one in refused)
+        assert [one["fraction"] for one in found["examined"]] == [0.75, 0.6, 0.5, 0.4][
+            : len(found["examined"])
+        ]
+    if workload.is_fixed_batch:
+        assert [target.value for target in targets.also] == [1e-2, 1e-6]
 
 
 @pytest.mark.parametrize("name", ["digits_mlp_fixed", "breast_cancer_logistic_fixed"])

@@ -379,8 +379,9 @@ def _like(default: Hyperparameter, value: Any, name: str) -> str | bool | np.flo
 
 def gradient_evaluations(workload: Any, batch: dict[str, Any]) -> float:
     """Return the cost of one pass over ``batch``: its examples over the reference batch size."""
-    if hasattr(batch["inputs"], "n_node"):  # graphs, of which the last one is padding
-        examples = len(batch["inputs"].n_node) - 1
+    graphs = getattr(batch.get("inputs"), "n_node", None)
+    if graphs is not None:  # the last graph is padding
+        examples = len(graphs) - 1
     else:
         examples = jax.tree.leaves(batch["targets"])[0].shape[0]
     return examples / getattr(workload, "reference_batch_size", examples)
