@@ -185,21 +185,21 @@ def is_gone(process: psutil.Process) -> bool:
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["killed", "interrupted", "stopped"]
 )
-def test_nothing_runs_five_seconds_after_the_driver(campaign, tmp_path, root, how):
+def test_nothing_runs_soon_after_the_driver(campaign, tmp_path, root, how):
     driver = start_driver(campaign, tmp_path / "out", root, {"cpus": 1})
     while not list(tmp_path.rglob("progress.json")):
         assert driver.poll() is None
         time.sleep(0.1)
-    children = psutil.Process(driver.pid).children(recursive=True)
-    started = [*children, *slots()]
-    assert slots()
+    # Not those of tests that run beside this one.
+    started = psutil.Process(driver.pid).children(recursive=True)
+    assert set(slots()) & set(started)
 
     os.kill(driver.pid, how)
-    for process in children if how == signal.SIGTERM else ():  # as a scheduler does
+    for process in started if how == signal.SIGTERM else ():  # as a scheduler does
         process.terminate()
 
-    driver.wait(5)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 10  # on an idle machine five are enough
+    driver.wait(10)
     while time.monotonic() < until and not all(map(is_gone, started)):
         time.sleep(0.1)
     assert [process.cmdline() for process in started if not is_gone(process)] == []
