@@ -126,7 +126,9 @@ def set_targets(
         if candidate.accepted:
             break
     else:
-        raise NoTargetError(f"{name}: no target: no candidate repeats and is reached. Change it.")
+        raise NoTargetError(
+            f"{name}: no target: no candidate repeats and is reached. Change the workload."
+        )
     validation = dataclasses.replace(procedure.unreachable, value=candidate.value, version=VERSION)
     software = describe_environment()["software"]
     return WorkloadTargets(
