@@ -10,7 +10,7 @@ import numpy as np
 from analysis.checks.fairness import find_failures
 from analysis.logs.logs import Logs
 from analysis.report.tables.score_tables import in_view, unit_name
-from analysis.scoring.scores import Scores, ScoringRules
+from analysis.scoring.scores import Scores
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
 from analysis.statistics.speedups import REFERENCE, Bound, Speedups
@@ -75,13 +75,6 @@ def problems(logs: Logs, scores: Scores) -> list[str]:
     return sentences
 
 
-def answer_lines(logs: Logs, scores: Scores) -> list[str]:
-    """Return what is wrong, then the answer."""
-    rules: ScoringRules = scores.rules
-    found = infer_all(scores) if rules == "strict" else []
-    return [*problems(logs, scores), answer(scores, found)]
-
-
 def _ahead(found: Inference, leader: str, second: str) -> str:
     """Return by how much the leader is ahead of the reference, or else of the second."""
     speedups = found.speedups
@@ -110,9 +103,9 @@ def _faster(found: Inference, speedups: Speedups, leader: str) -> str:
     sure = f"({found.confidence:.0%}: {low:.1f} to {high:.1f})"
     if value < 1:
         return (
-            f"has the highest score, though its median costs are {bound}{1 / value:.1f} times those "
-            f"of {speedups.reference} (speed-up {value:.2f}, {found.confidence:.0%}: {low:.2f} to "
-            f"{high:.2f})"
+            f"has the highest score, though its median costs are {bound}{1 / value:.1f} times "
+            f"those of {speedups.reference} (speed-up {value:.2f}, {found.confidence:.0%}: "
+            f"{low:.2f} to {high:.2f})"
         )
     return (
         f"reaches the targets with {bound}{value:.1f} times less {what} than "

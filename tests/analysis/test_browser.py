@@ -396,8 +396,9 @@ def test_a_contender_is_highlighted_and_hidden_everywhere(page):
 def test_hovering_and_arrow_keys_tell_the_values_of_the_csv(page, folder):
     plot = plot_named(page, "anytime-1")
     workload = plot.find_element(By.XPATH, "ancestor::figure").get_attribute("data-workload")
-    rows = [r for r in csv_of(folder, "anytime.csv")
-            if r["contender"] == "sgd+random" and [r["workload"]] == json.loads(workload)]  # fmt: skip
+    rows = csv_of(folder, "anytime.csv")
+    rows = [row for row in rows if [row["workload"]] == json.loads(workload)]
+    rows = [row for row in rows if row["contender"] == "sgd+random"]
     last = [f"{float(rows[-1][name]):.5g}" for name in ("spent", "median", "low", "high")]
 
     x, y, _ = place_of(page, plot, "sgd+random", -1)
@@ -414,9 +415,9 @@ def test_hovering_and_arrow_keys_tell_the_values_of_the_csv(page, folder):
             break
     for _ in range(len(rows)):
         plot.send_keys(Keys.ARROW_RIGHT)
-    assert tip_of(page) == ["sgd+random", *(
-        f"{name} {value}" for name, value in zip(("spent", "value", "low", "high"), last, strict=True)
-    )]  # fmt: skip
+    names = ("spent", "value", "low", "high")
+    values = [f"{name} {value}" for name, value in zip(names, last, strict=True)]
+    assert tip_of(page) == ["sgd+random", *values]
     plot.send_keys(Keys.ENTER)
     assert page.find_element(By.CSS_SELECTOR, "#overview tr.hot th").text == "sgd+random"
 

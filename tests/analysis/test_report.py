@@ -80,8 +80,9 @@ def test_everything_is_written(reported):
         "anytime-1-easy", "anytime-2-hard", "breakdown", "costs-1-easy", "costs-2-hard",
     )  # fmt: skip
     tables = (
-        "overview", "scores", "costs", "trials", "ends", "spent", "failures", "targets", "environment",
-        "anytime", "profiles", "statistics", "comparisons", "ranks", "left_out", "repeatability",
+        "overview", "scores", "costs", "trials", "ends", "spent", "failures", "targets",
+        "environment", "anytime", "profiles", "statistics", "comparisons", "ranks", "left_out",
+        "repeatability",
     )  # fmt: skip
     assert names == {
         "report.html", "report.md", *(f"{name}.csv" for name in tables),

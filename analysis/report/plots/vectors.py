@@ -6,8 +6,8 @@ An artist with a :class:`Tag` becomes a group with these attributes, which the p
     data-names       the names of the values, separated by ``|``
     data-values      the points, separated by ``;``, with values separated by ``,``: x and y first
 
-The group of its axes gets the box, scales and limits, and ticks get a class. Styles become presentation attributes, because the
-page's Content-Security-Policy forbids inline styles.
+The group of its axes gets the box, scales and limits, and ticks get a class. Styles become
+presentation attributes, because the page's Content-Security-Policy forbids inline styles.
 """
 
 import dataclasses

@@ -207,11 +207,11 @@ def overview_table(
             row.append(float(np.exp(np.mean(np.log(mine)))) if mine else None)
         for workload in scores.workloads:
             cell = scores.cells.get((name, workload))
-            developed = (name, workload) in scores.developed
-            row.append(
-                None if cell is None
-                else OverviewCost(cell.median(first), cell.reached, len(cell.costs(first)), developed)
-            )  # fmt: skip
+            if cell is None:
+                row.append(None)
+                continue
+            developed, studies = (name, workload) in scores.developed, len(cell.costs(first))
+            row.append(OverviewCost(cell.median(first), cell.reached, studies, developed))
         rows.append(tuple(row))
     facets = tuple(extras.facets[name, ""] for name in scores.contenders) if extras.facets else ()
     return Table(
