@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONG = 40  # characters; longer cells break lines
-_LARGEST = 400_000  # characters of a picture in a page
+_ROOM = 4_000_000  # characters of all pictures of a page
 
 
 def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
@@ -56,7 +56,7 @@ def render_html(template: str, context: dict[str, Any], *more_styles: str) -> st
     )
     environment = _environment(autoescape=True, finalize=_as_text)
     environment.filters |= {"json": _names, "attributes": _attributes}
-    environment.filters |= {"embed": embed, "label": _label, "csv": _csv_attribute}
+    environment.filters |= {"embed": Pictures().embed, "label": _label, "csv": _csv_attribute}
     inlined = {"style": style, "script": script, "policy": _policy(style, script)}
     return environment.get_template(f"{template}.html.j2").render(context | inlined)
 
@@ -82,10 +82,20 @@ def _as_text(value: Any) -> Any:
     return plain(value) if type(value) is str else value
 
 
-def embed(plot: "Plot") -> str:
-    """Return a picture's SVG; nothing if it is too large for a page."""
-    text = plot.svg.read_text("utf-8")
-    return text if len(text) <= _LARGEST else ""
+class Pictures:
+    """The pictures of one page: those that come first have room in it."""
+
+    def __init__(self) -> None:
+        """Start with an empty page."""
+        self._left = _ROOM
+
+    def embed(self, plot: "Plot") -> str:
+        """Return a picture's SVG; nothing if the page has no room left for it."""
+        text = plot.svg.read_text("utf-8")
+        if len(text) > self._left:
+            return ""
+        self._left -= len(text)
+        return text
 
 
 def write_csv(table: "pd.DataFrame", out: Path | None) -> None:

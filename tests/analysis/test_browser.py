@@ -399,7 +399,7 @@ def test_hovering_and_arrow_keys_tell_the_values_of_the_csv(page, folder):
     rows = csv_of(folder, "anytime.csv")
     rows = [row for row in rows if [row["workload"]] == json.loads(workload)]
     rows = [row for row in rows if row["contender"] == "sgd+random"]
-    last = [f"{float(rows[-1][name]):.5g}" for name in ("spent", "median", "low", "high")]
+    last = [f"{float(rows[-1][name]):.4g}" for name in ("spent", "median", "low", "high")]
 
     x, y, _ = place_of(page, plot, "sgd+random", -1)
     ActionChains(page).move_to_element_with_offset(plot, round(x) - 1, round(y)).perform()

@@ -29,7 +29,7 @@ def test_values_and_names_survive(drawn):
 
     assert line.get("data-contender") == EVIL
     assert line.get("data-names") == "spent|best value|"
-    assert line.get("data-values") == "1,0.5,0.5;10,1,1;100,1.2346,1.2346"
+    assert line.get("data-values") == "1,0.5,0.5;10,1,1;100,1.235,1.235"
     assert dot.get("data-names") == "||cost|workload"
     assert dot.get("data-values").split(",") == ["10", "1", "inf", EVIL.translate(
         str.maketrans(";,", "  "))]  # fmt: skip

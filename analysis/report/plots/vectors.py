@@ -20,7 +20,7 @@ from analysis.wording import plain
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
-_DIGITS = 5  # of a value; the CSV files have all
+_DIGITS = 4  # of a value; the CSV files have all
 # The font of all text: the page's own, so that a reader without matplotlib's sees no other widths.
 _FONT = "DejaVu Sans, Verdana, sans-serif"
 
@@ -101,6 +101,6 @@ def _presentation(style: str) -> Iterable[tuple[str, str]]:
 
 
 def _rounded(path: str) -> str:
-    """Return a path with coordinates to a hundredth of a point, on one line."""
-    short = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", path)
+    """Return a path with coordinates to a tenth of a point, on one line."""
+    short = re.sub(r"-?\d+\.\d{2,}", lambda match: f"{float(match[0]):.1f}", path)
     return " ".join(short.split())
