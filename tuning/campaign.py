@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import pydantic
 
 from metaopt.bench.contract.spaces import Point
+from metaopt.bench.contract.suggestions import did_you_mean
 from metaopt.bench.measure.budget import Budget, Currency, parse_budget
 from metaopt.bench.measure.targets import Direction, Target
 from metaopt.bench.records import CAMPAIGN_FILE, BudgetRecord
@@ -250,7 +251,8 @@ def read_source(path: Path) -> Source:
         tomllib.loads(text)
     except FileNotFoundError:
         names = list(list_campaigns())
-        raise ValueError(f"No campaign file {str(path)!r}; there are {names}.") from None
+        meant = did_you_mean(path, names)
+        raise ValueError(f"No campaign file {str(path)!r}{meant}; there are {names}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     return Source(file=name, toml=text)

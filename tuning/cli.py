@@ -11,6 +11,14 @@ import typer
 
 from analysis.command_line import one_line_errors
 from metaopt.bench.records.redaction import redact
+from tuning.completion import (
+    complete_campaign,
+    complete_contenders,
+    complete_stability,
+    complete_submission,
+    complete_workload,
+    complete_workloads,
+)
 
 _REHEARSALS = Path("runs/rehearsal")
 _REHEARSAL_SECONDS = 240.0
@@ -46,8 +54,15 @@ class Format(StrEnum):
 
 
 AnyFormat = Annotated[Format, typer.Option(help="how to print it")]
-SubmissionName = Annotated[str, typer.Argument(help="name or folder of a submission")]
-CampaignName = Annotated[str, typer.Argument(help="TOML file, or the name of a shipped campaign")]
+SubmissionName = Annotated[
+    str,
+    typer.Argument(help="name or folder of a submission", autocompletion=complete_submission),
+]
+_CAMPAIGN_HELP = "TOML file, or the name of a shipped campaign"
+CampaignName = Annotated[str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion=complete_campaign)]
+StabilityName = Annotated[
+    str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion=complete_stability)
+]
 OutOfCampaign = Annotated[Path | None, typer.Option(help="default: runs/<campaign>")]
 
 
@@ -66,7 +81,9 @@ def list_everything(format: AnyFormat = Format.TABLE) -> None:
 @app.command()
 def run(
     submission: SubmissionName,
-    workload: Annotated[str, typer.Argument(help="name of a workload")],
+    workload: Annotated[
+        str, typer.Argument(help="name of a workload", autocompletion=complete_workload)
+    ],
     hparams: Annotated[
         list[str] | None, typer.Option(help="name=value, over the submission's defaults; repeat")
     ] = None,
@@ -100,8 +117,14 @@ def run(
 @app.command()
 def compare(
     campaign: CampaignName,
-    workloads: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
-    contenders: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
+    workloads: Annotated[
+        str | None,
+        typer.Option(help="comma separated, over the file's", autocompletion=complete_workloads),
+    ] = None,
+    contenders: Annotated[
+        str | None,
+        typer.Option(help="comma separated, over the file's", autocompletion=complete_contenders),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="of a study, over the file's")] = None,
     eval_period: Annotated[
         str | None, typer.Option(help="cost between evaluations, over the file's")
@@ -169,7 +192,7 @@ def compare(
 
 @app.command()
 def stability(
-    campaign: CampaignName,
+    campaign: StabilityName,
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
     out: OutOfCampaign = None,
 ) -> None:
@@ -246,7 +269,9 @@ def rehearse(
 
 @app.command()
 def targets(
-    workloads: Annotated[list[str], typer.Argument(help="names of workloads")],
+    workloads: Annotated[
+        list[str], typer.Argument(help="names of workloads", autocompletion=complete_workload)
+    ],
     out: Annotated[Path, typer.Option(help="folder of the procedure's records")] = Path(
         "runs/targets"
     ),
