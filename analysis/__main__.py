@@ -7,7 +7,7 @@ import sys
 from metaopt.extras import one_line_hint
 
 
-def main(program: str = "python -m analysis") -> int:
+def run_command(program: str = "python -m analysis") -> int:
     """Run a command, whose usage names ``program``, and return its exit code."""
     with one_line_hint("analysis"):
         from analysis.cli import app
@@ -20,4 +20,4 @@ def main(program: str = "python -m analysis") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command())

@@ -34,7 +34,7 @@ def _is_checkout(folder: Path) -> bool:
     return all((folder / name / "__main__.py").is_file() for name in ("metaopt", *MODULES))
 
 
-def main() -> int:
+def run_program() -> int:
     """Run a command and return its exit code."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["--version"]:  # also without typer
@@ -62,7 +62,7 @@ def main() -> int:
         apps = {name: importlib.import_module(f"{name}.cli").app for name in MODULES}
         for name, app in apps.items():
             if arguments and arguments[0] in _verbs(app):
-                return importlib.import_module(f"{name}.__main__").main(PROGRAM)
+                return importlib.import_module(f"{name}.__main__").run_command(PROGRAM)
         run_app = importlib.import_module("analysis.command_line").run_app
         return run_app(_join(apps), PROGRAM, program=PROGRAM)
 
@@ -88,7 +88,7 @@ def _join(apps: dict[str, Any]) -> Any:
     def show_version(
         version: bool = typer.Option(False, "--version", help="Show the version and exit."),
     ) -> None:
-        del version  # `main` shows it; here it is for the help and for completion
+        del version  # `run_program` shows it; here it is for the help and for completion
 
     for name, app in apps.items():
         for command in app.registered_commands:
@@ -99,4 +99,4 @@ def _join(apps: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program())

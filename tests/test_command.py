@@ -28,7 +28,7 @@ def bench(monkeypatch, capsys, root):
     def run(*arguments, folder=root):
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["metaopt-bench", *arguments])
-        code = command.main()
+        code = command.run_program()
         return code, *capsys.readouterr()
 
     return run
@@ -90,7 +90,7 @@ def test_the_checkout_around_a_folder_goes_before_that_of_the_editable_install(r
     assert command.find_checkout(inner) == tmp_path
     assert command.find_checkout(root / "docs") == root
     assert command.find_checkout(tmp_path.parent) == root  # of the tests' own metaopt
-    code = "import sys; from metaopt.__main__ import main; sys.exit(main())"
+    code = "import sys; from metaopt.__main__ import run_program; sys.exit(run_program())"
     run = run_python(code, inner, PYTHONPATH=str(root))
     assert (run.returncode, run.stdout) == (0, "metaopt of another checkout\n")
 
@@ -125,8 +125,8 @@ def test_a_missing_library_is_one_line_that_names_the_extra(root, start, missing
 def complete(words, folder):
     """Return what bash is offered for the last word, and whether JAX was imported for it."""
     code = (
-        "import sys; from metaopt.__main__ import main\n"
-        "try: main()\n"
+        "import sys; from metaopt.__main__ import run_program\n"
+        "try: run_program()\n"
         "finally: print('jax' in sys.modules, 'optuna' in sys.modules, file=sys.stderr)"
     )
     run = run_python(

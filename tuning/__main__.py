@@ -5,7 +5,7 @@ import sys
 from metaopt.extras import one_line_hint
 
 
-def main(program: str = "python -m tuning") -> int:
+def run_command(program: str = "python -m tuning") -> int:
     """Run a command, whose usage names ``program``, and return its exit code."""
     with one_line_hint("tuning"):
         from analysis.command_line import run_app
@@ -14,4 +14,4 @@ def main(program: str = "python -m tuning") -> int:
 
 
 if __name__ == "__main__":  # worker processes import this module
-    sys.exit(main())
+    sys.exit(run_command())

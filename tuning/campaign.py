@@ -85,8 +85,16 @@ class Source(pydantic.BaseModel):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The file's content with the changes, unchecked."""
-        return tomllib.loads(self.toml) | self.changes
+        """The file's content with the changes, unchecked.
+
+        Where the changes name workloads or contenders, targets and variants of others are left out.
+        """
+        document = tomllib.loads(self.toml) | self.changes
+        for names, table in (("workloads", "targets"), ("contenders", "variants")):
+            if names in self.changes and isinstance(entries := document.get(table), dict):
+                used = self.changes[names]
+                document[table] = {name: entries[name] for name in entries if name in used}
+        return document
 
 
 class Campaign(pydantic.BaseModel):

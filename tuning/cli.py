@@ -63,7 +63,6 @@ CampaignName = Annotated[str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion
 StabilityName = Annotated[
     str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion=complete_stability)
 ]
-OutOfCampaign = Annotated[Path | None, typer.Option(help="default: runs/<campaign>")]
 
 
 @app.command("list")
@@ -98,7 +97,9 @@ def run(
             min=1.0, callback=_finite, help="without a step, after which the trial has stalled"
         ),
     ] = 1800.0,
-    out: Annotated[Path, typer.Option(help="output folder")] = Path("runs/run"),
+    out: Annotated[
+        Path | None, typer.Option(help="output folder; default: the next runs/run-N")
+    ] = None,
 ) -> None:
     """Train one submission once on one workload and print the result.
 
@@ -131,7 +132,16 @@ def compare(
     ] = None,
     studies: Annotated[int | None, typer.Option(help="repetitions, over the file's")] = None,
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
-    out: OutOfCampaign = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="default: the newest unfinished runs/<campaign>-N of these options, else the next"
+        ),
+    ] = None,
+    require_clean: Annotated[
+        bool,
+        typer.Option("--require-clean", help="stop if records would not suit the leaderboard"),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="measure a few steps and estimate the time")
     ] = False,
@@ -169,8 +179,9 @@ def compare(
     Example: python -m tuning compare demo --contenders metaopt,sgd+tpe --out runs/mine
     """
     from tuning.campaign import read_campaign
+    from tuning.campaign_folder import check_data
     from tuning.cluster import Resources
-    from tuning.commands.compare_command import print_estimates, run_and_report
+    from tuning.commands.compare_command import begin, print_estimates, run_and_report
     from tuning.slurm import submit
 
     code = 0
@@ -179,12 +190,15 @@ def compare(
             Path(campaign), workloads=_split(workloads), contenders=_split(contenders),
             budget=budget, eval_period=eval_period, studies=studies, seed=seed,
         )  # fmt: skip
-        folder = out or Path("runs") / plan.name
+        if not slurm:  # the job's machines have the data
+            check_data(plan)
+        folder = begin(plan, out, require_clean=require_clean, dry_run=dry_run)
         resources = Resources(address, cpus_per_study, gpus_per_study, dashboard)
         if dry_run:
             print_estimates(plan, cpus_per_study, in_process=in_process)
         elif slurm:
-            typer.echo(submit(sys.argv[1:], folder, nodes=slurm, options=slurm_options or []))
+            arguments = sys.argv[1:] + ([] if out else ["--out", str(folder)])
+            typer.echo(submit(arguments, folder, nodes=slurm, options=slurm_options or []))
         else:
             code = run_and_report(plan, folder, None if in_process else resources)
     raise typer.Exit(code)
@@ -194,7 +208,7 @@ def compare(
 def stability(
     campaign: StabilityName,
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
-    out: OutOfCampaign = None,
+    out: Annotated[Path | None, typer.Option(help="default: runs/<campaign>")] = None,
 ) -> None:
     """Measure products of transitions (Figure 3) and write a report. Call it again to resume.
 
