@@ -337,6 +337,10 @@ def package(
     affiliations: Annotated[str | None, typer.Option(help="separated by commas")] = None,
     version: Annotated[str | None, typer.Option(help="of the submission, as in 1.0")] = None,
     description: Annotated[str | None, typer.Option(help="one line on the algorithm")] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(help="output folder of a campaign with it, for PULL_REQUEST.md"),
+    ] = None,
     rehearsal: Annotated[
         bool,
         typer.Option(
@@ -346,19 +350,11 @@ def package(
 ) -> None:
     """Write a submission as a folder for a pull request to mlcommons/submissions_algorithms.
 
+    PULL_REQUEST.md is the text of the pull request.
+
     Example: python -m tuning package path/to/my_submission --out packaged --version 1.0
     """
-    from tuning.commands.rehearse_command import rehearse_and_report
-    from tuning.packaging import package_submission
-
-    def rehearse_first() -> None:
-        if not rehearsal:
-            return
-        if rehearse_and_report(submission, _REHEARSALS, timeout=_REHEARSAL_SECONDS):
-            raise ValueError(
-                "The rehearsal found errors, so nothing was written. Fix them, or pass "
-                "--no-rehearsal."
-            )
+    from tuning.commands.package_command import package_and_print
 
     flags = {
         "submission_name": name,
@@ -368,18 +364,11 @@ def package(
         "version": version,
         "description": description,
     }
-    ask = (lambda key: typer.prompt(key)) if sys.stdin.isatty() else None
     with one_line_errors("tuning"):
-        packaged = package_submission(submission, out, flags, ask, rehearse_first)
-    for warning in packaged.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    for file in packaged.files:
-        typer.echo(packaged.folder / file)
-    typer.echo(
-        f"Loaded in an empty process and took a step, with {packaged.versions}. It belongs in "
-        f"{packaged.destination} of mlcommons/submissions_algorithms; submission_info.yml is also "
-        "the yaml block of the pull request, whose title has [submission]."
-    )
+        package_and_print(
+            submission, out, flags, runs=evidence, rehearsals=_REHEARSALS if rehearsal else None,
+            timeout=_REHEARSAL_SECONDS,
+        )  # fmt: skip
 
 
 def _split(names: str | None) -> list[str] | None:
