@@ -67,7 +67,9 @@ def profile_area(ratios: NDArray[np.float64], axis: Axis = LINEAR) -> NDArray[np
         \quad\text{or, on a logarithmic axis,}\quad
         \frac{1}{W} \sum_w \max(0, 1 - \ln r_{sw} / \ln \mathrm{limit})
     """
-    return shares(ratios, axis).mean(axis=-1)
+    if axis.logarithmic:
+        return shares(ratios, axis).mean(axis=-1)
+    return np.clip(axis.limit - ratios, 0, None).mean(axis=-1) / (axis.limit - 1)
 
 
 def shares(ratios: NDArray[np.float64], axis: Axis = LINEAR) -> NDArray[np.float64]:
