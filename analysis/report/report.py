@@ -18,13 +18,13 @@ from analysis.report.publish import publish
 from analysis.report.sections import Section
 from analysis.report.summary import contender_marks, shown_warnings
 from analysis.report.tables import campaign_tables, statistics_tables, training_tables
+from analysis.report.tables.overview_table import overview_table
 from analysis.report.tables.score_tables import (
     Extras,
     cost_table,
     facets_of,
     filters_of,
     in_view,
-    overview_table,
     score_table,
 )
 from analysis.report.tables.verification_table import verdicts_table

@@ -8,7 +8,7 @@ import pytest
 from analysis.logs.reader import read_logs
 from analysis.report.answer import answer, infer_all, problems
 from analysis.report.marks import Marks
-from analysis.report.tables.score_tables import overview_table
+from analysis.report.tables.overview_table import overview_table
 from analysis.scoring.scores import score_logs
 
 

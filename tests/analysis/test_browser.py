@@ -1,4 +1,4 @@
-"""The page of a small real campaign in a real browser, opened from disk with the network off."""
+"""The page of a real campaign in a browser; over 400 lines: all tests share campaign and page."""
 
 import contextlib
 import csv

@@ -1,43 +1,32 @@
 """The score table and the cost table of the commands, the report and the leaderboard."""
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from analysis.logs.hardware import fingerprints, unique_fingerprints
 from analysis.logs.logs import Logs
 from analysis.report.marks import Marks
 from analysis.report.table import (
-    BOUNDED,
     COST,
     DEVELOPED_NOTE,
     MEDIAN_COSTS,
-    OVERVIEW_COST,
     SCORE,
     SHARE,
     YES,
-    Bounded,
-    CellFormat,
     Column,
     Estimate,
     Facets,
     MedianCosts,
-    OverviewCost,
-    ScoreEstimate,
     Share,
     Table,
     estimate_format,
     number_format,
 )
-from analysis.scoring.benchmark import AXES, Benchmark, Floats
+from analysis.scoring.benchmark import Benchmark, Floats
 from analysis.scoring.costs import View
-from analysis.scoring.profiles import shares
 from analysis.scoring.scores import Scores
-from analysis.statistics.speedups import Speedups
 
 VIEW_NAMES: dict[View, str] = {
     "including": "including tuning", "given": "given tuned", "only": "",
@@ -80,13 +69,7 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
-_GEOMETRIC = "the geometric mean over workloads"
-_BARE_SCORE = CellFormat(
-    lambda found: SCORE.text(found.value),
-    lambda found: {"": found.value},
-    lambda found: found.value,
-)
-_FACTORS = (
+TIME_FACTORS = (
     "seconds per gradient evaluation without compilation, over AdamW's on the same "
     "machine and workload."
 )
@@ -158,98 +141,8 @@ def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tab
     facets = tuple(extras.facets[name, ""] for name in scores.contenders) if extras.facets else ()
     return Table(
         _caption(scores, extras), tuple(columns), tuple(rows), "scores", facets=facets,
-        notes=(*scores.notes, *_notes(scores), *marks.notes),
+        notes=(*scores.notes, *score_notes(scores), *marks.notes),
     )  # fmt: skip
-
-
-def overview_table(
-    scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS, speedups: Speedups | None = None
-) -> Table:
-    """Return one narrow row per contender: scores, speed-up, time factor, cost on each workload.
-
-    Args:
-        scores: The scores.
-        marks: The marks of the contenders.
-        extras: The intervals of the scores, and the filter values of rows.
-        speedups: The speed-ups in the first view, for contenders sorted by name.
-    """
-    first = scores.views[0]
-    columns = [Column("contender", marks.format)]
-    shown = {view for _, view in extras.score_intervals}
-    for index, view in enumerate(scores.views):
-        name = "score" if index == 0 else VIEW_NAMES[view]
-        style = estimate_format(SCORE) if index == 0 and view in shown else _BARE_SCORE
-        columns.append(Column(name, style, f"score_{view}", turned=index > 0))
-    if extras.verified is not None:
-        columns.append(Column("verified", YES))
-    if speedups is not None:
-        columns.append(Column("speed-up", BOUNDED))
-    if scores.factors:
-        columns.append(Column("time factor", number_format(".2f"), turned=True))
-    columns += [Column(w, OVERVIEW_COST, workload=w, turned=True) for w in scores.workloads]
-    added = {view: _shares(scores, view) for view in scores.views}
-    rows = []
-    for name in scores.contenders:
-        row: list[Any] = [name]
-        for view in scores.views:
-            value = scores.scores.get(name, {}).get(view, math.nan)
-            ends = extras.score_intervals.get((name, view), (math.nan, math.nan))
-            row.append(ScoreEstimate(value, *ends, added[view].get(name, {})))
-        if extras.verified is not None:
-            row.append(bool(extras.verified.get(name)))
-        if speedups is not None:
-            s = sorted(scores.contenders).index(name)
-            values = speedups.values
-            row.append(Bounded(speedups.bounds[s], float(values.value[s]), math.nan, math.nan))
-        if scores.factors:
-            mine = [f for (who, _), f in scores.factors.items() if who == name]
-            row.append(float(np.exp(np.mean(np.log(mine)))) if mine else None)
-        for workload in scores.workloads:
-            cell = scores.cells.get((name, workload))
-            if cell is None:
-                row.append(None)
-                continue
-            developed, studies = (name, workload) in scores.developed, len(cell.costs(first))
-            row.append(OverviewCost(cell.median(first), cell.reached, studies, developed))
-        rows.append(tuple(row))
-    facets = tuple(extras.facets[name, ""] for name in scores.contenders) if extras.facets else ()
-    return Table(
-        _overview_caption(scores, extras, speedups), tuple(columns), tuple(rows), "overview",
-        facets=facets, notes=(*scores.notes, *_notes(scores), *marks.notes),
-    )  # fmt: skip
-
-
-def _shares(scores: Scores, view: View) -> dict[str, dict[str, float]]:
-    """Return the shares of each score from the base workloads, by contender and workload."""
-    names = [name for name in scores.contenders if scores.scores.get(name)]
-    if scores.rules != "strict" or not names:
-        return {}
-    costs = dataclasses.replace(scores, contenders=tuple(names)).matrix(view)
-    found = shares(scores.benchmark.ratios(costs, view), AXES[view])
-    base = scores.benchmark.base
-    return {
-        name: dict(zip(base, map(float, row), strict=True))
-        for name, row in zip(names, found, strict=True)
-    }
-
-
-def _overview_caption(scores: Scores, extras: Extras, speedups: Speedups | None) -> str:
-    first = scores.views[0]
-    text = (
-        f"Workloads: {in_view('median cost to target', first)} in {unit_name(scores.unit)}; k/n: "
-        "the median study missed, and k of n reached the target."
-    )
-    if len(scores.views) > 1:
-        text = f"Score: including tuning, and given tuned, from 0 to 1, the cheapest. {text}"
-    if speedups is not None:
-        text += f" Speed-up: over {speedups.reference}, {_GEOMETRIC} (>=, <=, ~: a bound)."
-    if scores.factors:
-        text += f" Time factor: {_FACTORS[:-1]}, {_GEOMETRIC}."
-    if extras.score_intervals:
-        text += f" Intervals: {extras.interval_name}."
-    if extras.verified is not None:
-        text += " Verified: another run came to the same costs."
-    return text
 
 
 def _costs(scores: Scores, contender: str, workload: str) -> MedianCosts | None:
@@ -280,11 +173,12 @@ def _caption(scores: Scores, extras: Extras) -> str:
     if extras.verified is not None:
         text += " Verified: another run came to the same costs."
     if scores.factors:
-        text += f" x: time factor, {_FACTORS}"
+        text += f" x: time factor, {TIME_FACTORS}"
     return text
 
 
-def _notes(scores: Scores) -> list[str]:
+def score_notes(scores: Scores) -> list[str]:
+    """Return the notes below a table of scores."""
     notes = []
     if any(name not in scores.scores or not scores.scores[name] for name in scores.contenders):
         notes.append("Without a score: did not run on every workload.")
@@ -349,7 +243,7 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
     if extras.cost_intervals:
         caption += f" Intervals: {extras.interval_name}; open if they reach a miss."
     if scores.factors:
-        caption += f" Time factor: {_FACTORS}"
+        caption += f" Time factor: {TIME_FACTORS}"
     kept = tuple(facets) if extras.facets else ()
     return Table(
         caption, tuple(columns), tuple(rows), "costs", facets=kept, keys=2, notes=marks.notes
