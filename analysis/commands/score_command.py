@@ -11,13 +11,11 @@ from analysis.report.summary import (
     summary_table,
     warning_lines,
 )
-from analysis.report.table import COST, Column, Table, number_format
+from analysis.report.tables.difference_tables import difference_tables
 from analysis.report.terminal import print_answer
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores, ScoringRules, score_logs
 from analysis.wording import MAX_LISTED, join_entries
-
-_FOUR = number_format(".4f")
 
 
 def print_score(
@@ -99,24 +97,7 @@ def print_diff(
         *warning_lines(logs, "algoperf", everything=format is not Format.TABLE),
     ]
     found, marks = compare_rules(logs), contender_marks(logs)
-    contender = Column("contender", marks.format)
-    cells = Table(
-        f"Times to target in seconds, given tuned: {len(found.differences)} of {found.cells} cells "
-        "differ.",
-        (contender, Column("workload"), Column("algoperf", COST), Column("strict", COST)),
-        tuple(map(tuple, found.differences)), "differences", keys=2,
-    )  # fmt: skip
-    parts = {"algoperf": found.algoperf, "exact": found.exact, "strict": found.strict}
-    scores = Table(
-        "Scores given tuned. Exact: algoperf's times with the exact integral, not 100 points.",
-        (contender, *(Column(name, _FOUR) for name in parts)),
-        tuple(
-            (name, *(part.scores[name]["given"] for part in parts.values()))
-            for name in found.algoperf.contenders
-        ),
-        "scores", notes=marks.notes,
-    )  # fmt: skip
-    print_tables([cells, scores], notes, format, cells=found.cells)
+    print_tables(difference_tables(found, marks), notes, format, cells=found.cells)
     return logs
 
 

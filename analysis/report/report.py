@@ -18,6 +18,7 @@ from analysis.report.publish import publish
 from analysis.report.sections import Section
 from analysis.report.summary import contender_marks, shown_warnings
 from analysis.report.tables import campaign_tables, statistics_tables, training_tables
+from analysis.report.tables.difference_tables import difference_tables
 from analysis.report.tables.overview_table import overview_table
 from analysis.report.tables.score_tables import (
     Extras,
@@ -118,6 +119,7 @@ def write_report(
     opening = _opening(scores, inferred, marks, extras, out)
     sections = [
         *_costs(logs, scores, marks, extras, out),
+        *_official(logs, marks),
         _statistics_section(logs, inferred, marks, out),
         *verification,
         *_by_heading(_curves(logs, scores, bands, profiles, out)),
@@ -242,6 +244,15 @@ def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: P
     ]
     text += [] if logs.is_ours else [_NOT_PAIRED]
     return Section(_UNCERTAINTY, tuple(text), tuple(plots), tuple(tables))
+
+
+def _official(logs: Logs, marks: Marks) -> Iterable[Section]:
+    """Return the official score beside the strict one, for logs of AlgoPerf's runner."""
+    from analysis.scoring.diff import compare_rules
+
+    if not logs.is_ours:
+        tables = tuple(difference_tables(compare_rules(logs), marks))
+        yield Section("What does AlgoPerf's scorer say, and why does it differ?", tables=tables)
 
 
 def _curves(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from analysis.logs.logs import Logs
@@ -17,6 +18,7 @@ class Difference(NamedTuple):
     workload: str
     algoperf: float
     strict: float
+    why: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,5 +54,26 @@ def compare_rules(logs: Logs) -> RulesComparison:
     for pair in pairs:
         theirs, ours = (part.median(*pair, "given") for part in (algoperf, strict))
         if theirs != ours and not (math.isnan(theirs) and math.isinf(ours)):
-            found.append(Difference(*pair, theirs, ours))
+            why = _why(algoperf.cells[pair].given, strict.cells[pair].given)
+            found.append(Difference(*pair, theirs, ours, why))
     return RulesComparison(tuple(found), len(pairs), algoperf, exact, strict)
+
+
+def _why(official: Sequence[float], strict: Sequence[float]) -> str:
+    """Return why the medians of two sets of costs, by study, differ."""
+    missing = len(strict) - len(official)
+    if missing > 0:
+        return f"{_studies(missing)} missing: a miss under strict, left out under algoperf"
+    pairs = list(zip(official, strict, strict=True))
+    late = sum(math.isfinite(theirs) and math.isinf(ours) for theirs, ours in pairs)
+    other = sum(math.isfinite(ours) and theirs != ours for theirs, ours in pairs)
+    parts = []
+    if late:
+        parts.append(f"{_studies(late)} met it after the budget, or in a trial that does not count")
+    if other:
+        parts.append(f"{_studies(other)} with a cheaper trial than that of the earliest evaluation")
+    return "; ".join(parts)
+
+
+def _studies(number: int) -> str:
+    return f"{number} stud{'y' if number == 1 else 'ies'}"

@@ -22,6 +22,8 @@ from analysis.statistics.resampling import (
 from analysis.statistics.samples import Floats, Samples
 
 REFERENCE = "adamw+random"
+# AlgoPerf's logs have no contender of that name, and call their reference so.
+_ALGOPERF = "baseline"
 
 Bound = Literal["", ">=", "<=", "~"]
 
@@ -60,9 +62,11 @@ def measure_speedups(
         ValueError: The reference is not a contender and not the default.
     """
     samples = boot.samples
-    if reference not in samples.contenders:
-        if reference == REFERENCE:
+    if reference == REFERENCE and reference not in samples.contenders:
+        reference = _ALGOPERF
+        if reference not in samples.contenders:
             return None
+    if reference not in samples.contenders:
         raise ValueError(
             f"`reference` must be a contender, got {reference!r}. Choose one of "
             f"{', '.join(samples.contenders)}."

@@ -137,6 +137,7 @@ def test_the_diff_is_a_table_in_every_format(command, logs):
     (row,) = cells["rows"]
     assert (row["contender"], row["workload"]) == ("odd", "hard")
     assert (row["algoperf"], row["strict"]) == pytest.approx((50, 12), abs=0.1)
+    assert row["why"] == "2 studies with a cheaper trial than that of the earliest evaluation"
     odd = next(row for row in scores["rows"] if row["contender"] == "odd")
     assert (odd["algoperf"], odd["exact"]) == (0.0, 0.0)
     assert odd["strict"] == pytest.approx((4 - 1.2) / 6, abs=1e-3)

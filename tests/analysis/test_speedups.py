@@ -125,3 +125,15 @@ def test_an_unknown_reference_is_refused_and_the_default_one_may_be_absent():
         ValueError, match=r"`reference` must be a contender, got 'z'. Choose one of a, b."
     ):
         measure(samples, "z")
+
+
+def test_algoperfs_baseline_is_the_reference_where_ours_did_not_run():
+    costs = np.array([[[100.0] * 4, [90.0] * 4], [[50.0] * 4, [10.0] * 4]])
+    samples = Samples(("baseline", "fast"), ("v", "w"), costs)
+
+    found = measure_speedups(bootstrap(samples, np.random.default_rng(0), 100), "adamw+random")
+
+    assert found is not None
+    assert found.reference == "baseline"
+    assert found.values.value == pytest.approx([1, np.sqrt(2 * 9)])
+    assert found.ratios == pytest.approx(np.array([[1, 1], [2, 9]]))
