@@ -15,13 +15,14 @@ from metaopt.bench.contract.loading import SPACE_FILE, find_submissions, load_su
 from metaopt.bench.contract.requirements import read_requirements
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.records import EVAL_FILE
+from metaopt.bench.records.submission_info import KEYS, parse_info, read_info
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
 from tuning.cli import app
 from tuning.commands import rehearse_command
 from tuning.contenders import SUBMISSIONS
-from tuning.packaging import package, package_submission, read_info
-from tuning.packaging.info import KEYS, complete_info, parse_info
+from tuning.packaging import package, package_submission
+from tuning.packaging.info import SubmissionInfo, complete_info
 from tuning.packaging.sources import collect_sources
 
 FOLDERS = find_submissions(SUBMISSIONS)
@@ -382,3 +383,7 @@ def test_a_second_referee_never_mistakes_a_packages_training_mode(packaged_metao
     assert json.dumps(module.DEFAULTS) == json.dumps(
         load_submission("metaopt", SUBMISSIONS).defaults
     )
+
+
+def test_what_is_read_and_what_is_written_have_the_same_keys():
+    assert tuple(SubmissionInfo.model_fields) == KEYS
