@@ -156,10 +156,10 @@ def _first_page(board: Board) -> dict[Path, str]:
                         "hardware": part.hardware,
                         "warnings": [*repeatability_warnings(part.found), *part.problems],
                         "answer": part.answer,
+                        "days": days_of([part]),
                     }
                     for part in parts
                 ],
-                "days": days_of(parts),
             }
             for name, parts in board.protocols.items()
         ],

@@ -26,6 +26,8 @@ from analysis.statistics.inference import Inference
 from analysis.statistics.resampling import Estimates
 from analysis.statistics.speedups import REFERENCE, Speedups
 
+# With more workloads, the intervals of speed-ups have no room; a table of their own has them.
+_MOST_WITH_INTERVALS = 8
 _RATIO = number_format(".3g")
 
 
@@ -125,7 +127,17 @@ def standing_table(part: MeasuredStanding) -> Table:
     speedups = part.found[0].speedups if part.found else None
     if speedups is not None:
         speedups = _for_all(speedups, part.standing.complete, part.standing.contenders)
-    return part.named(overview_table(part.scores, part.marks, part.extras, speedups))
+        if len(part.standing.workloads) > _MOST_WITH_INTERVALS:
+            speedups = dataclasses.replace(speedups, values=_without_ends(speedups.values))
+    table = overview_table(part.scores, part.marks, part.extras, speedups)
+    narrow = ("given tuned", "verified")
+    columns = (dataclasses.replace(c, turned=c.turned or c.name in narrow) for c in table.columns)
+    return part.named(dataclasses.replace(table, columns=tuple(columns)))
+
+
+def _without_ends(values: Estimates) -> Estimates:
+    undefined = np.full_like(values.value, math.nan)
+    return Estimates(values.value, undefined, undefined)
 
 
 def _for_all(speedups: Speedups, scored: Sequence[str], contenders: Sequence[str]) -> Speedups:
@@ -248,7 +260,7 @@ def ratios_table(parts: Sequence[MeasuredStanding]) -> Table | None:
     pairs = sorted(
         {pair for part in parts for pair in part.standing.entries}, key=lambda p: (p[1], p[0])
     )
-    marks = entry_marks([(*p, e) for part in parts for p, e in part.standing.entries.items()])
+    marks = marks_anywhere(parts)
     columns = [Column("workload"), Column("contender", marks.format)]
     for part in parts:
         slug = part.standing.hardware
@@ -287,6 +299,11 @@ def ratios_table(parts: Sequence[MeasuredStanding]) -> Table | None:
         caption, tuple(columns), tuple(rows), "across_hardware", facets=facets, keys=2,
         notes=marks.notes,
     )  # fmt: skip
+
+
+def marks_anywhere(parts: Sequence[MeasuredStanding]) -> Marks:
+    """Return the marks that contenders have on any hardware."""
+    return entry_marks([(*p, e) for part in parts for p, e in part.standing.entries.items()])
 
 
 def _seconds_ratio(mine: CampaignEntry | None, theirs: CampaignEntry | None) -> float | None:

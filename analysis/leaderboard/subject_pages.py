@@ -10,6 +10,7 @@ from analysis.leaderboard.board_tables import (
     MeasuredStanding,
     commits_text,
     detail_tables,
+    marks_anywhere,
     ratios_table,
     rerun_texts,
     standing_table,
@@ -67,7 +68,7 @@ def protocol_page(board: Board, protocol: str) -> SubjectPage:
             "about": _about_protocol(parts),
             "parts": shown,
             "across": across,
-            "across_links": board.links(),
+            "across_links": board.links(marks=marks_anywhere(parts)),
             "several": len(parts) > 1,
             "filters": filters,
             "names": sorted({name for part in parts for name in part.standing.contenders}),
@@ -118,7 +119,7 @@ def contender_page(board: Board, contender: str) -> SubjectPage:
     ]
     runs.sort(key=lambda run: (run[0], run[1].hardware.slug, run[1].workload))
     about, campaigns = board.about(contender), [campaign for _, _, campaign in runs]
-    tables = [_places(board, contender), _costs_of(runs), _runs_table(runs)]
+    tables = [_places(board, contender), _costs_of(runs), _runs_table(runs), _commands_table(runs)]
     links: Links = board.links(records=[entry.path for entry in entries])
     return SubjectPage(
         {
@@ -183,9 +184,9 @@ def _places(board: Board, contender: str) -> Table:
 def _costs_of(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
     rows = tuple(
         (
+            entry.workload,
             name,
             entry.hardware.slug,
-            entry.workload,
             *_cost_cells(campaign),
             None if campaign.audit is None else campaign.audit.time_factor,
             _audit_text(campaign),
@@ -193,7 +194,7 @@ def _costs_of(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
         for name, entry, campaign in runs
     )
     columns = (
-        *_WHERE, Column("workload"), *_COSTS, Column("time factor", number_format(".2f")),
+        Column("workload"), *_WHERE, *_COSTS, Column("time factor", number_format(".2f")),
         Column("audit"),
     )  # fmt: skip
     caption = (
@@ -219,9 +220,9 @@ def _audit_text(campaign: CampaignEntry) -> str:
 def _runs_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
     rows = tuple(
         (
+            entry.workload,
             name,
             entry.hardware.slug,
-            entry.workload,
             campaign.submission,
             (campaign.tuner or {}).get("name", "tunes itself"),
             ", ".join(f"{key} {value}" for key, value in sorted((campaign.fixed or {}).items())),
@@ -230,19 +231,29 @@ def _runs_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
             sum(study.trials for study in campaign.studies),
             sum(study.failures for study in campaign.studies),
             "; ".join(rerun_texts(campaign)),
-            campaign.command,
-            entry.path.as_posix(),
         )
         for name, entry, campaign in runs
     )
     columns = (
-        *_WHERE, Column("workload"), Column("submission"), Column("tuner"),
+        Column("workload"), *_WHERE, Column("submission"), Column("tuner"),
         Column("fixed by hand"), Column("commit"), Column("days (UTC)"), Column("trials", COUNT),
-        Column("failures", COUNT), Column("rerun"), Column("command"),
-        Column("record"),
+        Column("failures", COUNT), Column("rerun"),
     )  # fmt: skip
-    caption = "The runs, and the command that repeats them. Fixed by hand: no budget paid for it."
+    caption = (
+        "The runs. Fixed by hand: hyperparameters that no budget paid for. Rerun: a run that came "
+        "to the same costs."
+    )
     return Table(caption, columns, rows, "runs", keys=3)
+
+
+def _commands_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
+    rows = tuple(
+        (entry.workload, name, campaign.command, entry.path.as_posix())
+        for name, entry, campaign in runs
+    )
+    columns = Column("workload"), Column("protocol"), Column("command"), Column("record")
+    caption = "From a checkout of the commit; a record has the costs and seeds of each study."
+    return Table(caption, columns, rows, "commands", keys=2)
 
 
 def workload_page(board: Board, workload: str) -> SubjectPage:
@@ -312,9 +323,9 @@ def _spread(parts: Sequence[MeasuredStanding], workload: str) -> Table:
 def _costs_on(board: Board, workload: str) -> Table:
     rows = [
         (
+            entry.contender,
             name,
             entry.hardware.slug,
-            entry.contender,
             *_cost_cells(campaign),
             campaign.developed_here,
         )
@@ -322,9 +333,9 @@ def _costs_on(board: Board, workload: str) -> Table:
         if entry.workload == workload
         for name, campaign in entry.campaigns.items()
     ]
-    rows.sort(key=lambda row: (*row[:2], row[4], row[3], row[2]))
+    rows.sort(key=lambda row: (*row[1:3], row[4], row[3], row[0]))
     columns = (
-        *_WHERE, Column("contender"), *_COSTS, Column("designed with it", YES),
+        Column("contender"), *_WHERE, *_COSTS, Column("designed with it", YES),
     )  # fmt: skip
     caption = (
         "Median costs to target, the least including tuning first, and studies that reached it. "
