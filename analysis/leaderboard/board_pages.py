@@ -39,7 +39,7 @@ _FOLDERS = (PROTOCOLS, CONTENDERS, WORKLOADS)
 _REPEATS = {True: "yes", False: "no", None: "not known"}
 _ABOUT_SECONDS = (
     "Costs are counted in the currency of the budgets. The records hold seconds as well, but the "
-    "machines had other work to do: no table here compares contenders by seconds."
+    "machines had other work to do: no ranking here is by seconds."
 )
 
 
