@@ -26,8 +26,6 @@ from analysis.statistics.inference import Inference
 from analysis.statistics.resampling import Estimates
 from analysis.statistics.speedups import REFERENCE, Speedups
 
-# With more workloads, the intervals of speed-ups have no room; a table of their own has them.
-_MOST_WITH_INTERVALS = 8
 _RATIO = number_format(".3g")
 
 
@@ -127,17 +125,11 @@ def standing_table(part: MeasuredStanding) -> Table:
     speedups = part.found[0].speedups if part.found else None
     if speedups is not None:
         speedups = _for_all(speedups, part.standing.complete, part.standing.contenders)
-        if len(part.standing.workloads) > _MOST_WITH_INTERVALS:
-            speedups = dataclasses.replace(speedups, values=_without_ends(speedups.values))
     table = overview_table(part.scores, part.marks, part.extras, speedups)
-    narrow = ("given tuned", "verified")
-    columns = (dataclasses.replace(c, turned=c.turned or c.name in narrow) for c in table.columns)
+    columns = (
+        dataclasses.replace(c, turned=c.turned or c.name == "verified") for c in table.columns
+    )
     return part.named(dataclasses.replace(table, columns=tuple(columns)))
-
-
-def _without_ends(values: Estimates) -> Estimates:
-    undefined = np.full_like(values.value, math.nan)
-    return Estimates(values.value, undefined, undefined)
 
 
 def _for_all(speedups: Speedups, scored: Sequence[str], contenders: Sequence[str]) -> Speedups:

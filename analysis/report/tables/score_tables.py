@@ -179,7 +179,7 @@ def overview_table(
     for index, view in enumerate(scores.views):
         name = "score" if index == 0 else VIEW_NAMES[view]
         style = estimate_format(SCORE) if index == 0 and view in shown else _BARE_SCORE
-        columns.append(Column(name, style, f"score_{view}"))
+        columns.append(Column(name, style, f"score_{view}", turned=index > 0))
     if extras.verified is not None:
         columns.append(Column("verified", YES))
     if speedups is not None:
@@ -200,8 +200,7 @@ def overview_table(
         if speedups is not None:
             s = sorted(scores.contenders).index(name)
             values = speedups.values
-            found = (float(part[s]) for part in (values.value, values.low, values.high))
-            row.append(Bounded(speedups.bounds[s], *found))
+            row.append(Bounded(speedups.bounds[s], float(values.value[s]), math.nan, math.nan))
         if scores.factors:
             mine = [f for (who, _), f in scores.factors.items() if who == name]
             row.append(float(np.exp(np.mean(np.log(mine)))) if mine else None)
