@@ -14,25 +14,28 @@ from analysis.wording import plain
 def rebuild_leaderboard(
     check: Annotated[
         bool,
-        typer.Option("--check", help="Write nothing; exit with code 1 if a page is outdated."),
+        typer.Option(
+            "--check",
+            help="Write nothing; exit with code 1 if a page is outdated or has no record.",
+        ),
     ] = False,
     board: BoardOption = None,
 ) -> None:
-    """Rebuild the pages of the leaderboard from its records.
+    """Rebuild the pages of the leaderboard from its records, and delete pages without records.
 
     Example: python -m analysis leaderboard --check
     """
     with one_line_errors("analysis"):
-        from analysis.leaderboard.board_pages import BOARD, outdated_files, write_leaderboard
+        from analysis.leaderboard.board_pages import BOARD, write_leaderboard, wrong_files
 
         folder = board or BOARD
         if not check:
             for path in write_leaderboard(folder):
                 typer.echo(path)
             return
-        if outdated := outdated_files(folder):
-            for path in outdated:
-                typer.echo(f"analysis: {path} does not match the records.", err=True)
+        if wrong := wrong_files(folder):
+            for path, problem in wrong.items():
+                typer.echo(f"analysis: {plain(path)} {problem}.", err=True)
             typer.echo("analysis: Run `python -m analysis leaderboard` to rebuild it.", err=True)
             raise typer.Exit(1)
 

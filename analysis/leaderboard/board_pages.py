@@ -1,40 +1,45 @@
-"""The leaderboard's pages, generated from its records; and whether they are up to date."""
+"""The leaderboard's files, generated from its records; and whether they are up to date."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-from analysis.leaderboard.entries import Entry, read_entries
-from analysis.leaderboard.standings import (
-    Standing,
-    across_hardware,
-    entry_marks,
-    provenance_table,
-    standing_table,
-    standings,
-    targets_table,
+from analysis.leaderboard.board import Board, board_of
+from analysis.leaderboard.entries import read_entries
+from analysis.leaderboard.links import (
+    CONTENDERS,
+    PROTOCOLS,
+    WORKLOADS,
+    href,
+    page_path,
+    repository,
+    safe_link,
 )
+from analysis.leaderboard.subject_pages import (
+    SubjectPage,
+    contender_page,
+    csv_name,
+    days_of,
+    protocol_page,
+    workload_page,
+)
+from analysis.report.formats import table_csv
 from analysis.report.pages import render_html, render_markdown
 from analysis.report.publish import publish
-from analysis.report.table import Table
-from analysis.report.tables.hardware_tables import across_hardware_table, fingerprints_table
-from analysis.report.tables.score_tables import cost_table, unit_name
-from analysis.report.tables.statistics_tables import (
-    comparisons_table,
-    repeatability_table,
-    repeatability_warnings,
-    speedups_table,
-)
-from analysis.statistics.inference import Inference
+from analysis.report.table import COUNT, SHARE, Column, Share, Table
+from analysis.report.tables.hardware_tables import fingerprints_table
+from analysis.report.tables.statistics_tables import repeatability_warnings
 from metaopt.bench.measure.targets import load_targets, to_document
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOARD = CHECKOUT / "leaderboard"
 
+_STYLE = "leaderboard.css"
+_FOLDERS = (PROTOCOLS, CONTENDERS, WORKLOADS)
+_REPEATS = {True: "yes", False: "no", None: "not known"}
 _ABOUT_SECONDS = (
     "Costs are counted in the currency of the budgets. The records hold seconds as well, but the "
-    "machines had other work to do: no table here compares contenders by seconds."
+    "machines had other work to do: no ranking here is by seconds."
 )
 
 
@@ -44,119 +49,199 @@ def generated_files(board: Path) -> dict[Path, str]:
     Raises:
         ValueError: A record is not one, or records do not compare.
     """
-    context = _context(read_entries(board))
+    found = board_of(read_entries(board), repository(CHECKOUT))
     targets = json.dumps(to_document(load_targets()), indent=1, sort_keys=True, allow_nan=False)
-    return {
-        board / "README.md": render_markdown("leaderboard", context) + "\n",
-        board / "index.html": render_html("leaderboard", context, "leaderboard.css") + "\n",
-        board / "targets.json": targets + "\n",
-    }
+    files = {Path("targets.json"): targets + "\n", **_first_page(found)}
+    kinds = (
+        (PROTOCOLS, protocol_page, found.protocols),
+        (CONTENDERS, contender_page, found.contenders),
+        (WORKLOADS, workload_page, found.workloads),
+    )
+    for kind, make, names in kinds:
+        for name in names:
+            files |= _page(found, page_path(kind, name), kind.removesuffix("s"), make(found, name))
+    return {board / path: text for path, text in files.items()}
 
 
-def outdated_files(board: Path) -> list[Path]:
-    """Return the generated files that are missing, or that regenerating would change."""
-    return list(_outdated(board))
+def wrong_files(board: Path) -> dict[Path, str]:
+    """Return the files that rebuilding would write or delete, each with its problem."""
+    files = generated_files(board)
+    return dict.fromkeys(_outdated(files), "does not match the records") | dict.fromkeys(
+        _stale(board, files), "belongs to no record"
+    )
 
 
 def write_leaderboard(board: Path) -> list[Path]:
-    """Write the generated files that changed; return their paths."""
-    outdated = _outdated(board)
+    """Write the generated files that changed, and delete stale ones; return the written paths.
+
+    Raises:
+        ValueError: A record is not one, records do not compare, or a folder of pages is a link.
+    """
+    files = generated_files(board)
+    outdated, stale = _outdated(files), _stale(board, files)
     for path, text in outdated.items():
         publish(path, text)
+    for path in stale:
+        path.unlink()
     return list(outdated)
 
 
-def _outdated(board: Path) -> dict[Path, str]:
+def _outdated(files: dict[Path, str]) -> dict[Path, str]:
     return {
         path: text
-        for path, text in generated_files(board).items()
+        for path, text in files.items()
         if not path.is_file() or path.read_bytes() != text.encode("utf-8")
     }
 
 
-def _context(entries: list[Entry]) -> dict[str, Any]:
-    names = {entry.hardware.slug: entry.hardware.name for entry in entries}
-    found = standings(entries)
-    parts = [_part(standing, names[standing.hardware]) for standing in found]
-    return {
-        "entries": len(entries),
-        "contenders": len({entry.contender for entry in entries}),
-        "workloads": len({entry.workload for entry in entries}),
+def _stale(board: Path, files: dict[Path, str]) -> list[Path]:
+    folders = [board / name for name in _FOLDERS]
+    for folder in folders:
+        if folder.is_symlink():
+            raise ValueError(f"{folder} is a link. Remove it: pages are written there.")
+    return [
+        path
+        for folder in folders
+        for path in sorted(folder.glob("*"))
+        if path not in files and path.suffix in (".html", ".csv")
+    ]
+
+
+def _page(board: Board, path: Path, template: str, page: SubjectPage) -> dict[Path, str]:
+    """Return a page and the CSV files of its tables, by path below the leaderboard."""
+    files = {csv_name(path, table): table_csv(table) for table in page.tables}
+    return {path: _html(board, path, template, page), **files}
+
+
+def _html(board: Board, path: Path, template: str, page: SubjectPage) -> str:
+    root = "../" * (len(path.parts) - 1)
+    context = page.context | {
+        "root": root,
+        "protocols": [
+            {"name": name, "href": href(page_path(PROTOCOLS, name), root)}
+            for name in board.protocols
+        ],
+        "here": href(path, root),
+        "files": [
+            {"name": table.name, "href": href(csv_name(path, table), root)} for table in page.tables
+        ],
+    }
+    return render_html(template, context, _STYLE) + "\n"
+
+
+def _first_page(board: Board) -> dict[Path, str]:
+    """Return the first page, its CSV files, and its short form for readers of Markdown."""
+    standings = _standings_table(board)
+    tables = [standings, _contenders_table(board), _workloads_table(board),
+              fingerprints_table(entry.hardware for entry in board.entries)]  # fmt: skip
+    abouts = [board.about(name) for name in board.contenders]
+    leads = {link: link for about in abouts if about and (link := safe_link(about.link))}
+    context: dict[str, Any] = {
+        "title": "Leaderboard",
+        "entries": len(board.entries),
+        "contenders": len(board.contenders),
+        "workloads": len(board.workloads),
         "about_seconds": _ABOUT_SECONDS,
         "unrepeatable": [
-            f"{part['campaign']} on {part['hardware_name']}"
-            for part in parts
-            if part["unrepeatable"]
+            f"{part.standing.campaign} on {part.hardware}"
+            for part in board.parts
+            if repeatability_warnings(part.found)
         ],
-        "parts": parts,
-        "across": _across(entries, sorted({standing.campaign for standing in found})),
-        "hardware": fingerprints_table(entry.hardware for entry in entries),
+        "answers": [
+            {
+                "name": name,
+                "href": href(page_path(PROTOCOLS, name), ""),
+                "parts": [
+                    {
+                        "hardware": part.hardware,
+                        "warnings": [*repeatability_warnings(part.found), *part.problems],
+                        "answer": part.answer,
+                        "days": days_of([part]),
+                    }
+                    for part in parts
+                ],
+            }
+            for name, parts in board.protocols.items()
+        ],
+        "tables": tables,
+        "links": board.links("") | {"link": leads},
     }
+    page = SubjectPage(context, tables)
+    files = _page(board, Path("index.html"), "leaderboard", page)
+    readme = render_markdown("leaderboard", context | {"standings": standings})
+    return {Path("README.md"): readme + "\n", **files}
 
 
-def _part(standing: Standing, hardware: str) -> dict[str, Any]:
-    found, scores, marks = standing.inferences(), standing.scores(), standing.marks()
-    first = found[0] if found else None
-    speedups = [speedups_table(one, one.speedups, marks) for one in found if one.speedups]
-    return {
-        "campaign": standing.campaign,
-        "hardware_name": f"{hardware} ({standing.hardware})",
-        "summary": _summary(standing),
-        "unrepeatable": repeatability_warnings(found),
-        "scores": standing_table(standing, found),
-        "bars": [] if first is None else [_bar(first, name) for name in scores.contenders],
-        "warnings": list(dict.fromkeys(text for one in found for text in one.warnings)),
-        "repeatability": dataclasses.replace(repeatability_table(found), name="")
-        if found
-        else None,
-        "speedups": [dataclasses.replace(table, name="") for table in speedups],
-        "decided": _decided(standing, first),
-        "costs": cost_table(scores, marks) if scores.factors else None,
-        "targets": targets_table(standing),
-        "provenance": provenance_table(standing),
-    }
-
-
-def _decided(standing: Standing, found: Inference | None) -> Table | None:
-    """Return the best contender against each other one; ``None`` without another."""
-    if found is None or not found.comparisons:
-        return None
-    best = found.samples.contenders[found.order[0]]
-    return comparisons_table(found, standing.marks(), first=best)
-
-
-def _summary(standing: Standing) -> str:
-    days = sorted({d for e in standing.entries.values() for d in (e.first_day, e.last_day)})
-    run = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return (
-        f"{len(standing.contenders)} contenders on {len(standing.workloads)} workloads, "
-        f"{standing.studies} studies each, seed {standing.first.seed}, run {run}. "
-        f"Costs in {unit_name(standing.currency)}."
+def _standings_table(board: Board) -> Table:
+    """Return one row per protocol and hardware."""
+    rows = tuple(
+        (
+            part.standing.campaign,
+            part.hardware,
+            ", ".join(part.leaders),
+            _REPEATS[part.found[0].repeatability.repeats if part.found else None],
+            len(part.standing.contenders),
+            len(part.standing.workloads),
+            part.standing.studies,
+            len(part.standing.entries),
+            days_of([part]),
+        )
+        for part in board.parts
     )
+    columns = (
+        Column("protocol"), Column("hardware"), Column("leading"), Column("repeats"),
+        Column("contenders", COUNT), Column("workloads", COUNT), Column("studies", COUNT),
+        Column("entries", COUNT), Column("days (UTC)"),
+    )  # fmt: skip
+    caption = (
+        "Leading: the highest score including tuning. Repeats: whether the ranking would, with "
+        "other studies. Studies: of each contender on each workload."
+    )
+    return Table(caption, columns, rows, "standings", keys=2)
 
 
-def _bar(found: Inference, contender: str) -> dict[str, str] | None:
-    """Return a score and its interval in percent; empty without a score."""
-    if contender not in found.samples.contenders:
-        return None
-    s = found.samples.contenders.index(contender)
-    parts = {"low": found.scores.low, "value": found.scores.value, "high": found.scores.high}
-    return {name: f"{100 * part[s]:.1f}" for name, part in parts.items()}
-
-
-def _across(entries: list[Entry], campaigns: list[str]) -> list[dict[str, Any]]:
-    tables = []
-    for campaign in campaigns:
-        found = across_hardware(entries, campaign)
-        if found is not None:
-            measured, reference = found
-            marks = entry_marks(
-                [
-                    (entry.contender, entry.workload, entry.campaigns[campaign])
-                    for entry in entries
-                    if campaign in entry.campaigns
-                ]
+def _contenders_table(board: Board) -> Table:
+    rows = []
+    for name in board.contenders:
+        about, entries = board.about(name), board.campaign_entries(name)
+        parts = [part for part in board.parts if name in part.standing.contenders]
+        verified = sum(entry.verified is not None for entry in entries)
+        rows.append(
+            (
+                name,
+                about.name if about else "",
+                about.authors if about else "",
+                about.affiliations if about else "",
+                about.link if about else "",
+                ", ".join(dict.fromkeys(part.standing.campaign for part in parts)),
+                len(entries),
+                Share(verified, len(entries)),
+                max(entry.last_day for entry in entries),
             )
-            table = across_hardware_table(measured, reference, marks)
-            tables.append({"heading": f"{campaign} across hardware", "table": table})
-    return tables
+        )
+    columns = (
+        *map(Column, ("contender", "name", "authors", "affiliations", "link", "protocol")),
+        Column("entries", COUNT), Column("verified", SHARE), Column("last run (UTC)"),
+    )  # fmt: skip
+    caption = (
+        "Name, authors, affiliations and link: of submission_info.yml, unchecked; older entries "
+        "have none. Verified: entries whose costs another run came to."
+    )
+    table = Table(caption, columns, tuple(rows), "all-contenders")
+    described = any(board.about(name) for name in board.contenders)
+    return table if described else table.with_columns((0, *range(5, len(columns))))
+
+
+def _workloads_table(board: Board) -> Table:
+    rows = []
+    for name in board.workloads:
+        parts = [part for part in board.parts if name in part.standing.workloads]
+        pairs = [cell for part in parts for (_, w), cell in part.scores.cells.items() if w == name]
+        reached = Share(sum(c.reached for c in pairs), sum(len(c.given) for c in pairs))
+        protocols = ", ".join(dict.fromkeys(part.standing.campaign for part in parts))
+        rows.append((name, protocols, len(pairs), reached))
+    columns = (
+        Column("workload"), Column("protocol"), Column("entries", COUNT), Column("reached", SHARE),
+    )  # fmt: skip
+    caption = "Reached: studies of all contenders that reached the target."
+    return Table(caption, columns, tuple(rows), "all-workloads")

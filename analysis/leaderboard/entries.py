@@ -25,12 +25,15 @@ from metaopt.bench.records import BudgetRecord, Cost, StudyEnd
 
 RECORDS = "records"
 LARGEST_FILE = 4_000_000  # bytes
+LONGEST_TEXT = 1000  # characters of a text by the authors
 _LONGEST_NAME = 100  # characters
 _INNERMOST = 3  # depth of a campaign's studies in a file, which is the last to be laid out
 
 _Name = Annotated[str, pydantic.Field(min_length=1, max_length=_LONGEST_NAME)]
 _Number = Annotated[int, pydantic.Field(ge=1)]
 _Count = Annotated[int, pydantic.Field(ge=0)]
+_Text = Annotated[str, pydantic.Field(max_length=LONGEST_TEXT)]
+_Folder = Annotated[str, pydantic.Field(pattern=r"^(submissions(/[A-Za-z0-9_-]+)+)?$")]
 
 
 class _Model(pydantic.BaseModel):
@@ -84,6 +87,18 @@ class AuditEntry(_Model):
     time_factor: float | None  # seconds per gradient evaluation over AdamW's
 
 
+class Authorship(_Model):
+    """The description of a submission by its authors, of ``submission_info.yml``, unchecked."""
+
+    name: _Text = ""
+    authors: _Text = ""
+    affiliations: _Text = ""
+    version: _Text = ""
+    description: _Text = ""
+    link: _Text = ""
+    folder: _Folder = ""  # below the checkout; empty if the submission lay somewhere else
+
+
 class CampaignEntry(_Model):
     """A contender's runs on a workload in one campaign."""
 
@@ -107,6 +122,7 @@ class CampaignEntry(_Model):
     verified: Verification | None = None
     audit: AuditEntry | None = None  # None: not audited, as in older entries
     seconds_per_gradient: float | None = None  # without compilation; None in older entries
+    about: Authorship | None = None  # None in older entries
     studies: Annotated[tuple[StudyEntry, ...], pydantic.Field(min_length=1)]
 
     @pydantic.model_validator(mode="after")

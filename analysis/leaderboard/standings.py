@@ -1,4 +1,4 @@
-"""Standings: entries of one campaign on one kind of hardware, as scores and tables.
+"""Standings: entries of one campaign on one kind of hardware, and their scores.
 
 Only entries that were run under the same rules stand in one table: the same campaign, budgets,
 targets, seeds, number of studies, and hardware. A contender that did not run on every workload has
@@ -6,25 +6,17 @@ its costs there and no score.
 """
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-
-import numpy as np
 
 from analysis.leaderboard.entries import CampaignEntry, Entry
 from analysis.report.marks import Marks, make_marks
-from analysis.report.table import COUNT, Column, Table, number_format
-from analysis.report.tables.campaign_tables import TARGET
-from analysis.report.tables.score_tables import Extras, score_table, unit_name
 from analysis.scoring.benchmark import Benchmark
-from analysis.scoring.machines import HardwareMeasurements
 from analysis.scoring.scores import VIEWS, Scores, scores_of
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
 from analysis.wording import plain
 from metaopt.bench.measure.budget import Currency
-
-_UNITS: tuple[Currency, ...] = ("steps", "gradient_evaluations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,108 +192,3 @@ def _differing_anywhere(a: CampaignEntry, b: CampaignEntry) -> str:
         "number of studies": (len(a.studies), len(b.studies)),
     }
     return ", ".join(name for name, (one, two) in facts.items() if one != two)
-
-
-def standing_table(standing: Standing, found: Sequence[Inference]) -> Table:
-    """Return scores with their intervals and costs, best first; those without a score last."""
-    scores = standing.scores()
-    intervals = {}
-    name = "intervals"
-    for one in found:
-        name = f"{one.confidence:.0%}, bootstrap over studies"
-        for s, contender in enumerate(one.samples.contenders):
-            intervals[contender, one.view] = float(one.scores.low[s]), float(one.scores.high[s])
-    verified = {contender: standing.is_verified(contender) for contender in standing.contenders}
-    extras = Extras(score_intervals=intervals, interval_name=name, verified=verified)
-    return dataclasses.replace(score_table(scores, standing.marks(), extras), name="")
-
-
-def targets_table(standing: Standing) -> Table:
-    """Return targets and budgets, one row per workload."""
-    rows = []
-    for workload in standing.workloads:
-        entry = next(e for (_, w), e in standing.entries.items() if w == workload)
-        sign = "<=" if entry.target.better == "lower" else ">="
-        value = sign, entry.target.value
-        budget = entry.budget
-        rows.append((workload, entry.target.metric, value, budget.study, budget.eval_period))
-    unit = unit_name(standing.currency)
-    columns = (
-        Column("workload"), Column("target"), Column("value", TARGET),
-        Column("budget of a study", number_format(",.6g")),
-        Column("evaluated every", number_format("g")),
-    )  # fmt: skip
-    return Table(f"Targets, and budgets in {unit}, tuning included", columns, tuple(rows))
-
-
-def provenance_table(standing: Standing) -> Table:
-    """Return how each contender was run, and one command of those that repeat it."""
-    rows = []
-    for contender in standing.contenders:
-        entries = [e for (name, _), e in standing.entries.items() if name == contender]
-        commits = sorted({commit for entry in entries for commit in entry.commits})
-        days = sorted({day for entry in entries for day in (entry.first_day, entry.last_day)})
-        studies = [study for entry in entries for study in entry.studies]
-        reruns = sorted({rerun for entry in entries for rerun in _rerun(entry)})
-        rows.append(
-            (
-                contender,
-                entries[0].submission,
-                (entries[0].tuner or {}).get("name", "tunes itself"),
-                ", ".join(commit[:12] for commit in commits),
-                days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}",
-                sum(study.trials for study in studies),
-                sum(study.failures for study in studies),
-                "; ".join(reruns),
-            )
-        )
-    names = ("contender", "submission", "tuner", "commit", "days (UTC)")
-    columns = (*map(Column, names), Column("trials", COUNT), Column("failures", COUNT),
-               Column("rerun"))  # fmt: skip
-    caption = (
-        "The origin of the numbers. Each record has the command that repeats its runs, such as: "
-        f"{plain(standing.first.command)}"
-    )
-    return Table(caption, columns, tuple(rows))
-
-
-def _rerun(entry: CampaignEntry) -> list[str]:
-    rerun = entry.verified
-    if rerun is None:
-        return []
-    days = {rerun.first_day, rerun.last_day}
-    commits = ", ".join(commit[:12] for commit in rerun.commits)
-    return [f"{' to '.join(sorted(days))} on {rerun.hardware}, {commits}"]
-
-
-def across_hardware(
-    entries: Sequence[Entry], campaign: str
-) -> tuple[list[HardwareMeasurements], str] | None:
-    """Return a campaign's costs on each kind of hardware, and a reference that ran on all.
-
-    ``None`` if there is one kind only, or no such reference.
-    """
-    costs: dict[str, dict[tuple[str, str], dict[Currency, float]]] = defaultdict(dict)
-    seconds: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
-    for entry in entries:
-        if campaign not in entry.campaigns:
-            continue
-        here, slug = entry.campaigns[campaign], entry.hardware.slug
-        pair = entry.contender, entry.workload
-        costs[slug][pair] = {unit: here.cell(unit).median("including") for unit in _UNITS}
-        if here.seconds_per_gradient is not None:
-            seconds[slug][pair] = here.seconds_per_gradient
-    if len(costs) < 2:
-        return None
-    everywhere = set.intersection(*(set(pairs) for pairs in costs.values()))
-    reached = Counter(
-        contender
-        for contender, workload in sorted(everywhere)
-        if all(np.isfinite(costs[slug][contender, workload]["steps"]) for slug in costs)
-    )
-    if not reached:
-        return None
-    ((reference, _),) = reached.most_common(1)  # the first of equals by name
-    return [
-        HardwareMeasurements(slug, costs[slug], seconds[slug]) for slug in sorted(costs)
-    ], reference

@@ -1,6 +1,7 @@
 """From a campaign's logs to entries of the leaderboard, if its runs pass the strict rules."""
 
 import hashlib
+import re
 import shlex
 import tomllib
 from collections import defaultdict
@@ -10,9 +11,11 @@ from typing import Any
 
 from analysis.checks.validation import errors_by_rule, validate
 from analysis.checks.verification import verify
-from analysis.leaderboard.board_pages import BOARD, write_leaderboard
+from analysis.leaderboard.board_pages import BOARD, CHECKOUT, write_leaderboard
 from analysis.leaderboard.entries import (
+    LONGEST_TEXT,
     AuditEntry,
+    Authorship,
     CampaignEntry,
     Entry,
     StudyEntry,
@@ -21,6 +24,7 @@ from analysis.leaderboard.entries import (
     file_name,
     read_entries,
 )
+from analysis.leaderboard.links import code_folder
 from analysis.leaderboard.standings import check_comparable
 from analysis.logs.hardware import fingerprint_of, hardware_of
 from analysis.logs.logs import Logs
@@ -29,12 +33,15 @@ from analysis.report.publish import publish
 from analysis.scoring.costs import is_within_budget, pass_ratios, study_costs, time_factors
 from analysis.scoring.machines import seconds_per_gradient
 from analysis.scoring.orders import attempts_of
-from metaopt.bench.measure.budget import CURRENCIES
+from analysis.wording import plain
+from metaopt.bench.measure.budget import CURRENCIES, Currency
 from metaopt.bench.records import FAILURES, Cost, StudyRecord, TrialRecord
 from metaopt.bench.records.identity import WORKLOAD_PARTS, digest_of
 from metaopt.bench.records.redaction import redact
+from metaopt.bench.records.submission_info import LINK, read_info
 
 _Key = tuple[str, str]  # contender, workload
+_AUTHORSHIP = ("authors", "affiliations", "version", "description", LINK)
 
 
 class RefusedRuns(Exception):
@@ -72,7 +79,8 @@ def files_to_submit(
         command: That repeats the campaign; by default `python -m tuning compare` with its name, or
             with its file in ``campaigns/`` of the leaderboard where it is a user's own.
         rerun: The output folder of another run of the campaign. Entries that it agrees with are
-            marked as verified.
+            marked as verified. Without a rerun of it, an entry stays verified while its costs are
+            those that the leaderboard has.
 
     Raises:
         RefusedRuns: The runs break a rule at its strict severity, or the rerun one at its own.
@@ -92,8 +100,11 @@ def files_to_submit(
     new = entries_of(logs, command, board)
     if again is not None:
         new = _verified(new, logs, again)
+    rerun_pairs = set() if again is None else _pairs(again)
     for entry in new:
         before = known.get(entry.path)
+        if before is not None and (entry.contender, entry.workload) not in rerun_pairs:
+            entry = _still_verified(entry, before)
         campaigns = (before.campaigns if before else {}) | entry.campaigns
         known[entry.path] = entry.model_copy(
             update={"campaigns": {name: campaigns[name] for name in sorted(campaigns)}}
@@ -125,6 +136,34 @@ def _verified(entries: list[Entry], logs: Logs, again: Logs) -> list[Entry]:
             entry = entry.model_copy(update={"campaigns": campaigns})
         marked.append(entry)
     return marked
+
+
+def _pairs(logs: Logs) -> set[_Key]:
+    return {(trial.record.contender, trial.record.workload) for trial in logs.trials}
+
+
+def _still_verified(entry: Entry, before: Entry) -> Entry:
+    """Return the entry, as verified as before in each campaign whose costs are unchanged."""
+    campaigns = dict(entry.campaigns)
+    for name, here in entry.campaigns.items():
+        earlier = before.campaigns.get(name)
+        if earlier is not None and _counted_costs(here) == _counted_costs(earlier):
+            campaigns[name] = here.model_copy(update={"verified": earlier.verified})
+    return entry.model_copy(update={"campaigns": campaigns})
+
+
+def _counted_costs(entry: CampaignEntry) -> list[tuple[float | None, ...]]:
+    """Return every study's costs to target in the currencies that a second run comes to again."""
+    counted: set[Currency] = {"steps", "gradient_evaluations", entry.budget.currency}
+    currencies = sorted(counted)
+    return [
+        tuple(
+            None if cost is None else cost.amount(currency)
+            for cost in (study.given, study.including)
+            for currency in currencies
+        )
+        for study in entry.studies
+    ]
 
 
 def _git(record: TrialRecord) -> dict[str, Any]:
@@ -191,10 +230,27 @@ def _campaign_entry(
         last_day=days[-1],
         audit=_audit_entry(logs, first),
         seconds_per_gradient=seconds_per_gradient(logs).get((first.contender, first.workload)),
+        about=_authorship(logs, first),
         studies=tuple(
             _study_entry(by_study[number], finished[first.contender, first.workload, number])
             for number in sorted(by_study)
         ),
+    )
+
+
+def _authorship(logs: Logs, record: TrialRecord) -> Authorship:
+    """Return the description in the submission's folder; empty texts if there is none."""
+    variant = (logs.campaign or {}).get("variants", {}).get(record.contender)
+    given = variant["of"] if variant else _as_given(logs, record.contender)
+    named = Path(re.split("[@+]", given)[0])
+    shipped = CHECKOUT / code_folder(record.submission, record.ruleset)
+    folder = named if len(named.parts) > 1 else shipped
+    inside = folder.is_dir() and folder.resolve().is_relative_to(CHECKOUT / "submissions")
+    texts = read_info(folder, ("submission_name", *_AUTHORSHIP))
+    texts["name"] = texts.pop("submission_name", "")
+    return Authorship(
+        **{key: plain(text)[:LONGEST_TEXT] for key, text in texts.items()},
+        folder=folder.resolve().relative_to(CHECKOUT).as_posix() if inside else "",
     )
 
 

@@ -61,6 +61,12 @@ def problems(logs: Logs, scores: Scores) -> list[str]:
     audited = {one.contender for one in logs.audits if any(f.failed for f in one.findings)}
     if audited:
         sentences.append(f"Failed an audit: {', '.join(sorted(audited))}.")
+    return [*sentences, *misses(scores)]
+
+
+def misses(scores: Scores) -> list[str]:
+    """Return sentences on contenders and workloads for which no study reached the target."""
+    sentences = []
     never = [name for name in scores.contenders if not _reached(scores, name)]
     if never:
         sentences.append(f"Reached no target in any study: {', '.join(never)}.")

@@ -168,7 +168,7 @@ def estimate_format(inner: CellFormat) -> CellFormat:
     """Return the format of an :class:`Estimate` from the format of its numbers."""
 
     def show(value: Estimate) -> str:
-        if is_missed(value.low) or all(map(is_undefined, value)):
+        if is_missed(value.low) or all(map(is_undefined, value[:3])):
             return inner.text(value.low)
         ends = f"({inner.text(value.low)} to {inner.text(value.high)})"
         return ends if is_undefined(value.value) else f"{inner.text(value.value)} {ends}"

@@ -8,13 +8,18 @@ import math
 import random
 import re
 import shutil
+import urllib.parse
 
 import pytest
 
 from analysis.cli import app
 from analysis.command_line import run_app
-from analysis.leaderboard.board_pages import generated_files, outdated_files
-from analysis.leaderboard.entries import Entry, entry_text, file_name, read_entries
+from analysis.leaderboard.board_pages import (
+    generated_files,
+    write_leaderboard,
+    wrong_files,
+)
+from analysis.leaderboard.entries import Authorship, Entry, entry_text, file_name, read_entries
 from analysis.leaderboard.standings import standings
 from analysis.leaderboard.submitting import entries_of
 from analysis.logs.reader import read_logs
@@ -26,23 +31,34 @@ def run(*arguments):
 
 
 def test_regenerating_is_byte_identical_whatever_the_order_of_files(filled, tmp_path):
-    before = {path.name: path.read_bytes() for path in filled.glob("*.*")}
+    before = {
+        path.relative_to(filled): path.read_bytes()
+        for path in filled.rglob("*.*")
+        if "records" not in path.parts
+    }
 
-    files = [path for path in filled.rglob("*.json") if path.parent != filled]
+    files = [*(filled / "records").rglob("*.json")]
     random.Random(0).shuffle(files)
     for path in files:
         copied = tmp_path / "other" / path.relative_to(filled)
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copied)
-    after = generated_files(tmp_path / "other")
+    other = tmp_path / "other"
+    after = generated_files(other)
 
-    assert {path.name: text.encode() for path, text in after.items()} == before
+    assert {path.relative_to(other): text.encode() for path, text in after.items()} == before
+    folders = {path.parts[0] for path in before if len(path.parts) > 1}
+    assert folders == {"protocols", "contenders", "workloads"}
     entries = read_entries(filled)
     random.Random(1).shuffle(entries)
     assert standings(entries) == standings(read_entries(filled))
 
 
-@pytest.mark.parametrize("name", ["README.md", "index.html", "targets.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "index.html", "targets.json", "protocols/made.html",
+     "workloads/digits_mlp.costs.csv"],
+)  # fmt: skip
 def test_the_check_names_the_file_that_a_byte_was_changed_in(filled, capsys, name):
     before = (filled / name).read_bytes()
     assert run("leaderboard", "--check", "--board", filled) == 0
@@ -51,7 +67,7 @@ def test_the_check_names_the_file_that_a_byte_was_changed_in(filled, capsys, nam
     assert run("leaderboard", "--check", "--board", filled) == 1
 
     assert str(filled / name) in capsys.readouterr().err
-    assert outdated_files(filled) == [filled / name]
+    assert list(wrong_files(filled)) == [filled / name]
     assert run("leaderboard", "--board", filled) == 0
     assert (filled / name).read_bytes() == before
 
@@ -73,11 +89,14 @@ def test_pages_open_with_the_rankings_that_would_not_repeat(build, tmp_path):
     markdown, page = files[board / "README.md"], files[board / "index.html"]
     blocks = markdown.split("\n\n")
     assert blocks[1].startswith("**Rankings that would not repeat with other studies**: made on")
-    part = blocks.index(next(block for block in blocks if block.startswith("## made")))
-    assert blocks[part + 1].startswith("**The ranking including tuning would not repeat")
-    assert blocks[part + 2].startswith("**The ranking given tuned would not repeat")
+    part = blocks.index(next(block for block in blocks if block.startswith("## [made]")))
+    assert blocks[part + 2].startswith("**The ranking including tuning would not repeat")
+    assert blocks[part + 3].startswith("**The ranking given tuned would not repeat")
+    assert blocks[part + 4].startswith("b reaches the targets with 1.2 times less budget")
     assert '</h1>\n<p class="warn">Rankings that would not repeat' in page
-    assert "| b | 1.25 (" in markdown  # the speed-up over a median of 250
+    page = files[board / "protocols/made.html"]
+    assert page.index("The ranking including tuning would") < page.index('class="answer"')
+    assert ">1.25</td>" in page  # the speed-up over a median of 250
 
 
 def test_a_changed_record_changes_the_pages(filled):
@@ -87,10 +106,18 @@ def test_a_changed_record_changes_the_pages(filled):
     document["campaigns"]["made"]["studies"][1]["including"]["gradient_evaluations"] = 81.0
     path.write_text(json.dumps(document))
 
-    assert {path.name for path in outdated_files(filled)} == {"README.md", "index.html"}
+    names = {path.relative_to(filled).as_posix() for path in wrong_files(filled)}
+    assert names >= {
+        "README.md", "protocols/made.html", "contenders/b+halton.costs.csv",
+        "contenders/b+halton.html", "workloads/breast_cancer_logistic.html",
+    }  # fmt: skip
+    assert "workloads/digits_mlp.html" not in names
 
 
 EVIL = "<img src=x onerror=alert(1)>|=cmd()\\`$x$&amp;"
+EVIL_ABOUT = Authorship(
+    name=EVIL, authors=EVIL, affiliations=EVIL, description=EVIL, link=f"javascript:alert('{EVIL}')"
+)
 
 
 def evil_entries(runs):
@@ -102,7 +129,9 @@ def evil_entries(runs):
                 "hardware": entry.hardware.model_copy(
                     update={"processor": EVIL, "xla_flags": "\x1b[31m" + EVIL}
                 ),
-                "campaigns": {EVIL: entry.campaigns["made"]},
+                "campaigns": {
+                    EVIL: entry.campaigns["made"].model_copy(update={"about": EVIL_ABOUT})
+                },
             }
         )
         for entry in entries
@@ -117,15 +146,80 @@ def test_untrusted_names_are_escaped_on_every_page_and_stay_inside_the_folder(ma
 
     pages = generated_files(board)
 
-    assert all(path.is_relative_to(board / "records") for path in board.rglob("*.json"))
-    page, readme = pages[board / "index.html"], pages[board / "README.md"]
-    assert "<img" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
-    assert "\x1b" not in page + readme
+    write_leaderboard(board)
+    written = {path for path in board.rglob("*") if path.is_file()}
+    assert all(path.is_relative_to(board / "records") for path in written - set(pages))
+    for path, text in pages.items():
+        assert "\x1b" not in text
+        if path.suffix == ".html":
+            page = Outline(text)
+            assert "img" not in page.tags
+            links = [a["href"] for t, a in page.attributes if t == "a"]
+            assert not [link for link in links if link.startswith(("java", "http", "//"))]
+            for link in links:
+                assert link.startswith("#") or leads_somewhere(path, link), link
+    readme = pages[board / "README.md"]
     assert not re.search(r"(?<!\\)<img", readme) and "\\<img" in readme
     rows = [line for line in readme.splitlines() if line.startswith("| \\<img")]
-    assert rows and all(
-        len(re.findall(r"(?<!\\)\|", line)) in range(5, 12) for line in rows
-    )  # as many cells as columns
+    assert rows and all(len(re.findall(r"(?<!\\)\|", line)) == 10 for line in rows)
+
+
+def leads_somewhere(page, link):
+    """Whether a relative link of a page leads to a file or to code outside of the leaderboard."""
+    path = urllib.parse.unquote(link.partition("#")[0])
+    target = (page.parent / path).resolve()
+    return target.exists() or path.startswith(("../submissions/", "../../submissions/"))
+
+
+def test_every_link_of_every_page_leads_to_a_file(filled):
+    pages = [path for path in filled.rglob("*.html")]
+
+    assert len(pages) == 1 + 1 + 2 + 2
+    for path in pages:
+        page = Outline(path.read_text())
+        links = [a["href"] for t, a in page.attributes if t == "a"]
+        assert all(link.startswith("#") or leads_somewhere(path, link) for link in links)
+
+
+def test_the_csv_beside_a_page_is_the_one_in_it(filled):
+    for path in filled.rglob("*.html"):
+        page = Outline(path.read_text())
+        tables = {a["id"]: a["data-csv"] for t, a in page.attributes if t == "table"}
+        assert tables
+        for name, text in tables.items():
+            assert path.with_name(f"{path.stem}.{name}.csv").read_text() == text
+
+
+def test_pages_whose_records_are_gone_are_named_and_deleted(filled, capsys):
+    page = filled / "contenders" / "a+halton.html"
+    for path in (filled / "records").rglob("a+halton.json"):
+        path.unlink()
+
+    assert run("leaderboard", "--check", "--board", filled) == 1
+    assert f"{page} belongs to no record." in capsys.readouterr().err
+
+    assert run("leaderboard", "--board", filled) == 0
+    assert not page.exists()
+    assert run("leaderboard", "--check", "--board", filled) == 0
+
+
+def test_authors_and_their_link_are_on_the_pages(make_runs, board):
+    about = Authorship(name="Mine", authors="Ann, Bo", link="https://example.org/paper")
+    for entry in entries_of(read_logs(make_runs())):
+        (campaign,) = entry.campaigns.values()
+        changed = {"made": campaign.model_copy(update={"about": about})}
+        path = board / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(entry_text(entry.model_copy(update={"campaigns": changed})))
+
+    pages = generated_files(board)
+
+    for name in ("index.html", "contenders/a+halton.html"):
+        page = Outline(pages[board / name])
+        assert "https://example.org/paper" in [
+            a.get("href") for t, a in page.attributes if t == "a"
+        ]
+        assert "Ann, Bo" in pages[board / name]
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/b", ".hidden", "A\\B", "ü", "a b", "con\n"])
@@ -215,8 +309,14 @@ def sha256(text):
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(filled):
-    text = (filled / "index.html").read_text()
+PAGES = [
+    "index.html", "protocols/made.html", "contenders/a+halton.html", "workloads/digits_mlp.html",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(filled, name):
+    text = (filled / name).read_text()
 
     page = Outline(text)
 
@@ -229,11 +329,15 @@ def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(filled)
     assert not re.search(r"https?:|@import|url\(", text)
 
 
-def test_every_table_can_be_read_without_eyes_and_used_without_a_mouse(filled):
-    page = Outline((filled / "index.html").read_text())
+@pytest.mark.parametrize("name", PAGES)
+def test_every_table_can_be_read_without_eyes_and_used_without_a_mouse(filled, name):
+    page = Outline((filled / name).read_text())
 
     tables = page.tags.count("table")
-    assert tables >= 4
+    assert tables >= 3
+    ids = [a["id"] for _, a in page.attributes if "id" in a]
+    assert len(set(ids)) == len(ids)
+    assert {a["aria-labelledby"] for t, a in page.attributes if t == "section"} <= set(ids)
     assert page.tags.count("caption") == tables
     assert all(a.get("scope") in ("col", "row") for t, a in page.attributes if t == "th")
     regions = [a for t, a in page.attributes if t == "div" and a.get("role") == "region"]

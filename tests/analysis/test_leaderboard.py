@@ -1,5 +1,6 @@
 """The leaderboard: which runs it takes, its records, and its standings."""
 
+import csv
 import json
 import math
 import re
@@ -11,8 +12,9 @@ import pytest
 from analysis.cli import app
 from analysis.command_line import run_app
 from analysis.leaderboard.board_pages import BOARD, write_leaderboard
-from analysis.leaderboard.entries import entry_text, read_entries
-from analysis.leaderboard.standings import standing_table, standings
+from analysis.leaderboard.board_tables import MeasuredStanding, standing_table
+from analysis.leaderboard.entries import Authorship, entry_text, read_entries
+from analysis.leaderboard.standings import standings
 from analysis.leaderboard.submitting import RefusedRuns, entries_of, submit
 from analysis.logs.reader import read_logs
 from analysis.report.marks import Marks
@@ -104,6 +106,42 @@ def test_the_command_that_repeats_a_users_own_campaign_names_a_file_that_is_ther
     assert not (tmp_path / "other" / "campaigns").exists()
 
 
+def test_authors_of_a_record_are_those_of_the_submissions_folder(
+    make_runs, board, tmp_path, monkeypatch
+):
+    runs = make_runs()
+    source = {"file": "made", "toml": TOML, "changes": {}}
+    campaign = json.loads((runs / "campaign.json").read_text())
+    records.write_json(runs / "campaign.json", campaign | {"source": source})
+    folder = tmp_path / "subs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "submission_info.yml").write_text(
+        "authors: [Ann, Bo]\naffiliations: Here\nlink: https://example.org\nsubmission_name: A\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    submit(runs, board)
+
+    found = {entry.contender: entry.campaigns["made"].about for entry in read_entries(board)}
+    assert found["a+halton"] == Authorship(
+        name="A", authors="Ann, Bo", affiliations="Here", link="https://example.org"
+    )
+    assert found["b+halton"] == Authorship()
+
+
+def test_a_record_that_names_no_authors_can_be_read(filled):
+    path = next((filled / "records").rglob("digits_mlp/a+halton.json"))
+    document = json.loads(path.read_text())
+    del document["campaigns"]["made"]["about"]
+    path.write_text(json.dumps(document))
+
+    entries = {
+        entry.path.name: entry for entry in read_entries(filled) if entry.workload == "digits_mlp"
+    }
+
+    assert entries["a+halton.json"].campaigns["made"].about is None
+
+
 def test_a_given_command_is_kept_without_its_secrets(make_runs, board):
     command = "python -m tuning worker mine.toml --storage postgresql://me:TopSecret1@host/base"
     submit(make_runs(), board, command=command)
@@ -151,7 +189,7 @@ def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build
     logs = read_logs(runs)
     scores = score_logs(logs)
     tables = (
-        standing_table(standing, standing.inferences()),
+        standing_table(MeasuredStanding(standing, "here")),
         score_table(scores, Marks()),
         score_table(scores, Marks(), Extras(facets=facets_of(logs))),
     )
@@ -181,7 +219,7 @@ def test_scores_do_not_depend_on_the_unit_of_costs(make_runs, filled, tmp_path):
 
     for name, scores in one.scores().scores.items():
         assert scores == pytest.approx(two.scores().scores[name])
-    rows = [standing_table(standing, standing.inferences()).texts for standing in (one, two)]
+    rows = [standing_table(MeasuredStanding(standing, "here")).texts for standing in (one, two)]
     assert [row[:3] for row in rows[0]] == [row[:3] for row in rows[1]]
 
 
@@ -273,12 +311,12 @@ def test_a_contender_that_did_not_run_everywhere_has_costs_but_no_score(make_run
     next((filled / "records").rglob("digits_mlp/c+halton.json")).unlink()
 
     (standing,) = standings(read_entries(filled))
-    table = standing_table(standing, standing.inferences())
+    table = standing_table(MeasuredStanding(standing, "here"))
 
     assert standing.scores().scores == whole.scores().scores
     row = dict(zip(table.header, table.texts[-1], strict=True))
     assert (row["contender"], row["score"], row["given tuned"]) == ("c+halton", "", "")
-    assert row["breast_cancer_logistic"].endswith("(3/3)") and row["digits_mlp"] == ""
+    assert row["breast_cancer_logistic"] == "260" and row["digits_mlp"] == ""
     assert any("did not run on every workload" in note for note in table.notes)
 
 
@@ -290,7 +328,7 @@ def test_one_study_has_a_table_without_intervals(build, tmp_path):
     (standing,) = standings(entries_of(read_logs(tmp_path / "runs")))
 
     assert standing.inferences() == []
-    assert standing_table(standing, []).texts[0][1:3] == ("1.000", "1.000")
+    assert standing_table(MeasuredStanding(standing, "here")).texts[0][1:3] == ("1.000", "1.000")
 
 
 def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):
@@ -301,7 +339,23 @@ def test_hardware_has_tables_of_its_own_and_ratios_across(make_runs, filled):
 
     assert one.hardware.startswith("abacus-x1-") and two.hardware.startswith("slide-rule-x1-")
     assert one.scores().scores == two.scores().scores
-    assert "## made across hardware" in (filled / "README.md").read_text()
+    page = (filled / "protocols/made.html").read_text()
+    text = (filled / "protocols/made.across_hardware.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert (
+        f'<section aria-labelledby="hardware-2" data-hardware="[&#34;slide rule x 1 ({two.hardware}'
+        in page
+    )
+    assert len(rows) == 4
+    for row in rows:
+        pair = row["contender"], row["workload"]
+        for standing in (one, two):
+            cost = standing.scores().median(*pair, "including")
+            other = standing.scores().median("a+halton", pair[1], "including")
+            shown = float(row[f"{standing.hardware}:_cost"].replace("missed", "inf"))
+            assert shown == cost
+            ratio = float(row[f"{standing.hardware}:_cost_ratio"].replace("missed", "inf"))
+            assert ratio == pytest.approx(cost / other)
 
 
 def test_a_failed_audit_is_flagged_in_the_table_across_hardware(make_runs, filled):
@@ -317,6 +371,6 @@ def test_a_failed_audit_is_flagged_in_the_table_across_hardware(make_runs, fille
 
     write_leaderboard(filled)
 
-    page = (filled / "README.md").read_text().partition("## made across hardware")[2]
-    assert f"{document['contender']} §" in page.replace("\\", "")
+    page = (filled / "protocols/made.html").read_text().partition('id="across"')[2]
+    assert f"{document['contender']} §" in page
     assert "32 counted and 8 charged" in page

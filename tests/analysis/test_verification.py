@@ -7,8 +7,9 @@ import pytest
 from analysis.checks.verification import verified_contenders, verify
 from analysis.cli import app
 from analysis.command_line import run_app
+from analysis.leaderboard.board_tables import MeasuredStanding, standing_table
 from analysis.leaderboard.entries import read_entries
-from analysis.leaderboard.standings import standing_table, standings
+from analysis.leaderboard.standings import standings
 from analysis.leaderboard.submitting import RefusedRuns, submit
 from analysis.logs.reader import read_logs
 from metaopt.bench import records
@@ -158,7 +159,7 @@ def test_the_leaderboard_marks_who_is_verified(runs, run_again, tmp_path):
 
     found = standings(read_entries(board))
     (standing,) = found
-    table = standing_table(standing, standing.inferences())
+    table = standing_table(MeasuredStanding(standing, "here"))
     assert {r["contender"]: r["verified"] for r in table.records} == {
         "a+halton": True, "b+halton": False,
     }  # fmt: skip
@@ -167,10 +168,39 @@ def test_the_leaderboard_marks_who_is_verified(runs, run_again, tmp_path):
     }  # fmt: skip
     entry = standing.entries["a+halton", "digits_mlp"]
     assert (entry.verified.first_day, entry.verified.commits) == (WHEN[:10], ("0" * 40,))
-    assert "2026-02-02 on" in (board / "README.md").read_text()
-    submit(runs, board)  # without a rerun nothing is known again
-    (standing,) = standings(read_entries(board))
-    assert not standing.is_verified("a+halton")
+    assert "2026-02-02 on" in (board / "protocols/made.html").read_text()
+
+
+def verified_pairs(board):
+    return {(e.contender, e.workload) for e in read_entries(board) if e.campaigns["made"].verified}
+
+
+def test_entries_stay_verified_without_a_rerun_while_their_costs_are_unchanged(
+    runs, run_again, tmp_path
+):
+    board = tmp_path / "board"
+    submit(runs, board, rerun=run_again())
+    before = verified_pairs(board)
+    assert len(before) == 4
+
+    submit(runs, board)
+
+    assert verified_pairs(board) == before
+    submit(run_again(shifted("b+halton", 50)), board)
+    assert verified_pairs(board) == {pair for pair in before if pair[0] == "a+halton"}
+    submit(runs, board)  # the costs of b were verified, but the leaderboard no longer has them
+    assert verified_pairs(board) == {pair for pair in before if pair[0] == "a+halton"}
+
+
+def test_a_rerun_that_disagrees_takes_the_mark_away(runs, run_again, tmp_path):
+    board = tmp_path / "board"
+    submit(runs, board, rerun=run_again())
+
+    before = verified_pairs(board)
+
+    submit(runs, board, rerun=run_again(shifted("b+halton", 50)))
+
+    assert before - verified_pairs(board) == {("b+halton", "breast_cancer_logistic")}
 
 
 def test_a_rerun_that_is_not_valid_verifies_nothing(runs, run_again, tmp_path):

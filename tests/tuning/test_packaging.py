@@ -16,6 +16,7 @@ from metaopt.bench.contract.requirements import read_requirements
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.records import EVAL_FILE
 from metaopt.bench.records.findings import Finding
+from metaopt.bench.records.submission_info import KEYS, read_info
 from metaopt.bench.rules.check import Report
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
@@ -25,8 +26,7 @@ from tuning.commands import package_command
 from tuning.commands.evidence import campaign_evidence
 from tuning.contenders import SUBMISSIONS
 from tuning.executor import run_campaign
-from tuning.packaging import package, package_submission, read_info
-from tuning.packaging.info import KEYS
+from tuning.packaging import package, package_submission
 from tuning.packaging.sources import collect_sources
 from tuning.rehearsal.rehearsal_run import Rehearsal
 

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from tuning.packaging import read_info
-from tuning.packaging.info import KEYS, check_value, complete_info, parse_info, question
+from metaopt.bench.records.submission_info import KEYS, parse_info, read_info
+from tuning.packaging.info import SubmissionInfo, check_value, complete_info, question
 
 INFO = dict.fromkeys(KEYS, "x") | {
     "submission_folder": "plain", "ruleset": "self-tuning", "framework": "JAX",
@@ -99,3 +99,7 @@ def test_the_example_of_every_question_is_a_valid_answer(key):
     example = question(key).partition(" (example: ")[2].removesuffix(")")
 
     assert check_value(key, example) == example
+
+
+def test_what_is_read_and_what_is_written_have_the_same_keys():
+    assert tuple(SubmissionInfo.model_fields) == KEYS

@@ -1,23 +1,18 @@
-"""``submission_info.yml``: read leniently, written strictly.
+"""``submission_info.yml``, written strictly.
 
-Files in the wild have other names, folded text, paths for folders, empty authors, or an environment
-dump in their place. Upstream reads the same text from a pull request with less than YAML: it cuts
-each line at ``#``, and a workflow passes it through a shell, which expands ``$``,
-backquotes and backslashes.
+Upstream reads its text from a pull request with less than YAML: it cuts each line at ``#``, and a
+workflow passes it through a shell, which expands ``$``, backquotes and backslashes.
 """
 
 import json
 import keyword
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-import yaml
 
-INFO_FILE = "submission_info.yml"
-INFO_GLOBS = ("submission_info.y*ml", "submissions_info.y*ml")
+from metaopt.bench.records.submission_info import INFO_FILE, KEYS
 
 _UNSAFE = re.compile(r"[#$`\\]")
 
@@ -63,8 +58,6 @@ class SubmissionInfo(pydantic.BaseModel):
         return "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
 
 
-KEYS = tuple(SubmissionInfo.model_fields)
-
 # What a prompt asks for, and an example of it.
 _QUESTIONS = {
     "submission_name": ("Name on the leaderboard", "Schedule-free AdamW"),
@@ -102,27 +95,6 @@ def check_value(key: str, value: str) -> str:
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
-def read_info(folder: Path) -> dict[str, str]:
-    """Return the entries of a folder's description by AlgoPerf's keys, without empty values.
-
-    Folders lose their path, rulesets and frameworks get their spelling. Entries that cannot be
-    read are left out; nothing is an error.
-    """
-    paths = [path for pattern in INFO_GLOBS for path in sorted(folder.glob(pattern))]
-    return parse_info(paths[0].read_text("utf-8", errors="replace")) if paths else {}
-
-
-def parse_info(text: str) -> dict[str, str]:
-    """Return the entries of a description's text; see :func:`read_info`."""
-    try:
-        documents = [*yaml.load_all(text, Loader=yaml.BaseLoader)]  # every scalar is a string
-        found = {k: v for d in documents if isinstance(d, dict) for k, v in d.items()}
-    except yaml.YAMLError:
-        found = _read_lines(text)
-    values = {key: _one_line(found.get(key)) for key in KEYS}
-    return {key: _spelled(key, value) for key, value in values.items() if value}
-
-
 def complete_info(
     found: Mapping[str, str],
     flags: Mapping[str, str | None],
@@ -131,7 +103,7 @@ def complete_info(
     """Return the whole description: flags, else what was found, else the answers.
 
     Args:
-        found: From :func:`read_info`.
+        found: What the folder's description has, by key.
         flags: By key; ``None`` was not given. Each key has a flag of its last word.
         ask: Called with a missing key; returns a checked value. ``None`` if there is no terminal.
 
@@ -155,35 +127,3 @@ def complete_info(
 
 def _flag(key: str) -> str:
     return f"--{key.removeprefix('submission_')}"
-
-
-def _one_line(value: object) -> str:
-    """Return a text, or a list of texts with commas; empty for anything else."""
-    parts = value if isinstance(value, list) else [value]
-    texts = [part for part in parts if isinstance(part, str)]
-    return " ".join(", ".join(texts).split()) if len(texts) == len(parts) else ""
-
-
-def _spelled(key: str, value: str) -> str:
-    plain = value.lower().replace("_", "-")
-    if key == "submission_folder":
-        return value.rstrip("/").rpartition("/")[2]
-    if key == "ruleset":
-        rulesets = {"external": "external", "self": "self-tuning"}
-        return next((name for start, name in rulesets.items() if plain.startswith(start)), value)
-    if key == "framework":
-        return {"jax": "JAX", "pytorch": "PyTorch", "torch": "PyTorch"}.get(plain, value)
-    return value
-
-
-def _read_lines(text: str) -> dict[str, str]:
-    """Read ``key: value`` lines of invalid YAML; indented lines continue the value."""
-    found: dict[str, str] = {}
-    key = None
-    for line in text.splitlines():
-        if match := re.match(r"([A-Za-z_]\w*)\s*:\s*(.*)", line):
-            key, value = match[1], match[2].strip()
-            found[key] = "" if value in (">", ">-", "|", "|-") else value.strip("'\"")
-        elif key is not None and line[:1].isspace():
-            found[key] = f"{found[key]} {line.strip()}"
-    return found

@@ -23,10 +23,11 @@ from metaopt.bench.contract.requirements import (
     read_requirements,
 )
 from metaopt.bench.contract.spaces import parse_space
+from metaopt.bench.records.submission_info import INFO_FILE, INFO_GLOBS, read_info
 from metaopt.bench.trial.environment import CHECKOUT, describe_checkout
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
-from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
+from tuning.packaging.info import SubmissionInfo, complete_info
 from tuning.packaging.pull_request import PULL_REQUEST_FILE, pull_request_text
 from tuning.packaging.sources import OURS, Sources, collect_sources, own_files
 

@@ -126,9 +126,10 @@ if (form) {
       if (hot.size) parts.push(`${hot.size} highlighted`);
       board.querySelector("summary span").textContent = parts.join(", ");
     }
-    const all = [...document.querySelectorAll("#overview tbody tr")];
-    const left = all.filter(row => !row.hidden && !row.classList.contains("gone"));
-    said.textContent = `${left.length} of ${all.length} contenders shown`;
+    const all = [...document.querySelectorAll("[id^=overview] tbody tr")];
+    const left = all.filter(row => !row.closest("[hidden]") && !row.classList.contains("gone"));
+    const [some, every] = [left, all].map(rows => new Set(rows.map(row => row.dataset.contender)).size);
+    said.textContent = `${some} of ${every} contenders shown`;
   };
   highlight = name => {
     const button = names.find(one => one.dataset.name === name);
