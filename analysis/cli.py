@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from analysis.command_line import one_line_errors, shown_command
+from analysis.commands.board_commands import rebuild_leaderboard, submit_records, verify_records
 from analysis.commands.options import (
-    BoardOption,
     BudgetFactorOption,
     CostOption,
     CostView,
@@ -19,6 +19,7 @@ from analysis.commands.options import (
     RerunOption,
     RulesetName,
     RulesetOption,
+    SeveralLogs,
     StudiesOption,
     TargetsOption,
     TrialsOption,
@@ -26,7 +27,6 @@ from analysis.commands.options import (
     WithinOption,
 )
 from analysis.report.formats import Format
-from analysis.wording import plain
 
 if TYPE_CHECKING:
     from analysis.commands.log_options import LogOptions
@@ -41,7 +41,7 @@ app = typer.Typer(
 
 @app.command()
 def score(
-    logs: LogsArgument,
+    logs: SeveralLogs,
     within: WithinOption = None,
     targets: TargetsOption = None,
     rules: Annotated[
@@ -91,7 +91,7 @@ def score(
 
 @app.command()
 def report(
-    logs: LogsArgument,
+    logs: SeveralLogs,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: LOGS/report.")
     ] = None,
@@ -117,16 +117,17 @@ def report(
     from metaopt.bench.records.stability import STABILITY_FILE
 
     with one_line_errors("analysis"):
-        if out is None and logs.is_file():
-            raise ValueError("The report of an archive needs a folder. Add --out FOLDER.")
-        folder = out or logs / "report"
-        if (logs / STABILITY_FILE).is_file():
+        if out is None and (len(logs) > 1 or logs[0].is_file()):
+            what = "an archive" if len(logs) == 1 else "several folders or archives"
+            raise ValueError(f"The report of {what} needs a folder. Add --out FOLDER.")
+        folder = out or logs[0] / "report"
+        if len(logs) == 1 and (logs[0] / STABILITY_FILE).is_file():
             from analysis.report.stability_report import write_stability_report
 
             asked = [within, targets, ruleset, cost, studies, trials, budget_factor, rerun]
             if mix_hardware or hardware or any(option is not None for option in asked):
                 raise ValueError("The report of a stability record has no options but --out.")
-            typer.echo(write_stability_report(logs, folder, command=shown_command("analysis")))
+            typer.echo(write_stability_report(logs[0], folder, command=shown_command("analysis")))
             return
         from analysis.logs.reader import read_logs
         from analysis.report.report import write_report
@@ -147,7 +148,7 @@ def report(
 
 @app.command()
 def statistics(
-    logs: LogsArgument,
+    logs: SeveralLogs,
     within: WithinOption = None,
     targets: TargetsOption = None,
     ruleset: RulesetOption = None,
@@ -191,6 +192,30 @@ def statistics(
     raise typer.Exit(code)
 
 
+@app.command()
+def merge(
+    logs: SeveralLogs,
+    out: Annotated[Path, typer.Option(help="Folder to write; empty or missing.")],
+    within: WithinOption = None,
+    targets: TargetsOption = None,
+) -> None:
+    """Write the studies of several LOGS of one protocol into one folder, and print its path.
+
+    Campaigns join if seeds, budgets, targets, evaluation schedules and versions agree. The other
+    commands read several LOGS in the same way, without a copy.
+
+    Example: python -m analysis merge runs/here runs/there --out runs/all
+    """
+    with one_line_errors("analysis"):
+        from analysis.commands.log_options import LogOptions
+        from analysis.logs.merging import merge_logs, write_merged
+
+        read = [LogOptions((path,), within, targets).read() for path in logs]
+        merge_logs(read)
+        write_merged([(path, within) for path in logs], read, out)
+        typer.echo(out)
+
+
 @app.command("hardware")
 def show_hardware(
     logs: Annotated[
@@ -220,90 +245,6 @@ def show_hardware(
 
         code = exit_code(*print_hardware(logs, within, targets, reference, view, format))
     raise typer.Exit(code)
-
-
-@app.command()
-def leaderboard(
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Write nothing; exit with code 1 if a page is outdated."),
-    ] = False,
-    board: BoardOption = None,
-) -> None:
-    """Rebuild the pages of the leaderboard from its records.
-
-    Example: python -m analysis leaderboard --check
-    """
-    with one_line_errors("analysis"):
-        from analysis.leaderboard.board_pages import BOARD, outdated_files, write_leaderboard
-
-        folder = board or BOARD
-        if not check:
-            for path in write_leaderboard(folder):
-                typer.echo(path)
-            return
-        if outdated := outdated_files(folder):
-            for path in outdated:
-                typer.echo(f"analysis: {path} does not match the records.", err=True)
-            typer.echo("analysis: Run `python -m analysis leaderboard` to rebuild it.", err=True)
-            raise typer.Exit(1)
-
-
-@app.command()
-def submit(
-    runs: Annotated[Path, typer.Argument(help="Output folder of a campaign.")],
-    command: Annotated[
-        str | None,
-        typer.Option(
-            help="Command that repeats the campaign. Default: `tuning compare` with its name."
-        ),
-    ] = None,
-    rerun: RerunOption = None,
-    board: BoardOption = None,
-) -> None:
-    """Check RUNS by the strict rules and add their records to the leaderboard.
-
-    If a rule is broken, nothing is written and the exit code is 1.
-
-    Example: python -m analysis submit runs/mine --rerun runs/again
-    """
-    from analysis.leaderboard.board_pages import BOARD
-    from analysis.leaderboard.submitting import RefusedRuns
-    from analysis.leaderboard.submitting import submit as write_records
-
-    with one_line_errors("analysis"):
-        try:
-            for path in write_records(runs, board or BOARD, command, rerun):
-                typer.echo(path)
-        except RefusedRuns as error:
-            _print_problems(error.problems)
-            raise typer.Exit(1) from None
-
-
-@app.command()
-def verify(
-    runs: Annotated[Path, typer.Argument(help="Output folder of a campaign.")],
-    rerun: Annotated[Path, typer.Argument(help="Output folder of a second run, on any machine.")],
-    format: FormatOption = Format.TABLE,
-) -> None:
-    """Print whether the costs of RERUN agree with those of RUNS.
-
-    The exit code is 1 if they do not agree, or if either breaks a rule.
-
-    Example: python -m analysis verify runs/mine runs/again
-    """
-    from analysis.commands.verify_command import print_verdicts
-
-    with one_line_errors("analysis"):
-        verified, problems = print_verdicts(runs, rerun, format)
-    _print_problems(problems)
-    if problems or not verified:
-        raise typer.Exit(1)
-
-
-def _print_problems(problems: list[str]) -> None:
-    for problem in problems:
-        typer.echo(f"analysis: {plain(problem)}", err=True)
 
 
 @app.command()
@@ -360,7 +301,7 @@ def validate(
             raise ValueError(
                 f"--all needs --format table, got {format.value}, which prints all findings anyway."
             )
-        options = LogOptions(logs, within, targets, ruleset, studies, trials, budget_factor)
+        options = LogOptions((logs,), within, targets, ruleset, studies, trials, budget_factor)
         code = print_findings(options, accept=accept, format=format, everything=all)
     raise typer.Exit(code)
 
@@ -385,7 +326,7 @@ def table(
 
 
 def _log_options(
-    logs: Path, within: str | None, targets: Path | None, ruleset: RulesetName | None,
+    logs: list[Path], within: str | None, targets: Path | None, ruleset: RulesetName | None,
     studies: int | None, trials: int | None, budget_factor: float | None,
     hardware: list[str] | None, mix_hardware: bool,
 ) -> "LogOptions":  # fmt: skip
@@ -393,4 +334,9 @@ def _log_options(
     from analysis.logs.hardware import HardwareChoice
 
     choice = HardwareChoice(tuple(hardware or ()), mix_hardware)
-    return LogOptions(logs, within, targets, ruleset, studies, trials, budget_factor, choice)
+    return LogOptions(tuple(logs), within, targets, ruleset, studies, trials, budget_factor, choice)
+
+
+app.command("leaderboard")(rebuild_leaderboard)
+app.command("submit")(submit_records)
+app.command("verify")(verify_records)

@@ -14,21 +14,29 @@ import typer
 
 from analysis.wording import plain
 from metaopt.bench.records.redaction import redact
+from metaopt.extras import hint_for
 
 # Typer's usage errors are click's, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
 
-def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
+def run_app(
+    app: typer.Typer,
+    name: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    program: str | None = None,
+) -> int:
     """Run a command of ``python -m NAME`` and return its exit code.
 
     Args:
         app: The commands.
         name: The name of the package.
         arguments: The arguments on the command line; by default those of this process.
+        program: The program that a usage line names; by default ``python -m NAME``.
     """
     try:
-        code = app(arguments, prog_name=f"python -m {name}", standalone_mode=False)
+        code = app(arguments, prog_name=program or f"python -m {name}", standalone_mode=False)
     except _UsageError as error:
         message = error.format_message()
         known = getattr(error.ctx.command, "commands", None) if error.ctx else None
@@ -37,8 +45,11 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
         return 2
     except typer.Abort:
         return 130
-    except Exception:  # a bug in this project
-        typer.echo(redact(traceback.format_exc()), err=True)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (hint := hint_for(error)):
+            _say(name, hint)
+            return 2
+        typer.echo(redact(traceback.format_exc()), err=True)  # a bug in this project
         return 1
     return code if isinstance(code, int) else 0
 

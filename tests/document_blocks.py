@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metaopt.bench.rules import pytest_plugin
-from tests.document_tables import PAGES, ROOT, commands_of
+from tests.document_tables import APPS, PAGES, ROOT, commands_of
 from tuning.campaign import list_campaigns
 
 
@@ -68,6 +68,12 @@ def parse_command(words: list[str]) -> None:
     program, *arguments = words
     if program == "python" and arguments[:2] in (["-m", "tuning"], ["-m", "analysis"]):
         parse_own_command(arguments[1], arguments[2:])
+    elif program == "metaopt-bench":
+        if arguments[0].startswith("--"):
+            assert arguments in (["--help"], ["--version"], ["--install-completion"])
+        else:
+            (name,) = (name for name in APPS if arguments[0] in commands_of(name))
+            parse_own_command(name, [word.removesuffix("<TAB>") for word in arguments])
     elif program == "python":
         if arguments[0] == "-m":
             script = ROOT / f"{arguments[1].replace('.', '/')}.py"

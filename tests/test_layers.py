@@ -82,6 +82,21 @@ def test_the_files_import_in_no_circle():
     list(graphlib.TopologicalSorter(IMPORTS).static_order())
 
 
+def starts_other_packages(path: Path) -> bool:
+    """Return whether a file imports by name, and names a package that is not installed."""
+    nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    words = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+    by_name = {"importlib.import_module", "runpy.run_module", "runpy.run_path", "__import__"}
+    return bool(called & by_name and words & {"tuning", "analysis"})
+
+
+def test_of_the_installed_package_only_the_command_starts_others_by_name():
+    assert [path.name for path in files("metaopt") if starts_other_packages(path)] == [
+        "__main__.py"
+    ]
+
+
 @pytest.mark.parametrize("package", ["metaopt", "tuning", "analysis"])
 def test_two_files_of_a_package_have_two_names(package):
     names = [path.stem for path in files(package) if not path.stem.startswith("__")]

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import pydantic
 
 from metaopt.bench.contract.spaces import Point
+from metaopt.bench.contract.suggestions import did_you_mean
 from metaopt.bench.measure.budget import Budget, Currency, parse_budget
 from metaopt.bench.measure.targets import Direction, Target
 from metaopt.bench.records import CAMPAIGN_FILE, BudgetRecord
@@ -84,8 +85,16 @@ class Source(pydantic.BaseModel):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The file's content with the changes, unchecked."""
-        return tomllib.loads(self.toml) | self.changes
+        """The file's content with the changes, unchecked.
+
+        Where the changes name workloads or contenders, targets and variants of others are left out.
+        """
+        document = tomllib.loads(self.toml) | self.changes
+        for names, table in (("workloads", "targets"), ("contenders", "variants")):
+            if names in self.changes and isinstance(entries := document.get(table), dict):
+                used = self.changes[names]
+                document[table] = {name: entries[name] for name in entries if name in used}
+        return document
 
 
 class Campaign(pydantic.BaseModel):
@@ -250,7 +259,8 @@ def read_source(path: Path) -> Source:
         tomllib.loads(text)
     except FileNotFoundError:
         names = list(list_campaigns())
-        raise ValueError(f"No campaign file {str(path)!r}; there are {names}.") from None
+        meant = did_you_mean(path, names)
+        raise ValueError(f"No campaign file {str(path)!r}{meant}; there are {names}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     return Source(file=name, toml=text)

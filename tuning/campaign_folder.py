@@ -3,6 +3,7 @@
 import json
 import secrets
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -26,6 +27,16 @@ def check_data(campaign: Campaign) -> None:
         get_workload(name).check_data()
 
 
+def folder_content(campaign: Campaign) -> dict[str, Any]:
+    """Return what ``campaign.json`` holds of a campaign, without its source."""
+    content = {"schema_version": records.SCHEMA_VERSION, "currency": campaign_currency(campaign)}
+    return (
+        content
+        | campaign.model_dump(mode="json")
+        | {"contenders": list(campaign.contenders_by_name)}
+    )
+
+
 def claim_folder(campaign: Campaign, out: Path, console: Console | None = None) -> Identities:
     """Write ``campaign.json`` into ``out``, or check that it holds the same campaign.
 
@@ -42,8 +53,7 @@ def claim_folder(campaign: Campaign, out: Path, console: Console | None = None) 
             that the remaining studies would mix with; shows the difference.
     """
     path = out / records.CAMPAIGN_FILE
-    content = {"schema_version": records.SCHEMA_VERSION, "currency": campaign_currency(campaign)}
-    content |= campaign.model_dump(mode="json") | {"contenders": list(campaign.contenders_by_name)}
+    content = folder_content(campaign)
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         before.pop("source", None)  # its comments, for example, may differ

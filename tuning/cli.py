@@ -11,6 +11,14 @@ import typer
 
 from analysis.command_line import one_line_errors
 from metaopt.bench.records.redaction import redact
+from tuning.completion import (
+    complete_campaign,
+    complete_contenders,
+    complete_stability,
+    complete_submission,
+    complete_workload,
+    complete_workloads,
+)
 
 _REHEARSALS = Path("runs/rehearsal")
 _REHEARSAL_SECONDS = 240.0
@@ -46,9 +54,15 @@ class Format(StrEnum):
 
 
 AnyFormat = Annotated[Format, typer.Option(help="how to print it")]
-SubmissionName = Annotated[str, typer.Argument(help="name or folder of a submission")]
-CampaignName = Annotated[str, typer.Argument(help="TOML file, or the name of a shipped campaign")]
-OutOfCampaign = Annotated[Path | None, typer.Option(help="default: runs/<campaign>")]
+SubmissionName = Annotated[
+    str,
+    typer.Argument(help="name or folder of a submission", autocompletion=complete_submission),
+]
+_CAMPAIGN_HELP = "TOML file, or the name of a shipped campaign"
+CampaignName = Annotated[str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion=complete_campaign)]
+StabilityName = Annotated[
+    str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion=complete_stability)
+]
 
 
 @app.command("list")
@@ -66,7 +80,9 @@ def list_everything(format: AnyFormat = Format.TABLE) -> None:
 @app.command()
 def run(
     submission: SubmissionName,
-    workload: Annotated[str, typer.Argument(help="name of a workload")],
+    workload: Annotated[
+        str, typer.Argument(help="name of a workload", autocompletion=complete_workload)
+    ],
     hparams: Annotated[
         list[str] | None, typer.Option(help="name=value, over the submission's defaults; repeat")
     ] = None,
@@ -81,7 +97,9 @@ def run(
             min=1.0, callback=_finite, help="without a step, after which the trial has stalled"
         ),
     ] = 1800.0,
-    out: Annotated[Path, typer.Option(help="output folder")] = Path("runs/run"),
+    out: Annotated[
+        Path | None, typer.Option(help="output folder; default: the next runs/run-N")
+    ] = None,
 ) -> None:
     """Train one submission once on one workload and print the result.
 
@@ -100,15 +118,30 @@ def run(
 @app.command()
 def compare(
     campaign: CampaignName,
-    workloads: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
-    contenders: Annotated[str | None, typer.Option(help="comma separated, over the file's")] = None,
+    workloads: Annotated[
+        str | None,
+        typer.Option(help="comma separated, over the file's", autocompletion=complete_workloads),
+    ] = None,
+    contenders: Annotated[
+        str | None,
+        typer.Option(help="comma separated, over the file's", autocompletion=complete_contenders),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="of a study, over the file's")] = None,
     eval_period: Annotated[
         str | None, typer.Option(help="cost between evaluations, over the file's")
     ] = None,
     studies: Annotated[int | None, typer.Option(help="repetitions, over the file's")] = None,
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
-    out: OutOfCampaign = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="default: the newest unfinished runs/<campaign>-N of these options, else the next"
+        ),
+    ] = None,
+    require_clean: Annotated[
+        bool,
+        typer.Option("--require-clean", help="stop if records would not suit the leaderboard"),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="measure a few steps and estimate the time")
     ] = False,
@@ -146,8 +179,9 @@ def compare(
     Example: python -m tuning compare demo --contenders metaopt,sgd+tpe --out runs/mine
     """
     from tuning.campaign import read_campaign
+    from tuning.campaign_folder import check_data
     from tuning.cluster import Resources
-    from tuning.commands.compare_command import print_estimates, run_and_report
+    from tuning.commands.compare_command import begin, print_estimates, run_and_report
     from tuning.slurm import submit
 
     code = 0
@@ -156,12 +190,15 @@ def compare(
             Path(campaign), workloads=_split(workloads), contenders=_split(contenders),
             budget=budget, eval_period=eval_period, studies=studies, seed=seed,
         )  # fmt: skip
-        folder = out or Path("runs") / plan.name
+        if not slurm:  # the job's machines have the data
+            check_data(plan)
+        folder = begin(plan, out, require_clean=require_clean, dry_run=dry_run)
         resources = Resources(address, cpus_per_study, gpus_per_study, dashboard)
         if dry_run:
             print_estimates(plan, cpus_per_study, in_process=in_process)
         elif slurm:
-            typer.echo(submit(sys.argv[1:], folder, nodes=slurm, options=slurm_options or []))
+            arguments = sys.argv[1:] + ([] if out else ["--out", str(folder)])
+            typer.echo(submit(arguments, folder, nodes=slurm, options=slurm_options or []))
         else:
             code = run_and_report(plan, folder, None if in_process else resources)
     raise typer.Exit(code)
@@ -169,9 +206,9 @@ def compare(
 
 @app.command()
 def stability(
-    campaign: CampaignName,
+    campaign: StabilityName,
     seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
-    out: OutOfCampaign = None,
+    out: Annotated[Path | None, typer.Option(help="default: runs/<campaign>")] = None,
 ) -> None:
     """Measure products of transitions (Figure 3) and write a report. Call it again to resume.
 
@@ -246,7 +283,9 @@ def rehearse(
 
 @app.command()
 def targets(
-    workloads: Annotated[list[str], typer.Argument(help="names of workloads")],
+    workloads: Annotated[
+        list[str], typer.Argument(help="names of workloads", autocompletion=complete_workload)
+    ],
     out: Annotated[Path, typer.Option(help="folder of the procedure's records")] = Path(
         "runs/targets"
     ),
@@ -298,6 +337,10 @@ def package(
     affiliations: Annotated[str | None, typer.Option(help="separated by commas")] = None,
     version: Annotated[str | None, typer.Option(help="of the submission, as in 1.0")] = None,
     description: Annotated[str | None, typer.Option(help="one line on the algorithm")] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(help="output folder of a campaign with it, for PULL_REQUEST.md"),
+    ] = None,
     rehearsal: Annotated[
         bool,
         typer.Option(
@@ -307,19 +350,11 @@ def package(
 ) -> None:
     """Write a submission as a folder for a pull request to mlcommons/submissions_algorithms.
 
+    PULL_REQUEST.md is the text of the pull request.
+
     Example: python -m tuning package path/to/my_submission --out packaged --version 1.0
     """
-    from tuning.commands.rehearse_command import rehearse_and_report
-    from tuning.packaging import package_submission
-
-    def rehearse_first() -> None:
-        if not rehearsal:
-            return
-        if rehearse_and_report(submission, _REHEARSALS, timeout=_REHEARSAL_SECONDS):
-            raise ValueError(
-                "The rehearsal found errors, so nothing was written. Fix them, or pass "
-                "--no-rehearsal."
-            )
+    from tuning.commands.package_command import package_and_print
 
     flags = {
         "submission_name": name,
@@ -329,18 +364,11 @@ def package(
         "version": version,
         "description": description,
     }
-    ask = (lambda key: typer.prompt(key)) if sys.stdin.isatty() else None
     with one_line_errors("tuning"):
-        packaged = package_submission(submission, out, flags, ask, rehearse_first)
-    for warning in packaged.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    for file in packaged.files:
-        typer.echo(packaged.folder / file)
-    typer.echo(
-        f"Loaded in an empty process and took a step, with {packaged.versions}. It belongs in "
-        f"{packaged.destination} of mlcommons/submissions_algorithms; submission_info.yml is also "
-        "the yaml block of the pull request, whose title has [submission]."
-    )
+        package_and_print(
+            submission, out, flags, runs=evidence, rehearsals=_REHEARSALS if rehearsal else None,
+            timeout=_REHEARSAL_SECONDS,
+        )  # fmt: skip
 
 
 def _split(names: str | None) -> list[str] | None:

@@ -10,6 +10,7 @@ from metaopt.bench.records.identity import digest_of
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
 from metaopt.bench.trial.plan import derive_seeds, plan_trial
+from metaopt.bench.trial.progress import is_unfinished
 from metaopt.bench.trial.runner import run_trial
 from metaopt.bench.trial.stalls import announced_stall
 from metaopt.workloads.registry import get_workload
@@ -17,6 +18,7 @@ from tuning.campaign import make_campaign
 from tuning.contenders import SUBMISSIONS, Contender, load_submission
 from tuning.identities import claim_study, identify
 from tuning.locks import hold
+from tuning.output_folders import next_folder, numbered_folders
 from tuning.studies import LOGS
 
 
@@ -28,7 +30,7 @@ def run_single(
     budget: str,
     eval_period: str | None,
     seed: int,
-    out: Path,
+    out: Path | None,
     stall_seconds: float,
 ) -> tuple[TrialRecord, Path]:
     """Run one trial and audit it; a killed one goes on from its checkpoint when called again.
@@ -40,7 +42,8 @@ def run_single(
         budget: Of the trial, as in a campaign.
         eval_period: Cost between evaluations; ``None`` takes a campaign's default.
         seed: Of the run.
-        out: Output folder.
+        out: Output folder; ``None`` takes the newest ``runs/run-N`` that holds the same trial
+            unfinished, else a new one.
         stall_seconds: Without a step for so long, the trial is recorded as stalled and the process
             ends.
 
@@ -66,9 +69,6 @@ def run_single(
     seeds = derive_seeds(seed, workload, 1, 1)
     if workload.is_fixed_batch:
         workload = workload.with_batch_seed(seeds.fixed_batch)  # type: ignore[attr-defined]
-    folder = records.trial_directory(out / LOGS, contender, 1, workload_name, 1)
-    if (folder / records.RUN_FILE).exists():
-        raise ValueError(f"{folder} holds a finished trial; use another --out.")
     targets = workload.targets.validation, workload.targets.test
     identity = identify(Contender(contender, submission, None, None), workload, targets)
     plan = plan_trial(
@@ -85,6 +85,18 @@ def run_single(
         target=targets[0],
         test_target=targets[1],
     )
+
+    def folder_in(out: Path) -> Path:
+        return records.trial_directory(out / LOGS, contender, 1, workload_name, 1)
+
+    if out is None:
+        begun = (path for path in numbered_folders("run") if is_unfinished(plan, folder_in(path)))
+        out = next(begun, None) or next_folder("run")
+    folder = folder_in(out)
+    if (folder / records.RUN_FILE).exists():
+        raise ValueError(
+            f"{folder} holds a finished trial; use another --out, or none for a new folder."
+        )
     with hold(out / ".locks" / "run.lock", f"Output folder {str(out)!r}"):
         claim_study(folder.parent, identity)
         recorder = Recorder()

@@ -25,7 +25,7 @@ def print_hardware(
     Raises:
         ValueError: There is nothing to read, or no run of the reference.
     """
-    read = [LogOptions(path, within, targets).read() for path in paths]
+    read = [LogOptions((path,), within, targets).read() for path in paths]
     marks = contender_marks(*read)
     across = across_hardware_table(measure_hardware(read, view), reference, marks)
     everything = format is not Format.TABLE

@@ -6,6 +6,7 @@ from pathlib import Path
 from analysis.logs.competition import Competition, Ruleset, read_official_targets
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
+from analysis.logs.merging import merge_logs
 from analysis.logs.reader import all_columns, no_columns, read_logs
 
 
@@ -13,7 +14,7 @@ from analysis.logs.reader import all_columns, no_columns, read_logs
 class LogOptions:
     """Logs, and the rules that AlgoPerf's logs are read by; see ``--help`` of the commands."""
 
-    logs: Path
+    logs: tuple[Path, ...]
     within: str | None = None
     targets: Path | None = None
     ruleset: Ruleset | None = None
@@ -34,15 +35,20 @@ class LogOptions:
             costs_only: Whether costs to target are enough: no other metrics, no hyperparameters.
 
         Raises:
-            ValueError: There is nothing to read, or an option has no effect on these logs.
+            ValueError: There is nothing to read, the logs do not join, or an option has no effect
+                on them.
         """
         columns = no_columns if costs_only else all_columns
-        logs = read_logs(
-            self.logs, self.within, self.competition(), columns=columns,
-            hyperparameters=not costs_only,
-        )  # fmt: skip
-        self.check_options(logs)
-        return self.hardware.select(logs)
+        competition = self.competition()
+        parts = [
+            read_logs(
+                path, self.within, competition, columns=columns, hyperparameters=not costs_only
+            )
+            for path in self.logs
+        ]
+        for part in parts:
+            self.check_options(part)
+        return self.hardware.select(merge_logs(parts))
 
     def check_options(self, logs: Logs) -> None:
         """Refuse options that have no effect.

@@ -14,6 +14,13 @@ CostView = Literal["including", "given"]
 LogsArgument = Annotated[
     Path, typer.Argument(help="Folder or tar archive: the output of a campaign, or AlgoPerf logs.")
 ]
+SeveralLogs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="LOGS",
+        help="Folders or tar archives of one protocol: outputs of campaigns, or AlgoPerf logs.",
+    ),
+]
 WithinOption = Annotated[str | None, typer.Option(help="Read only this folder inside LOGS.")]
 TargetsOption = Annotated[
     Path | None,

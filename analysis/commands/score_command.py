@@ -3,6 +3,7 @@
 from analysis.checks.fairness import find_failures
 from analysis.commands.log_options import LogOptions
 from analysis.logs.logs import Logs
+from analysis.report.answer import answer, infer_all, problems
 from analysis.report.formats import Format, json_value, print_tables
 from analysis.report.summary import (
     about_lines,
@@ -11,6 +12,7 @@ from analysis.report.summary import (
     warning_lines,
 )
 from analysis.report.table import COST, Column, Table, number_format
+from analysis.report.terminal import print_answer
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores, ScoringRules, score_logs
 from analysis.wording import MAX_LISTED, join_entries
@@ -44,7 +46,7 @@ def print_scores(
     view: View | None = None,
     format: Format = Format.TABLE,
 ) -> None:
-    """Print warnings, the score table and the budgets.
+    """Print warnings, the score table, the budgets and, in a terminal, the answer.
 
     Args:
         logs: The logs.
@@ -59,10 +61,13 @@ def print_scores(
     notes = warning_lines(logs, scores.rules, everything=everything)
     notes += _notes_on_logs(logs, everything)
     table = table.with_notes(*about_lines(logs, scores.unit))
+    said = answer(scores, infer_all(scores))
     print_tables(
-        [table], notes, format, rules=scores.rules, cost=scores.unit, view=view,
+        [table], notes, format, rules=scores.rules, cost=scores.unit, view=view, answer=said,
         scores={n: json_value(scores.scores[n].get(view)) for n in scores.contenders},
     )  # fmt: skip
+    if format is Format.TABLE:
+        print_answer(problems(logs, scores), said)
 
 
 def _notes_on_logs(logs: Logs, everything: bool) -> list[str]:

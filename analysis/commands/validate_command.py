@@ -36,7 +36,7 @@ def print_findings(
         0 without errors except accepted ones, 1 otherwise.
     """
     accepted = () if accept is None else read_acceptances(accept)
-    logs = read_for_checks(source.logs, source.within, source.competition())
+    logs = read_for_checks(source.logs[0], source.within, source.competition())
     source.check_options(logs)
     found = review_findings(validate(logs), accepted)
     counts = Counter("accepted" if one.accepted else one.finding.severity for one in found)

@@ -1,6 +1,6 @@
 """Render pages from templates, in HTML and Markdown.
 
-The HTML page is a single file with its pictures embedded. It makes no network requests: its
+The HTML page is a single file with its pictures inline. It makes no network requests: its
 Content-Security-Policy allows only its own inline style and script.
 """
 
@@ -8,25 +8,26 @@ import base64
 import hashlib
 import json
 import re
-import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report.formats import markdown_table
+from analysis.report.formats import markdown_table, table_csv
 from analysis.report.publish import publish
-from analysis.report.table import Column
+from analysis.report.table import Column, ScoreEstimate, Table, is_missed
 from analysis.wording import escape_markdown, plain, spreadsheet_cell
 
 if TYPE_CHECKING:
     import jinja2
+    import markupsafe
     import pandas as pd
 
     from analysis.report.plots.canvas import Plot
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONG = 40  # characters; longer cells break lines
+_ROOM = 4_000_000  # characters of all pictures of a page
 
 
 def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
@@ -51,11 +52,11 @@ def render_html(template: str, context: dict[str, Any], *more_styles: str) -> st
     """
     style, script = (
         "".join((_TEMPLATES / name).read_text("utf-8") for name in names)
-        for names in (("page.css", *more_styles), ("page.js",))
+        for names in (("page.css", *more_styles), ("page.js", "plots.js"))
     )
     environment = _environment(autoescape=True, finalize=_as_text)
     environment.filters |= {"json": _names, "attributes": _attributes}
-    environment.filters |= {"embed": embed, "label": _label}
+    environment.filters |= {"embed": Pictures().embed, "label": _label, "csv": _csv_attribute}
     inlined = {"style": style, "script": script, "policy": _policy(style, script)}
     return environment.get_template(f"{template}.html.j2").render(context | inlined)
 
@@ -81,11 +82,20 @@ def _as_text(value: Any) -> Any:
     return plain(value) if type(value) is str else value
 
 
-def embed(plot: "Plot") -> dict[str, Any]:
-    """Return a picture's SVG in base64, and its size in CSS pixels."""
-    width, height = struct.unpack(">II", plot.path.read_bytes()[16:24])
-    data = base64.b64encode(plot.svg.read_bytes()).decode("ascii")
-    return {"data": data, "width": round(width * 0.768), "height": round(height * 0.768)}
+class Pictures:
+    """The pictures of one page: those that come first have room in it."""
+
+    def __init__(self) -> None:
+        """Start with an empty page."""
+        self._left = _ROOM
+
+    def embed(self, plot: "Plot") -> str:
+        """Return a picture's SVG; nothing if the page has no room left for it."""
+        text = plot.svg.read_text("utf-8")
+        if len(text) > self._left:
+            return ""
+        self._left -= len(text)
+        return text
 
 
 def write_csv(table: "pd.DataFrame", out: Path | None) -> None:
@@ -122,9 +132,21 @@ def _attributes(value: Any, column: Column) -> dict[str, str]:
     if column.format.is_text:
         return {"class": "left long" if len(column.format.text(value)) > _LONG else "left"}
     key = column.format.key(value)
-    if key is None:
+    if key is None or is_missed(key):
         return {"data-sort": "", "class": "missed"}
-    return {"data-sort": repr(float(key))}
+    found = {"data-sort": repr(float(key))}
+    if isinstance(value, ScoreEstimate) and value.shares:
+        found["data-shares"] = json.dumps(
+            {plain(name): round(share, 6) for name, share in value.shares.items()}
+        )
+    return found
+
+
+def _csv_attribute(table: Table) -> "markupsafe.Markup":
+    """Return a table's CSV, escaped here because its line ends must stay."""
+    import markupsafe
+
+    return markupsafe.escape(table_csv(table))
 
 
 def _label(caption: str) -> str:

@@ -10,6 +10,7 @@ from analysis.checks.verification import verified_contenders, verify
 from analysis.logs.audits import audit_summary
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
+from analysis.report.answer import answer, infer_all, problems
 from analysis.report.formats import csv_text, table_csv
 from analysis.report.marks import Marks
 from analysis.report.pages import write_pages
@@ -17,6 +18,7 @@ from analysis.report.publish import publish
 from analysis.report.sections import Section
 from analysis.report.summary import contender_marks, shown_warnings
 from analysis.report.tables import campaign_tables, statistics_tables, training_tables
+from analysis.report.tables.overview_table import overview_table
 from analysis.report.tables.score_tables import (
     Extras,
     cost_table,
@@ -28,8 +30,7 @@ from analysis.report.tables.score_tables import (
 from analysis.report.tables.verification_table import verdicts_table
 from analysis.scoring.costs import Unit
 from analysis.scoring.scores import Scores, score_logs
-from analysis.statistics.inference import Inference, infer
-from analysis.statistics.samples import samples_of
+from analysis.statistics.inference import Inference
 from analysis.statistics.speedups import REFERENCE
 from analysis.training.curves import anytime_bands
 from analysis.training.episodes import read_runs
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from analysis.report.plots.canvas import Plot
     from analysis.report.plots.curve_plots import Bands, Profiles
 
-_UNCERTAINTY = "Uncertainty of the scores"
+_ANSWER = "Who is ahead?"
+_UNCERTAINTY = "How sure is that, and would it repeat?"
 _EPISODES = (
     "Geometric mean over the first runs of all studies (lowest to highest). k/n: only k of n "
     "studies have a finite loss there. Cut: the run ended before the episode did. A deployed run "
@@ -110,11 +112,12 @@ def write_report(
         verified = verified_contenders(verdicts)
         extras = Extras(**{**vars(extras), "verified": verified})
         table = verdicts_table(verdicts, logs, rerun, facets)
-        verification = [Section("Verification", tables=(table,))]
+        verification = [Section("Does another run come to the same costs?", tables=(table,))]
     bands, profiles = anytime_bands(logs), profiles_of(scores)
     out.mkdir(parents=True, exist_ok=True)
+    opening = _opening(scores, inferred, marks, extras, out)
     sections = [
-        *_scores(logs, scores, marks, extras, out),
+        *_costs(logs, scores, marks, extras, out),
         _statistics_section(logs, inferred, marks, out),
         *verification,
         *_by_heading(_curves(logs, scores, bands, profiles, out)),
@@ -122,10 +125,18 @@ def write_report(
         *_details(logs, scores, marks, extras, out),
     ]
     context = _context(logs, scores, command, title)
-    context["unrepeatable"] = statistics_tables.repeatability_warnings(inferred)
-    filters = filters_of(scores, facets)
-    write_pages("report", context | {"sections": sections, "filters": filters}, out)
-    tables = [table for part in sections for table in (*part.tables, *part.data) if table.name]
+    context |= {
+        "answer": answer(scores, inferred),
+        "problems": problems(logs, scores),
+        "unrepeatable": statistics_tables.repeatability_warnings(inferred),
+        "opening": opening,
+        "sections": sections,
+        "filters": filters_of(scores, facets),
+        "names": sorted(scores.contenders),
+    }
+    write_pages("report", context, out)
+    parts = [opening, *sections]
+    tables = [table for part in parts for table in (*part.tables, *part.data) if table.name]
     tables.append(campaign_tables.trials_table(logs))
     if inferred:
         tables.append(statistics_tables.numbers_table(inferred))
@@ -156,15 +167,6 @@ def profiles_csv(profiles: "Profiles") -> str:
     return csv_text(("view", "contender", "ratio", "share"), rows)
 
 
-def infer_all(scores: Scores, reference: str = REFERENCE) -> list[Inference]:
-    """Return the statistics of both views, including tuning first; none with a single study."""
-    if scores.studies < 2:
-        return []
-    return [
-        infer(samples_of(scores, view), scores.unit, reference=reference) for view in scores.views
-    ]
-
-
 def extras_of(found: list[Inference], facets: Any) -> Extras:
     """Return the intervals of scores and costs, and the facets of rows."""
     if not found:
@@ -184,13 +186,26 @@ def extras_of(found: list[Inference], facets: Any) -> Extras:
     return Extras(areas, costs, name, facets=facets)
 
 
-def _scores(
+def _opening(
+    scores: Scores, found: list[Inference], marks: Marks, extras: Extras, out: Path
+) -> Section:
+    """Return the picture and the table of the answer."""
+    from analysis.report.plots.answer_plot import plot_answer
+
+    plots = (plot_answer(found[0], _ANSWER, out),) if found else ()
+    speedups = found[0].speedups if found else None
+    table = overview_table(scores, marks, extras, speedups)
+    return Section(
+        _ANSWER, plots=plots, tables=(table,), data=(score_table(scores, marks, extras),)
+    )
+
+
+def _costs(
     logs: Logs, scores: Scores, marks: Marks, extras: Extras, out: Path
 ) -> Iterable[Section]:
     from analysis.report.plots import sweep_plots
     from analysis.report.plots.cost_plots import COSTS_HEADING, plot_costs, study_budgets
 
-    yield Section("Scores", tables=(score_table(scores, marks, extras),))
     budgets = study_budgets(logs, scores.unit)
     drawn = tuple(plot_costs(scores, extras, out, budgets))
     yield Section(COSTS_HEADING, plots=drawn, tables=(cost_table(scores, marks, extras),))
@@ -206,7 +221,9 @@ def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: P
         text = "Intervals and comparisons need at least two studies; these logs have one."
         return Section(_UNCERTAINTY, (text,))
     first = found[0]
-    plots = [plot for one in found for plot in plot_inference(one, out)]
+    plots = [plot for one in found for plot in plot_inference(one, _UNCERTAINTY, out)]
+    if first.speedups is None:
+        del plots[0]  # the picture of the answer
     tables = [statistics_tables.repeatability_table(found)]
     tables += [
         statistics_tables.speedups_table(one, one.speedups, marks)
@@ -249,7 +266,10 @@ def _training(logs: Logs, marks: Marks, out: Path) -> Iterable[Section]:
                 training_tables.episodes_table(episodes),
             )
             yield Section(
-                "Training loss after each episode", (_EPISODES,), tables=tuple(tables), data=(data,)
+                "What is the training loss after each episode?",
+                (_EPISODES,),
+                tables=tuple(tables),
+                data=(data,),
             )
     ends = final_values(logs, last)
     text = _ENDS + (_ENDS_OF_OURS if logs.is_ours else "")
@@ -257,34 +277,39 @@ def _training(logs: Logs, marks: Marks, out: Path) -> Iterable[Section]:
         training_tables.final_values_tables(ends, marks),
         training_tables.final_values_table(ends),
     )
-    yield Section("How training ended", (text,), tables=tuple(tables), data=(data,))
+    yield Section("How did training end?", (text,), tables=tuple(tables), data=(data,))
 
 
 def _details(
     logs: Logs, scores: Scores, marks: Marks, extras: Extras, out: Path
 ) -> Iterable[Section]:
-    from analysis.report.plots.breakdown_plot import plot_breakdown
-    from analysis.report.plots.trial_plots import plot_importance, plot_trials
+    from analysis.report.plots.breakdown_plot import BREAKDOWN_HEADING, plot_breakdown
+    from analysis.report.plots.trial_plots import (
+        IMPORTANCE_HEADING,
+        TRIALS_HEADING,
+        plot_importance,
+        plot_trials,
+    )
 
     spent = campaign_tables.spent_table(logs, extras.facets, marks)
     drawn = (plot_breakdown(logs, out),) if logs.is_ours else ()
-    yield Section("Cost breakdown", plots=drawn, tables=(spent,))
+    yield Section(BREAKDOWN_HEADING, plots=drawn, tables=(spent,))
     points = all_points(logs)
     if plots := plot_trials(points, scores.workloads, out):
-        yield Section("Trials: hyperparameters and outcome", plots=tuple(plots))
+        yield Section(TRIALS_HEADING, plots=tuple(plots))
     if found := [one for some in points if (one := importance(some)) is not None]:
         plots = plot_importance(found, scores.workloads, out)
         table = training_tables.importance_table(found)
-        yield Section("Importance of hyperparameters", (METHOD,), tuple(plots), (table,))
+        yield Section(IMPORTANCE_HEADING, (METHOD,), tuple(plots), (table,))
     failures = campaign_tables.status_table(logs), campaign_tables.errors_table(logs)
-    yield Section("Failures", tables=tuple(table for table in failures if table.rows))
+    yield Section("What failed?", tables=tuple(table for table in failures if table.rows))
     tables = campaign_tables.target_table(logs), campaign_tables.environment_table(logs)
-    yield Section("Targets and environment", tables=tables)
+    yield Section("Which targets, budgets and machines?", tables=tables)
     for warning in warnings_of(logs):
         if len(warning.entries) > 5:
             yield Section(warning.title, entries=tuple(warning.entries))
     if logs.notes:
-        yield Section("Notes on the logs", entries=tuple(logs.notes))
+        yield Section("What is odd about the logs?", entries=tuple(logs.notes))
 
 
 def _by_heading(plots: "Iterable[Plot]") -> Iterable[Section]:

@@ -41,6 +41,24 @@ class Estimate(NamedTuple):
     high: float
 
 
+class ScoreEstimate(NamedTuple):
+    """A score with its interval, and its share from each workload, whose mean it is."""
+
+    value: float
+    low: float
+    high: float
+    shares: Mapping[str, float]
+
+
+class OverviewCost(NamedTuple):
+    """A contender's median cost on a workload, for a narrow column."""
+
+    cost: float
+    reached: int
+    studies: int
+    developed: bool
+
+
 class Bounded(NamedTuple):
     """A value that may be a bound, with its interval; an undefined value is NaN."""
 
@@ -187,6 +205,19 @@ def _show_costs(costs: MedianCosts) -> str:
     return f"{text}{factor} ({costs.reached}/{costs.studies}){mark}"
 
 
+def _show_overview(found: OverviewCost) -> str:
+    mark = _DEVELOPED if found.developed else ""
+    if is_missed(found.cost):
+        return f"{found.reached}/{found.studies}{mark}"
+    cost = found.cost
+    return (format_cost(cost) if cost < 99_950 else f"{cost / 1000:,.0f}k") + mark
+
+
+OVERVIEW_COST = CellFormat(
+    _show_overview,
+    lambda found: {"": found.cost, "reached": found.reached, "studies": found.studies},
+    lambda found: found.cost,
+)
 MEDIAN_COSTS = CellFormat(
     _show_costs,
     lambda costs: {k: v for k, v in costs._asdict().items() if k != "developed" and v is not None},
@@ -203,12 +234,14 @@ class Column:
         format: The format of the values.
         key: The name of the field in CSV and JSON; by default the header in snake case.
         workload: The workload that the column is about; empty if none.
+        turned: Whether a page turns the header, because the column is narrower than it.
     """
 
     name: str
     format: CellFormat = TEXT
     key: str = ""
     workload: str = ""
+    turned: bool = False
 
     @property
     def field(self) -> str:
@@ -251,6 +284,15 @@ class Table:
     def header(self) -> tuple[str, ...]:
         """The columns' names, as text."""
         return tuple(plain(column.name) for column in self.columns)
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """The contender that each row is about; nothing if rows are not about contenders."""
+        names = [column.name for column in self.columns]
+        if "contender" not in names:
+            return ()
+        place = names.index("contender")
+        return tuple(row[place] for row in self.rows)
 
     @property
     def texts(self) -> list[tuple[str, ...]]:

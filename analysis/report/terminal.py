@@ -24,6 +24,15 @@ def print_in_terminal(
         print_table(table, console)
 
 
+def print_answer(problems: Sequence[str], answer: str) -> None:
+    """Print what is wrong, then the answer, as the last lines of a command."""
+    console = Console()
+    console.print()
+    for problem in problems:
+        print_note(problem, console)
+    print_note(answer, console, "bold")
+
+
 def print_note(text: str, console: Console, style: str = "yellow") -> None:
     """Print a paragraph."""
     console.print(escape(plain(text)), style=style, highlight=False)

@@ -68,8 +68,15 @@ def profile_area(ratios: NDArray[np.float64], axis: Axis = LINEAR) -> NDArray[np
         \frac{1}{W} \sum_w \max(0, 1 - \ln r_{sw} / \ln \mathrm{limit})
     """
     if axis.logarithmic:
-        return np.clip(1 - np.log(ratios) / np.log(axis.limit), 0, None).mean(axis=-1)
+        return shares(ratios, axis).mean(axis=-1)
     return np.clip(axis.limit - ratios, 0, None).mean(axis=-1) / (axis.limit - 1)
+
+
+def shares(ratios: NDArray[np.float64], axis: Axis = LINEAR) -> NDArray[np.float64]:
+    """Return what each workload adds to a score before the mean, from 0 to 1, as the ratios."""
+    if axis.logarithmic:
+        return np.clip(1 - np.log(ratios) / np.log(axis.limit), 0, None)
+    return np.clip(axis.limit - ratios, 0, None) / (axis.limit - 1)
 
 
 def profile(

@@ -36,12 +36,14 @@ class Speedups:
         bounds: ``>=`` where only the reference missed on some workloads, ``<=`` where only the
             contender did, ``~`` where both occur.
         both_missed: The number of workloads on which both missed.
+        ratios: The ratios that a speed-up is the mean of, (S, W); NaN where it has none.
     """
 
     reference: str
     values: Estimates
     bounds: tuple[Bound, ...]
     both_missed: tuple[int, ...]
+    ratios: Floats
 
 
 def measure_speedups(
@@ -74,18 +76,25 @@ def measure_speedups(
         Estimates(_speedups(samples, samples.medians, place), *drawn),
         tuple(_bound(*some) for some in zip(mine.any(axis=1), theirs.any(axis=1), strict=True)),
         tuple(map(int, (missed & missed[place]).sum(axis=1))),
+        np.exp(_log_ratios(samples, samples.medians, place)),
     )
 
 
 def _speedups(samples: Samples, medians: Floats, reference: int) -> Floats:
     """Return the speed-ups, (..., S), of medians, (..., S, W)."""
+    with np.errstate(invalid="ignore"):
+        return np.exp(_log_ratios(samples, medians, reference).mean(axis=-1))
+
+
+def _log_ratios(samples: Samples, medians: Floats, reference: int) -> Floats:
+    """Return the logarithms of the reference's median costs over each contender's."""
     base = len(samples.scored.base)
     costs, missed = samples.without_misses(medians)[..., :base], np.isinf(medians)[..., :base]
     theirs, both = costs[..., [reference], :], missed & missed[..., [reference], :]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(both | (costs == theirs), 0.0, np.log(theirs) - np.log(costs))
         # A cost of 0, where the initial parameters meet the target, has no ratio.
-        return np.exp(np.where(np.isfinite(logs), logs, np.nan).mean(axis=-1))
+    return np.where(np.isfinite(logs), logs, np.nan)
 
 
 def _bound(contender_missed: bool, reference_missed: bool) -> Bound:

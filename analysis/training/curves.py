@@ -12,7 +12,7 @@ from analysis.scoring.costs import COST_COLUMNS
 from analysis.training.last_evaluations import DEPLOYED, LOSS
 from metaopt.bench.measure.budget import Currency
 
-_POINTS = 240
+_POINTS = 120
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from metaopt.bench.contract.plugins import (
     list_plugins,
     plugin_names,
 )
+from metaopt.bench.contract.suggestions import did_you_mean
 from metaopt.workloads import algoperf_workloads as algoperf
 from metaopt.workloads.breast_cancer_logistic import BREAST_CANCER_LOGISTIC
 from metaopt.workloads.cifar10 import CIFAR10_VGG16, CIFAR10_VGG16_SMALL
@@ -95,9 +96,8 @@ def get_workload(name: str) -> Any:
     plugin = _plugin_of(name)
     if plugin is not None:
         return _forms(plugin)[name]
-    raise ValueError(
-        f"No workload {name!r}, only {sorted([*ours, *plugin_names(WORKLOADS, ours)])}."
-    )
+    names = sorted([*ours, *plugin_names(WORKLOADS, ours)])
+    raise ValueError(f"No workload {name!r}{did_you_mean(name, names)}, only {names}.")
 
 
 def _plugin_of(name: str) -> Plugin | None:

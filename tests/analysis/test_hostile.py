@@ -84,7 +84,7 @@ def test_the_official_rules_say_that_they_mix_hardware(build, tmp_path):
 
 def test_a_negative_seed_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"`seed`.*-1"):
-        print_statistics(LogOptions(tmp_path), confidence=0.95, resamples=100, seed=-1)
+        print_statistics(LogOptions((tmp_path,)), confidence=0.95, resamples=100, seed=-1)
 
 
 @pytest.mark.parametrize("name", ["studies", "trials"])

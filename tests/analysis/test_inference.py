@@ -97,13 +97,13 @@ def test_workloads_without_a_reached_target_are_named():
 
 def test_the_diagram_is_drawn_with_enough_workloads_and_refused_with_the_number_else(tmp_path):
     enough = plot_inference(
-        make_inference(12, 10, names=[f"{EVIL}{i}" for i in range(12)]), tmp_path
+        make_inference(12, 10, names=[f"{EVIL}{i}" for i in range(12)]), "Sure?", tmp_path
     )
 
     assert [plot.path.name for plot in enough] == ["intervals-including.png", "ranks-including.png"]
     assert all(plot.path.stat().st_size > 10_000 for plot in enough)
     few = make_inference(12, 9)
-    assert len(plot_inference(few, tmp_path)) == 1
+    assert len(plot_inference(few, "Sure?", tmp_path)) == 1
     with pytest.raises(ValueError, match=r"9 workloads are too few .* which needs 10"):
         plot_critical_differences(few, tmp_path / "x.png")
 

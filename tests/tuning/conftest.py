@@ -97,6 +97,12 @@ def fake_study(tuner, clock, *, before_step=None, space=None, **changes) -> Stud
     return StudyPlan(**{**plan, **changes})
 
 
+@pytest.fixture(autouse=True)
+def unchanged_checkout(monkeypatch):
+    """What a command prints does not depend on the state of this checkout."""
+    monkeypatch.setattr("tuning.obstacles.changed_files", lambda folder: [])
+
+
 @pytest.fixture
 def make_fake_study():
     """The factory of fake studies."""

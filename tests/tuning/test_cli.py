@@ -164,6 +164,14 @@ def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path
     [
         (["run", "adamw"], "Missing argument 'workload'"),
         (["run", "nothing", "digits_mlp"], "it is neither one of ['adamw', 'ademamix',"),
+        (["run", "adamw", "digit_mlp"], "No workload 'digit_mlp' (did you mean 'digits_mlp'?)"),
+        (["check", "adamv"], "No submission 'adamv' (did you mean 'adamw'?)"),
+        (["compare", "dmeo"], "No campaign file 'dmeo' (did you mean 'demo'?)"),
+        (
+            ["compare", "demo", "--contenders", "adamw+tpee"],
+            "no tuner 'tpee' (did you mean 'tpe'?)",
+        ),
+        (["compare", "demo", "--contenders", "adamw@papr+tpe"], "'papr' (did you mean 'paper'?)"),
         (["run", "adamw", "nowhere"], "No workload 'nowhere', only ['breast_cancer_logistic',"),
         (["run", "adamw", "mnist_mlp"], "Missing data file train-images-idx3-ubyte.gz: looked in"),
         (["run", "metaopt", "digits_mlp", "--hparams", "x=1"], "name of ['learning_rate'"),

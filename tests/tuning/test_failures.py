@@ -216,7 +216,8 @@ def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_coul
     assert code == 1
     assert said.out.startswith("Never took a step: typo+random on breast_cancer_logistic:")
     assert said.out.endswith("report.html\n")
-    *progress, last = said.err.splitlines()
+    note, *progress, last = said.err.splitlines()
+    assert "trial_1" in note  # its record does not say that it ran from a clean checkout
     assert [line[:7] for line in progress] == ["1 of 3:", "2 of 3:", "3 of 3:"]
     assert last.startswith("tuning: 1 of 3 studies could not go on: sgd+random on breast_")
     assert "run.json: campaign: Field required" in said.err

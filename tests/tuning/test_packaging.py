@@ -15,14 +15,20 @@ from metaopt.bench.contract.loading import SPACE_FILE, find_submissions, load_su
 from metaopt.bench.contract.requirements import read_requirements
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.records import EVAL_FILE
+from metaopt.bench.records.findings import Finding
+from metaopt.bench.rules.check import Report
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.registry import get_workload
+from tuning.campaign import make_campaign
 from tuning.cli import app
-from tuning.commands import rehearse_command
+from tuning.commands import package_command
+from tuning.commands.evidence import campaign_evidence
 from tuning.contenders import SUBMISSIONS
+from tuning.executor import run_campaign
 from tuning.packaging import package, package_submission, read_info
-from tuning.packaging.info import KEYS, complete_info, parse_info
+from tuning.packaging.info import KEYS
 from tuning.packaging.sources import collect_sources
+from tuning.rehearsal.rehearsal_run import Rehearsal
 
 FOLDERS = find_submissions(SUBMISSIONS)
 INFO = dict.fromkeys(KEYS, "x") | {
@@ -249,8 +255,10 @@ def test_the_command_asks_for_nothing_off_a_terminal_and_names_the_flags(make, t
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_asks_on_a_terminal(make, tmp_path, capsys, monkeypatch, no_step):
-    monkeypatch.setattr("sys.stdin", io.StringIO("Nowhere\nPlain descent\n"))
+def test_the_command_asks_on_a_terminal_with_examples_until_a_value_passes(
+    make, tmp_path, capsys, monkeypatch, no_step
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Nowhere\ncosts 5$\nPlain descent\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     command = ["package", str(make()), "--out", str(tmp_path / "out"), "--name", "Plain",
                "--version", "1.0", "--authors", "A, B", "--no-rehearsal"]  # fmt: skip
@@ -258,7 +266,12 @@ def test_the_command_asks_on_a_terminal(make, tmp_path, capsys, monkeypatch, no_
     assert run_app(app, "tuning", command) == 0
     written = read_info(tmp_path / "out")
     assert (written["affiliations"], written["description"]) == ("Nowhere", "Plain descent")
-    assert "submissions/self_tuning/plain of mlcommons" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Affiliations, separated by commas (example: University of London): " in said
+    assert said.count("The algorithm in one line (example: ") == 2
+    assert said.count("Error: must not contain '$', which upstream's scripts change.") == 1
+    assert "submissions/self_tuning/plain of mlcommons" in said
+    assert 'branch evaluation, with the title "[submission] Plain".' in said
 
 
 @pytest.mark.parametrize(("found", "code"), [(0, 0), (1, 2)], ids=["passed", "failed"])
@@ -266,10 +279,12 @@ def test_a_package_appears_only_if_its_rehearsal_passed(
     make, tmp_path, capsys, monkeypatch, no_step, found, code
 ):
     rehearsed, folder, out = [], str(make()), tmp_path / "out"
+    problem = Finding("loss", "error", "the loss rises", "submission.py", "Change the sign.")
+    result = Rehearsal("plain", (), Report([problem] * found))
     monkeypatch.setattr(
-        rehearse_command,
-        "rehearse_and_report",
-        lambda name, *_, **__: rehearsed.append(name) or found,
+        package_command,
+        "rehearse_and_print",
+        lambda name, *_, **__: rehearsed.append(name) or result,
     )
     words = {
         "name": "Plain",
@@ -285,84 +300,76 @@ def test_a_package_appears_only_if_its_rehearsal_passed(
     assert rehearsed == [folder]
     assert out.exists() is (found == 0)
     assert ("--no-rehearsal" in capsys.readouterr().err) is (found == 1)
+    if not found:
+        text = (out / "PULL_REQUEST.md").read_text()
+        assert "plain trained on 0 of 0 miniatures. Nothing was found that would fail" in text
 
 
-MESSY = {
-    "folded text and a path": (
-        "submission_name: Some Thing\nsubmission_folder: submissions/self_tuning/some_thing/\n"
-        "authors: >-\n  Ann Other,\n  Bo Third\nversion: 1.10\nruleset: self-tuning\n"
-        "framework: jax\ndescription: >-\n        Deep [text](https://x.y) of\n      two lines.\n",
-        {"submission_name": "Some Thing", "submission_folder": "some_thing",
-         "authors": "Ann Other, Bo Third", "version": "1.10", "ruleset": "self-tuning",
-         "framework": "JAX", "description": "Deep [text](https://x.y) of two lines."},
-    ),
-    "empty values": ('authors: ""\naffiliations:\nversion: "2.0"', {"version": "2.0"}),
-    "an environment dump instead": ("name: env\ndependencies:\n  - a=1\n  - pip:\n    - b\n", {}),
-    "a dump before it": (
-        "name: env\ndependencies: [a]\n---\nsubmission_name: Last\nruleset: external_tuning\n",
-        {"submission_name": "Last", "ruleset": "external"},
-    ),
-    "no YAML": (
-        "submission_name: A: B\nauthors: 'x'\ndescription: >-\n  one\n  two\n\t- ]\n",
-        {"submission_name": "A: B", "authors": "x", "description": "one two - ]"},
-    ),
-    "lists and comments": (
-        "authors: [Ann, Bo]\nframework: pytorch # or JAX\ndescription: {a: b}",
-        {"authors": "Ann, Bo", "framework": "PyTorch"},
-    ),
-    "nothing": ("", {}),
-    "a list": ("- authors", {}),
-}  # fmt: skip
+def upstream_block(text: str) -> str:
+    """The part of a pull request that upstream reads, found as its workflow finds it."""
+    start = text.index("```yaml\n") + len("```yaml\n")
+    return text[start : text.index("\n```", start)]
 
 
-@pytest.mark.parametrize(("text", "values"), MESSY.values(), ids=MESSY)
-def test_descriptions_in_the_wild_are_read_as_far_as_they_go(text, values):
-    assert parse_info(text) == values
+def test_the_pull_requests_text_holds_the_description_that_upstream_reads(make, tmp_path, no_step):
+    sly = "| a | ```yaml\nsubmission_name: other\n```"
+    packaged = package_submission(make(), tmp_path / "out", INFO, evidence=lambda: sly)
+
+    text = (packaged.folder / "PULL_REQUEST.md").read_text("utf-8")
+    info = (packaged.folder / "submission_info.yml").read_text("utf-8")
+    assert upstream_reads(upstream_block(text)) == INFO == upstream_reads(info)
+    assert text.startswith("# [submission] x\n")  # upstream's workflows look for this in the title
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## Submission Information", "## Evidence for the Submission's Performance", "## Comments",
+    ]  # fmt: skip
+    assert sly in text.partition("## Evidence")[2].partition("## Comments")[0]
+    assert f"and took a step, with {packaged.versions}." in text.partition("## Comments")[2]
 
 
-def test_a_description_is_found_under_the_names_that_it_has_in_the_wild(tmp_path):
-    (tmp_path / "submissions_info.yaml").write_text("authors: Ann")
+def test_without_evidence_the_text_asks_for_it(make, tmp_path, no_step):
+    packaged = package_submission(make(), tmp_path / "out", INFO)
 
-    assert read_info(tmp_path) == {"authors": "Ann"}
-    assert read_info(tmp_path / "nowhere") == {}
-
-
-@pytest.mark.parametrize("value", ['A "b"', "Niccolò: x", "- a", "{a}", "null", "1.0", "'", "yes"])
-def test_what_is_written_upstream_reads_back(value):
-    info = complete_info(INFO, {"authors": value}, None)
-
-    assert upstream_reads(info.to_yaml()) == {**INFO, "authors": value}
+    assert "*Add a link to a paper" in (packaged.folder / "PULL_REQUEST.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("authors", "A # B", "must not contain '#'.*give --authors"),
-        ("description", "costs 5$", r"must not contain '\$'.*give --description"),
-        ("description", "two\nlines", "must be one line.*give --description"),
-        ("submission_folder", "My Folder", "lower-case letters.*give --folder"),
-        ("submission_folder", "class", "lower-case letters.*give --folder"),
-        ("submission_name", " ", "at least 1 character; give --name"),
-    ],
-)
-def test_a_value_that_upstream_would_misread_is_refused_with_its_flag(key, value, message):
-    with pytest.raises(ValueError, match=message):
-        complete_info(INFO, {key: value}, None)
+@pytest.fixture
+def measured(make, tmp_path):
+    """A campaign of the plain submission, and the submission's folder."""
+    folder = make(**{"submission_info.yml": "authors: A"})
+    document = {
+        "name": "tiny", "budget": "20grads", "studies": 1, "workloads": ["breast_cancer_logistic"],
+        "contenders": [str(folder), "sgd+none"],
+    }  # fmt: skip
+    run_campaign(make_campaign(document, "test"), tmp_path / "runs")
+    return load_submission(folder, SUBMISSIONS), tmp_path / "runs"
 
 
-def test_what_is_missing_is_asked_for_and_flags_go_first():
-    asked = []
+def test_a_campaign_is_evidence_for_the_code_that_ran_in_it(measured):
+    submission, runs = measured
 
-    def ask(key):
-        asked.append(key)
-        return f"my {key}"
+    text = campaign_evidence(submission, runs)
 
-    found = {"submission_folder": "plain", "ruleset": "external", "framework": "JAX",
-             "version": "1.0", "authors": "old"}  # fmt: skip
-    info = complete_info(found, {"authors": "new", "version": None}, ask)
+    rows = [line.split("|")[1].strip(" *\\") for line in text.splitlines() if line.startswith("|")]
+    assert {"contender", "plain", "sgd+none"} < {row.split()[0] for row in rows if row}
+    assert "Campaign tiny: the budget of a study, tuning included, is 20grads" in text
+    with pytest.raises(ValueError, match=r"has no runs of 'adamw', only of \['plain', 'sgd'\]"):
+        campaign_evidence(load_submission("adamw", SUBMISSIONS), runs)
+    (submission.folder / "submission_info.yml").write_text("authors: B")
+    assert campaign_evidence(submission, runs) == text
+    (submission.folder / "submission.py").write_text(PLAIN.replace("0.1", "0.2"))
+    with pytest.raises(ValueError, match=r"plain/submission.py changed since plain ran in .*runs"):
+        campaign_evidence(submission, runs)
 
-    assert asked == ["submission_name", "affiliations", "description"]
-    assert (info.authors, info.version, info.description) == ("new", "1.0", "my description")
+
+def test_a_folder_without_a_campaign_is_no_evidence_and_stops_before_any_question(
+    make, tmp_path, capsys
+):
+    command = ["package", str(make()), "--out", str(tmp_path / "out"), "--evidence",
+               str(tmp_path / "nowhere")]  # fmt: skip
+
+    assert run_app(app, "tuning", command) == 2
+    assert capsys.readouterr().err.startswith("tuning: No folder ")
 
 
 def test_a_description_that_contradicts_the_submission_is_refused(make, tmp_path, no_step):

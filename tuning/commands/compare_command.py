@@ -20,7 +20,40 @@ from tuning.cluster import Resources
 from tuning.cores import available_cores, kept_to
 from tuning.estimate import estimate_table, list_probes, probe_all
 from tuning.executor import UnfinishedError, check_budgets, has_ray, run_campaign
+from tuning.obstacles import find_obstacles
+from tuning.output_folders import choose_folder
 from tuning.studies import campaign_currency, list_studies
+
+
+def begin(campaign: Campaign, out: Path | None, *, require_clean: bool, dry_run: bool) -> Path:
+    """Choose the output folder, and say early what would keep the records off the leaderboard.
+
+    Args:
+        campaign: The campaign.
+        out: Its output folder; by default see :func:`~tuning.output_folders.choose_folder`.
+        require_clean: Whether an obstacle is an error.
+        dry_run: Whether nothing will run, so that the folder does not matter.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        ValueError: There is an obstacle and ``require_clean``.
+    """
+    console = Console(stderr=True)
+
+    def note(line: str) -> None:
+        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    chosen, line = (out, "") if out is not None else choose_folder(campaign)
+    if line and not dry_run:
+        note(line)
+    if obstacles := find_obstacles(campaign, chosen):
+        why = " ".join(obstacles)
+        if require_clean:
+            raise ValueError(f"The leaderboard would refuse the records (--require-clean). {why}")
+        note(f"the leaderboard would refuse the records. {why}")
+    return chosen
 
 
 def run_and_report(campaign: Campaign, out: Path, resources: Resources | None) -> int:
@@ -69,8 +102,8 @@ def report_campaign(campaign: Campaign, out: Path) -> int:
     """
     logs = read_logs(out)
     report = write_report(logs, out / "report", command=shown_command("tuning"))
-    print_scores(logs, score_logs(logs))
     typer.echo(f"report: {report}")
+    print_scores(logs, score_logs(logs))
     paths = [key.folder(out) / STUDY_FILE for key in list_studies(campaign)]
     check_budgets([read_study(path) for path in paths if path.exists()])
     return exit_code(logs)

@@ -17,19 +17,24 @@ from tuning.rehearsal.rehearsal_page import (
     verdict,
     write_rehearsal_page,
 )
-from tuning.rehearsal.rehearsal_run import rehearse
+from tuning.rehearsal.rehearsal_run import Rehearsal, rehearse
 
 
 def rehearse_and_report(submission: str, out: Path, *, timeout: float) -> int:
+    """Rehearse a submission as :func:`rehearse_and_print`; return the exit code.
+
+    It is 1 if something would fail in a competition.
+    """
+    return int(bool(rehearse_and_print(submission, out, timeout=timeout).errors))
+
+
+def rehearse_and_print(submission: str, out: Path, *, timeout: float) -> Rehearsal:
     """Rehearse a submission, write the page, and print the results.
 
     Args:
         submission: Name or folder.
         out: The folder of the page, and of the compiled programs that the next rehearsal reads.
         timeout: Seconds for the check, and for each miniature.
-
-    Returns:
-        The exit code: 1 if something would fail in a competition.
 
     Raises:
         ValueError: There is no such submission.
@@ -48,4 +53,4 @@ def rehearse_and_report(submission: str, out: Path, *, timeout: float) -> int:
     typer.echo(rules_sentence(found))
     typer.echo(verdict(found))
     typer.echo(f"page: {page}")
-    return int(bool(found.errors))
+    return found

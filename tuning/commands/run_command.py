@@ -17,7 +17,7 @@ def run_and_print(
     budget: str,
     eval_period: str | None,
     seed: int,
-    out: Path,
+    out: Path | None,
     stall_seconds: float,
 ) -> int:
     """Run one trial and print its result, its audits and its folder.

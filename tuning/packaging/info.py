@@ -65,6 +65,42 @@ class SubmissionInfo(pydantic.BaseModel):
 
 KEYS = tuple(SubmissionInfo.model_fields)
 
+# What a prompt asks for, and an example of it.
+_QUESTIONS = {
+    "submission_name": ("Name on the leaderboard", "Schedule-free AdamW"),
+    "submission_folder": ("Folder there, a module's name", "schedule_free_adamw"),
+    "authors": ("Authors, separated by commas", "Ada Lovelace, Alan Turing"),
+    "affiliations": ("Affiliations, separated by commas", "University of London"),
+    "version": ("Version of the submission", "1.0"),
+    "ruleset": ("Ruleset, external or self-tuning", "self-tuning"),
+    "framework": ("Framework, JAX or PyTorch", "JAX"),
+    "description": ("The algorithm in one line", "AdamW that averages its iterates"),
+}
+
+
+def question(key: str) -> str:
+    """Return what to ask for a missing value.
+
+    Examples:
+        >>> question("version")
+        'Version of the submission (example: 1.0)'
+    """
+    asked, example = _QUESTIONS[key]
+    return f"{asked} (example: {example})"
+
+
+def check_value(key: str, value: str) -> str:
+    """Return a value as it is written.
+
+    Raises:
+        ValueError: The value breaks a rule; the message is the rule.
+    """
+    others = {name: example for name, (_, example) in _QUESTIONS.items()}
+    try:
+        return getattr(SubmissionInfo(**others | {key: value}), key)  # type: ignore[arg-type]
+    except pydantic.ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
 
 def read_info(folder: Path) -> dict[str, str]:
     """Return the entries of a folder's description by AlgoPerf's keys, without empty values.
@@ -97,24 +133,24 @@ def complete_info(
     Args:
         found: From :func:`read_info`.
         flags: By key; ``None`` was not given. Each key has a flag of its last word.
-        ask: Called with a missing key; ``None`` if there is no terminal.
+        ask: Called with a missing key; returns a checked value. ``None`` if there is no terminal.
 
     Raises:
         ValueError: A value is missing or breaks a rule; names its flag.
     """
     values = dict(found) | {key: value for key, value in flags.items() if value is not None}
     missing = [key for key in KEYS if not values.get(key)]
+    for key in [key for key in KEYS if values.get(key)]:  # before a person types anything
+        try:
+            values[key] = check_value(key, values[key])
+        except ValueError as error:
+            raise ValueError(f"{key} {values[key]!r}: {error}; give {_flag(key)}.") from None
     if missing and ask is None:
         flags_missing = ", ".join(_flag(key) for key in missing)
         raise ValueError(f"{INFO_FILE} lacks {', '.join(missing)}: give {flags_missing}.")
     if ask is not None:
         values |= {key: ask(key) for key in missing}
-    try:
-        return SubmissionInfo(**values)  # type: ignore[arg-type]
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key, why = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{key} {values[key]!r}: {why}; give {_flag(key)}.") from None
+    return SubmissionInfo(**values)  # type: ignore[arg-type]
 
 
 def _flag(key: str) -> str:

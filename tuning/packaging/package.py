@@ -27,6 +27,7 @@ from metaopt.bench.trial.environment import CHECKOUT, describe_checkout
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
 from tuning.packaging.info import INFO_FILE, INFO_GLOBS, SubmissionInfo, complete_info, read_info
+from tuning.packaging.pull_request import PULL_REQUEST_FILE, pull_request_text
 from tuning.packaging.sources import OURS, Sources, collect_sources, own_files
 
 NOTICE = "NOTICE"
@@ -52,7 +53,7 @@ def package_submission(
     out: Path,
     flags: Mapping[str, str | None] | None = None,
     ask: Callable[[str], str] | None = None,
-    rehearse: Callable[[], None] = lambda: None,
+    evidence: Callable[[], str] = lambda: "",
 ) -> Packaged:
     """Write a submission to ``out`` for a pull request; a failure leaves nothing there.
 
@@ -64,7 +65,8 @@ def package_submission(
         out: New or empty folder.
         flags: Values of ``submission_info.yml`` that go before the submission's own.
         ask: Asked for values that are missing; ``None`` makes them an error.
-        rehearse: Called after the step; what it raises stops the packaging.
+        evidence: Called after the step; returns Markdown for ``PULL_REQUEST.md``. What it raises
+            stops the packaging.
 
     Raises:
         ValueError: ``out`` is not empty, a value is missing or wrong, an import cannot be packaged,
@@ -79,11 +81,13 @@ def package_submission(
     if sources.copied and (submission.folder / OURS).exists():
         raise ValueError(f"{submission.folder / OURS} is in the way of what is copied; rename it.")
     destination = Path("submissions", _RULESET_FOLDERS[info.ruleset], info.submission_folder)
+    warnings = tuple(_warnings(submission.folder, sources))
     with _staging(out) as root:
         folder = root / destination
         _write(folder, submission, info, sources)
         _try_step(root, destination, point)
-        rehearse()
+        text = pull_request_text(info, evidence(), [*_origin(), *warnings])
+        (folder / PULL_REQUEST_FILE).write_text(text, "utf-8")
         out.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, out)
     files = tuple(str(p.relative_to(out)) for p in sorted(out.rglob("*")) if p.is_file())
@@ -92,7 +96,7 @@ def package_submission(
         destination.as_posix(),
         info,
         files,
-        tuple(_warnings(submission.folder, sources)),
+        warnings,
         _versions(),
     )
 
@@ -214,6 +218,13 @@ def _try_step(root: Path, destination: Path, point: dict | None) -> None:
         raise ValueError(
             f"The package failed in an empty process{f', {at[1]}:{at[2]}' if at else ''}: {last}"
         )
+
+
+def _origin() -> Iterator[str]:
+    commit = describe_checkout(CHECKOUT)["commit"]
+    at = f", commit {commit}" if commit else ""
+    yield f"Packaged with metaopt-bench {metaopt.__version__}{at}."
+    yield f"The folder was loaded in an empty process and took a step, with {_versions()}."
 
 
 def _versions() -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from metaopt.bench.contract import plugins
 from metaopt.bench.contract.spaces import Point, SearchSpace
+from metaopt.bench.contract.suggestions import did_you_mean
 from metaopt.bench.contract.tuner import Tuner
 from tuning.tuners import samplers
 from tuning.tuners.bandits import AshaTuner, HyperbandTuner
@@ -98,7 +99,7 @@ def get_tuner(name: str) -> MakeTuner:
     if plugin is not None:
         return _load_plugin(plugin)
     names = sorted([*TUNERS, *plugins.plugin_names(plugins.TUNERS, TUNERS)])
-    raise ValueError(f"no tuner {name!r}, only {names}.")
+    raise ValueError(f"no tuner {name!r}{did_you_mean(name, names)}, only {names}.")
 
 
 def list_plugin_tuners() -> tuple[dict[str, MakeTuner], dict[str, str]]:

@@ -7,11 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.logs.logs import Logs
-from analysis.report.plots.canvas import NO_MATH, WIDTH, Plot, figure_at, legend, palette
+from analysis.report.plots.canvas import (
+    NO_MATH,
+    WIDTH,
+    Plot,
+    figure_at,
+    legend,
+    palette,
+    tag,
+    tag_labels,
+)
 from analysis.training.breakdown import TIME_PARTS, time_breakdown
 from analysis.wording import plain
 from metaopt.bench.records import TrialRecord
 
+BREAKDOWN_HEADING = "Where did the time go?"
 _HATCHES = ("", "////", "\\\\\\\\", "....", "xxxx", "++++")  # one for each part
 _HUES = (0, 1, 4, 2, 7, 3)  # of the palette
 _CAPTION = (
@@ -36,7 +46,7 @@ def plot_breakdown(logs: Logs, out: Path) -> Plot:
     table = np.maximum(np.array([spent[name] for name in names]), 0.0)  # (contenders, parts)
     path = out / "breakdown.png"
     _draw(names, table, path)
-    return Plot("Cost breakdown", _told(names, table), path, _CAPTION, wide=True)
+    return Plot(BREAKDOWN_HEADING, _told(names, table), path, _CAPTION, wide=True)
 
 
 def _draw(names: Sequence[str], table: NDArray[np.float64], path: Path) -> None:
@@ -48,10 +58,14 @@ def _draw(names: Sequence[str], table: NDArray[np.float64], path: Path) -> None:
         for i in shown:
             looks = {"color": colours[_HUES[i]], "hatch": _HATCHES[i], "edgecolor": "white"}
             bars.append(axis.barh(places, table[:, i], left=left, height=0.66, lw=0.5, **looks))
+            for name, place, bar in zip(names, places, bars[-1], strict=True):
+                x, seconds = bar.get_x() + bar.get_width() / 2, bar.get_width()
+                tag(bar, name, x_=x, y_=place, **{f"{TIME_PARTS[i]}, seconds": seconds})
             left = left + table[:, i]
         for place, total in zip(places, left, strict=True):
             axis.text(total, place, f" {total:,.3g} s", va="center", fontsize=8.5)
         axis.set_yticks(places, list(map(plain, names)), **NO_MATH)
+        tag_labels(axis, names)
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")
         axis.set_xlim(0, 1.12 * max(float(left.max()), 1e-9))

@@ -1,6 +1,7 @@
 """Colours, line styles, sizes, legends and files of all plots, readable in print too."""
 
 import dataclasses
+import io
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,12 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.report.publish import check_replaceable
+from analysis.report.plots.vectors import Tag, finish
+from analysis.report.publish import check_replaceable, publish
 from analysis.wording import plain
 
 NO_MATH = {"parse_math": False}  # an untrusted name may contain a dollar sign
@@ -31,11 +34,12 @@ _HANDLE, _LETTER = 0.76, 0.078  # inches: a legend entry without its text, a let
 _SHORT = 100.0  # ratio of a logarithmic axis's ends; from here on powers of ten are enough
 _LABEL_GAP = 4  # pixels between the labels of an axis
 _DENSE = 20_000  # points in one plot, above which the SVG stores lines and bands as an image
+_CROWDED = 1_000  # lines in one plot, likewise
 _LOOKS: Any = {
     "font.size": 10,
     "legend.fontsize": 9,
     "axes.titlesize": 11,
-    "svg.hashsalt": "metaopt-bench",  # the same plot gives the same file
+    "svg.fonttype": "none",  # text, to be selected and read aloud
 }
 
 
@@ -132,7 +136,8 @@ def figure_at(
     with (
         warnings.catch_warnings(),
         sns.axes_style("whitegrid"),
-        plt.rc_context(_LOOKS),
+        # The same plot gives the same file, and two plots of a page never the same id.
+        plt.rc_context(_LOOKS | {"svg.hashsalt": path.stem}),
     ):
         # An untrusted name may have letters that the font lacks: they are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -147,14 +152,68 @@ def figure_at(
                 engine.execute(figure)
             _hide_overlapping_labels(figure)
             figure.set_layout_engine(None)
-            vectors = path.with_suffix(".svg")
-            for file in (path, vectors):
-                check_replaceable(file)
+            check_replaceable(path)
             figure.savefig(path, dpi=125)
             _rasterize_dense(figure)
-            figure.savefig(vectors, dpi=200, metadata={"Date": None})
+            publish(path.with_suffix(".svg"), _vectors(figure))
         finally:
             plt.close(figure)
+
+
+def tag(artist: Any, contender: str, kind: str = "dots", **values: Any) -> None:
+    """Say whom an artist shows, and with which values, for the page's highlights and tooltips.
+
+    Args:
+        artist: The artist.
+        contender: The contender's name; empty if it is about no single one.
+        kind: ``line``, ``band`` or ``dots``.
+        values: Arrays of equal length by name: x and y first, and then the ends of a band, low and
+            high. Names that end with an underscore are not shown; others have spaces for them.
+    """
+    names = ["" if name.endswith("_") else name.replace("_", " ") for name in values]
+    artist.metaopt_tag = Tag(contender, names, tuple(map(np.atleast_1d, values.values())), kind)
+
+
+def tag_band(line: Any, area: Any, contender: str, along: str, band: Any) -> None:
+    """Tag a line and the area around it; ``band`` has x, middle, low and high."""
+    ends = {"low": band.low, "high": band.high}
+    tag(line, contender, "line", **{along: band.x}, value=band.middle, **ends)
+    tag(area, contender, "band")
+
+
+def tag_labels(axis: Any, contenders: Sequence[str]) -> None:
+    """Say of each label of a vertical axis which contender it names."""
+    for label, name in zip(axis.get_yticklabels(), contenders, strict=True):
+        tag(label, name)
+
+
+def _vectors(figure: Any) -> str:
+    """Return the figure as SVG, with the tags of its artists and the scales of its axes."""
+    tags, axes = {}, {}
+    for index, artist in enumerate(figure.findobj(_is_tagged)):
+        artist.set_gid(f"tagged-{index}")
+        tags[f"tagged-{index}"] = artist.metaopt_tag
+    width, height = 72 * figure.get_size_inches()
+    for index, axis in enumerate(figure.axes):
+        left, bottom, right, top = axis.get_position().extents
+        box = width * left, height * (1 - top), width * (right - left), height * (top - bottom)
+        known = {"data-box": " ".join(f"{value:.2f}" for value in box)}
+        for name, scale, ends in (
+            ("data-x", axis.get_xscale(), axis.get_xlim()),
+            ("data-y", axis.get_yscale(), axis.get_ylim()),
+        ):
+            known[name] = f"{scale} {ends[0]:.8g} {ends[1]:.8g}"
+        if any(artist.metaopt_tag.kind == "line" for artist in axis.findobj(_is_tagged)):
+            known["data-zoom"] = ""
+        axis.set_gid(f"scaled-{index}")
+        axes[f"scaled-{index}"] = known
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", dpi=200, metadata={"Date": None})
+    return finish(buffer.getvalue(), tags, axes)
+
+
+def _is_tagged(artist: Any) -> bool:
+    return hasattr(artist, "metaopt_tag")
 
 
 def _label_short_scales(figure: Any) -> None:
@@ -185,7 +244,7 @@ def _hide_overlapping_labels(figure: Any) -> None:
 
 
 def _rasterize_dense(figure: Any) -> None:
-    """Rasterize lines and bands if there are very many points, which keeps the SVG small."""
+    """Rasterize lines and bands if there are very many of them, which keeps the SVG small."""
     drawn = [artist for axis in figure.axes for artist in (*axis.lines, *axis.collections)]
     counts = [
         sum(len(path.vertices) for path in artist.get_paths())
@@ -193,20 +252,33 @@ def _rasterize_dense(figure: Any) -> None:
         else len(artist.get_xdata())
         for artist in drawn
     ]
-    if sum(counts) > _DENSE:
+    if sum(counts) > _DENSE or len(counts) > _CROWDED:
         for artist in drawn:
             artist.set_rasterized(True)
 
 
-def legend(figure: Any, names: list[str], handles: list[Any], columns: int) -> None:
-    """Put a legend below the axes; names are not parsed as mathematics."""
+def legend(
+    figure: Any, names: list[str], handles: list[Any], columns: int, contenders: Any = ()
+) -> None:
+    """Put a legend below the axes; names are not parsed as mathematics.
+
+    Args:
+        figure: The figure.
+        names: The texts.
+        handles: The artists that they explain.
+        columns: The number of columns.
+        contenders: Those of the names that are contenders.
+    """
     # Explicit handles: matplotlib leaves out labels that begin with an underscore.
     labels = [plain(name) if not name.startswith("_") else f" {plain(name)}" for name in names]
     drawn = figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
     )
-    for text in drawn.get_texts():
+    for name, text, handle in zip(names, drawn.get_texts(), drawn.legend_handles, strict=True):
         text.set(**NO_MATH)
+        if name in contenders:
+            tag(text, name)
+            tag(handle, name)
 
 
 def legend_columns(names: list[str], width: float = WIDTH) -> int:

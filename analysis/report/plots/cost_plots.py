@@ -10,14 +10,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 
 from analysis.logs.logs import Logs
-from analysis.report.plots.canvas import NO_MATH, Plot, figure_at, file_slug, legend, palette
+from analysis.report.plots.canvas import (
+    NO_MATH,
+    Plot,
+    figure_at,
+    file_slug,
+    legend,
+    palette,
+    tag,
+    tag_labels,
+)
 from analysis.report.table import format_cost
 from analysis.report.tables.score_tables import Extras, in_view, unit_name
 from analysis.scoring.costs import Unit, View
 from analysis.scoring.scores import Scores
 from analysis.wording import MISSED, plain
 
-COSTS_HEADING = "Costs to target"
+COSTS_HEADING = "What did the target of each workload cost?"
 _LOOKS: dict[View, dict[str, Any]] = {
     "including": {"marker": "o", "markersize": 7, "offset": -0.14, "label": "including tuning"},
     "given": {"marker": "D", "markersize": 5.5, "offset": 0.18, "label": "given tuned"},
@@ -128,9 +137,13 @@ def _draw(
                     join_to_misses(axis, (low, height), missed, (0.5, height), color=colour, **BAR)
                 dot = {"marker": looks["marker"], "ms": looks["markersize"], "color": colour}
                 if math.isfinite(median):
-                    axis.plot(median, height, **dot)
+                    (drawn,) = axis.plot(median, height, **dot)
+                    values = {"median": median, "y_": height, "low": low, "high": high}
                 else:
-                    missed.plot(0.5, height, **dot, markerfacecolor="white")
+                    (drawn,) = missed.plot(0.5, height, **dot, markerfacecolor="white")
+                    values = {"x_": 0.5, "y_": height}
+                values |= {"reached": cell.reached, "of": len(cell.costs(view))}
+                tag(drawn, name, **values)
         tick = {"ls": "", "marker": "|", "color": "0.15", "ms": 7, "markeredgewidth": 0.9}
         for row, cell in enumerate(cells.values()):
             studies = np.array(cell.costs(scores.views[0]))
@@ -141,6 +154,7 @@ def _draw(
             side_by_side = 0.5 + 0.9 * (np.arange(count) - (count - 1) / 2) / len(studies)
             missed.plot(side_by_side, np.full(count, height), **tick)
         axis.set_yticks(range(len(order)), list(map(plain, order)), **NO_MATH)
+        tag_labels(axis, order)
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel(f"{unit_name(scores.unit)} to the target")

@@ -18,6 +18,8 @@ from analysis.report.plots.canvas import (
     legend_lines,
     line_styles,
     markers,
+    tag,
+    tag_band,
 )
 from analysis.report.tables.score_tables import in_view, unit_name
 from analysis.scoring.benchmark import AXES
@@ -28,6 +30,8 @@ from analysis.training.curves import Band
 from analysis.wording import plain
 from metaopt.bench.records import TrialRecord
 
+PROFILES_HEADING = "How often is a contender within some factor of the cheapest?"
+ANYTIME_HEADING = "What has been found after a part of the budget?"
 Bands = Mapping[tuple[str, str], Band]  # by contender and workload
 # By contender and view: the corners of the step function, (tau, share of workloads).
 Profiles = Mapping[tuple[str, View], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -60,15 +64,16 @@ def plot_profiles(scores: Scores, profiles: Profiles, out: Path) -> list[Plot]:
         with figure_at(path, legend_lines(names)) as (figure, axis):
             handles = []
             for name in names:
-                tau, rho = profiles[name, view]
-                handles += axis.plot(*_staircase(tau, rho, along), **styles[name], **marks[name])
+                x, y = _staircase(*profiles[name, view], along)
+                handles += axis.plot(x, y, **styles[name], **marks[name])
+                tag(handles[-1], name, "line", within_times_the_best=x, share_of_workloads=y)
             if along.logarithmic:
                 axis.set_xscale("log", base=2)
                 axis.xaxis.set_major_formatter("{x:g}")
             axis.set(title=title, xlim=(1, along.limit), ylim=(-0.03, 1.05))
             axis.set(xlabel="cost over the best contender's", ylabel="share of workloads")
-            legend(figure, names, handles, legend_columns(names))
-        plots.append(Plot("Performance profiles", text, path, caption))
+            legend(figure, names, handles, legend_columns(names), names)
+        plots.append(Plot(PROFILES_HEADING, text, path, caption))
     return plots
 
 
@@ -92,8 +97,7 @@ def plot_anytime(logs: Logs, scores: Scores, bands: Bands, out: Path) -> list[Pl
             f"{plain(workload)}: medians over studies, bands from the lowest to the highest study; "
             f"the horizontal line is the target, {record.target.value:.4g}."
         )
-        heading = "Best metric so far against spent budget"
-        plots.append(Plot(heading, text, path, caption, workload=workload))
+        plots.append(Plot(ANYTIME_HEADING, text, path, caption, workload=workload))
     return plots
 
 
@@ -129,8 +133,9 @@ def _draw_anytime(
         handles = []
         for name, band in bands.items():
             handles += axis.plot(band.x, band.middle, **styles[name], **marks[name])
-            colour = styles[name]["color"]
-            axis.fill_between(band.x, band.low, band.high, color=colour, alpha=faint, lw=0)
+            looks = {"color": styles[name]["color"], "alpha": faint, "lw": 0}
+            area = axis.fill_between(band.x, band.low, band.high, **looks)
+            tag_band(handles[-1], area, name, "spent", band)
         handles.append(axis.axhline(record.target.value, color="0.1", linewidth=1))
         axis.set_title(plain(record.workload), **NO_MATH)
         axis.set_xscale("log")
@@ -144,4 +149,6 @@ def _draw_anytime(
             medians = np.concatenate([band.middle for band in bands.values()])
             top = 2 * medians[np.isfinite(medians)].max(initial=record.target.value)
             axis.set_ylim(bottom=0.5 * values[values > 0].min(), top=top)
-        legend(figure, labels, handles, legend_columns(labels))
+        ends, target = axis.get_xlim(), (record.target.value,) * 2
+        tag(handles[-1], "", "line", x_=ends, target=target)
+        legend(figure, labels, handles, legend_columns(labels), names)

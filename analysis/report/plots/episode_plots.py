@@ -17,6 +17,8 @@ from analysis.report.plots.canvas import (
     legend_columns,
     legend_lines,
     line_styles,
+    tag,
+    tag_band,
 )
 from analysis.training.episodes import (
     Line,
@@ -32,9 +34,9 @@ from analysis.training.last_evaluations import LastEvaluation
 from analysis.wording import plain
 
 _WIDE = 2 * WIDTH
-_LEARNING = "Training loss over episodes, tuned baselines behind"
-_CHANGING = "Never deployed, where batches change: training loss over episodes"
-_SINCE = "Deployed: frozen, on new batches"
+_LEARNING = "How does the training loss fall from episode to episode?"
+_CHANGING = "How does it fall where nothing is deployed and batches change?"
+_SINCE = "How good is the learned rule, frozen and on new batches?"
 
 
 def plot_training(logs: Logs, runs: Runs, ends: Iterable[LastEvaluation], out: Path) -> list[Plot]:
@@ -60,7 +62,8 @@ def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], pat
     with figure_at(path, legend_lines(names, _WIDE), width=_WIDE) as (figure, axis):
         axis.grid(visible=False, axis="x")
         for start in data.starts:
-            axis.axvline(start, color="0.75", linewidth=0.6, zorder=0)
+            line = axis.axvline(start, color="0.75", linewidth=0.6, zorder=0)
+            tag(line, "", "upright", x_=[start], y_=[0])
         faint = min(0.08, 0.3 / max(1, len(data.baselines)))
         behind = [_draw(axis, line, styles[line.name], behind=faint) for line in data.baselines]
         several = len(data.learners) > 1
@@ -74,7 +77,7 @@ def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], pat
         axis.set_xlim(0, data.starts[-1] + data.length)
         if data.geometric:
             axis.set_yscale("log")
-        legend(figure, names, [*ahead, *behind], legend_columns(names, _WIDE))
+        legend(figure, names, [*ahead, *behind], legend_columns(names, _WIDE), names)
     heading = _CHANGING if data.changing else _LEARNING
     return Plot(
         heading, _told(data), path, _episodes_caption(data), wide=True, workload=data.workload
@@ -82,8 +85,8 @@ def _plot_episodes(data: OverEpisodes, styles: Mapping[str, dict[str, Any]], pat
 
 
 def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], path: Path) -> Plot:
-    drawn = {line.name for panel in data.panels for line in panel.lines}
-    names = sorted(drawn, key=lambda name: (name not in data.learners, name))
+    shown = {line.name for panel in data.panels for line in panel.lines}
+    names = sorted(shown, key=lambda name: (name not in data.learners, name))
     handles: dict[str, Any] = {}
     lines = legend_lines(names, _WIDE)
     with figure_at(path, lines, panels=len(data.panels), width=_WIDE) as (figure, axes):
@@ -99,7 +102,8 @@ def _plot_deployed(data: SinceDeployment, styles: Mapping[str, dict[str, Any]], 
                 axis.set_yscale("log")
             _fit(axis, panel, data.shown)
         figure.suptitle(plain(data.workload), fontsize=11, **NO_MATH)
-        legend(figure, names, [handles[name] for name in names], legend_columns(names, _WIDE))
+        drawn = [handles[name] for name in names]
+        legend(figure, names, drawn, legend_columns(names, _WIDE), names)
     metrics = " and ".join(panel.metric for panel in data.panels)
     text = f"{plain(data.workload)}: {plain(metrics)} since deployment, baselines since their start"
     told = [f"{plain(panel.metric)}: {_last_values(panel)}" for panel in data.panels]
@@ -143,11 +147,15 @@ def _draw(
     for piece in line.pieces:
         (handle,) = axis.plot(piece.x, piece.middle, **looks | strength)
         band = 0.22 if behind is None else behind
-        axis.fill_between(piece.x, piece.low, piece.high, color=looks["color"], alpha=band, lw=0)
+        colour = {"color": looks["color"], "alpha": band, "lw": 0}
+        area = axis.fill_between(piece.x, piece.low, piece.high, **colour)
+        tag_band(handle, area, line.name, "step", piece)
     if ends:
         last = [(piece.x[-1], piece.middle[-1]) for piece in line.pieces if not piece.cut]
         dots = {"linestyle": "", "marker": "o", "markersize": 6, "markeredgecolor": "white"}
-        axis.plot([x for x, _ in last], [y for _, y in last], color=looks["color"], **dots)
+        x, y = zip(*last, strict=True) if last else ((), ())
+        (drawn,) = axis.plot(x, y, color=looks["color"], **dots)
+        tag(drawn, line.name, x_=x, y_=y)
     return handle
 
 
@@ -214,7 +222,7 @@ def _deployed_caption(data: SinceDeployment) -> str:
     if data.longest > data.shown:
         parts.append(
             f"Shown up to the end of the longest tuned trial; the longest line continues to step "
-            f'{data.longest:,.0f}, see "How training ended".'
+            f"{data.longest:,.0f}, see ends.csv."
         )
     if data.left_out:
         parts.append(f"Never deployed, left out: {', '.join(map(plain, data.left_out))}.")

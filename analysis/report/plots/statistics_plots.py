@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.report.plots.canvas import NO_MATH, Plot, figure_at
+from analysis.report.plots.canvas import NO_MATH, Plot, figure_at, tag, tag_labels
 from analysis.report.tables.score_tables import in_view
 from analysis.statistics.inference import Inference
 from analysis.wording import plain
@@ -17,14 +17,13 @@ _SOFT = "0.55"
 _LONGEST = 34  # characters of a name in a plot
 _SCALE = 4.4  # inches from the first rank to the last
 _LETTER = 0.083  # inches per letter of a name
-_HEADING = "How sure the scores are"
 
 
-def plot_inference(found: Inference, out: Path) -> list[Plot]:
-    """Draw the defined statistics into ``out``; return the plots in the order of the page."""
+def plot_inference(found: Inference, heading: str, out: Path) -> list[Plot]:
+    """Draw the defined statistics into ``out``; return the plots of one section in their order."""
     title = in_view("scores", found.view)
     scores = Plot(
-        _HEADING,
+        heading,
         f"{title.capitalize()} with intervals, and with each workload left out",
         out / f"intervals-{found.view}.png",
         caption=(
@@ -36,7 +35,7 @@ def plot_inference(found: Inference, out: Path) -> list[Plot]:
     plots = [scores]
     if found.ranking.warning is None:
         ranks = Plot(
-            _HEADING,
+            heading,
             in_view("Critical-difference diagram of mean ranks", found.view),
             out / f"ranks-{found.view}.png",
             caption=(
@@ -62,8 +61,13 @@ def plot_scores(found: Inference, path: Path) -> None:
             for row, s in zip(rows, index, strict=True):
                 without = found.left_out.scores[:, s]
                 axis.plot(without, [row] * len(without), "|", color=_INK, markersize=9)
-        axis.plot(found.scores.value[index], rows, "o", color=_BLUE, markersize=7)
-        axis.set_yticks(rows, [_short(found.samples.contenders[s]) for s in index])
+        names = [found.samples.contenders[s] for s in index]
+        values = found.scores.value[index]
+        for name, row, *ends in zip(names, rows, values, low, high, strict=True):
+            (dot,) = axis.plot(ends[0], row, "o", color=_BLUE, markersize=7)
+            tag(dot, name, score=ends[0], y_=row, low=ends[1], high=ends[2])
+        axis.set_yticks(rows, list(map(_short, names)))
+        tag_labels(axis, names)
         for label in axis.get_yticklabels():
             label.set(**NO_MATH)
         axis.set(xlim=(-0.02, 1.02), ylim=(len(order) - 0.5, -0.5), xlabel="score")
@@ -103,7 +107,8 @@ def plot_critical_differences(found: Inference, path: Path) -> None:
         for position, s in enumerate(order):
             left = position < half
             row = position if left else places - 1 - position
-            _draw_name(axis, _label(found, s), mean[s], depth + 0.95 + row, places, left)
+            drawn = _draw_name(axis, _label(found, s), mean[s], depth + 0.95 + row, places, left)
+            tag(drawn, found.samples.contenders[s])
         axis.set_title(in_view("Mean ranks", found.view))
 
 
@@ -120,13 +125,15 @@ def _draw_scale(axis: Any, places: int, difference: float) -> None:
     axis.text((1 + end) / 2, -1.45, text, ha="center", va="bottom")
 
 
-def _draw_name(axis: Any, text: str, rank: float, at: float, places: int, left: bool) -> None:
+def _draw_name(axis: Any, text: str, rank: float, at: float, places: int, left: bool) -> Any:
+    """Draw a contender's rank and its name; return the name."""
     edge = 0.85 if left else places + 0.15
     axis.plot((rank, rank, edge), (0, at, at), color=_SOFT, linewidth=0.9)
     axis.plot(rank, 0, "o", color=_INK, markersize=4)
     place = edge - 0.08 if left else edge + 0.08
     drawn = axis.text(place, at, text, ha="right" if left else "left", va="center", **NO_MATH)
     drawn.set_in_layout(False)  # the figure has room for it; the layout would shrink the scale
+    return drawn
 
 
 def _levels(spans: list[tuple[float, float]]) -> list[int]:

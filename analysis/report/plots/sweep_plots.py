@@ -23,7 +23,7 @@ from analysis.report.tables.score_tables import Extras, unit_name
 from analysis.scoring.scores import Scores
 from analysis.wording import MISSED, plain
 
-SWEEPS_HEADING = "Costs over a sweep"
+SWEEPS_HEADING = "How do costs depend on the one hyperparameter that varies?"
 _FEWEST = 3  # values that make a sweep
 
 

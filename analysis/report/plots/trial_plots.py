@@ -10,11 +10,22 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from analysis.report.plots.canvas import NO_MATH, WIDTH, Plot, figure_at, file_slug, legend
+from analysis.report.plots.canvas import (
+    NO_MATH,
+    WIDTH,
+    Plot,
+    figure_at,
+    file_slug,
+    legend,
+    tag,
+    tag_labels,
+)
 from analysis.training.hyperparameters import Importance, Points, tick_labels
 from analysis.wording import MISSED, plain
 from metaopt.bench.records import FAILURES
 
+TRIALS_HEADING = "Which hyperparameters did the tuners try, and what came out?"
+IMPORTANCE_HEADING = "Which hyperparameters decided the outcome?"
 MOST_LINES = 300  # trials drawn in one panel; more are thinned evenly by rank
 _BEST, _WORST = 0.05, 0.92  # positions in the colour map, whose end is invisible on white
 _FAILED = 2.25  # where the outcome of a failure is drawn
@@ -32,7 +43,7 @@ def plot_trials(everything: Sequence[Points], workloads: Sequence[str], out: Pat
             _draw_panels(mine, path)
             plots.append(
                 Plot(
-                    "Trials: hyperparameters and outcome", _told_trials(mine), path,
+                    TRIALS_HEADING, _told_trials(mine), path,
                     _trials_caption(mine), wide=len(mine) > 1, workload=workload,
                 )
             )  # fmt: skip
@@ -51,9 +62,7 @@ def plot_importance(found: Sequence[Importance], workloads: Sequence[str], out: 
             text = f"{plain(workload)}: the most important hyperparameter: {', '.join(first)}"
             counts = [f"{plain(o.contender)} {o.trials} trials" for o in mine]
             caption = f"{plain(workload)}: {', '.join(counts)}."
-            plots.append(
-                Plot("Importance of hyperparameters", text, path, caption, workload=workload)
-            )
+            plots.append(Plot(IMPORTANCE_HEADING, text, path, caption, workload=workload))
     return plots
 
 
@@ -86,10 +95,13 @@ def _draw_points(axis: Any, points: Points) -> None:
     colours = _colours(ranks)
     for trial in _shown(ranks)[::-1]:  # the best last, on top
         best = ranks[trial] <= 0.1
-        axis.plot(
+        (line,) = axis.plot(
             x, places[trial], color=colours[trial], linestyle=_ENDS[_end_of(points, trial)],
             linewidth=1.8 if best else 0.9, alpha=0.95 if best else 0.6,
         )  # fmt: skip
+        values = {p.name.rstrip("_"): p.values[trial] for p in points.parameters}
+        outcome = {"x_": x[-1], "y_": places[trial, -1], "outcome": points.outcomes[trial]}
+        tag(line, points.contender, **outcome | values)
     axis.grid(visible=False)
     for spine in axis.spines.values():
         spine.set_visible(False)
@@ -187,6 +199,7 @@ def _draw_importance(found: Sequence[Importance], path: Path) -> None:
         axis.grid(visible=False)
         contenders = [plain(one.contender) for one in found]
         axis.set_yticks(np.arange(len(found)) + 0.5, contenders, rotation=0, **NO_MATH)
+        tag_labels(axis, [one.contender for one in found])
         axis.set_xticks(
             np.arange(len(names)) + 0.5, list(map(plain, names)), rotation=25, ha="right",
             **NO_MATH,

@@ -69,7 +69,7 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
-_FACTORS = (
+TIME_FACTORS = (
     "seconds per gradient evaluation without compilation, over AdamW's on the same "
     "machine and workload."
 )
@@ -141,7 +141,7 @@ def score_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tab
     facets = tuple(extras.facets[name, ""] for name in scores.contenders) if extras.facets else ()
     return Table(
         _caption(scores, extras), tuple(columns), tuple(rows), "scores", facets=facets,
-        notes=(*scores.notes, *_notes(scores), *marks.notes),
+        notes=(*scores.notes, *score_notes(scores), *marks.notes),
     )  # fmt: skip
 
 
@@ -173,11 +173,12 @@ def _caption(scores: Scores, extras: Extras) -> str:
     if extras.verified is not None:
         text += " Verified: another run came to the same costs."
     if scores.factors:
-        text += f" x: time factor, {_FACTORS}"
+        text += f" x: time factor, {TIME_FACTORS}"
     return text
 
 
-def _notes(scores: Scores) -> list[str]:
+def score_notes(scores: Scores) -> list[str]:
+    """Return the notes below a table of scores."""
     notes = []
     if any(name not in scores.scores or not scores.scores[name] for name in scores.contenders):
         notes.append("Without a score: did not run on every workload.")
@@ -242,7 +243,7 @@ def cost_table(scores: Scores, marks: Marks, extras: Extras = NO_EXTRAS) -> Tabl
     if extras.cost_intervals:
         caption += f" Intervals: {extras.interval_name}; open if they reach a miss."
     if scores.factors:
-        caption += f" Time factor: {_FACTORS}"
+        caption += f" Time factor: {TIME_FACTORS}"
     kept = tuple(facets) if extras.facets else ()
     return Table(
         caption, tuple(columns), tuple(rows), "costs", facets=kept, keys=2, notes=marks.notes

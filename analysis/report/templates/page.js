@@ -31,37 +31,129 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   });
 }
 
-// Filtering: whatever names a workload, a hardware or a ruleset that was not chosen is hidden.
+// Downloads: a table's CSV is the file beside the page.
+const save = (name, data, type) => {
+  const link = document.createElement("a");
+  link.href = type ? URL.createObjectURL(new Blob([data], { type })) : data;
+  link.download = name;
+  link.click();
+};
+const tool = (text, label, act) => {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text;
+  button.ariaLabel = label;
+  button.addEventListener("click", act);
+  return button;
+};
+const toolbar = (after, ...buttons) => {
+  const bar = document.createElement("div");
+  bar.className = "tools";
+  bar.append(...buttons);
+  after.after(bar);
+  return bar;
+};
+for (const table of document.querySelectorAll("table[data-csv]")) {
+  const bar = toolbar(table.parentElement, tool("CSV", `Download ${table.id}.csv`,
+    () => save(`${table.id}.csv`, table.dataset.csv, "text/csv")));
+  const about = table.parentElement.dataset.workload;
+  if (about !== undefined) bar.dataset.workload = about;
+}
+
+// Filtering: whatever names a workload, a hardware or a ruleset that was not chosen is hidden, and
+// scores become the means over the chosen workloads. Hiding and highlighting a contender works on
+// whatever names it, in tables and plots.
 const form = document.querySelector(".filters");
+let highlight = () => {};
 if (form) {
-  const selects = [...form.querySelectorAll("select")], said = form.querySelector("output");
-  const facets = selects.map(select => select.name);
-  const marked = [...document.querySelectorAll(facets.map(name => `[data-${name}]`).join(","))];
-  const values = new Map(marked.map(element => [element, facets.map(name => {
-    const text = element.dataset[name];
+  const said = form.querySelector("output"), board = document.getElementById("contenders");
+  const choices = [...form.querySelectorAll("[data-facet]")].map(box => ({
+    name: box.dataset.facet, note: box.querySelector("summary span"),
+    boxes: [...box.querySelectorAll("input")],
+  }));
+  const chosenOf = choice => choice.boxes.filter(box => box.checked).map(box => box.value);
+  const selector = choices.map(choice => `[data-${choice.name}]`).join(",");
+  const marked = selector ? [...document.querySelectorAll(selector)] : [];
+  const values = new Map(marked.map(element => [element, choices.map(choice => {
+    const text = element.dataset[choice.name];
     return text === undefined ? null : JSON.parse(text);
   })]));
-  const shownOf = rows => rows.filter(row => !row.hidden).length;
+  const scored = [...document.querySelectorAll("[data-shares]")].map(cell => ({
+    cell, text: cell.textContent, key: cell.dataset.sort, shares: JSON.parse(cell.dataset.shares),
+  }));
+  const people = [...document.querySelectorAll("[data-contender]")];
+  const shown = board ? [...board.querySelectorAll("input")] : [];
+  const names = board ? [...board.querySelectorAll("button")] : [];
+  const pressed = button => button.getAttribute("aria-pressed") === "true";
+
+  const rescore = () => {
+    const choice = choices.find(one => one.name === "workload");
+    const kept = choice ? chosenOf(choice) : [];
+    const whole = !choice || kept.length === choice.boxes.length;
+    for (const { cell, text, key, shares } of scored) {
+      const mine = kept.filter(name => name in shares).map(name => shares[name]);
+      const mean = mine.reduce((sum, share) => sum + share, 0) / mine.length;
+      cell.textContent = whole ? text : mine.length ? mean.toFixed(3) : "";
+      cell.dataset.sort = whole ? key : mine.length ? String(mean) : "";
+    }
+  };
   const filter = () => {
-    const chosen = selects.map(select => select.value);
+    const chosen = choices.map(choice => new Set(chosenOf(choice)));
     for (const element of marked) {
-      element.hidden = values.get(element).some((known, index) =>
-        known !== null && chosen[index] !== "" && !known.includes(chosen[index]));
+      element.hidden = values.get(element).some((known, index) => known !== null
+        && known.length && !known.some(value => chosen[index].has(value)));
     }
     // A section whose every picture or table is about another workload.
     for (const section of document.querySelectorAll("[data-parts]")) {
       const parts = section.querySelectorAll("figure[data-workload], .scroll[data-workload]");
       section.hidden = [...parts].every(part => part.hidden);
     }
-    const all = [...document.querySelectorAll("#scores tbody tr")];
-    said.textContent = `${shownOf(all)} of ${all.length} contenders shown`;
+    choices.forEach((choice, index) => {
+      const [count, all] = [chosen[index].size, choice.boxes.length];
+      choice.note.textContent = count === all ? "all" : `${count} of ${all}`;
+    });
+    rescore();
+    const gone = new Set(shown.filter(box => !box.checked).map(box => box.value));
+    const hot = new Set(names.filter(pressed).map(button => button.dataset.name));
+    document.body.classList.toggle("dimmed", hot.size > 0);
+    for (const element of people) {
+      const name = element.dataset.contender;
+      element.classList.toggle("gone", gone.has(name));
+      element.classList.toggle("hot", hot.has(name));
+    }
+    if (board) {
+      const parts = [gone.size ? `${shown.length - gone.size} of ${shown.length}` : "all"];
+      if (hot.size) parts.push(`${hot.size} highlighted`);
+      board.querySelector("summary span").textContent = parts.join(", ");
+    }
+    const all = [...document.querySelectorAll("#overview tbody tr")];
+    const left = all.filter(row => !row.hidden && !row.classList.contains("gone"));
+    said.textContent = `${left.length} of ${all.length} contenders shown`;
   };
+  highlight = name => {
+    const button = names.find(one => one.dataset.name === name);
+    if (!button) return;
+    button.setAttribute("aria-pressed", String(!pressed(button)));
+    filter();
+  };
+  names.forEach(button => button.addEventListener("click", () => highlight(button.dataset.name)));
+  document.addEventListener("click", event => {
+    const target = event.target.closest("tbody th[scope=row], .plot [data-contender]");
+    if (!target || window.getSelection().toString()) return;
+    const name = target.closest("[data-contender]")?.dataset.contender;
+    if (name) highlight(name);
+  });
   form.addEventListener("submit", event => event.preventDefault());
-  selects.forEach(select => select.addEventListener("change", filter));
+  form.addEventListener("change", filter);
   form.addEventListener("reset", event => {
     event.preventDefault();  // the form is reset only after this event
-    for (const select of selects) select.value = "";
+    for (const box of form.querySelectorAll("input")) box.checked = true;
+    names.forEach(button => button.setAttribute("aria-pressed", "false"));
     filter();
+  });
+  document.addEventListener("keydown", event => {
+    if (event.key !== "Escape") return;
+    for (const open of form.querySelectorAll("details[open]")) open.open = false;
   });
   form.hidden = false;
   filter();

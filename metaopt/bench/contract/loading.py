@@ -24,6 +24,7 @@ from metaopt.bench.contract.plugins import (
     plugin_names,
 )
 from metaopt.bench.contract.spaces import DuplicateNameError, read_space
+from metaopt.bench.contract.suggestions import did_you_mean
 from metaopt.bench.records.failures import describe_with_place
 
 Ruleset = Literal["external", "self-tuning"]
@@ -81,7 +82,9 @@ class Submission:
         """
         path = self.folder / (SPACE_FILE if name is None else f"spaces/{name}.json")
         if not path.exists():
-            what = "search space" if name is None else f"search space {name!r}"
+            what = "search space"
+            if name is not None:
+                what += f" {name!r}{did_you_mean(name, self.spaces())}"
             raise ValueError(
                 f"Submission {self.name!r} has no {what}, only {self.spaces() or 'none'}."
             )
@@ -183,8 +186,8 @@ def _no_submission(name_or_path: str | Path, root: Path) -> ValueError:
     known = find_submissions(root)
     names = sorted([*known, *plugin_names(SUBMISSIONS, known)])
     return ValueError(
-        f"No submission {str(name_or_path)!r}: it is neither one of {names} nor a folder with "
-        f"{SUBMISSION_FILE}."
+        f"No submission {str(name_or_path)!r}{did_you_mean(name_or_path, names)}: it is neither "
+        f"one of {names} nor a folder with {SUBMISSION_FILE}."
     )
 
 

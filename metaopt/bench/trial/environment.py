@@ -20,6 +20,7 @@ _RANDOM = (
     ("key_implementation", "jax_default_prng_impl"),
     ("partitionable", "jax_threefry_partitionable"),
 )
+CODE = ("metaopt", "submissions", "tuning", "analysis")
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
@@ -56,17 +57,34 @@ def describe_environment() -> dict[str, Any]:
 
 def describe_checkout(folder: Path) -> dict[str, Any]:
     """Return ``{commit, dirty}`` of the checkout at ``folder``; ``None`` for both outside one."""
-
-    def git(*arguments: str) -> str:
-        run = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-        )
-        return run.stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
+    changed = changed_files(folder)
+    if changed is None:
         return {"commit": None, "dirty": None}
+    return {"commit": _git(folder, "rev-parse", "HEAD").strip(), "dirty": bool(changed)}
+
+
+def changed_files(folder: Path) -> list[str] | None:
+    """Return the files of a checkout that are not as committed; ``None`` outside one.
+
+    These are the tracked files that changed, and new files in folders of code. A new file elsewhere
+    decides no result.
+    """
+    try:
+        _git(folder, "rev-parse", "HEAD")
+        entries = _git(folder, "status", "--porcelain", "-z", "--no-renames").split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return [
+        entry[3:]
+        for entry in entries
+        if entry and (not entry.startswith("??") or entry[3:].partition("/")[0] in CODE)
+    ]
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def utc_now() -> str:

@@ -42,6 +42,12 @@ def begin_segment(plan: TrialPlan, directory: Path) -> dict[str, Any]:
     return progress
 
 
+def is_unfinished(plan: TrialPlan, directory: Path) -> bool:
+    """Return whether a killed process left the plan's next segment there."""
+    left = _read(directory)
+    return bool(left) and left["plan"] == fingerprint(plan)
+
+
 def end_segment(directory: Path) -> None:
     """Delete the marks of a running segment."""
     for name in (FILE, STALL_FILE):

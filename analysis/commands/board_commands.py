@@ -1,0 +1,92 @@
+"""``python -m analysis leaderboard``, ``submit`` and ``verify``: the leaderboard's records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.command_line import one_line_errors
+from analysis.commands.options import BoardOption, FormatOption, RerunOption
+from analysis.report.formats import Format
+from analysis.wording import plain
+
+
+def rebuild_leaderboard(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing; exit with code 1 if a page is outdated."),
+    ] = False,
+    board: BoardOption = None,
+) -> None:
+    """Rebuild the pages of the leaderboard from its records.
+
+    Example: python -m analysis leaderboard --check
+    """
+    with one_line_errors("analysis"):
+        from analysis.leaderboard.board_pages import BOARD, outdated_files, write_leaderboard
+
+        folder = board or BOARD
+        if not check:
+            for path in write_leaderboard(folder):
+                typer.echo(path)
+            return
+        if outdated := outdated_files(folder):
+            for path in outdated:
+                typer.echo(f"analysis: {path} does not match the records.", err=True)
+            typer.echo("analysis: Run `python -m analysis leaderboard` to rebuild it.", err=True)
+            raise typer.Exit(1)
+
+
+def submit_records(
+    runs: Annotated[Path, typer.Argument(help="Output folder of a campaign.")],
+    command: Annotated[
+        str | None,
+        typer.Option(
+            help="Command that repeats the campaign. Default: `tuning compare` with its name."
+        ),
+    ] = None,
+    rerun: RerunOption = None,
+    board: BoardOption = None,
+) -> None:
+    """Check RUNS by the strict rules and add their records to the leaderboard.
+
+    If a rule is broken, nothing is written and the exit code is 1.
+
+    Example: python -m analysis submit runs/mine --rerun runs/again
+    """
+    from analysis.leaderboard.board_pages import BOARD
+    from analysis.leaderboard.submitting import RefusedRuns
+    from analysis.leaderboard.submitting import submit as write_records
+
+    with one_line_errors("analysis"):
+        try:
+            for path in write_records(runs, board or BOARD, command, rerun):
+                typer.echo(path)
+        except RefusedRuns as error:
+            _print_problems(error.problems)
+            raise typer.Exit(1) from None
+
+
+def verify_records(
+    runs: Annotated[Path, typer.Argument(help="Output folder of a campaign.")],
+    rerun: Annotated[Path, typer.Argument(help="Output folder of a second run, on any machine.")],
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Print whether the costs of RERUN agree with those of RUNS.
+
+    The exit code is 1 if they do not agree, or if either breaks a rule.
+
+    Example: python -m analysis verify runs/mine runs/again
+    """
+    from analysis.commands.verify_command import print_verdicts
+
+    with one_line_errors("analysis"):
+        verified, problems = print_verdicts(runs, rerun, format)
+    _print_problems(problems)
+    if problems or not verified:
+        raise typer.Exit(1)
+
+
+def _print_problems(problems: list[str]) -> None:
+    for problem in problems:
+        typer.echo(f"analysis: {plain(problem)}", err=True)

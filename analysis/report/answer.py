@@ -1,0 +1,162 @@
+"""The answer of a campaign or a competition in a sentence or two, and what is wrong with it.
+
+The report begins with it, and the output of ``compare`` and ``score`` ends with it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.checks.fairness import find_failures
+from analysis.logs.logs import Logs
+from analysis.report.tables.score_tables import in_view, unit_name
+from analysis.scoring.scores import Scores
+from analysis.statistics.inference import Inference, infer
+from analysis.statistics.samples import samples_of
+from analysis.statistics.speedups import REFERENCE, Bound, Speedups
+
+_BOUNDS: dict[Bound, str] = {"": "", ">=": "at least ", "<=": "at most ", "~": "about "}
+
+
+def infer_all(scores: Scores, reference: str = REFERENCE) -> list[Inference]:
+    """Return the statistics of both views, including tuning first; none with a single study."""
+    if scores.studies < 2 or scores.rules != "strict":
+        return []
+    return [
+        infer(samples_of(scores, view), scores.unit, reference=reference) for view in scores.views
+    ]
+
+
+def answer(scores: Scores, found: Sequence[Inference]) -> str:
+    """Return who is ahead, by how much, how sure that is, and whether the ranking repeats.
+
+    Args:
+        scores: The scores.
+        found: The statistics of their views; none if there is one study or other rules.
+    """
+    view = scores.views[0]
+    ranked = [name for name in scores.sorted_by(view).contenders if scores.scores.get(name)]
+    if not ranked:
+        return "No contender has a score, because none ran on every workload."
+    leader = ranked[0]
+    if not _arrived(scores, leader):
+        return "No contender's median study reached the target of any workload."
+    if len(ranked) == 1:
+        reached, of = _arrived(scores, leader), len(scores.benchmark.base)
+        return (
+            f"The median study of {leader} reaches the target on {reached} of {of} workloads; "
+            "there is no other contender to compare it with."
+        )
+    if not found:
+        return _without_statistics(scores, ranked, leader)
+    return f"{_ahead(found[0], leader, ranked[1])} {_repeats(found[0])}"
+
+
+def problems(logs: Logs, scores: Scores) -> list[str]:
+    """Return sentences on what a reader must know before the answer: failures and misses."""
+    sentences = []
+    broken = {one.contender for one in find_failures(logs) if one.is_broken}
+    if broken:
+        sentences.append(f"Failed throughout on some workload: {', '.join(sorted(broken))}.")
+    audited = {one.contender for one in logs.audits if any(f.failed for f in one.findings)}
+    if audited:
+        sentences.append(f"Failed an audit: {', '.join(sorted(audited))}.")
+    never = [name for name in scores.contenders if not _reached(scores, name)]
+    if never:
+        sentences.append(f"Reached no target in any study: {', '.join(never)}.")
+    view = scores.views[0]
+    scored = [name for name in scores.contenders if scores.scores.get(name)]
+    medians = np.array([[scores.median(c, w, view) for w in scores.benchmark.workloads]
+                        for c in scored])  # fmt: skip
+    if scored and (missed := scores.benchmark.unreached(medians, view)):
+        sentences.append(
+            f"{in_view('No median study reached the target', view)} on {', '.join(missed)}."
+        )
+    return sentences
+
+
+def _ahead(found: Inference, leader: str, second: str) -> str:
+    """Return by how much the leader is ahead of the reference, or else of the second."""
+    speedups = found.speedups
+    if speedups is None or speedups.reference == leader:
+        s, other = (found.samples.contenders.index(name) for name in (leader, second))
+        value, low, high = (part[s] for part in (found.scores.value, *_ends(found)))
+        text = (
+            f"{leader} has the highest score, {value:.3f} ({found.confidence:.0%}: {low:.3f} to "
+            f"{high:.3f}), before {second} with {found.scores.value[other]:.3f}"
+        )
+        return f"{text}; {_decided(found, leader, second)}."
+    text = f"{leader} {_faster(found, speedups, leader)}"
+    return f"{text}; {_decided(found, leader, speedups.reference)}."
+
+
+def _faster(found: Inference, speedups: Speedups, leader: str) -> str:
+    s = found.samples.contenders.index(leader)
+    value, low, high = (
+        float(part[s])
+        for part in (speedups.values.value, speedups.values.low, speedups.values.high)
+    )
+    what = "budget" if found.unit != "seconds" else "time"
+    if not np.isfinite(value):
+        return f"is ahead of {speedups.reference}, by a factor that is not defined"
+    bound = _BOUNDS[speedups.bounds[s]]
+    sure = f"({found.confidence:.0%}: {low:.1f} to {high:.1f})"
+    if value < 1:
+        return (
+            f"has the highest score, though its median costs are {bound}{1 / value:.1f} times "
+            f"those of {speedups.reference} (speed-up {value:.2f}, {found.confidence:.0%}: "
+            f"{low:.2f} to {high:.2f})"
+        )
+    return (
+        f"reaches the targets with {bound}{value:.1f} times less {what} than "
+        f"{speedups.reference} {sure}"
+    )
+
+
+def _decided(found: Inference, leader: str, other: str) -> str:
+    pair = next(p for p in found.comparisons if {p.first, p.second} == {leader, other})
+    wins, losses = (pair.wins, pair.losses) if pair.first == leader else (pair.losses, pair.wins)
+    ties = f", and {pair.ties} tie" if pair.ties > 1 else ", and one ties" if pair.ties else ""
+    text = f"it wins {wins} of {wins + losses + pair.ties} studies{ties}"
+    if pair.winner == leader:
+        return f"{text}; decided"
+    if pair.winner is not None:
+        return f"{text}; the studies decide for {pair.winner}"
+    if pair.more is None:
+        return f"{text}; undecided"
+    return f"{text}; undecided: {pair.more} more stud{'y' if pair.more == 1 else 'ies'} would do"
+
+
+def _repeats(found: Inference) -> str:
+    measured = found.repeatability
+    if measured.repeats is None:
+        return f"Whether the ranking repeats is not known: {measured.reason}."
+    verb = "repeats" if measured.repeats else "would not repeat"
+    return f"The ranking {verb} (tau {measured.tau:.2f})."
+
+
+def _without_statistics(scores: Scores, ranked: Sequence[str], leader: str) -> str:
+    view = scores.views[0]
+    first, second = (scores.scores[name][view] for name in ranked[:2])
+    tied = [name for name in ranked[1:] if round(scores.scores[name][view] - first, 9) == 0]
+    if tied:
+        text = f"{', '.join([leader, *tied])} tie with the highest score, {first:.3f}"
+    else:
+        text = f"{leader} has the highest score, {first:.3f}, before {ranked[1]} with {second:.3f}"
+    if scores.studies < 2:
+        return f"{text}. How sure that is cannot be known from one study."
+    return f"{text}, in {unit_name(scores.unit)}."
+
+
+def _ends(found: Inference) -> tuple[np.ndarray, np.ndarray]:
+    return found.scores.low, found.scores.high
+
+
+def _arrived(scores: Scores, name: str) -> int:
+    """Return the number of workloads whose target the contender's median study reached."""
+    view = scores.views[0]
+    return sum(bool(np.isfinite(scores.median(name, w, view))) for w in scores.benchmark.base)
+
+
+def _reached(scores: Scores, name: str) -> bool:
+    return any(cell.reached for (mine, _), cell in scores.cells.items() if mine == name)
