@@ -189,6 +189,63 @@ def test_on_changing_batches_decay_follows_the_schedule():
     np.testing.assert_allclose(found, decay * 2e-3 * schedule, rtol=2e-4, atol=1e-9)
 
 
+def test_after_the_last_step_nothing_changes():
+    found = shrinkages(minibatch_optimizer(20, weight_decay=0.5), np.ones(30))
+
+    assert (found[:20] > 0).all()
+    np.testing.assert_array_equal(found[20:], 0.0)
+
+
+def test_a_state_restored_into_a_longer_run_goes_on_at_its_share():
+    short, long = (minibatch_optimizer(n, weight_decay=0.5) for n in (40, 80))
+    x = jnp.ones(1)
+    state = short.init(x)
+    for _ in range(40):
+        _, state = short.update(jnp.zeros(1), state, x, value=jnp.float32(1.0))
+
+    updates, _ = long.update(jnp.zeros(1), state, x, value=jnp.float32(1.0))
+
+    expected = 0.5 * 2e-3 * DEPLOYED_FACTOR * 0.5 * (1 + np.cos(np.pi * 32 / 72))
+    np.testing.assert_allclose(-updates, expected, rtol=1e-4)
+
+
+def test_accumulated_batches_with_their_mean_loss_are_one_batch(mlp):
+    whole = minibatch_optimizer(30, 10.0, weight_decay=0.1)
+    parts = optax.MultiSteps(optax.chain(optax.clip_by_global_norm(1.0), whole), 2)
+    whole = optax.chain(optax.clip_by_global_norm(1.0), whole)
+
+    @jax.jit
+    def step(x, y, state, others, first, second):
+        losses, grads = zip(
+            *(jax.value_and_grad(mlp.loss)(x, d) for d in (first, second)), strict=True
+        )
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / 2, *grads)
+        updates, state = whole.update(mean, state, x, value=sum(losses) / 2)
+        total = 0.0
+        for datum in (first, second):
+            loss, slope = jax.value_and_grad(mlp.loss)(y, datum)
+            total += loss
+            more, others = parts.update(slope, others, y, value=total / 2)
+            y = optax.apply_updates(y, more)
+        return optax.apply_updates(x, updates), y, state, others
+
+    x, y, state, others = mlp.params, mlp.params, whole.init(mlp.params), parts.init(mlp.params)
+    for t in range(0, 8, 2):
+        x, y, state, others = step(x, y, state, others, mlp.data[t], mlp.data[t + 1])
+
+    assert not np.array_equal(mlp.ravel(x), mlp.ravel(mlp.params))
+    np.testing.assert_allclose(mlp.ravel(y), mlp.ravel(x), rtol=1e-3, atol=1e-5)
+
+
+def test_a_wrapper_that_drops_the_loss_is_named():
+    inner = optax.MultiSteps(minibatch_optimizer(10), 2).gradient_transformation()
+    tx = optax.chain(inner, optax.identity())
+    x = jnp.ones(2)
+
+    with pytest.raises(ValueError, match="`value`, the loss, must be passed"):
+        tx.update(x, tx.init(x), x, value=jnp.float32(1.0))
+
+
 def test_after_a_restart_the_decay_is_half_as_well():
     losses = np.ones(30)
     losses[10:12] = np.nan  # held; the second time back to the best point
