@@ -45,6 +45,7 @@ class GuardState(NamedTuple):
     scale: Float[Array, ""]  # factor of the updates
     held: Int[Array, ""]  # total number of held calls
     restarts: Int[Array, ""]  # total number of restarts
+    below: Int[Array, ""]  # total number of losses at or below b
 
 
 def guard(
@@ -77,7 +78,8 @@ def guard(
     Adding a constant to the loss and to the bound changes the updates only by rounding. One odd
     batch costs one step. After 100 steps without a restart, doubled for each earlier restart, the
     steps grow again by ``1 / shrink``, up to their original size. ``held`` and ``restarts`` in the
-    state count held calls and restarts; ``optax.tree_utils.tree_get(state, "restarts")`` finds
+    state count held calls and restarts, and ``below`` the losses at or below the bound, which teach
+    :func:`~metaopt.by_log_loss` nothing; ``optax.tree_utils.tree_get(state, "restarts")`` finds
     them inside a chain.
 
     Pass the loss to ``update`` as ``value``, together with the parameters. ``inner`` gets the loss
@@ -143,6 +145,7 @@ def guard(
             scale=number(1.0),
             held=count(),
             restarts=count(),
+            below=count(),
         )
 
     def update_fn(
@@ -236,6 +239,7 @@ def guard(
             scale=scale,
             held=state.held + hold,
             restarts=state.restarts + lost,
+            below=state.below + (loss <= (-jnp.inf if lower_bound is None else lower_bound)),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,15 +1,18 @@
 r"""Online control: learn a controller from the gradients of training alone.
 
-Letters as in :mod:`metaopt.controllers.base`; g_t is the gradient, O the meta-optimizer. At step t,
-counted from 1 in each episode:
+Letters as in :mod:`metaopt.controllers.base`; x_t are the parameters, g_t the gradient, O the
+meta-optimizer, lambda the weight decay, and c_t the factor of Polyak's step in w_t, 1 where the
+disturbance is not scaled to it. At step t, counted from 1 in each episode:
 
     if t > H:   M <- O(M, -d<g_t, u_{t-1}>/dM)
-    the update is -u_t = -sum_h M[h] w_{t-h}
+    the update is -u_t - lambda c_t sum_h M[h] x_t,   u_t = sum_h M[h] w_{t-h}
 
 The meta-gradient is that of a rollout of one step (Algorithm 7 with L = 1), with the given gradient
 in place of the one at the replayed point. The two points are the same as long as M does not change.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +20,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from .arguments import as_parameters
+from .arguments import as_parameters, is_known
 from .controllers.base import Controller
-from .steps import as_transformation, descend, disturb, init_disturbance, widened
+from .scales import direction_factor
+from .steps import as_transformation, decays, descend, disturb, init_disturbance, widened
 from .xla.precision import narrow
 from .xla.rings import after
+
+Mask = Any | Callable[[Any], Any]  # as in optax: a tree of booleans, or a function that returns it
 
 
 class OnlineControlState(NamedTuple):
@@ -38,6 +44,9 @@ def online_control(
     controller: Controller,
     meta_optimizer: optax.GradientTransformation,
     disturbance: optax.GradientTransformation | None = None,
+    *,
+    weight_decay: float | jax.Array = 0.0,
+    mask: Mask | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Learn a controller while training, from the given gradients alone.
 
@@ -47,6 +56,13 @@ def online_control(
     The updates, :math:`-u_t`, go straight to ``optax.apply_updates``. A base step is an optimizer
     beside it: ``sum_updates(optax.sgd(0.1), online_control(...))``. Further keywords of ``update``,
     say ``value``, reach ``disturbance`` and ``meta_optimizer``.
+
+    Weights decay as in ``optax.adamw``, with the learned M in place of the learning rate: the
+    update is :math:`-u_t - \lambda c_t \sum_h M_h x_t`. :math:`c_t` is the factor with which
+    :func:`~metaopt.scale_by_polyak` or :func:`~metaopt.scale_by_level` multiplies its direction in
+    ``disturbance``, 1 without them. Whatever scales the updates scales the decay: a schedule after
+    it, or a restart of :func:`~metaopt.guard`. The decay is no part of u, so M does not learn from
+    its effect.
 
     Costs no gradient beyond the given one, and the inner products of that gradient with the
     memory. The state holds the controller's memory: K parameter-sized arrays for K averages, H for
@@ -59,10 +75,15 @@ def online_control(
         meta_optimizer: O, any optax transformation.
         disturbance: Any optax transformation that past gradients go through before the controller
             sees them, say :func:`~metaopt.scale_by_rms`; ``None`` leaves them as they are.
+        weight_decay: :math:`\lambda`, at least 0.
+        mask: The parameters whose weights decay, as in ``optax.add_decayed_weights``: a tree of
+            booleans, of the structure of the parameters or a prefix of it, or a function that
+            returns one for the parameters. ``None``: all of them.
 
     Raises:
-        ValueError: From ``init``, a parameter is no floating-point number, or the weights do not
-            fit the parameters.
+        ValueError: ``weight_decay`` is negative or not finite; from ``init``, a parameter is no
+            floating-point number, or the weights do not fit the parameters; from ``update``,
+            parameters are missing where weights decay.
 
     Examples:
         >>> from metaopt import ScalarLags
@@ -78,6 +99,8 @@ def online_control(
         Chen and Hazan, `A Nonstochastic Control Approach to Optimization
         <https://arxiv.org/abs/2301.07902>`_, 2023.
     """
+    if is_known(weight_decay) and not 0 <= weight_decay < math.inf:
+        raise ValueError(f"`weight_decay` must be at least 0 and finite, got {weight_decay!r}.")
     outer = optax.with_extra_args_support(meta_optimizer)
     disturbing = as_transformation(disturbance)
 
@@ -95,6 +118,8 @@ def online_control(
     def update_fn(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, OnlineControlState]:
+        if params is None and decays(weight_decay):
+            raise ValueError("`params` must be passed to update() to decay weights.")
         if not jax.tree.leaves(updates):  # all parameters are masked
             return updates, state
         slope, point = widened(updates, params)
@@ -105,8 +130,12 @@ def online_control(
         # The meta-gradient reads the memory, which is then overwritten in place.
         memory = learned.observe(state.memory, after(learned.weights, disturbance))
         control = narrow(learned.controls(memory, 1, slope)[0], slope)
-        steps = narrow(jax.tree.map(jnp.negative, control), updates)
-        return steps, OnlineControlState(
+        steps = jax.tree.map(jnp.negative, control)
+        if decays(weight_decay):
+            shrink = weight_decay * direction_factor(disturbance_state)
+            decay = optax.add_decayed_weights(-shrink, mask)  # its state is empty
+            steps, _ = decay.update(steps, decay.init(point), learned.steady_control(point))
+        return narrow(steps, updates), OnlineControlState(
             state.count + 1, learned, memory, disturbance_state, meta_state
         )
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -23,9 +24,10 @@ from .controllers.base import Controller
 from .controllers.lags import ScalarLags
 from .episodes import restart_learning
 from .guards import guard
-from .online import online_control
+from .online import Mask, online_control
 from .optimizer import ValueFn, meta_optimizer
 from .scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
+from .steps import decays
 from .sums import sum_updates
 
 # On one batch: by default two learners, one that steps to a level of the loss and one without it.
@@ -81,6 +83,8 @@ def fixed_batch_optimizer(
     halving: float = FIXED_HALVING,
     learning_rate: float = 0.0,
     lower_bound: float = 0.0,
+    weight_decay: float | jax.Array = 0.0,
+    mask: Mask | None = None,
     value_fn: ValueFn | None = None,
     rollout: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
@@ -109,14 +113,19 @@ def fixed_batch_optimizer(
         learning_rate: The learning rate of the one base step beside all learners.
         lower_bound: A lower bound of the loss. Losses at or below it teach nothing: the steps of
             the first M are taken, towards no level.
+        weight_decay: The decay of the weights in units of the learned step, as in ``optax.adamw``:
+            see :func:`~metaopt.online_control`. The shares of all learners and of the base step add
+            up. The loss is given without a penalty.
+        mask: The parameters whose weights decay, as in ``optax.adamw``; by default all.
         value_fn: ``value_fn(params, datum)``: learn by the rollouts of
             :func:`~metaopt.meta_optimizer` on the fixed batch instead, with one disturbance.
             ``update`` takes ``datum`` then.
         rollout: L, with ``value_fn``.
 
     Raises:
-        ValueError: ``scale``, ``meta_rate`` or ``halving`` is not positive, a name is unknown, or
-            there are several disturbances beside ``value_fn``.
+        ValueError: ``scale``, ``meta_rate`` or ``halving`` is not positive, ``weight_decay`` is
+            negative, a name is unknown, or there are several disturbances or weight decay beside
+            ``value_fn``.
 
     Examples:
         >>> import jax
@@ -146,6 +155,11 @@ def fixed_batch_optimizer(
             "`disturbances` must be one where `value_fn` is given, because rollouts replay the "
             f"updates of one learner; got {list(disturbances)}."
         )
+    if value_fn is not None and decays(weight_decay):
+        raise ValueError(
+            f"`weight_decay` must be 0 where `value_fn` is given, got {weight_decay!r}. "
+            "meta_optimizer has a decay of its own, which rollouts replay."
+        )
     rule = optax.adam(lambda count: meta_rate / (1.0 + count / halving))
     outer = optax.chain(by_log_loss(lower_bound), rule) if log_loss else rule
     based = not is_known(learning_rate) or learning_rate != 0
@@ -164,10 +178,14 @@ def fixed_batch_optimizer(
             disturbance=disturbance, meta_optimizer=outer,
         )  # fmt: skip
     else:
-        base = [optax.sgd(learning_rate)] if based else []
-        found = map(parts, disturbances)
-        learners = [online_control(family, outer, disturbance) for family, disturbance in found]
-        whole = sum_updates(*base, *learners)
+        base = optax.sgd(learning_rate)
+        if decays(weight_decay):
+            base = optax.chain(optax.add_decayed_weights(weight_decay, mask), base)
+        learners = [
+            online_control(family, outer, disturbance, weight_decay=weight_decay, mask=mask)
+            for family, disturbance in map(parts, disturbances)
+        ]
+        whole = sum_updates(*[base] * based, *learners)
     if not guarded:
         return whole
     return guard(whole, lower_bound=lower_bound, restart=restart_learning)
@@ -185,7 +203,13 @@ def learning_steps(steps: Any) -> Any:
 
 
 def minibatch_optimizer(
-    steps: Any, scale: float = 1.0, *, guarded: bool = True, lower_bound: float = 0.0
+    steps: Any,
+    scale: float = 1.0,
+    *,
+    guarded: bool = True,
+    lower_bound: float = 0.0,
+    weight_decay: float | jax.Array = 0.0,
+    mask: Mask | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Learn on the first batches, then train with the learned steps, annealed.
 
@@ -194,6 +218,8 @@ def minibatch_optimizer(
     steps after the first q T are
 
     .. math:: \tfrac32 \cdot \tfrac12 \left(1 + \cos \pi \frac{t - q T}{(1 - q) T}\right) u_t .
+
+    After T steps the updates are zero. A run that ends before T has not been annealed to the end.
 
     ``update`` takes the loss of the batch: ``update(grads, state, params, value=loss)``. Costs no
     gradient beyond the given one, and keeps 4 parameter-sized arrays: 2 averages, the
@@ -206,9 +232,13 @@ def minibatch_optimizer(
         guarded: Whether a run that diverges goes back to its best point, with smaller steps; see
             :func:`~metaopt.guard`, which leaves single noisy batches out.
         lower_bound: A lower bound of the loss. Batches at or below it teach nothing.
+        weight_decay: The decay of the weights in units of the learned step, as in ``optax.adamw``:
+            at every step the weights shrink by ``weight_decay`` times the sum of M, times the
+            schedule above; see :func:`~metaopt.online_control`. Give the loss without a penalty.
+        mask: The parameters whose weights decay, as in ``optax.adamw``; by default all.
 
     Raises:
-        ValueError: ``steps`` is less than 1, or ``scale`` not positive.
+        ValueError: ``steps`` is less than 1, ``scale`` not positive, or ``weight_decay`` negative.
     """
     if is_known(steps) and not steps >= 1:
         raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
@@ -232,6 +262,8 @@ def minibatch_optimizer(
             optax.scale_by_schedule(meta_rate),
         ),
         scale_by_rms(CHANGING_RMS_DECAY),
+        weight_decay=weight_decay,
+        mask=mask,
     )
     annealed = optax.chain(learner, optax.scale_by_schedule(factor))
     if not guarded:

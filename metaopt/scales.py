@@ -15,6 +15,7 @@ throughout.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,7 @@ class PolyakState(NamedTuple):
     """State of :func:`scale_by_polyak`."""
 
     preconditioner: Any  # its state
+    factor: Float[Array, ""]  # of h_t in the last w_t
 
 
 def scale_by_polyak(
@@ -66,7 +68,8 @@ def scale_by_polyak(
     shape = as_transformation(preconditioner)
 
     def init_fn(params: Any) -> PolyakState:
-        return PolyakState(shape.init(as_parameters(params)))
+        params = as_parameters(params)
+        return PolyakState(shape.init(params), jnp.zeros((), real_dtype(params)))
 
     def update_fn(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
@@ -75,13 +78,14 @@ def scale_by_polyak(
         direction, inner = shape.update(
             updates, state.preconditioner, params, value=value, **extra_args
         )
-        return _polyak(updates, direction, gap), PolyakState(inner)
+        disturbance, factor = _polyak(updates, direction, gap)
+        return disturbance, PolyakState(inner, factor.astype(state.factor.dtype))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _polyak(gradient: Any, direction: Any, gap: Any) -> Any:
-    """Return ``max(gap, 0) h / <g, h>``."""
+def _polyak(gradient: Any, direction: Any, gap: Any) -> tuple[Any, Array]:
+    """Return ``max(gap, 0) h / <g, h>``, and the factor of h in it."""
 
     def product(g: Array, h: Array) -> Array:
         return jnp.sum(jnp.real(jnp.conj(g.astype(wide_dtype(g))) * h.astype(wide_dtype(h))))
@@ -90,7 +94,22 @@ def _polyak(gradient: Any, direction: Any, gap: Any) -> Any:
     slope = functools.reduce(jnp.add, products, jnp.zeros((), real_dtype(gradient)))
     falls = slope > 0
     factor = jnp.where(falls, jnp.maximum(gap, 0.0) / jnp.where(falls, slope, 1.0), 0.0)
-    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), direction)
+    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), direction), factor
+
+
+def direction_factor(state: Any) -> Any:
+    """Return the factor of h_t in the last disturbance: Polyak's, 1 without him.
+
+    Args:
+        state: The state of the disturbance's transformation, with that of :func:`scale_by_polyak`
+            or of :func:`scale_by_level` anywhere in it.
+    """
+    parts = jax.tree.leaves(state, is_leaf=_is_polyak)
+    return math.prod(part.factor for part in parts if _is_polyak(part))
+
+
+def _is_polyak(part: Any) -> bool:
+    return isinstance(part, PolyakState | LevelState)
 
 
 class LevelState(NamedTuple):
@@ -101,6 +120,7 @@ class LevelState(NamedTuple):
     gap: Float[Array, ""]  # from the record down to the level
     steps: Int[Array, ""]  # since the gap was last set
     preconditioner: Any  # its state
+    factor: Float[Array, ""]  # of h_t in the last w_t
 
 
 def scale_by_level(
@@ -140,7 +160,8 @@ def scale_by_level(
         params = as_parameters(params)
         # Separate arrays, because a shared one could not be donated.
         record, start, gap = (jnp.full((), jnp.inf, real_dtype(params)) for _ in range(3))
-        return LevelState(record, start, gap, jnp.zeros((), jnp.int32), shape.init(params))
+        steps, factor = jnp.zeros((), jnp.int32), jnp.zeros((), real_dtype(params))
+        return LevelState(record, start, gap, steps, shape.init(params), factor)
 
     def update_fn(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
@@ -159,15 +180,18 @@ def scale_by_level(
         gap = jnp.where(first, most, jnp.where(met, jnp.minimum(2 * gap, most), gap))
         gap = jnp.where(late & ~met & ~first, gap / 2, gap)
         again = first | met | late
-        state = LevelState(
+        above = finite & (loss > lower_bound)
+        disturbance, factor = _polyak(
+            updates, direction, jnp.where(above, loss - (record - gap), 0.0)
+        )
+        return disturbance, LevelState(
             record=record,
             start=jnp.where(again, record, state.start),
             gap=gap,
             steps=jnp.where(again, 0, state.steps + 1),
             preconditioner=inner,
+            factor=factor.astype(state.factor.dtype),
         )
-        above = finite & (loss > lower_bound)
-        return _polyak(updates, direction, jnp.where(above, loss - (record - gap), 0.0)), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

@@ -15,11 +15,14 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import yaml
+from flax import nnx
 
 from analysis.checks.acceptance import read_acceptances
 from analysis.command_line import run_app
@@ -133,8 +136,9 @@ def test_the_readme_shows_the_demo():
 
 
 def is_used_elsewhere(block: Block) -> bool:
-    """Whether a test below runs a block: the README's, a module, a submission."""
-    return block.page.name == "README.md" or block.code.startswith(("# lamb_pkg/", '"""'))
+    """Whether a test below runs a block: the optimizer's, a module, a submission."""
+    together = block.page.name in ("README.md", "optimizer.md")
+    return together or block.code.startswith(("# lamb_pkg/", '"""'))
 
 
 @pytest.mark.parametrize(
@@ -148,16 +152,43 @@ def test_every_python_block_runs(block, tmp_path, monkeypatch, capsys):
     exec(compile(block.code, f"{block.page}:{block.line}", "exec"), given)
 
 
-def test_the_readmes_example_learns_from_episode_to_episode(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
+def test_the_readmes_example_ends_near_the_minimum():
     (example,) = blocks_of("README.md", "python")
-    exec(example, {})
+    given: dict[str, Any] = {}
 
+    exec(example, given)
+
+    np.testing.assert_allclose(given["params"], np.arange(8), atol=0.1)
+
+
+def test_the_blocks_of_the_optimizers_page_run_one_after_another(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train, restore, *others, paper = blocks_of("docs/optimizer.md", "python")
+    given: dict[str, Any] = {}
+
+    exec(train, given)
+    exec(restore, given)
+    unbroken = given["make"]()
+    given["train"](*unbroken, range(given["STEPS"]))
+    restored = given["model"], given["optimizer"]
+    for state, other in zip(
+        *(jax.tree.leaves(nnx.state(p)) for p in (unbroken, restored)), strict=True
+    ):
+        np.testing.assert_array_equal(state, other)
+
+    for code in others:
+        exec(code, given)
+    assert given["read"](given["optimizer"].opt_state) == dict.fromkeys(
+        ("held", "restarts", "below"), 0
+    )
+    assert given["loss"] < 1
+
+    capsys.readouterr()
+    exec(paper, given)
     losses = [float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines()]
     assert len(losses) == 4
     assert losses == sorted(losses, reverse=True)
-    assert json.loads((tmp_path / "controller.json").read_text())["family"] == "scalar_lags"
+    assert json.loads(Path("controller.json").read_text())["family"] == "scalar_lags"
 
 
 def test_the_example_of_a_submission_is_one(tmp_path, make_plan):

@@ -164,6 +164,11 @@ class Averages(Controller):
             slope = slope * self._multipliers()
         return slope.astype(dtype)
 
+    def steady_control(self, disturbance: Any) -> Any:
+        r"""Return :math:`(\sum_k M_k) w`, because (1 - b_k) E_k goes to w."""
+        rate = self._multipliers().sum()
+        return jax.tree.map(lambda w: rate.astype(real_dtype(w)) * w, disturbance)
+
     def scaled(self, factor: Any) -> Controller:
         """Return the controller with W + log(factor) in log space, else W times ``factor``."""
         if self.space == "log":

@@ -98,6 +98,10 @@ class Controller(abc.ABC):
         """
 
     @abc.abstractmethod
+    def steady_control(self, disturbance: Any) -> Any:
+        """Return the control that a disturbance ends with if it is the same at every step."""
+
+    @abc.abstractmethod
     def scaled(self, factor: Any) -> "Controller":
         """Return the controller whose controls are ``factor`` times as large."""
 

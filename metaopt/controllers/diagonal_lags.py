@@ -102,6 +102,10 @@ class DiagonalLags(Lags):
         zeros = jax.tree.map(jnp.zeros_like, self.weights)
         return jax.lax.fori_loop(0, self.history, write, zeros)
 
+    def steady_control(self, disturbance: Any) -> Any:
+        r"""Return :math:`(\sum_h M_h) \odot w`."""
+        return jax.tree.map(lambda m, w: m.sum(axis=0) * w, self.weights, disturbance)
+
 
 def _row(tree: Any, index: Any) -> Any:
     """Return row ``index`` of every leaf."""

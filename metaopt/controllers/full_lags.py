@@ -74,6 +74,11 @@ class FullLags(Lags):
         ]
         return -functools.reduce(jnp.add, parts).astype(self.weights.dtype)
 
+    def steady_control(self, disturbance: Any) -> Any:
+        r"""Return :math:`(\sum_h M_h) w`."""
+        total = jnp.einsum("hij,j->i", self.weights, _as_vector(disturbance), precision="highest")
+        return _as_tree(total, disturbance)
+
 
 def _vectors_by_age(memory: LagMemory) -> Float[Array, "slots d"]:
     """Return the rows from the newest to the oldest, leaves one after another."""

@@ -103,6 +103,11 @@ class ScalarLags(Lags):
             parts.append(products[ages][i : i + history])
         return -functools.reduce(jnp.add, parts).astype(self.weights.dtype)
 
+    def steady_control(self, disturbance: Any) -> Any:
+        r"""Return :math:`(\sum_h M_h) w`."""
+        rate = self.weights.sum()
+        return jax.tree.map(lambda w: rate.astype(real_dtype(w)) * w, disturbance)
+
 
 def _in_slots(
     weights: Float[Array, " history"], memory: LagMemory, count: int

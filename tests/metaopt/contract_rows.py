@@ -54,6 +54,11 @@ def learn(meta_gradient):
     return metaopt.online_control(LAGS, optax.chain(meta_gradient, optax.adam(1e-3)))
 
 
+def matrices(params):
+    """A mask of what is no bias."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
 class Row(NamedTuple):
     """How an optimizer is made of a public transformation."""
 
@@ -135,6 +140,11 @@ ROWS = {
     "minibatch_optimizer": Row(
         metaopt.minibatch_optimizer, {"steps": float(STEPS), "scale": 10.0}, "lower_bound",
         ("value",),
+    ),
+    "minibatch_optimizer, decay": Row(
+        metaopt.minibatch_optimizer,
+        {"steps": float(STEPS), "scale": 10.0, "weight_decay": 0.01, "mask": matrices},
+        "lower_bound", ("value",),
     ),
 }  # fmt: skip
 

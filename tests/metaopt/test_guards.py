@@ -307,3 +307,15 @@ def test_missing_parameters_or_loss_are_refused(given):
 
     with pytest.raises(ValueError, match=r"must be passed to update.*guard needs"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)), **given)
+
+
+@pytest.mark.parametrize("bound, below", [(None, 0), (-1.0, 1), (0.0, 3), (5.0, 5)])
+def test_losses_at_or_below_the_bound_are_counted(bound, below):
+    tx = guard(optax.sgd(0.1), lower_bound=bound)
+    x, state, update = jnp.ones(2), tx.init(jnp.ones(2)), jax.jit(tx.update)
+
+    for value in (3.0, 0.5, 0.0, -1.0, -0.5, jnp.nan):
+        _, state = update(jnp.zeros(2), state, x, value=jnp.float32(value))
+
+    assert int(state.below) == below
+    assert int(state.held) == 1

@@ -6,7 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import Averages, DiagonalLags, ScalarLags, meta_optimizer, online_control
+from metaopt import (
+    Averages,
+    DiagonalLags,
+    FullLags,
+    ScalarLags,
+    meta_optimizer,
+    online_control,
+    scale_by_level,
+    scale_by_polyak,
+    scale_by_rms,
+)
 
 DECAYS = (0.0, 0.5, 0.9)
 WEIGHTS = jnp.array([0.2, 0.1, -0.05], jnp.float32)
@@ -173,3 +183,121 @@ def test_the_loss_reaches_the_disturbance_and_the_meta_optimizer():
 
     np.testing.assert_allclose(first, -3.0 * x)
     np.testing.assert_allclose(state.controller.weights, [1.0 + 2.0 * -(3.0 * 5.0)])
+
+
+# Weight decay
+
+
+@pytest.mark.parametrize(
+    "controller, rate",
+    [
+        (Averages((0.0, 0.9), jnp.log(jnp.array([0.2, 0.05]))), 0.25),
+        (Averages((0.0, 0.9), jnp.array([0.2, 0.05]), "linear"), 0.25),
+        (ScalarLags(jnp.array([0.2, 0.0, 0.05])), 0.25),
+        (DiagonalLags(jnp.array([[0.2, 0.1], [0.05, 0.3]])), np.array([0.25, 0.4])),
+        (FullLags(jnp.array([[[0.2, 0.0], [0.0, 0.1]], [[0.05, 0.0], [0.0, 0.3]]])),
+         np.array([0.25, 0.4])),
+    ],
+    ids=["log averages", "averages", "scalar lags", "diagonal lags", "full lags"],
+)  # fmt: skip
+def test_without_a_gradient_weights_shrink_by_the_sum_of_m(controller, rate):
+    tx = online_control(controller, optax.adam(0.1), weight_decay=0.4)
+    start = x = jnp.array([3.0, -4.0])
+    state, update = tx.init(x), jax.jit(tx.update)
+
+    for _ in range(5):
+        updates, state = update(jnp.zeros(2), state, x)
+        x = optax.apply_updates(x, updates)
+
+    np.testing.assert_allclose(x, start * (1 - 0.4 * rate) ** 5, rtol=1e-6)
+
+
+def test_with_a_constant_m_the_gradient_over_its_rms_and_the_decay_are_adamw():
+    mask = lambda x: jax.tree.map(lambda leaf: leaf.ndim > 1, x)  # noqa: E731
+    ours = online_control(
+        Averages((0.0,), jnp.log(jnp.array([0.03]))), optax.set_to_zero(), scale_by_rms(0.9),
+        weight_decay=0.5, mask=mask,
+    )  # fmt: skip
+    adamw = optax.adamw(0.03, b1=0.0, b2=0.9, weight_decay=0.5, mask=mask)
+    start = {"w": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "b": jnp.array([1.0, -1.0])}
+
+    def train(tx):
+        x, state, update = start, tx.init(start), jax.jit(tx.update)
+        for t in range(20):
+            grads = jax.tree.map(lambda leaf, t=t: jnp.cos(t + leaf), x)
+            updates, state = update(grads, state, x)
+            x = optax.apply_updates(x, updates)
+        return x
+
+    for found, expected in zip(*map(jax.tree.leaves, map(train, (ours, adamw))), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mask, decays",
+    [
+        (None, (True, True, True)),
+        ({"one": {"w": True, "b": False}, "two": {"w": False}}, (False, True, False)),
+        ({"one": False, "two": True}, (False, False, True)),
+        (lambda x: {"one": jax.tree.map(lambda leaf: leaf.ndim > 1, x["one"]), "two": True},
+         (False, True, True)),
+    ],
+    ids=["none", "tree", "prefix", "function"],
+)  # fmt: skip
+def test_a_mask_leaves_parameters_out_as_in_optax(mask, decays):
+    x = {"one": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "two": {"w": jnp.ones(3)}}
+    tx = online_control(
+        ScalarLags(jnp.array([0.5])), optax.set_to_zero(), weight_decay=0.2, mask=mask
+    )
+
+    updates, _ = jax.jit(tx.update)(jax.tree.map(jnp.zeros_like, x), tx.init(x), x)
+
+    for leaf, decayed in zip(jax.tree.leaves(updates), decays, strict=True):
+        np.testing.assert_array_equal(leaf, np.float32(-0.1) if decayed else 0.0)
+
+
+@pytest.mark.parametrize(
+    "disturbance, times",
+    [
+        (scale_by_polyak(), 1.0),
+        (scale_by_level(), 1.0),
+        (optax.chain(scale_by_polyak(preconditioner=optax.scale(7.0)), optax.identity()), 7.0),
+    ],
+    ids=["polyak", "level", "inside a chain"],
+)
+def test_decay_has_the_unit_of_the_direction_not_of_polyaks_factor(disturbance, times):
+    # f = |x|^2 / 2: the step is M x / 2. The direction is x, or 7 x, and the rate M / 2 or M / 14.
+    tx = online_control(
+        ScalarLags(jnp.array([0.5])), optax.set_to_zero(), disturbance, weight_decay=0.2
+    )
+    x = jnp.array([3.0, -4.0])
+
+    updates, _ = tx.update(x, tx.init(x), x, value=jnp.float32(12.5))
+
+    np.testing.assert_allclose(updates, -0.25 * x - 0.2 * 0.25 / times * x, rtol=1e-6)
+
+
+def test_m_does_not_learn_from_the_decay():
+    x, weights = jnp.array([1.0, -2.0]), []
+    for weight_decay in (0.0, 0.3):
+        tx = online_control(
+            Averages((0.0, 0.9)), optax.adam(0.1), scale_by_rms(), weight_decay=weight_decay
+        )
+        state = tx.init(x)
+        for t in range(10):
+            _, state = tx.update(jnp.cos(t + x), state, x)
+        weights.append(state.controller.weights)
+
+    np.testing.assert_array_equal(*weights)
+    assert np.abs(weights[0]).max() > 0.1
+
+
+def test_decay_needs_parameters_and_a_positive_number():
+    lag = ScalarLags(jnp.array([0.1]))
+    tx = online_control(lag, optax.sgd(0.1), weight_decay=0.1)
+
+    with pytest.raises(ValueError, match="`params` must be passed"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="`weight_decay` must be at least 0 and finite, got"):
+            online_control(lag, optax.sgd(0.1), weight_decay=wrong)

@@ -132,7 +132,9 @@ def test_lags_start_from_the_scale_or_from_zero_with_a_base_step(learning_rate):
         (lambda: fixed_batch_optimizer(guarded=False), 8),
         (lambda: fixed_batch_optimizer(disturbances=["gradient"]), 4),
         (lambda: fixed_batch_optimizer(disturbances=["polyak"], guarded=False), 3),
+        (lambda: fixed_batch_optimizer(weight_decay=0.1), 9),
         (lambda: minibatch_optimizer(100), 4),
+        (lambda: minibatch_optimizer(100, weight_decay=0.1), 4),
         (lambda: minibatch_optimizer(100, guarded=False), 3),
     ],
 )
@@ -160,6 +162,110 @@ def test_on_changing_batches_it_learns_first_and_anneals_then():
     assert late == sorted(late, reverse=True)
     np.testing.assert_allclose(sizes[steps:], 0.0, atol=1e-9)
     assert sizes[learning] / sizes[learning - 1] > 0.9 * DEPLOYED_FACTOR
+
+
+def shrinkages(tx, losses, x=1.0):
+    """Return by which share a parameter shrinks at each step without a gradient."""
+
+    def step(carry, loss):
+        x, state = carry
+        updates, state = tx.update(jnp.zeros_like(x), state, x, value=loss)
+        return (optax.apply_updates(x, updates), state), -updates / x
+
+    x = jnp.full(1, x)
+    _, shares = jax.jit(lambda x: jax.lax.scan(step, (x, tx.init(x)), jnp.float32(losses)))(x)
+    return np.asarray(shares[:, 0])
+
+
+def test_on_changing_batches_decay_follows_the_schedule():
+    steps, decay = 40, 0.5
+    t = np.arange(steps + 5)
+    share = np.clip((t - 0.1 * steps) / (0.9 * steps), 0, 1)
+    schedule = np.where(t < 0.1 * steps, 1.0, DEPLOYED_FACTOR * 0.5 * (1 + np.cos(np.pi * share)))
+
+    found = shrinkages(minibatch_optimizer(steps, weight_decay=decay), np.ones(steps + 5))
+
+    # Two averages of 1e-3 each: M learns nothing from a gradient of zero.
+    np.testing.assert_allclose(found, decay * 2e-3 * schedule, rtol=2e-4, atol=1e-9)
+
+
+def test_after_the_last_step_nothing_changes():
+    found = shrinkages(minibatch_optimizer(20, weight_decay=0.5), np.ones(30))
+
+    assert (found[:20] > 0).all()
+    np.testing.assert_array_equal(found[20:], 0.0)
+
+
+def test_a_state_restored_into_a_longer_run_goes_on_at_its_share():
+    short, long = (minibatch_optimizer(n, weight_decay=0.5) for n in (40, 80))
+    x = jnp.ones(1)
+    state = short.init(x)
+    for _ in range(40):
+        _, state = short.update(jnp.zeros(1), state, x, value=jnp.float32(1.0))
+
+    updates, _ = long.update(jnp.zeros(1), state, x, value=jnp.float32(1.0))
+
+    expected = 0.5 * 2e-3 * DEPLOYED_FACTOR * 0.5 * (1 + np.cos(np.pi * 32 / 72))
+    np.testing.assert_allclose(-updates, expected, rtol=1e-4)
+
+
+def test_accumulated_batches_with_their_mean_loss_are_one_batch(mlp):
+    whole = minibatch_optimizer(30, 10.0, weight_decay=0.1)
+    parts = optax.MultiSteps(optax.chain(optax.clip_by_global_norm(1.0), whole), 2)
+    whole = optax.chain(optax.clip_by_global_norm(1.0), whole)
+
+    @jax.jit
+    def step(x, y, state, others, first, second):
+        losses, grads = zip(
+            *(jax.value_and_grad(mlp.loss)(x, d) for d in (first, second)), strict=True
+        )
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / 2, *grads)
+        updates, state = whole.update(mean, state, x, value=sum(losses) / 2)
+        total = 0.0
+        for datum in (first, second):
+            loss, slope = jax.value_and_grad(mlp.loss)(y, datum)
+            total += loss
+            more, others = parts.update(slope, others, y, value=total / 2)
+            y = optax.apply_updates(y, more)
+        return optax.apply_updates(x, updates), y, state, others
+
+    x, y, state, others = mlp.params, mlp.params, whole.init(mlp.params), parts.init(mlp.params)
+    for t in range(0, 8, 2):
+        x, y, state, others = step(x, y, state, others, mlp.data[t], mlp.data[t + 1])
+
+    assert not np.array_equal(mlp.ravel(x), mlp.ravel(mlp.params))
+    np.testing.assert_allclose(mlp.ravel(y), mlp.ravel(x), rtol=1e-3, atol=1e-5)
+
+
+def test_a_wrapper_that_drops_the_loss_is_named():
+    inner = optax.MultiSteps(minibatch_optimizer(10), 2).gradient_transformation()
+    tx = optax.chain(inner, optax.identity())
+    x = jnp.ones(2)
+
+    with pytest.raises(ValueError, match="`value`, the loss, must be passed"):
+        tx.update(x, tx.init(x), x, value=jnp.float32(1.0))
+
+
+def test_after_a_restart_the_decay_is_half_as_well():
+    losses = np.ones(30)
+    losses[10:12] = np.nan  # held; the second time back to the best point
+
+    found = shrinkages(minibatch_optimizer(1000, weight_decay=0.5), losses, 64.0)
+
+    np.testing.assert_allclose(found[:10], 1e-3, rtol=1e-2)
+    assert found[10] == 0
+    assert found[11] < 0
+    np.testing.assert_allclose(found[12:], 0.5e-3, rtol=1e-2)
+
+
+def test_on_one_batch_the_shares_of_learners_and_base_step_add_up():
+    tx = fixed_batch_optimizer(
+        disturbances=["rms", "gradient"], learning_rate=0.03, weight_decay=0.5
+    )
+
+    found = shrinkages(tx, np.ones(10))
+
+    np.testing.assert_allclose(found, 0.5 * (3 * 1e-3 + 3 * 1e-1 + 0.03), rtol=1e-4)
 
 
 def test_exact_rollouts_of_one_learner_need_the_loss(mlp):
@@ -222,6 +328,14 @@ def test_only_states_of_as_many_learners_carry_over():
         (lambda: fixed_batch_optimizer(float("inf")), "`scale` must be positive, got inf"),
         (lambda: fixed_batch_optimizer(meta_rate=0.0), "`meta_rate` must be positive, got 0"),
         (lambda: fixed_batch_optimizer(halving=0), "`halving` must be positive, got 0"),
+        (lambda: fixed_batch_optimizer(weight_decay=-1.0), "`weight_decay` must be at least 0"),
+        (
+            lambda: fixed_batch_optimizer(
+                weight_decay=0.1, value_fn=lambda x, d: 0.0, disturbances=["rms"]
+            ),
+            "`weight_decay` must be 0 where",
+        ),
+        (lambda: minibatch_optimizer(10, weight_decay=-1.0), "`weight_decay` must be at least 0"),
         (lambda: minibatch_optimizer(0), "`steps` must be at least 1, got 0"),
         (lambda: minibatch_optimizer(10, -1.0), "`scale` must be positive"),
     ],
