@@ -46,6 +46,22 @@ def check_complex_dtype(history_dtype: Any, params: Any) -> None:
         )
 
 
+def check_mask(mask: Any, params: Any) -> None:
+    """Check that a mask is a tree like the parameters or a prefix of it, or returns one.
+
+    Raises:
+        ValueError: It has another structure.
+    """
+    given = mask(params) if callable(mask) else mask
+    try:
+        jax.tree.map(lambda flag, part: None, given, params)
+    except ValueError as error:
+        raise ValueError(
+            "`mask` must be a tree of booleans with the structure of the parameters or a prefix of "
+            f"it, got {jax.tree.structure(given)} for {jax.tree.structure(params)}."
+        ) from error
+
+
 def as_loss(value: Any, name: str) -> jax.Array:
     """Return the loss that the transformation ``name`` was given, as float32 at least.
 

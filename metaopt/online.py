@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from .arguments import as_parameters, is_known
+from .arguments import as_parameters, check_mask, is_known
 from .controllers.base import Controller
 from .scales import direction_factor
 from .steps import as_transformation, decays, descend, disturb, init_disturbance, widened
@@ -82,8 +82,8 @@ def online_control(
 
     Raises:
         ValueError: ``weight_decay`` is negative or not finite; from ``init``, a parameter is no
-            floating-point number, or the weights do not fit the parameters; from ``update``,
-            parameters are missing where weights decay.
+            floating-point number, or the weights or the mask do not fit the parameters; from
+            ``update``, parameters are missing where weights decay.
 
     Examples:
         >>> from metaopt import ScalarLags
@@ -106,6 +106,8 @@ def online_control(
 
     def init_fn(params: optax.Params) -> OnlineControlState:
         params = as_parameters(params)
+        if mask is not None:
+            check_mask(mask, params)
         ready = controller.init(params, controller.history)
         return OnlineControlState(
             count=jnp.zeros((), jnp.int32),

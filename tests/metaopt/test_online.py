@@ -277,6 +277,15 @@ def test_decay_has_the_unit_of_the_direction_not_of_polyaks_factor(disturbance, 
     np.testing.assert_allclose(updates, -0.25 * x - 0.2 * 0.25 / times * x, rtol=1e-6)
 
 
+def test_a_mask_of_another_structure_is_refused():
+    x = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+
+    for mask in ({"w": True}, lambda x: {"w": True, "c": False}):
+        tx = online_control(ScalarLags(jnp.array([0.1])), optax.sgd(0.1), mask=mask)
+        with pytest.raises(ValueError, match=r"`mask` must be a tree of booleans .*, got"):
+            tx.init(x)
+
+
 def test_m_does_not_learn_from_the_decay():
     x, weights = jnp.array([1.0, -2.0]), []
     for weight_decay in (0.0, 0.3):
