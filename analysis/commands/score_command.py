@@ -1,5 +1,9 @@
 """``python -m analysis score``: the score table, in every format."""
 
+from pathlib import Path
+
+import typer
+
 from analysis.checks.fairness import find_failures
 from analysis.commands.log_options import LogOptions
 from analysis.logs.logs import Logs
@@ -43,6 +47,7 @@ def print_scores(
     scores: Scores,
     view: View | None = None,
     format: Format = Format.TABLE,
+    report: Path | None = None,
 ) -> None:
     """Print warnings, the score table, the budgets and, in a terminal, the answer.
 
@@ -51,6 +56,7 @@ def print_scores(
         scores: Its scores.
         view: The score that the rows are sorted by; by default the first one of the rules.
         format: The output format.
+        report: The path of the report, to be named before the answer.
     """
     view = view if view in scores.views else scores.views[0]  # one view if nothing was tuned
     scores = scores.sorted_by(view)
@@ -65,6 +71,8 @@ def print_scores(
         scores={n: json_value(scores.scores[n].get(view)) for n in scores.contenders},
     )  # fmt: skip
     if format is Format.TABLE:
+        if report is not None:
+            typer.echo(f"report: {report}")
         print_answer(problems(logs, scores), said)
 
 

@@ -97,7 +97,11 @@ def test_compare_writes_a_report_and_a_second_call_runs_nothing(tuning, tmp_path
     second = tuning(*arguments)
 
     assert (first.code, second.code) == (0, 0)
-    assert first.out.splitlines()[-1] == second.out.splitlines()[-1] == f"report: {report}"
+    for said in (first.out, second.out):
+        assert f"\nreport: {report}\n" in said
+        assert said.splitlines()[-1] == (
+            "No contender's median study reached the target of any workload."
+        )
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("run.json")}
 
 
@@ -131,7 +135,7 @@ def test_stability_is_measured_and_reported(tuning, tmp_path):
     assert reported.code == 0, reported.err
     page = (again / "report.html").read_text()
     assert "do products of transitions decay?" in page
-    assert "data:image/svg+xml;base64," in page
+    assert 'role="img"' in page and "<svg" in page
     for name in ("report.md", "stability.csv", "stability.png"):
         assert (again / name).stat().st_size > 100
 

@@ -215,7 +215,7 @@ def test_a_campaign_says_first_who_never_took_a_step_and_last_which_studies_coul
     said = capsys.readouterr()
     assert code == 1
     assert said.out.startswith("Never took a step: typo+random on breast_cancer_logistic:")
-    assert said.out.endswith("report.html\n")
+    assert "report.html\n" in said.out and said.out.endswith("target of any workload.\n")
     note, *progress, last = said.err.splitlines()
     assert "trial_1" in note  # its record does not say that it ran from a clean checkout
     assert [line[:7] for line in progress] == ["1 of 3:", "2 of 3:", "3 of 3:"]

@@ -102,8 +102,7 @@ def report_campaign(campaign: Campaign, out: Path) -> int:
     """
     logs = read_logs(out)
     report = write_report(logs, out / "report", command=shown_command("tuning"))
-    typer.echo(f"report: {report}")
-    print_scores(logs, score_logs(logs))
+    print_scores(logs, score_logs(logs), report=report)
     paths = [key.folder(out) / STUDY_FILE for key in list_studies(campaign)]
     check_budgets([read_study(path) for path in paths if path.exists()])
     return exit_code(logs)
