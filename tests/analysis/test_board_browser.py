@@ -7,18 +7,12 @@ import pytest
 from analysis.leaderboard.submitting import submit
 from tests.analysis.conftest import ENVIRONMENT, build_runs
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.common.by import By  # noqa: E402
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.by import By
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        BROWSER is None or DRIVER is None,
-        reason="no chromium and chromedriver (Debian: chromium chromium-driver)",
-    ),
-]
+from tests.analysis.browsing import NEEDS_BROWSER, offline_browser
+
+pytestmark = NEEDS_BROWSER
 
 SLOW = ENVIRONMENT | {"hardware": {"cpu": "slide rule", "cpu_count": 1}}
 
@@ -34,17 +28,8 @@ def site(build, built_once, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,900",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with offline_browser() as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import shutil
 import time
 import xml.etree.ElementTree
 
@@ -18,20 +17,14 @@ from metaopt.bench.records import RUN_FILE, read_trial, write_json
 from tuning.campaign import make_campaign
 from tuning.executor import run_campaign
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        BROWSER is None or DRIVER is None,
-        reason="no chromium and chromedriver (Debian: chromium chromium-driver)",
-    ),
-]
+from tests.analysis.browsing import NEEDS_BROWSER, offline_browser
+
+pytestmark = NEEDS_BROWSER
 
 CAMPAIGN = {
     "name": "tiny",
@@ -79,20 +72,8 @@ def folder(tmp_path_factory, worker_id):
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,900",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.execute_cdp_cmd("Network.enable", {})
-    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    yield driver
-    driver.quit()
+    with offline_browser() as driver:
+        yield driver
 
 
 @pytest.fixture
