@@ -63,6 +63,20 @@ def test_a_miss_makes_the_speedup_a_bound_and_ties_are_counted(campaign):
     )
 
 
+def test_a_leader_by_score_with_higher_costs_is_not_called_faster(campaign):
+    # Cheaper by 6.5 on two workloads, dearer by 100 on one: there the score ends at 32, but the
+    # speed-up does not. It is the cube root of 6.5 * 6.5 / 100.
+    logs = campaign({
+        "adamw+random": {"v": [650.0] * 4, "w": [650.0] * 4, "x": [9.0] * 4},
+        "bold": {"v": [100.0] * 4, "w": [100.0] * 4, "x": [900.0] * 4},
+    })  # fmt: skip
+
+    assert answered(logs).startswith(
+        "bold has the highest score, though its median costs are 1.3 times those of adamw+random "
+        "(speed-up 0.75, 95%: 0.75 to 0.75); it wins 8 of 12 studies; undecided: "
+    )
+
+
 def test_without_the_reference_scores_are_compared(campaign):
     costs = {"a": {"w": [100.0] * 4}, "b": {"w": [200.0] * 4}}
 
