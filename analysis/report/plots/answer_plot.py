@@ -68,4 +68,4 @@ def _draw(found: Inference, speedups: Speedups, shown: list[int], path: Path) ->
         tag_labels(axis, names)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
-        axis.set_xlabel(f"times less than {plain(speedups.reference)}", **NO_MATH)
+        axis.set_xlabel(f"speed-up over {plain(speedups.reference)}", **NO_MATH)
