@@ -180,7 +180,10 @@ class _Replayer:
         params = self.ends[window] = self._replay(window, self._at(window))
         counted = self._counted()
         end = arrays_of(window.params)
-        finite = math.isfinite(norm(end))
+        size = norm(end)
+        finite = math.isfinite(size)
+        # From parameters that are not finite there is no distance: all of the end is movement.
+        moved = _finite(_distance(arrays_of(window.before[1]), end), size) if finite else 0.0
         self.windows.append(
             AuditedWindow(
                 kind=window.kind,
@@ -189,8 +192,8 @@ class _Replayer:
                 charged=window.declared,
                 counted=sum(counted.values()),
                 counted_in_evaluation_mode=counted[ForwardPassMode.EVAL],
-                moved=_distance(arrays_of(window.before[1]), end) if finite else 0.0,
-                norm=norm(end) if finite else 0.0,
+                moved=moved,
+                norm=size if finite else 0.0,
                 deviation=_finite(_distance(params, end), sys.float_info.max) if finite else None,
             )
         )
