@@ -28,7 +28,7 @@ from metaopt.bench.records.findings import Finding, Severity
 from metaopt.bench.rules.checked_submission import CheckedSubmission, with_batch_size
 from metaopt.bench.rules.dry_run import DryRun, dry_run
 from metaopt.bench.rules.step_rules import STEP_RULES
-from metaopt.bench.trial.audits.reference import reference_seconds
+from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import seconds_per_gradient_evaluation
 from metaopt.bench.trial.plan import TrialPlan, derive_seeds, plan_trial
 from metaopt.bench.trial.runner import run_trial
@@ -202,8 +202,12 @@ def _train(
     frozen = load_targets().get(workload.name)
     plan = _plan(submission, workload, point, frozen and frozen.validation)
     ends = time.monotonic() + TRIAL_SECONDS
+    recorder = Recorder()
     with tempfile.TemporaryDirectory() as folder:
-        record = run_trial(plan, Path(folder), should_stop=lambda rows: time.monotonic() > ends)
+        record = run_trial(
+            plan, Path(folder), recorder=recorder,
+            should_stop=lambda rows: time.monotonic() > ends,
+        )  # fmt: skip
         path = Path(folder) / records.EVAL_FILE
         rows = records.read_evaluations(path) if path.exists() else []
     key = trial_keys(plan.settings.seeds.trial).model
@@ -218,8 +222,9 @@ def _train(
         "loss_after": _finite(records.metric_of(rows[-1], "train/loss")) if rows else None,
         "target": "no target yet" if frozen is None else target,
     }
-    if measured["is_trained"] and seconds is not None:
-        measured["time_factor"] = seconds / reference_seconds(workload, steps // len(rows) or 1)
+    adamw = recorder.reference and recorder.reference.seconds
+    if measured["is_trained"] and seconds and adamw:
+        measured["time_factor"] = seconds / adamw
     result = result.model_copy(update=measured)
     return _add(result, *_judge_trial(record, result, workload, rows))
 

@@ -70,7 +70,7 @@ class AuditRecord(Model):
     trial: int
     position: float  # the share of the study's budget that was drawn; this trial covers it
     seconds: float | None  # per gradient evaluation, without compilation
-    reference_seconds: float | None = None  # AdamW's, on this machine and workload
+    reference_seconds: float | None = None  # AdamW's, beside it, on this machine and workload
     set_up_charged: float | None = None  # for init_optimizer_state; None: was not recorded
     set_up_counted: float | None = None
     windows: tuple[AuditedWindow, ...] = ()

@@ -36,11 +36,11 @@ class ShortTrial:
 def run_short_trial(run: DryRun) -> ShortTrial:
     """Run and audit a short trial of a submission whose dry run was complete."""
     run.submission.on_start(f"a trial of {STEPS} steps")
-    recorder = Recorder()
+    recorder = Recorder(timed=False)
     with tempfile.TemporaryDirectory() as folder:
         record = run_trial(_plan(run), Path(folder), recorder=recorder)
     run.submission.on_start("the audit of a trial")
-    audited = audit(recorder, 0.0, timed=False) if recorder.all_windows() else None
+    audited = audit(recorder, 0.0) if recorder.all_windows() else None
     return ShortTrial(run.submission, record, audited)
 
 

@@ -88,6 +88,8 @@ class TrialLoop:
             over_time = self._in_seconds and self._meter.spent() >= self._plan.allowance
             if not over_time:  # with a budget in seconds there is no evaluation beyond it
                 row = self._evaluate()
+                if self._recorder is not None:
+                    self._recorder.after_evaluation()
                 status = self._verdict(row)
                 if status is not None:
                     return status

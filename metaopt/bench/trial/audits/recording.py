@@ -9,6 +9,9 @@ parameters at its end. These are recorded, outside the clock:
     evaluation   steps from just before an evaluation; one, each evaluation equally likely
     restart      steps around the beginning of an episode; one, the last with probability 1/2, the
                  one before with 1/4, ...: the last decides what a run costs given tuned
+
+After each evaluation a few steps of AdamW are timed, outside the clock as well: the time factor
+compares what ran side by side, so that another load on the machine slows both.
 """
 
 import dataclasses
@@ -16,9 +19,10 @@ import random
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from metaopt.bench.trial.audits.host_copies import OnHost, to_host
+from metaopt.bench.trial.audits.reference import Reference
 from metaopt.bench.trial.state import TrialState
 
 STEPS = 8  # in a window
@@ -92,10 +96,13 @@ class Recorder:
 
     Args:
         draw: The source of random picks; by default the operating system.
+        timed: Whether to time AdamW, for the time factor.
     """
 
-    def __init__(self, draw: random.Random | None = None) -> None:
+    def __init__(self, draw: random.Random | None = None, *, timed: bool = True) -> None:
         self.draw = draw or random.SystemRandom()
+        self.timed = timed
+        self.reference: Reference | None = None
         self.start: Window | None = None
         self.trial: TrialState | None = None
 
@@ -115,9 +122,17 @@ class Recorder:
         self.restart: Window | None = None
         self._open: list[Window] = []
         self._periods = self._evaluations = 0
-        self._expect_period(max(1, round(trial.plan.settings.budget.eval_period)))
+        plan = trial.plan
+        ends = plan.allowance if plan.pause_at is None else plan.pause_at
+        # A segment that is shorter than a period needs a window too.
+        steps = min(plan.settings.budget.eval_period, ends - trial.meter.spent())
+        self._expect_period(max(1, int(steps)))
         self._opens_start = from_its_start
         self._period_start = 0.0, 0.0
+        if self.reference is None or self.reference.workload is not trial.plan.workload:
+            self.reference = Reference(trial.plan.workload) if self.timed else None
+        else:
+            self.reference.forget()
 
     def all_windows(self) -> list[Window]:
         """Return the recorded windows; an empty list if no trial took a step."""
@@ -178,6 +193,11 @@ class Recorder:
             self._open_windows(["evaluation"], trees)
         if self._open and self._trial.bound.prepares:
             self._note(Preparation(self._trial.meter.steps, len(self._trial.eval_results)))
+
+    def after_evaluation(self) -> None:
+        """Time AdamW, outside the clock."""
+        if self.reference is not None:
+            self.reference.time_steps(self._last_period)
 
     def end(self, trees: tuple[Any, Any, Any]) -> None:
         """Close the open windows: the trial has ended, or pauses."""
@@ -267,50 +287,5 @@ class Recorder:
             if self.slowest is None or self._last.seconds > self.slowest.seconds:
                 self.slowest = self._last
         self._period_start = seconds, spent
-        self._expect_period(self._steps_in_period)
-
-
-@dataclasses.dataclass(frozen=True)
-class OnHost:
-    """An array, copied to the host."""
-
-    array: np.ndarray
-    sharding: Any
-    key_type: Any = None  # of a typed random key
-
-
-def to_host(tree: Any) -> Any:
-    """Copy the arrays of a pytree to the host: a step may donate them."""
-
-    def copy(leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray):
-            return leaf.copy()
-        if not isinstance(leaf, jax.Array):
-            return leaf
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            data = np.array(jax.random.key_data(leaf))
-            return OnHost(data, leaf.sharding, jax.random.key_impl(leaf))
-        return OnHost(np.array(leaf), leaf.sharding)
-
-    return jax.tree.map(copy, tree)
-
-
-def to_device(tree: Any) -> Any:
-    """Return what :func:`to_host` was given, as new arrays."""
-
-    def restore(leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray):
-            return leaf.copy()
-        if not isinstance(leaf, OnHost):
-            return leaf
-        array = jnp.array(leaf.array)  # a copy: it may be donated
-        if len(leaf.sharding.device_set) > 1:
-            array = jax.device_put(array, leaf.sharding)
-        return jax.random.wrap_key_data(array, impl=leaf.key_type) if leaf.key_type else array
-
-    return jax.tree.map(restore, tree)
-
-
-def arrays_of(tree: Any) -> Any:
-    """Return the copied arrays themselves."""
-    return jax.tree.map(lambda leaf: leaf.array if isinstance(leaf, OnHost) else leaf, tree)
+        self._last_period = self._steps_in_period
+        self._expect_period(self._last_period)

@@ -30,8 +30,8 @@ from metaopt.bench.records.audit import (
     worst_ratio,
 )
 from metaopt.bench.trial.audits.counting import NOISE, counting_facade, norm
-from metaopt.bench.trial.audits.recording import Recorder, Step, Window, arrays_of, to_device
-from metaopt.bench.trial.audits.reference import reference_seconds
+from metaopt.bench.trial.audits.host_copies import arrays_of, to_device
+from metaopt.bench.trial.audits.recording import Recorder, Step, Window
 from metaopt.bench.trial.stalls import watch_for_stalls
 from metaopt.bench.trial.state import TrialState
 
@@ -59,15 +59,14 @@ def write_audit(recorder: Recorder, position: float, stall_seconds: float | None
 
 
 @pinned_randomness()
-def audit(recorder: Recorder, position: float, *, timed: bool = True) -> AuditRecord:
+def audit(recorder: Recorder, position: float) -> AuditRecord:
     """Audit the trial that ran last.
 
-    Costs one compilation of the submission's step, about 60 steps, and ``timed`` 30 of AdamW.
+    Costs one compilation of the submission's step and about 60 steps.
 
     Args:
         recorder: The recorder with the trial's windows.
         position: The share of the study's budget that was drawn.
-        timed: Whether to measure AdamW's seconds, for the time factor.
     """
     trial = _trial_of(recorder)
     replayer = _Replayer(recorder)
@@ -81,7 +80,7 @@ def audit(recorder: Recorder, position: float, *, timed: bool = True) -> AuditRe
         set_up_counted=counted,
         windows=tuple(replayer.windows),
         starts=tuple(replayer.starts),
-        reference_seconds=_reference_seconds(trial) if timed else None,
+        reference_seconds=recorder.reference and recorder.reference.seconds,
         findings=(*replayer.failures, *found),
     )
 
@@ -115,12 +114,6 @@ def seconds_per_gradient_evaluation(rows: list[dict[str, Any]]) -> float | None:
     )  # fmt: skip
     rates = (training - compilation)[spent > 0] / spent[spent > 0]
     return float(np.median(rates[1:] if len(rates) > 1 else rates)) if len(rates) else None
-
-
-def _reference_seconds(trial: TrialState) -> float:
-    """Return AdamW's, with as many steps between evaluations as the trial had."""
-    evaluations = max(1, len(trial.log.rows))
-    return reference_seconds(trial.plan.workload, max(1, trial.meter.steps // evaluations))
 
 
 class _Replayer:

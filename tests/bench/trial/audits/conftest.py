@@ -61,15 +61,16 @@ def declare(spent, episode=lambda step: 0):
 def audit_of(make_plan, tmp_path):
     """Run a trial of a submission for a number of steps, and audit it."""
 
-    def run(submission, workload=None, steps=64.0, **changes):
-        recorder = Recorder()
+    def run(submission, workload=None, steps=64.0, draw=None, **changes):
+        recorder = Recorder(draw, timed=False)
         plan = make_plan(
             submission, workload or Quadratic(curvatures=(1.0, 5.0)), currency="steps",
             study_budget=steps, trial_budget=steps, allowance=steps,
             **{"eval_period": 16.0, **changes},
         )  # fmt: skip
-        record = run_trial(plan, tmp_path, recorder=recorder)
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        record = run_trial(plan, folder, recorder=recorder)
         assert record.error is None, record.error
-        return audit(recorder, 0.5, timed=False)
+        return audit(recorder, 0.5)
 
     return run

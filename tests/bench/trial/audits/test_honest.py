@@ -1,7 +1,10 @@
 """Honest submissions pass the audits, and their passes are counted exactly."""
 
 import dataclasses
+import math
+import random
 
+import jax
 import pytest
 
 from metaopt.bench.contract.spec import TrainingCompleteError
@@ -69,6 +72,27 @@ def test_an_episode_that_starts_afresh_passes(audit_of, make_gradient_descent):
     assert record.findings == ()
     assert [start.kind for start in record.starts] == ["trial", "episode"]
     assert record.starts[1].step in (20, 40, 60)
+
+
+def test_a_window_that_begins_without_finite_parameters_passes(audit_of, make_gradient_descent):
+    """Such as one in which a guard returns to its last finite parameters."""
+
+    def init(workload, params, *_):
+        return {"steps": 0, "kept": params}, None
+
+    def update_params(*, workload, model_state, optimizer_state, **_):
+        steps, kept = optimizer_state[0]["steps"], optimizer_state[0]["kept"]
+        kept = kept - RATE * gradient(workload, kept)
+        shown = jax.numpy.full_like(kept, math.nan) if 2 <= steps % 16 < 12 else kept
+        return ({"steps": steps + 1, "kept": kept}, None), shown, model_state
+
+    functions = {"init_optimizer_state": init, "update_params": update_params}
+    submission = descend(make_gradient_descent, **functions)
+    records = [audit_of(submission, draw=random.Random(seed)) for seed in range(3)]
+
+    windows = [window for record in records for window in record.windows]
+    assert any(w.norm == w.moved > 0 and w.deviation == 0 for w in windows)
+    assert all(record.findings == () for record in records)
 
 
 def draws_ahead(make):

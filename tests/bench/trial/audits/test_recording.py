@@ -1,6 +1,7 @@
 """What is recorded of a trial: at random, without a trace in its record, and on nobody's clock."""
 
 import collections
+import dataclasses
 import random
 
 import jax
@@ -10,7 +11,8 @@ import pytest
 
 from metaopt.bench import records
 from metaopt.bench.trial.audits import recording
-from metaopt.bench.trial.audits.recording import STEPS, Recorder, to_device, to_host
+from metaopt.bench.trial.audits.host_copies import to_device, to_host
+from metaopt.bench.trial.audits.recording import STEPS, Recorder
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
 
@@ -43,6 +45,9 @@ def test_recording_is_on_nobodys_clock(tmp_path, make_plan, make_gradient_descen
                 clock.advance(100.0 * len(kinds))
             super()._open_windows(kinds, trees)
 
+        def after_evaluation(self):
+            clock.advance(100.0)
+
     submission = make_gradient_descent(before_step=lambda _: clock.advance(0.5))
     plan = plan_of(make_plan, submission)
 
@@ -67,6 +72,19 @@ def test_every_step_may_be_in_a_window(tmp_path, make_plan, make_gradient_descen
             seen.update(range(window.first_step, window.first_step + window.steps))
 
     assert set(seen) == set(range(steps))
+
+
+def test_a_resumed_segment_shorter_than_a_period_has_a_window(
+    tmp_path, make_plan, make_gradient_descent
+):
+    for seed in range(20):
+        recorder, segments = Recorder(random.Random(seed)), ()
+        for rung in (16.0, 20.0):
+            plan = plan_of(make_plan, make_gradient_descent(), eval_period=32.0)
+            plan = dataclasses.replace(plan, pause_at=rung, segments=segments)
+            segments = run_trial(plan, tmp_path / str(seed), recorder=recorder).segments
+
+        assert [window.first_step >= 16 for window in recorder.windows] == [True]
 
 
 def test_what_goes_to_the_host_comes_back_as_it_was():
