@@ -21,6 +21,7 @@ from analysis.commands.options import (
     RulesetOption,
     SeveralLogs,
     StudiesOption,
+    SubmissionsOption,
     TargetsOption,
     TrialsOption,
     ViewOption,
@@ -60,6 +61,7 @@ def score(
     studies: StudiesOption = None,
     trials: TrialsOption = None,
     budget_factor: BudgetFactorOption = None,
+    submissions: SubmissionsOption = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show where the two sets of scoring rules differ.")
     ] = False,
@@ -77,8 +79,9 @@ def score(
 
     with one_line_errors("analysis"):
         options = _log_options(
-            logs, within, targets, ruleset, studies, trials, budget_factor, hardware, mix_hardware
-        )
+            logs, within, targets, ruleset, studies, trials, budget_factor, hardware, mix_hardware,
+            submissions,
+        )  # fmt: skip
         if diff:
             if rules != "strict":
                 raise ValueError("--diff compares both sets of rules. Leave --rules out.")
@@ -102,6 +105,7 @@ def report(
     studies: StudiesOption = None,
     trials: TrialsOption = None,
     budget_factor: BudgetFactorOption = None,
+    submissions: SubmissionsOption = None,
     reference: ReferenceOption = "adamw+random",
     rerun: RerunOption = None,
     hardware: HardwareOption = None,
@@ -124,7 +128,8 @@ def report(
         if len(logs) == 1 and (logs[0] / STABILITY_FILE).is_file():
             from analysis.report.stability_report import write_stability_report
 
-            asked = [within, targets, ruleset, cost, studies, trials, budget_factor, rerun]
+            asked = [within, targets, ruleset, cost, studies, trials, budget_factor, rerun,
+                     submissions]  # fmt: skip
             if mix_hardware or hardware or any(option is not None for option in asked):
                 raise ValueError("The report of a stability record has no options but --out.")
             typer.echo(write_stability_report(logs[0], folder, command=shown_command("analysis")))
@@ -133,8 +138,9 @@ def report(
         from analysis.report.report import write_report
 
         options = _log_options(
-            logs, within, targets, ruleset, studies, trials, budget_factor, hardware, mix_hardware
-        )
+            logs, within, targets, ruleset, studies, trials, budget_factor, hardware, mix_hardware,
+            submissions,
+        )  # fmt: skip
         read = options.read()
         path = write_report(
             read, folder, command=shown_command("analysis"), unit=cost, hardware=options.hardware,
@@ -157,6 +163,7 @@ def statistics(
     studies: StudiesOption = None,
     trials: TrialsOption = None,
     budget_factor: BudgetFactorOption = None,
+    submissions: SubmissionsOption = None,
     confidence: Annotated[
         float, typer.Option(help="Confidence of the intervals and tests, between 0 and 1.")
     ] = 0.95,
@@ -182,8 +189,9 @@ def statistics(
         from analysis.commands.statistics_command import print_statistics
 
         options = _log_options(
-            logs, within, targets, ruleset, studies, trials, budget_factor, hardware, mix_hardware
-        )
+            logs, within, targets, ruleset, studies, trials, budget_factor, hardware, mix_hardware,
+            submissions,
+        )  # fmt: skip
         read = print_statistics(
             options, cost, view, confidence=confidence, resamples=resamples, seed=seed,
             reference=reference, format=format,
@@ -328,13 +336,15 @@ def table(
 def _log_options(
     logs: list[Path], within: str | None, targets: Path | None, ruleset: RulesetName | None,
     studies: int | None, trials: int | None, budget_factor: float | None,
-    hardware: list[str] | None, mix_hardware: bool,
+    hardware: list[str] | None, mix_hardware: bool, submissions: Path | None,
 ) -> "LogOptions":  # fmt: skip
     from analysis.commands.log_options import LogOptions
     from analysis.logs.hardware import HardwareChoice
 
     choice = HardwareChoice(tuple(hardware or ()), mix_hardware)
-    return LogOptions(tuple(logs), within, targets, ruleset, studies, trials, budget_factor, choice)
+    return LogOptions(
+        tuple(logs), within, targets, ruleset, studies, trials, budget_factor, choice, submissions
+    )
 
 
 app.command("leaderboard")(rebuild_leaderboard)

@@ -3,7 +3,12 @@
 import dataclasses
 from pathlib import Path
 
-from analysis.logs.competition import Competition, Ruleset, read_official_targets
+from analysis.logs.competition import (
+    Competition,
+    Ruleset,
+    read_official_targets,
+    read_submission_names,
+)
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
 from analysis.logs.merging import merge_logs
@@ -22,11 +27,15 @@ class LogOptions:
     trials: int | None = None
     budget_factor: float | None = None
     hardware: HardwareChoice = ANY_HARDWARE
+    submissions: Path | None = None
 
     def competition(self) -> Competition:
         """Return the rules that the options name."""
         targets = None if self.targets is None else read_official_targets(self.targets)
-        return Competition(targets, self.ruleset, self.studies, self.trials, self.budget_factor)
+        names = {} if self.submissions is None else read_submission_names(self.submissions)
+        return Competition(
+            targets, self.ruleset, self.studies, self.trials, self.budget_factor, names
+        )
 
     def read(self, *, costs_only: bool = False) -> Logs:
         """Read the logs and keep the runs on the chosen hardware.
@@ -57,7 +66,7 @@ class LogOptions:
             ValueError: An option of AlgoPerf's rules is given for logs of ours.
         """
         if logs.is_ours:
-            for name in ("ruleset", "studies", "trials", "budget_factor"):
+            for name in ("ruleset", "studies", "trials", "budget_factor", "submissions"):
                 if getattr(self, name) is not None:
                     option = f"--{name.replace('_', '-')}"
                     raise ValueError(

@@ -43,6 +43,13 @@ TrialsOption = Annotated[
     int | None,
     typer.Option(help="Trials per study that count in AlgoPerf logs. Default: the ruleset's."),
 ]
+SubmissionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the submissions in AlgoPerf logs: each is shown by the submission_name in "
+        "its submission_info.yml. Default: by its folder in the logs."
+    ),
+]
 BudgetFactorOption = Annotated[
     float | None,
     typer.Option(

@@ -3,10 +3,13 @@
 import dataclasses
 import json
 import math
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from metaopt.bench.measure.targets import Target
+from metaopt.bench.records.submission_info import INFO_GLOBS, read_info
 
 Ruleset = Literal["external", "self"]
 MOST = 10_000  # studies, or trials of a study: a missing one takes memory too
@@ -89,6 +92,7 @@ class Competition:
         studies: A number of studies instead of the ruleset's.
         trials: A number of trials of a study instead of the ruleset's.
         budget_factor: A factor instead of the ruleset's.
+        names: The names that submissions are shown by, by folder; by default the folders' names.
     """
 
     targets: OfficialTargets | None = None
@@ -96,6 +100,7 @@ class Competition:
     studies: int | None = None
     trials: int | None = None
     budget_factor: float | None = None
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -148,3 +153,25 @@ def read_official_targets(path: Path) -> OfficialTargets:
     if not base:
         raise ValueError(f"{path}: not a workload_targets.json: no base workloads")
     return targets
+
+
+def read_submission_names(folder: Path) -> dict[str, str]:
+    """Return the ``submission_name`` of each submission below a folder, by the submission's folder.
+
+    A name that several submissions have is left out, because it would not tell them apart.
+
+    Raises:
+        ValueError: There is no ``submission_info.yml``, or two are about one folder's name.
+    """
+    names: dict[str, str] = {}
+    for place in sorted({path.parent for glob in INFO_GLOBS for path in folder.rglob(glob)}):
+        name = read_info(place).get("submission_name", place.name)
+        if names.setdefault(place.name, name) != name:
+            raise ValueError(
+                f"{folder}: two submissions lie in folders {place.name!r}, {names[place.name]!r} "
+                f"and {name!r}. Choose the folder of one ruleset."
+            )
+    if not names:
+        raise ValueError(f"{folder}: no submission_info.yml below it.")
+    counts = Counter(names.values())
+    return {place: name for place, name in names.items() if counts[name] == 1}

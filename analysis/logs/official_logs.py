@@ -32,6 +32,7 @@ def official_logs(
     Raises:
         ValueError: The flags contradict the ruleset of the competition.
     """
+    found = [_named(trial, competition) for trial in found]
     targets = competition.targets or _logged_targets(found)
     # Only a targets file names the version, which the limits depend on.
     limits = {ruleset: competition.limits(ruleset) for ruleset in ("external", "self")}
@@ -62,6 +63,14 @@ def official_logs(
         competition=dataclasses.replace(competition, targets=targets),
         due_studies=competition.limits("external").studies,
     )  # fmt: skip
+
+
+def _named(trial: Trial, competition: Competition) -> Trial:
+    """Return a trial under the name that its submission is shown by."""
+    name = competition.names.get(trial.key.submission)
+    if name is None:
+        return trial
+    return dataclasses.replace(trial, key=trial.key._replace(submission=name))
 
 
 def _note_oddities(trial: Trial, target: Target, oddities: Oddities) -> None:

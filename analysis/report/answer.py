@@ -107,6 +107,11 @@ def _faster(found: Inference, speedups: Speedups, leader: str) -> str:
         return f"is ahead of {speedups.reference}, by a factor that is not defined"
     bound = _BOUNDS[speedups.bounds[s]]
     sure = f"({found.confidence:.0%}: {low:.1f} to {high:.1f})"
+    if round(value, 1) == 1 and not bound:
+        return (
+            f"has the highest score, and median costs like {speedups.reference}'s (speed-up "
+            f"{value:.2f}, {found.confidence:.0%}: {low:.2f} to {high:.2f})"
+        )
     if value < 1:
         return (
             f"has the highest score, though its median costs are {bound}{1 / value:.1f} times "

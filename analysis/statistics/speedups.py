@@ -22,7 +22,8 @@ from analysis.statistics.resampling import (
 from analysis.statistics.samples import Floats, Samples
 
 REFERENCE = "adamw+random"
-# AlgoPerf's logs have no contender of that name, and call their reference so.
+# AlgoPerf's logs have no contender of that name. Theirs is the baseline, which is shown as
+# "Baseline" or "Self-Tuning Baseline".
 _ALGOPERF = "baseline"
 
 Bound = Literal["", ">=", "<=", "~"]
@@ -63,9 +64,10 @@ def measure_speedups(
     """
     samples = boot.samples
     if reference == REFERENCE and reference not in samples.contenders:
-        reference = _ALGOPERF
-        if reference not in samples.contenders:
+        baselines = [name for name in samples.contenders if name.casefold().endswith(_ALGOPERF)]
+        if not baselines:
             return None
+        reference = min(baselines, key=len)
     if reference not in samples.contenders:
         raise ValueError(
             f"`reference` must be a contender, got {reference!r}. Choose one of "

@@ -77,6 +77,19 @@ def test_a_leader_by_score_with_higher_costs_is_not_called_faster(campaign):
     )
 
 
+def test_a_leader_with_equal_costs_is_not_called_faster(campaign):
+    # Ratios 1.05 and 1 / 1.05: the geometric mean is 1, and the score does not lie far from 1.
+    logs = campaign({
+        "adamw+random": {"v": [105.0] * 4, "w": [100.0] * 4, "x": [900.0] * 4},
+        "even": {"v": [100.0] * 4, "w": [105.0] * 4, "x": [899.0] * 4},
+    })  # fmt: skip
+
+    assert answered(logs).startswith(
+        "even has the highest score, and median costs like adamw+random's (speed-up 1.00, 95%: "
+        "1.00 to 1.00); it wins 8 of 12 studies; "
+    )
+
+
 def test_without_the_reference_scores_are_compared(campaign):
     costs = {"a": {"w": [100.0] * 4}, "b": {"w": [200.0] * 4}}
 

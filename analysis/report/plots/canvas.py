@@ -31,7 +31,7 @@ _PALE = 6  # index of the palette's pink, which is invisible on white
 _DARKER = 0.88  # factor that gives the other colours a contrast of at least 3 with white
 _FEW = 6  # the most contenders whose lines are wide
 _HANDLE, _LETTER = 0.76, 0.078  # inches: a legend entry without its text, a letter
-_SHORT = 100.0  # ratio of a logarithmic axis's ends; from here on powers of ten are enough
+_SHORT = 1000.0  # ratio of a logarithmic axis's ends; from here on powers of ten are enough
 _LABEL_GAP = 4  # pixels between the labels of an axis
 _DENSE = 20_000  # points in one plot, above which the SVG stores lines and bands as an image
 _CROWDED = 1_000  # lines in one plot, likewise
@@ -217,12 +217,13 @@ def _is_tagged(artist: Any) -> bool:
 
 
 def _label_short_scales(figure: Any) -> None:
-    """Write plain numbers on a logarithmic axis that spans less than two decades."""
+    """Write plain numbers on a logarithmic axis that spans less than three decades."""
     for axis in figure.axes:
         for scale in (axis.xaxis, axis.yaxis):
             low, high = scale.get_view_interval()
             if scale.get_scale() == "log" and low > 0 and high < _SHORT * low:
-                subs = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)
+                subs = (1, 3) if high > 100 * low else (1, 2, 5)
+                subs = subs if high > 20 * low else (1, 1.5, 2, 3, 5, 7)
                 subs = subs if high > 4 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 6, 8)
                 scale.set_major_locator(LogLocator(subs=subs))
                 scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
