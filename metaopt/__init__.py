@@ -15,7 +15,14 @@ if TYPE_CHECKING:  # the one list of public names: __getattr__ reads it
     from .controllers.diagonal_lags import DiagonalLags
     from .controllers.full_lags import FullLags
     from .controllers.lags import ScalarLags
-    from .episodes import carry_over, restart_learning, scale_controls, start_episode
+    from .controllers.step_size import StepSize
+    from .episodes import (
+        carry_over,
+        end_learning,
+        restart_learning,
+        scale_controls,
+        start_episode,
+    )
     from .frozen import FrozenControlState, frozen_control
     from .guards import GuardState, guard
     from .hypergradient import HypergradientState, hypergradient_descent

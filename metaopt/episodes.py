@@ -90,6 +90,28 @@ def scale_controls(state: Any, factor: Any) -> Any:
     return jax.tree.map(scaled, state, is_leaf=has_controller)
 
 
+def end_learning(state: Any) -> Any:
+    """Return ``state`` with controllers that stay as they are, without what only learning needs.
+
+    That is one parameter-sized array for each discount of :func:`~metaopt.online_control` with a
+    step size, the memory once more for each with another controller. The same optimizer goes on
+    from the state; jitted functions compile once more.
+
+    Args:
+        state: An optimizer state with that of ``online_control`` anywhere in it.
+
+    Raises:
+        ValueError: There is no such state in ``state``.
+    """
+    if not any(isinstance(part, OnlineControlState) for part in _controlled(state)):
+        raise ValueError(f"`state` holds no state of online_control, got {type(state).__name__}.")
+    return jax.tree.map(
+        lambda part: part._replace(sums=()) if isinstance(part, OnlineControlState) else part,
+        state,
+        is_leaf=has_controller,
+    )
+
+
 def restart_learning(state: Any, params: Any, factor: Any) -> Any:
     """Start an episode with shorter steps: a ``restart`` for :func:`~metaopt.guard`.
 

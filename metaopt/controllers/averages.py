@@ -125,6 +125,15 @@ class Averages(Controller):
             newest=slot,
         )
 
+    def accumulate(
+        self, sums: AveragesMemory, memory: AveragesMemory, discount: Any
+    ) -> AveragesMemory:
+        """Add the averages to their discounted sums, which are the averages of the sums."""
+        added = jax.tree.map(
+            lambda s, rows: (discount * s + rows).astype(s.dtype), sums.averages, memory.averages
+        )
+        return sums._replace(averages=added)
+
     def _average(self, averages: Any, disturbance: Any) -> Any:
         def one(rows: Array, new: Array) -> Array:
             wide = wide_dtype(rows)
@@ -174,6 +183,12 @@ class Averages(Controller):
         if self.space == "log":
             return self.with_weights(self.weights + jnp.log(factor))
         return self.with_weights(self.weights * factor)
+
+    def merged(self) -> Controller:
+        """Return the controller with the sum of all M."""
+        if self.space == "log":
+            return self.with_weights(jax.nn.logsumexp(self.weights, axis=0))
+        return self.with_weights(self.weights.sum(axis=0))
 
     def _multipliers(self) -> Float[Array, " averages"]:
         """Return M."""

@@ -36,6 +36,7 @@ class Controller(abc.ABC):
 
     family: ClassVar[str]  # name of the family in controller files
     keeps_controls: ClassVar[bool]  # keep controls of past steps rather than compute them again
+    keeps_memory: ClassVar[bool] = True  # the next step reads the memory of this one
     weights: Any  # M, a pytree of arrays; None for zeros
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -83,6 +84,19 @@ class Controller(abc.ABC):
         """Return the memory with one more disturbance."""
 
     @abc.abstractmethod
+    def accumulate(self, sums: Any, memory: Any, discount: Any) -> Any:
+        """Return the memory that holds discounted sums D_t = discount D_{t-1} + w_t, one step on.
+
+        Both are memories without rollouts, and linear in what they observed. So the meta-gradient
+        of ``sums`` is the discounted sum of those of all past memories.
+
+        Args:
+            sums: The memory of the sums until the step before.
+            memory: The memory of the disturbances, with the newest.
+            discount: A number in [0, 1].
+        """
+
+    @abc.abstractmethod
     def controls(self, memory: Any, count: int, like: Any) -> list[Any]:
         """Return the controls of the last ``count`` steps with the current weights, newest first.
 
@@ -104,6 +118,13 @@ class Controller(abc.ABC):
     @abc.abstractmethod
     def scaled(self, factor: Any) -> "Controller":
         """Return the controller whose controls are ``factor`` times as large."""
+
+    @abc.abstractmethod
+    def merged(self) -> "Controller":
+        """Return the controller whose controls are the sum of those of several.
+
+        Their weights are the entries of a leading axis of this one's.
+        """
 
     def with_weights(self, weights: Any) -> "Controller":
         """Return the controller with other weights, which are not checked."""
@@ -158,6 +179,6 @@ def check_real(params: Any, family: str) -> None:
     """
     if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(params)):
         raise ValueError(
-            f"`controller` must be ScalarLags or Averages if parameters are complex, got {family}. "
-            "Or store real and imaginary parts as separate parameters."
+            "`controller` must be ScalarLags, Averages or StepSize if parameters are complex, got "
+            f"{family}. Or store real and imaginary parts as separate parameters."
         )

@@ -22,15 +22,16 @@ from .base import Controller
 from .diagonal_lags import DiagonalLags
 from .full_lags import FullLags
 from .lags import ScalarLags
+from .step_size import StepSize
 
 SCHEMA_VERSION = 1
 
 FAMILIES: dict[str, Any] = {
-    kind.family: kind for kind in (ScalarLags, DiagonalLags, FullLags, Averages)
+    kind.family: kind for kind in (ScalarLags, DiagonalLags, FullLags, Averages, StepSize)
 }
 _SETTINGS = {"averages": {"decays", "space"}}
 # Number of axes of the weights; that of diagonal lags depends on the parameters.
-_AXES = {"scalar_lags": 1, "averages": 1, "full_lags": 3}
+_AXES = {"scalar_lags": 1, "averages": 1, "full_lags": 3, "step_size": 0}
 
 
 def save_controller(
@@ -57,7 +58,7 @@ def save_controller(
     else:  # of a tree: its leaves one after another, behind the axis of the lags
         weights = np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
     if not np.isfinite(weights).all():
-        raise ValueError(f"`controller` must have finite weights, got {weights[:4]} ...")
+        raise ValueError(f"`controller` must have finite weights, got {weights.ravel()[:4]} ...")
     document = {
         "schema_version": SCHEMA_VERSION,
         "family": controller.family,

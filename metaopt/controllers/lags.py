@@ -51,6 +51,25 @@ class Lags(Controller):
         slot = jnp.remainder(memory.newest + 1, count_slots(memory))
         return LagMemory(write_rings(memory.rows, disturbance, slot), slot)
 
+    def accumulate(self, sums: LagMemory, memory: LagMemory, discount: Any) -> LagMemory:
+        """Write the newest discounted sum over the oldest.
+
+        A sum over the disturbances of h steps ago is the sum of h steps ago.
+        """
+
+        def newest(part: LagMemory) -> Any:
+            return jax.tree.map(
+                lambda ring: jax.lax.dynamic_index_in_dim(ring, part.newest, keepdims=False),
+                part.rows,
+            )
+
+        added = jax.tree.map(lambda s, w: discount * s + w, newest(sums), newest(memory))
+        return self.observe(sums, added)
+
+    def merged(self) -> Controller:
+        """Return the controller with the sum of all M."""
+        return self.with_weights(jax.tree.map(lambda m: m.sum(axis=0), self.weights))
+
 
 def count_slots(memory: LagMemory) -> int:
     """Return the number of rows in a memory, H + L."""

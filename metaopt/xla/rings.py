@@ -60,7 +60,8 @@ def after(known: Any, tree: Any) -> Any:
     of ``tree`` is multiplied by a 1 that is computed from ``known`` and that XLA cannot simplify.
     This is exact, and cheap because the loop waits for memory.
     """
-    finite = jnp.isfinite(jnp.sum(jax.tree.leaves(known)[0][0]))
+    first = jax.tree.leaves(known)[0]
+    finite = jnp.isfinite(jnp.sum(first[0] if first.ndim else first))
     one = 1.0 + 0.0 * finite.astype(jnp.float32)
     return jax.tree.map(lambda leaf: leaf * one.astype(leaf.dtype), tree)
 

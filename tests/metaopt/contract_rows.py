@@ -115,6 +115,10 @@ ROWS = {
         needs=("datum",),
     ),
     "online_control": Row(metaopt.online_control, parts=(LAGS, optax.adam(1e-3))),
+    "online_control, discounts": Row(
+        metaopt.online_control, {"discount": (0.5, 1.0)},
+        parts=(metaopt.StepSize(jnp.log(0.1)), optax.adam(1e-2), metaopt.scale_by_rms()),
+    ),
     "frozen_control": Row(
         metaopt.frozen_control,
         {"learning_rate": 0.02, "weight_decay": 1e-4, "disturbance": optax.trace(0.5)},

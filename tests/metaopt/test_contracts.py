@@ -79,7 +79,9 @@ def test_a_phase_factor_on_complex_parameters_turns_the_updates_alike(name):
 def test_complex_parameters_are_refused_where_there_is_no_number_for_them(name):
     turned = jax.tree.map(lambda leaf: PHASE * leaf, problem()[0])
 
-    with pytest.raises(ValueError, match="`controller` must be ScalarLags or Averages if"):
+    with pytest.raises(
+        ValueError, match="`controller` must be ScalarLags, Averages or StepSize if"
+    ):
         ROWS[name].make().init(turned)
 
 

@@ -13,6 +13,7 @@ from metaopt import (
     DiagonalLags,
     FullLags,
     ScalarLags,
+    StepSize,
     frozen_control,
     load_controller,
     meta_optimizer,
@@ -29,6 +30,7 @@ WEIGHTS = jnp.array([0.1, -1e-30, 3.3333333], jnp.float32)
         DiagonalLags(jnp.stack([WEIGHTS, -WEIGHTS])),
         Averages((0.0, 0.9, 1 - 1e-3), WEIGHTS, "linear"),
         Averages((0.1, 0.2, 0.3), WEIGHTS),
+        StepSize(WEIGHTS[2]),
     ],
 )
 def test_a_controller_comes_back_to_the_last_bit(controller, tmp_path):
