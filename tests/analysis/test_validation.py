@@ -303,6 +303,17 @@ def test_the_wall_clock_is_between_the_sum_and_a_tenth_more(good, total, is_wron
     assert broken(good) == ({"clocks-sum"} if is_wrong else set())
 
 
+@pytest.mark.parametrize("clock, is_copy", [(None, True), ("accumulated_eval_time", False)])
+def test_trials_with_one_evaluation_are_one_if_all_clocks_agree(good, clock, is_copy):
+    (evaluations(good, SECOND)).write_bytes(evaluations(good, FIRST).read_bytes())
+    for place in (FIRST, SECOND):
+        change_rows(good / place, lambda rows: rows.pop(0))
+    if clock is not None:
+        change_rows(good / SECOND, set_value(0, clock, 2.001))
+
+    assert ("trials-repeated" in broken(good)) == is_copy
+
+
 def test_two_folders_of_one_trial_are_found(good):
     copied = good / "fast-2024-01-01-00-00-00" / "study_1" / "easy_jax"
     copied.mkdir(parents=True)
