@@ -137,7 +137,7 @@ def check_folder(
         if names := differences(before, now):
             notes[
                 f"{contender} on {workload} is finished and is kept; {listed(names)} changed since "
-                "it ran."
+                "it ran. Another --out runs it again."
             ] = None
     return list(notes)
 

@@ -72,6 +72,7 @@ def warnings_of(logs: Logs, rules: ScoringRules = "strict") -> list[ScoreWarning
         ("Trials and studies that do not count", ignored_trials(logs), False),
         ("Ties in the evaluation index", tied_studies(logs) if rules == "algoperf" else (), False),
         ("Unknown budgets", unknown_budgets(logs), False),
+        ("Unknown version", unknown_version(logs), False),
         ("Not audited", unaudited_pairs(pairs, audits), False),
         ("Noted by audits", audit_findings(audits, failed=False), False),
         ("Ended before the budget was spent", early_ends(logs), False),
@@ -221,6 +222,21 @@ def fewer_trials(logs: Logs) -> list[str]:
 def unknown_budgets(logs: Logs) -> list[str]:
     """Return the number of trials without a budget in their logs, by contender and workload."""
     return _counted(logs, lambda trial: math.isinf(trial.record.budget.trial), "have no budget")
+
+
+def unknown_version(logs: Logs) -> list[str]:
+    """Return what was assumed of a version's budgets where nothing says which version it is."""
+    competition = logs.competition
+    version = competition.targets.version if competition.targets else ""
+    if logs.is_ours or version or competition.budget_factor is not None:
+        return []
+    if all(trial.record.ruleset == "external" for trial in logs.trials):
+        return []
+    factor = competition.limits("self").budget_factor
+    return [
+        f"self-tuning runs may take {factor:g} times the external time, as in v0.6 of AlgoPerf; in "
+        "v0.5 it was 3 times. Add --targets of the version, or --budget-factor"
+    ]
 
 
 def _counted(logs: Logs, is_one: Callable[[Trial], bool], what: str) -> list[str]:

@@ -9,6 +9,7 @@ is in two parts must be the same study, with the same records.
 import dataclasses
 import itertools
 import json
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,10 +199,10 @@ def _renamed(part: Logs, kept: Sequence[Trial]) -> Logs:
 
 def _merged_campaign(campaigns: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
     """Return the campaign with everybody's contenders, workloads and variants."""
-    known = [dict(campaign) for campaign in campaigns if campaign is not None]
+    known = [campaign for campaign in campaigns if campaign is not None]
     if not known:
         return None
-    merged = known[0]
+    merged = dict(known[0])
     for name in ("contenders", "workloads"):
         merged[name] = list(dict.fromkeys(one for campaign in known for one in campaign[name]))
     names = list(dict.fromkeys(campaign["name"] for campaign in known))
@@ -209,5 +210,33 @@ def _merged_campaign(campaigns: Sequence[Mapping[str, Any] | None]) -> Mapping[s
     if any("variants" in campaign for campaign in known):
         merged["variants"] = {k: v for c in known for k, v in c.get("variants", {}).items()}
     if any(campaign.get("source") != merged.get("source") for campaign in known):
-        merged.pop("source", None)  # no one file has all of these contenders
+        source = _merged_source(known)
+        merged.pop("source", None)
+        merged |= {"source": source} if source else {}
     return merged
+
+
+def _merged_source(campaigns: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the one file of campaigns, narrowed to all of their contenders and workloads.
+
+    ``None`` if they come from several files, or from one with other changes.
+    """
+    sources = [campaign.get("source") for campaign in campaigns]
+    first = sources[0]
+    if first is None:
+        return None
+    given: dict[str, str] = {}
+    for campaign, source in zip(campaigns, sources, strict=True):
+        if source is None or _unchanged(source) != _unchanged(first):
+            return None
+        document = tomllib.loads(source["toml"]) | source["changes"]
+        given |= dict(zip(campaign["contenders"], document["contenders"], strict=True))
+    workloads = list(dict.fromkeys(w for campaign in campaigns for w in campaign["workloads"]))
+    changes = {"contenders": list(given.values()), "workloads": workloads}
+    return {**first, "changes": {**first["changes"], **changes}}
+
+
+def _unchanged(source: Mapping[str, Any]) -> Any:
+    """Return a campaign's file and its changes, except what parts of one campaign may choose."""
+    changes = {k: v for k, v in source["changes"].items() if k not in ("contenders", "workloads")}
+    return source["file"], source["toml"], changes

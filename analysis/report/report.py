@@ -38,12 +38,14 @@ from analysis.training.episodes import read_runs
 from analysis.training.final_values import final_episode_losses, final_values
 from analysis.training.hyperparameters import METHOD, all_points, importance
 from analysis.training.last_evaluations import last_evaluations
+from analysis.wording import join_entries
 from metaopt.bench.records.redaction import redact
 
 if TYPE_CHECKING:
     from analysis.report.plots.canvas import Plot
     from analysis.report.plots.curve_plots import Bands, Profiles
 
+_MACHINES = 3  # named in a sentence; a table has all
 _ANSWER = "Who is ahead?"
 _UNCERTAINTY = "How sure is that, and would it repeat?"
 _EPISODES = (
@@ -332,6 +334,7 @@ def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dic
     about = logs.campaign or {}
     dates = sorted(getattr(trial.record, "started_at", "") for trial in logs.trials)
     environment = campaign_tables.environment_table(logs).texts
+    machines = list(dict.fromkeys(f"{row[0]} ({row[1]})" for row in environment))
     return {
         "title": title or about.get("name", logs.path.name),
         "ours": logs.is_ours,
@@ -348,7 +351,6 @@ def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dic
         "studies": scores.studies,
         "contenders": len(scores.contenders),
         "workloads": len(scores.workloads),
-        "hardware": environment[0][0],
-        "devices": environment[0][1],
+        "machines": join_entries(machines, _MACHINES).rstrip("."),
         "commits": ", ".join(sorted({row[3] for row in environment})),
     }

@@ -205,6 +205,19 @@ def test_unknown_budgets_and_differing_targets_are_said(good):
     assert "0.6 (1 trial)" in target
 
 
+@pytest.mark.parametrize("ruleset, factor, is_told", [
+    ("self", None, True), ("self", 3.0, False), ("external", None, False),
+])  # fmt: skip
+def test_an_assumed_version_is_told_where_it_decides(tmp_path, official, ruleset, factor, is_told):
+    logs = official(tmp_path)
+    logs.trial("s", 1, "easy", 1, [(0.9, 1.0), (0.4, 2.0)], ruleset=ruleset)
+
+    (*told,) = entries(read_logs(tmp_path, None, Competition(budget_factor=factor)), "version")
+
+    assert bool(told) == is_told
+    assert all("1.5 times the external time, as in v0.6" in sentence for sentence in told)
+
+
 def test_the_competitions_warnings():
     folder = os.environ.get("METAOPT_ALGOPERF_LOGS")
     if not folder:

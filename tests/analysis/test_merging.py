@@ -65,6 +65,33 @@ def test_parts_may_be_workloads_and_what_is_missing_is_a_miss(campaign):
     assert scores.median("c", "v", "given") == float("inf") or ("c", "v") not in scores.cells
 
 
+def add_source(folder, contenders, toml='seed = 1\ncontenders = ["x"]', **changes):
+    """Say in campaign.json what a campaign was made of."""
+    path = folder / CAMPAIGN_FILE
+    changes = {"contenders": contenders, "workloads": ["v", "w"]} | changes
+    source = {"file": "demo", "toml": toml, "changes": changes}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"source": source}))
+    return folder
+
+
+def test_parts_of_one_file_still_say_how_each_contender_was_named(campaign):
+    one = add_source(campaign("one", "a"), ["folder/a"])
+    two = add_source(campaign("two", "bc"), ["b", "folder/c"])
+
+    source = merge_logs([read_logs(one), read_logs(two)]).campaign["source"]
+
+    assert source["changes"]["contenders"] == ["folder/a", "b", "folder/c"]
+    assert source["file"] == "demo"
+
+
+@pytest.mark.parametrize("other", [{"toml": 'contenders = ["y"]'}, {"eval_period": "9steps"}])
+def test_parts_of_two_files_have_none(campaign, other):
+    one = add_source(campaign("one", "a"), ["folder/a"])
+    two = add_source(campaign("two", "bc"), ["b", "folder/c"], **other)
+
+    assert "source" not in merge_logs([read_logs(one), read_logs(two)]).campaign
+
+
 def test_the_same_study_twice_counts_once_and_with_other_numbers_is_refused(campaign):
     one, two = campaign("one", "ab"), campaign("two", "bc")
     merged = merge_logs([read_logs(one), read_logs(two)])

@@ -336,3 +336,16 @@ def test_a_table_that_is_cut_keeps_what_its_rows_are_about(capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert sum(line[:2] == ["x", "y"] for line in lines) > 1
     assert all(line[1] in "yz" for line in lines if line[:1] == ["x"])
+
+
+def test_a_report_names_every_kind_of_machine(build, tmp_path):
+    b = build(tmp_path / "runs", ["a"], ["w"], 4)
+    for study, cpu in enumerate(["Abacus", "Bead frame", "Abacus", "Quipu"], start=1):
+        environment = {"hardware": {"cpu": cpu, "cpu_count": 2, "devices": ["cpu:0"]}}
+        b.trial("a", "w", study, 1000.0, reached=100.0, environment=environment)
+        b.study("a", "w", study)
+
+    page = write_report(read_logs(tmp_path / "runs"), tmp_path / "out").read_text()
+
+    machines = "Abacus x 2 (cpu:0); Bead frame x 2 (cpu:0); Quipu x 2 (cpu:0)"
+    assert page.count(f"on {machines}") == 2

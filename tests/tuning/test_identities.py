@@ -187,7 +187,7 @@ def test_a_finished_contender_that_changed_is_kept_and_named_in_a_note(
 
     assert capsys.readouterr().out == (
         f"note: mine+random on {WORKLOAD} is finished and is kept; mine/table.csv changed since it "
-        "ran.\n"
+        "ran. Another --out runs it again.\n"
     )
 
 

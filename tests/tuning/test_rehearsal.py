@@ -1,6 +1,7 @@
 """A rehearsal trains on miniatures, and says in one line what would fail in a competition."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from metaopt.bench.records.findings import Finding
 from metaopt.bench.rules.check import Report, check
 from metaopt.bench.rules.checked_submission import with_batch_size
 from metaopt.bench.rules.workload_names import ALGOPERF_WORKLOADS
-from metaopt.workloads.registry import list_workloads
+from metaopt.workloads.registry import get_workload, list_workloads
 from tuning.cli import app
 from tuning.commands import rehearse_command
 from tuning.contenders import SUBMISSIONS
@@ -20,6 +21,7 @@ from tuning.rehearsal.miniature import (
     ask_size,
     batch_structure,
     first_point,
+    judge_trial,
     rehearse_miniature,
 )
 from tuning.rehearsal.miniature_result import MINIATURES, MiniatureResult
@@ -334,3 +336,16 @@ def test_the_whole_command_rehearses_adamw_on_every_miniature(tmp_path, capsys):
     assert code == 0, printed
     assert "adamw trained on 9 of 9 miniatures." in printed
     assert all(name in (tmp_path / "report.html").read_text() for name in MINIATURES)
+
+
+@pytest.mark.parametrize("factor, advice", [(1.2, "kept this machine busy"), (9.0, "step faster")])
+def test_a_trial_that_is_cut_short_blames_the_machine_if_adamw_is_as_slow(factor, advice):
+    result = MiniatureResult(
+        workload="mini_criteo", steps=75, is_trained=True, time_factor=factor, target="cut short"
+    )
+    record = SimpleNamespace(status="pruned", reached=None, ruleset="external", cause=None)
+
+    (found,) = judge_trial(record, result, get_workload("mini_criteo"), [])
+
+    assert (found.rule, found.severity) == ("slow", "note")
+    assert advice in found.fix

@@ -41,6 +41,7 @@ SEED = 1  # of the trial and of the point
 EVALUATIONS = 4
 DEVICES = 4  # of AlgoPerf's machine with A100 GPUs; the one with V100 GPUs has 8
 TRIAL_SECONDS = 40.0
+_LIKE_ADAMW = 2.0  # time factor: below it, a machine is slow, and not the submission
 _FILE = "submission.py"
 _UNREACHABLE = 1e30
 # `tuning check` applies the other rules on steps; they do not depend on the workload.
@@ -213,7 +214,8 @@ def _train(
     key = trial_keys(plan.settings.seeds.trial).model
     params, state = workload.init_model_fn(key)
     before = workload.eval_model(workload.eval_batch_size, params, state, key)["train/loss"]
-    target = "missed" if record.reached is None else "met"
+    missed = "cut short" if record.status == "pruned" else "missed"
+    target = missed if record.reached is None else "met"
     seconds, steps = seconds_per_gradient_evaluation(rows), record.ledger.cost.steps
     measured: dict[str, Any] = {
         "steps": steps,
@@ -226,7 +228,7 @@ def _train(
     if measured["is_trained"] and seconds and adamw:
         measured["time_factor"] = seconds / adamw
     result = result.model_copy(update=measured)
-    return _add(result, *_judge_trial(record, result, workload, rows))
+    return _add(result, *judge_trial(record, result, workload, rows))
 
 
 def _plan(
@@ -255,12 +257,13 @@ def _plan(
     )
 
 
-def _judge_trial(
+def judge_trial(
     record: TrialRecord,
     result: MiniatureResult,
     workload: Any,
     rows: Sequence[Mapping[str, Any]],
 ) -> Iterator[Finding]:
+    """Yield what a trial's record, and what was measured beside it, say against a submission."""
     steps, update = f"{result.steps} steps", "update_params"
     if not result.is_trained:
         fix = "Try a smaller learning rate, and the batch's padded and masked entries."
@@ -271,9 +274,11 @@ def _judge_trial(
         yield _finding("early-end", what, _FILE, _EARLY)
     elif record.status == "pruned":
         what = f"the rehearsal stopped after {TRIAL_SECONDS:g} s and {steps} of a step hint of "
-        yield _finding(
-            "slow", f"{what}{workload.step_hint}", update, "Make the step faster.", "note"
-        )
+        factor = result.time_factor
+        fix = "Make the step faster."
+        if factor is not None and factor < _LIKE_ADAMW:
+            fix = "AdamW's steps took as long: another program kept this machine busy."
+        yield _finding("slow", f"{what}{workload.step_hint}", update, fix, "note")
     if result.falls is False:
         # One point of a search space may be a bad one.
         severity = "error" if record.ruleset == "self-tuning" else "note"

@@ -31,7 +31,8 @@ class MiniatureResult(Model):
         loss_before: The training loss of the initial parameters.
         loss_after: The training loss at the last evaluation.
         time_factor: Seconds per gradient evaluation over AdamW's, without compilation.
-        target: ``"met"``, ``"missed"`` or ``"no target yet"``; empty without a trial.
+        target: ``"met"``, ``"missed"``, ``"cut short"`` or ``"no target yet"``; empty without a
+            trial.
         findings: What would fail in a competition (errors), and what is worth a look (notes).
     """
 

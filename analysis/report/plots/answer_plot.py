@@ -12,7 +12,6 @@ from analysis.statistics.speedups import Speedups
 from analysis.wording import plain
 
 _MOST = 12  # contenders; the table below the picture has all
-_WIDE = 1.5 * WIDTH
 
 
 def plot_answer(found: Inference, heading: str, out: Path) -> Plot:
@@ -40,14 +39,13 @@ def plot_answer(found: Inference, heading: str, out: Path) -> Plot:
         f"{in_view('Speed-up', found.view)} over {plain(speedups.reference)}, by score. Dots: "
         f"geometric means over workloads; bars: intervals of {found.confidence:.0%}; ticks: single "
         f"workloads. Hollow: a bound, because a median missed.{most}",
-        wide=True,
     )
 
 
 def _draw(found: Inference, speedups: Speedups, shown: list[int], path: Path) -> None:
     names = [found.samples.contenders[s] for s in shown]
     values, colour = speedups.values, palette()[0]
-    with figure_at(path, width=_WIDE, height=0.9 + 0.24 * max(2, len(names))) as (_, axis):
+    with figure_at(path, width=WIDTH, height=0.9 + 0.24 * max(2, len(names))) as (_, axis):
         axis.set_xscale("log")
         axis.axvline(1, color="0.15", linewidth=1)
         for row, (s, name) in enumerate(zip(shown, names, strict=True)):
