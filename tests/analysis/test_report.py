@@ -349,3 +349,16 @@ def test_a_report_names_every_kind_of_machine(build, tmp_path):
 
     machines = "Abacus x 2 (cpu:0); Bead frame x 2 (cpu:0); Quipu x 2 (cpu:0)"
     assert page.count(f"on {machines}") == 2
+
+
+def test_the_picture_of_the_answer_is_never_empty(build, tmp_path):
+    b = build(tmp_path / "runs", ["adamw+random"], ["w"], 2)
+    for study in (1, 2):
+        b.trial("adamw+random", "w", study, 1000.0, reached=100.0)
+        b.study("adamw+random", "w", study)
+
+    page = write_report(read_logs(tmp_path / "runs"), tmp_path / "out").read_text()
+
+    opening = page[page.index('aria-labelledby="answer"') : page.index('id="part-1"')]
+    assert "Scores including tuning with intervals of 95%." in opening
+    assert "speed-up over adamw+random" not in opening

@@ -15,15 +15,18 @@ _MOST = 12  # contenders; the table below the picture has all
 
 
 def plot_answer(found: Inference, heading: str, out: Path) -> Plot:
-    """Draw the speed-ups of the first contenders; their scores if no reference ran."""
-    if found.speedups is None:
+    """Draw the speed-ups of the first contenders; scores if there is no reference, or only it."""
+    speedups = found.speedups
+    defined = [] if speedups is None else [
+        s for s in found.order
+        if found.samples.contenders[s] != speedups.reference
+        and np.isfinite(speedups.values.value[s])
+    ]  # fmt: skip
+    if speedups is None or not defined:
         path = out / f"intervals-{found.view}.png"
         plot_scores(found, path)
         caption = f"{in_view('Scores', found.view)} with intervals of {found.confidence:.0%}."
         return Plot(heading, caption, path, caption)
-    speedups = found.speedups
-    order = [s for s in found.order if found.samples.contenders[s] != speedups.reference]
-    defined = [s for s in order if np.isfinite(speedups.values.value[s])]
     shown, path = defined[:_MOST], out / "answer.png"
     _draw(found, speedups, shown, path)
     told = [
