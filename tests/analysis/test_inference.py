@@ -19,6 +19,7 @@ from analysis.report.table import Column, Table
 from analysis.report.tables.statistics_tables import (
     comparisons_table,
     numbers_table,
+    repeatability_table,
     scores_with_intervals,
     speedups_table,
     statistics_tables,
@@ -78,6 +79,17 @@ def test_limits_of_the_statistics_are_warnings():
     assert "1 workload is too few for a critical-difference diagram, which needs 10" in warnings
     assert "how scores depend on the workloads is unknown" in warnings
     assert make_inference(studies=6, workloads=10).warnings == ()
+
+
+def test_the_share_of_all_studies_that_reached_a_target_stands_beside_repeatability():
+    # Of eight studies on each workload, one and three missed.
+    costs = np.array([[[1.0, 2.0, np.inf, 4.0], [5.0, 6.0, 7.0, 8.0]],
+                      [[2.0, 2.0, 3.0, 4.0], [np.inf, np.inf, np.inf, 8.0]]])  # fmt: skip
+    found = infer(Samples(("a", "b"), ("v", "w"), costs), "steps")
+
+    row = repeatability_table([found]).rows[-1]
+
+    assert row == ("studies that reached it", None, None, None, 7 / 8, 5 / 8)
 
 
 def test_workloads_without_a_reached_target_are_named():

@@ -129,9 +129,13 @@ def repeatability_warnings(found: Sequence[Inference]) -> list[str]:
 
 
 def repeatability_table(found: Sequence[Inference]) -> Table:
-    """Return one row per view: split-half tau, studies for 0.7, intraclass correlations."""
-    workloads = found[0].samples.workloads
-    rows = tuple(
+    """Return a row per view: split-half tau, studies for 0.7, intraclass correlations.
+
+    A last row has the share of all studies that reached the target of each workload.
+    """
+    samples = found[0].samples
+    workloads, shares = samples.workloads, samples.reached.mean(axis=0)
+    rows: list[tuple[Any, ...]] = [
         (
             VIEW_NAMES[one.view] or "cost",
             one.repeatability.tau,
@@ -140,7 +144,8 @@ def repeatability_table(found: Sequence[Inference]) -> Table:
             *map(float, one.repeatability.correlations),
         )
         for one in found
-    )
+    ]
+    rows.append(("studies that reached it", None, None, None, *map(float, shares)))
     columns = (
         Column("repeatability"), Column("split-half tau", number_format(".2f")),
         Column("studies", COUNT), Column(f"studies for {GOAL}", COUNT, "studies_to_repeat"),
@@ -150,7 +155,8 @@ def repeatability_table(found: Sequence[Inference]) -> Table:
         f"Split-half tau: mean Kendall's tau-b between rankings by two halves of the studies, over "
         f"{DIVISIONS} divisions; below {GOAL} the ranking would not repeat. Studies for {GOAL}: by "
         "Spearman and Brown, an approximation. Workloads: intraclass correlation, the share of the "
-        "variance of log cost that lies between contenders; a miss counts as its budget."
+        "variance of log cost that lies between contenders; a miss counts as its budget. Last row: "
+        "the share of all studies that reached the target."
     )
     notes = [
         f"{in_view('Split-half tau', one.view)} is not defined: {one.repeatability.reason}."
@@ -159,7 +165,7 @@ def repeatability_table(found: Sequence[Inference]) -> Table:
     ]
     if left_out := found[0].repeatability.left_out:
         notes.append(f"Left out, because no study reached a target: {', '.join(left_out)}.")
-    return Table(caption, columns, rows, "repeatability", notes=tuple(notes))
+    return Table(caption, columns, tuple(rows), "repeatability", notes=tuple(notes))
 
 
 def speedups_table(found: Inference, speedups: Speedups, marks: Marks) -> Table:
