@@ -82,6 +82,16 @@ def test_a_leaderboard_that_does_not_exist_is_a_mistake(tmp_path, capsys, option
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_leaderboard_outside_of_the_checkout_refers_to_nothing_of_the_checkout(filled):
+    readme, page = (filled / "README.md").read_text(), (filled / "index.html").read_text()
+
+    assert "../" not in readme and "docs/" not in readme
+    assert "other work to do" not in readme + page and "no ranking here is by seconds" in page
+    commands = re.findall(r"^\$ (python -m analysis .*?) +#", readme, re.MULTILINE)
+    assert len(commands) == 3 and all(command.endswith(" --board .") for command in commands)
+    assert "`python -m analysis leaderboard --board .` from the files" in readme
+
+
 def test_pages_open_with_the_rankings_that_would_not_repeat(build, tmp_path):
     # Halves of the studies disagree if one has both of the studies with a cost of 100.
     b = build(tmp_path / "runs", ["adamw+random", "b"], ["digits_mlp"], 4)
