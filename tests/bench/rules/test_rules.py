@@ -282,6 +282,16 @@ def test_findings_are_the_same_in_a_process_of_their_own(tmp_path):
     assert check_in_subprocess(tmp_path) == check(tmp_path)
 
 
+def test_without_a_submission_no_other_file_is_read(tmp_path, monkeypatch):
+    (tmp_path / "other.py").write_text("def (")
+    monkeypatch.setattr("subprocess.run", None)
+
+    report = check_in_subprocess(tmp_path)
+
+    assert [finding.what for finding in report.findings] == ["there is no submission.py"]
+    assert {"workload-spaces", "trial"} <= set(report.not_applied)
+
+
 def test_findings_are_plain_data(tmp_path):
     (found,) = check(tmp_path).findings
 
