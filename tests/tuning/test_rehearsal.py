@@ -279,7 +279,8 @@ def test_the_page_opens_with_the_verdict_and_holds_the_table(tmp_path):
     )
     assert page.index("1 problem would fail") < page.index("mini_ogbg")
     assert "2 to 1" in page and "&lt;script&gt;" in page and "<script>alert" not in page
-    assert "mini\\_ogbg" in (tmp_path / "report.md").read_text()
+    markdown = (tmp_path / "report.md").read_text()
+    assert "mini\\_ogbg" in markdown and re.search(r"script.*[^.]\. Mend it\.", markdown)
     (row,) = rehearsal_table(found).records
     assert (row["stands_for"], row["batch_size"], row["trained"]) == ("ogbg", 512, True)
 
