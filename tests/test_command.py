@@ -9,6 +9,7 @@ import pytest
 
 import metaopt.__main__ as command
 from analysis.cli import app as analysis_app
+from analysis.command_line import VERBS, run_app
 from metaopt import __version__
 from metaopt.workloads.registry import list_workloads
 from tuning import completion
@@ -102,6 +103,17 @@ def test_a_misspelt_verb_of_either_module_is_answered_with_the_right_one(bench, 
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"metaopt-bench: No such command '{wrong}'. Did you mean ")
     assert f"'{right}'" in err.partition("There are")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "verb", "other"), [("analysis", "compare", "tuning"), ("tuning", "report", "analysis")]
+)
+def test_a_verb_of_the_other_module_is_answered_with_that_module(capsys, name, verb, other):
+    assert run_app(APPS[name], name, [verb, "demo"]) == 2
+
+    said = capsys.readouterr().err
+    assert said == f"{name}: `{verb}` is a command of `python -m {other}`.\n"
+    assert {name: command._verbs(app) for name, app in APPS.items()} == VERBS
 
 
 @pytest.mark.parametrize(
