@@ -68,6 +68,15 @@ def test_the_version_needs_no_checkout(bench, tmp_path):
     assert bench("--version", folder=tmp_path)[:2] == (0, f"metaopt-bench {__version__}\n")
 
 
+def test_the_help_outside_a_checkout_says_what_the_commands_need(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_OWN", tmp_path)
+
+    code, out, err = bench("--help", folder=tmp_path)
+
+    assert (code, err) == (0, "")
+    assert "need a checkout" in out and "the extra `bench`" in out
+
+
 def test_outside_a_checkout_there_is_one_line_and_nothing_while_completing(
     bench, tmp_path, monkeypatch
 ):
