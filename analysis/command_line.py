@@ -53,7 +53,9 @@ def run_app(
         message = error.format_message()
         known = getattr(error.ctx.command, "commands", None) if error.ctx else None
         if message:  # else the help was shown
-            if known:
+            if message.startswith("Got unexpected extra argument"):
+                message = f"{message}. {_arguments(error.ctx)}"
+            elif known:
                 message = _other_module(name, arguments) or f"{message} There are {sorted(known)}."
             _say(name, message)
         return 2
@@ -73,6 +75,17 @@ def _other_module(name: str, arguments: Sequence[str] | None) -> str | None:
     first = next(iter(sys.argv[1:] if arguments is None else arguments), "")
     others = (other for other, verbs in VERBS.items() if name in VERBS and first in verbs)
     return next((f"`{first}` is a command of `python -m {other}`." for other in others), None)
+
+
+def _arguments(context: Any) -> str:
+    """Return which arguments the command of a usage error takes at a time."""
+    names = [
+        one.name.upper() for one in context.command.params if one.param_type_name == "argument"
+    ]
+    if not names:
+        return f"`{context.info_name}` takes no arguments."
+    count = "one argument" if len(names) == 1 else f"{len(names)} arguments"
+    return f"`{context.info_name}` takes {count} at a time: {', '.join(names)}."
 
 
 def shown_command(name: str) -> str:

@@ -126,6 +126,22 @@ def test_a_verb_of_the_other_module_is_answered_with_that_module(capsys, name, v
 
 
 @pytest.mark.parametrize(
+    ("verb", "taken"),
+    [
+        ("validate", "one argument at a time: LOGS"),
+        ("verify", "2 arguments at a time: RUNS, RERUN"),
+        ("leaderboard", "no arguments"),
+    ],
+)
+def test_an_argument_too_many_is_answered_with_those_that_a_verb_takes(capsys, verb, taken):
+    assert run_app(analysis_app, "analysis", [verb, "a", "b", "c"]) == 2
+
+    said = capsys.readouterr().err
+    assert said.startswith("analysis: Got unexpected extra argument")
+    assert said.endswith(f". `{verb}` takes {taken}.\n")
+
+
+@pytest.mark.parametrize(
     ("start", "missing"),
     [
         ("sys.argv[1:] = ['list']; runpy.run_module('tuning', run_name='__main__')", "typer"),
