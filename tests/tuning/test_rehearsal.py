@@ -327,6 +327,19 @@ def test_a_process_that_ends_or_never_returns_loses_one_miniature(write, tmp_pat
     assert lines[-1].startswith("2 of 2") and "mini_criteo: 1 error" in " ".join(lines)
 
 
+def test_the_folder_of_the_cores_locks_does_not_stay(tmp_path, monkeypatch):
+    def stand_in(folder, name, cache, timeout):
+        (cache / "cores").mkdir()  # as `take_cores` leaves it
+        return result(name)
+
+    monkeypatch.setattr(rehearsal_run, "check_in_subprocess", lambda *_, **__: Report())
+    monkeypatch.setattr(rehearsal_run, "_in_process", stand_in)
+
+    rehearse(tmp_path, tmp_path, timeout=1.0, miniatures=["mini_ogbg"])
+
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.slow
 def test_the_whole_command_rehearses_adamw_on_every_miniature(tmp_path, capsys):
     code = run_app(app, "tuning", ["rehearse", "adamw", "--out", str(tmp_path), "--timeout", "600"])
