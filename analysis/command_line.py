@@ -19,6 +19,18 @@ from metaopt.extras import hint_for
 # Typer's usage errors are click's, which newer versions of typer bundle.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
+# Each module's commands, to answer a command of the other. Importing both would take seconds.
+VERBS = {
+    "tuning": {
+        "check", "compare", "download", "export", "list", "package", "rehearse", "run",
+        "stability", "targets",
+    },
+    "analysis": {
+        "hardware", "leaderboard", "merge", "report", "score", "statistics", "submit", "table",
+        "validate", "verify",
+    },
+}  # fmt: skip
+
 
 def run_app(
     app: typer.Typer,
@@ -41,7 +53,11 @@ def run_app(
         message = error.format_message()
         known = getattr(error.ctx.command, "commands", None) if error.ctx else None
         if message:  # else the help was shown
-            _say(name, f"{message} There are {sorted(known)}." if known else message)
+            if message.startswith("Got unexpected extra argument"):
+                message = f"{message}. {_arguments(error.ctx)}"
+            elif known:
+                message = _other_module(name, arguments) or f"{message} There are {sorted(known)}."
+            _say(name, message)
         return 2
     except typer.Abort:
         return 130
@@ -52,6 +68,24 @@ def run_app(
         typer.echo(redact(traceback.format_exc()), err=True)  # a bug in this project
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _other_module(name: str, arguments: Sequence[str] | None) -> str | None:
+    """Return the answer to a command of the other module; ``None`` if it is not one."""
+    first = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+    others = (other for other, verbs in VERBS.items() if name in VERBS and first in verbs)
+    return next((f"`{first}` is a command of `python -m {other}`." for other in others), None)
+
+
+def _arguments(context: Any) -> str:
+    """Return which arguments the command of a usage error takes at a time."""
+    names = [
+        one.name.upper() for one in context.command.params if one.param_type_name == "argument"
+    ]
+    if not names:
+        return f"`{context.info_name}` takes no arguments."
+    count = "one argument" if len(names) == 1 else f"{len(names)} arguments"
+    return f"`{context.info_name}` takes {count} at a time: {', '.join(names)}."
 
 
 def shown_command(name: str) -> str:

@@ -20,6 +20,15 @@ MODULES = {  # with the titles of their commands in the help
     "analysis": "Scores, reports and leaderboards: python -m analysis",
 }
 
+_HELP = f"""Usage: {PROGRAM} COMMAND ...
+
+The commands of `python -m tuning` and `python -m analysis` in one program. They need a checkout of
+metaopt-bench and the extra `bench`: run `pip install -e '.[bench]'` in a checkout, and then
+`{PROGRAM} --help` for the commands.
+
+  --version  Show the version and exit.
+  --help     Show this message and exit."""
+
 _OWN = Path(metaopt.__file__).resolve().parents[1]  # the checkout of an editable install
 _COMPLETING = "_METAOPT_BENCH_COMPLETE"  # set by the completion scripts of shells
 
@@ -41,6 +50,9 @@ def run_program() -> int:
         print(f"{PROGRAM} {metaopt.__version__}")
         return 0
     checkout = find_checkout(Path.cwd())
+    if checkout is None and arguments[:1] == ["--help"]:
+        print(_HELP)
+        return 0
     if checkout is None:
         if _COMPLETING not in os.environ:
             print(

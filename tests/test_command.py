@@ -9,6 +9,7 @@ import pytest
 
 import metaopt.__main__ as command
 from analysis.cli import app as analysis_app
+from analysis.command_line import VERBS, run_app
 from metaopt import __version__
 from metaopt.workloads.registry import list_workloads
 from tuning import completion
@@ -67,6 +68,15 @@ def test_the_version_needs_no_checkout(bench, tmp_path):
     assert bench("--version", folder=tmp_path)[:2] == (0, f"metaopt-bench {__version__}\n")
 
 
+def test_the_help_outside_a_checkout_says_what_the_commands_need(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_OWN", tmp_path)
+
+    code, out, err = bench("--help", folder=tmp_path)
+
+    assert (code, err) == (0, "")
+    assert "need a checkout" in out and "the extra `bench`" in out
+
+
 def test_outside_a_checkout_there_is_one_line_and_nothing_while_completing(
     bench, tmp_path, monkeypatch
 ):
@@ -102,6 +112,33 @@ def test_a_misspelt_verb_of_either_module_is_answered_with_the_right_one(bench, 
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"metaopt-bench: No such command '{wrong}'. Did you mean ")
     assert f"'{right}'" in err.partition("There are")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "verb", "other"), [("analysis", "compare", "tuning"), ("tuning", "report", "analysis")]
+)
+def test_a_verb_of_the_other_module_is_answered_with_that_module(capsys, name, verb, other):
+    assert run_app(APPS[name], name, [verb, "demo"]) == 2
+
+    said = capsys.readouterr().err
+    assert said == f"{name}: `{verb}` is a command of `python -m {other}`.\n"
+    assert {name: command._verbs(app) for name, app in APPS.items()} == VERBS
+
+
+@pytest.mark.parametrize(
+    ("verb", "taken"),
+    [
+        ("validate", "one argument at a time: LOGS"),
+        ("verify", "2 arguments at a time: RUNS, RERUN"),
+        ("leaderboard", "no arguments"),
+    ],
+)
+def test_an_argument_too_many_is_answered_with_those_that_a_verb_takes(capsys, verb, taken):
+    assert run_app(analysis_app, "analysis", [verb, "a", "b", "c"]) == 2
+
+    said = capsys.readouterr().err
+    assert said.startswith("analysis: Got unexpected extra argument")
+    assert said.endswith(f". `{verb}` takes {taken}.\n")
 
 
 @pytest.mark.parametrize(

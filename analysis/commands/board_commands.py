@@ -1,5 +1,6 @@
 """``python -m analysis leaderboard``, ``submit`` and ``verify``: the leaderboard's records."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,8 @@ def rebuild_leaderboard(
         from analysis.leaderboard.board_pages import BOARD, write_leaderboard, wrong_files
 
         folder = board or BOARD
+        if not folder.is_dir():
+            raise ValueError(f"There is no folder {folder}. `submit --board` makes one.")
         if not check:
             for path in write_leaderboard(folder):
                 typer.echo(path)
@@ -36,7 +39,9 @@ def rebuild_leaderboard(
         if wrong := wrong_files(folder):
             for path, problem in wrong.items():
                 typer.echo(f"analysis: {plain(path)} {problem}.", err=True)
-            typer.echo("analysis: Run `python -m analysis leaderboard` to rebuild it.", err=True)
+            option = f" --board {shlex.quote(str(board))}" if board else ""
+            command = f"python -m analysis leaderboard{option}"
+            typer.echo(f"analysis: Run `{plain(command)}` to rebuild it.", err=True)
             raise typer.Exit(1)
 
 

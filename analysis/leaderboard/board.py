@@ -14,6 +14,7 @@ from analysis.leaderboard.links import (
     commit_link,
     href,
     page_path,
+    safe_link,
 )
 from analysis.leaderboard.standings import standings
 from analysis.report.marks import Marks
@@ -31,11 +32,13 @@ class Board:
         entries: The records, in their order.
         parts: The standings, by protocol and hardware.
         address: The address of the project's repository, if it has one.
+        is_own: Whether it is the leaderboard of the checkout, so that relative links reach code.
     """
 
     entries: tuple[Entry, ...]
     parts: tuple[MeasuredStanding, ...]
     address: str | None
+    is_own: bool
 
     @property
     def protocols(self) -> dict[str, list[MeasuredStanding]]:
@@ -108,11 +111,15 @@ class Board:
     def code_links(self, entries: Sequence[CampaignEntry], root: str = "../") -> dict[str, str]:
         """Return the links to the code of submissions by their names."""
         found = {plain(e.submission): code_link(e, root, self.address) for e in entries}
-        return {name: link for name, link in found.items() if link is not None}
+        return {
+            name: link
+            for name, link in found.items()
+            if link is not None and (self.is_own or safe_link(link))
+        }
 
 
-def board_of(entries: Sequence[Entry], address: str | None) -> Board:
-    """Return the leaderboard that entries make.
+def board_of(entries: Sequence[Entry], address: str | None, is_own: bool = True) -> Board:
+    """Return the leaderboard that entries make; for the arguments see :class:`Board`.
 
     Raises:
         ValueError: Entries of one protocol were not run under the same rules.
@@ -122,7 +129,7 @@ def board_of(entries: Sequence[Entry], address: str | None) -> Board:
         MeasuredStanding(standing, f"{names[standing.hardware]} ({standing.hardware})")
         for standing in standings(entries)
     )
-    return Board(tuple(entries), tuple(parts), address)
+    return Board(tuple(entries), tuple(parts), address, is_own)
 
 
 def _pages(kind: str, names: Iterable[str] | Mapping[str, object], root: str) -> dict[str, str]:

@@ -38,9 +38,10 @@ _STYLE = "leaderboard.css"
 _FOLDERS = (PROTOCOLS, CONTENDERS, WORKLOADS)
 _REPEATS = {True: "yes", False: "no", None: "not known"}
 _ABOUT_SECONDS = (
-    "Costs are counted in the currency of the budgets. The records hold seconds as well, but the "
-    "machines had other work to do: no ranking here is by seconds."
+    "Costs are counted in the currency of the budgets. The records hold seconds as well, but "
 )
+_NO_SECONDS = "no ranking here is by seconds."
+_BUSY_MACHINES = "the machines had other work to do: "  # those of this checkout's records
 
 
 def generated_files(board: Path) -> dict[Path, str]:
@@ -49,7 +50,8 @@ def generated_files(board: Path) -> dict[Path, str]:
     Raises:
         ValueError: A record is not one, or records do not compare.
     """
-    found = board_of(read_entries(board), repository(CHECKOUT))
+    is_own = board.resolve() == BOARD
+    found = board_of(read_entries(board), repository(CHECKOUT), is_own)
     targets = json.dumps(to_document(load_targets()), indent=1, sort_keys=True, allow_nan=False)
     files = {Path("targets.json"): targets + "\n", **_first_page(found)}
     kinds = (
@@ -141,7 +143,8 @@ def _first_page(board: Board) -> dict[Path, str]:
         "entries": len(board.entries),
         "contenders": len(board.contenders),
         "workloads": len(board.workloads),
-        "about_seconds": _ABOUT_SECONDS,
+        "about_seconds": _ABOUT_SECONDS + _BUSY_MACHINES * board.is_own + _NO_SECONDS,
+        "is_own": board.is_own,
         "unrepeatable": [
             f"{part.standing.campaign} on {part.hardware}"
             for part in board.parts

@@ -146,6 +146,10 @@ def read_official_targets(path: Path) -> OfficialTargets:
         targets = OfficialTargets(
             tuple(base), tuple(held_out), metrics, str(document.get("benchmark_version", ""))
         )
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path}: no such file. Give the path of a workload_targets.json."
+        ) from None
     except KeyError as error:
         raise ValueError(f"{path}: not a workload_targets.json: no key {error}") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:

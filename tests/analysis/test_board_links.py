@@ -43,6 +43,7 @@ def test_commits_and_code_are_links_where_the_project_has_an_address(filled):
     assert without.links()["commit"] == {}
     code = "../../submissions/self_tuning/dog/submission.py"
     assert without.code_links([entry]) == {"s": code}
+    assert board_of(board.entries, None, is_own=False).code_links([entry]) == {}
 
 
 def test_long_names_have_pages_of_their_own():

@@ -66,10 +66,30 @@ def test_the_check_names_the_file_that_a_byte_was_changed_in(filled, capsys, nam
 
     assert run("leaderboard", "--check", "--board", filled) == 1
 
-    assert str(filled / name) in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert str(filled / name) in said
+    assert f"Run `python -m analysis leaderboard --board {filled}` to rebuild it." in said
     assert list(wrong_files(filled)) == [filled / name]
     assert run("leaderboard", "--board", filled) == 0
     assert (filled / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [["--check"], []], ids=["check", "rebuild"])
+def test_a_leaderboard_that_does_not_exist_is_a_mistake(tmp_path, capsys, options):
+    assert run("leaderboard", *options, "--board", tmp_path / "nowhere") == 2
+
+    assert f"analysis: There is no folder {tmp_path / 'nowhere'}." in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_leaderboard_outside_of_the_checkout_refers_to_nothing_of_the_checkout(filled):
+    readme, page = (filled / "README.md").read_text(), (filled / "index.html").read_text()
+
+    assert "../" not in readme and "docs/" not in readme
+    assert "other work to do" not in readme + page and "no ranking here is by seconds" in page
+    commands = re.findall(r"^\$ (python -m analysis .*?) +#", readme, re.MULTILINE)
+    assert len(commands) == 3 and all(command.endswith(" --board .") for command in commands)
+    assert "`python -m analysis leaderboard --board .` from the files" in readme
 
 
 def test_pages_open_with_the_rankings_that_would_not_repeat(build, tmp_path):

@@ -221,7 +221,7 @@ def test_our_logs_score_under_the_official_rules(hand_made, command):
     [
         (["score", "nowhere"], "No folder 'nowhere'"),
         (["score", "RUNS", "--rules", "algoperf", "--cost", "steps"], "count seconds"),
-        (["score", ".", "--targets", "x.json"], "x.json: not a workload_targets.json"),
+        (["score", ".", "--targets", "x.json"], "x.json: no such file"),
         (["report", "nowhere"], "No folder 'nowhere'"),
     ],
 )

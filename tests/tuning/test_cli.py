@@ -224,7 +224,7 @@ def test_check_names_what_is_wrong_and_how_to_put_it_right(tuning, tmp_path):
     assert checked.code == 1
     assert "error: import: submission.py:1: the import fails: ModuleNotFound" in checked.out
     assert "    Install the missing module" in checked.out
-    assert "30 rules: 5 errors, 0 notes, 14 not applied" in checked.out
+    assert "31 rules: 5 errors, 0 notes, 14 not applied" in checked.out
 
 
 @pytest.mark.parametrize("severity, code", [("note", 0), ("error", 1)])

@@ -281,7 +281,8 @@ def test_the_page_opens_with_the_verdict_and_holds_the_table(tmp_path):
     )
     assert page.index("1 problem would fail") < page.index("mini_ogbg")
     assert "2 to 1" in page and "&lt;script&gt;" in page and "<script>alert" not in page
-    assert "mini\\_ogbg" in (tmp_path / "report.md").read_text()
+    markdown = (tmp_path / "report.md").read_text()
+    assert "mini\\_ogbg" in markdown and re.search(r"script.*[^.]\. Mend it\.", markdown)
     (row,) = rehearsal_table(found).records
     assert (row["stands_for"], row["batch_size"], row["trained"]) == ("ogbg", 512, True)
 
@@ -326,6 +327,19 @@ def test_a_process_that_ends_or_never_returns_loses_one_miniature(write, tmp_pat
     (error,) = found.miniatures[0].errors
     assert error.what.startswith("`update_params` at step 0 ended the process with exit code 3")
     assert lines[-1].startswith("2 of 2") and "mini_criteo: 1 error" in " ".join(lines)
+
+
+def test_the_folder_of_the_cores_locks_does_not_stay(tmp_path, monkeypatch):
+    def stand_in(folder, name, cache, timeout):
+        (cache / "cores").mkdir()  # as `take_cores` leaves it
+        return result(name)
+
+    monkeypatch.setattr(rehearsal_run, "check_in_subprocess", lambda *_, **__: Report())
+    monkeypatch.setattr(rehearsal_run, "_in_process", stand_in)
+
+    rehearse(tmp_path, tmp_path, timeout=1.0, miniatures=["mini_ogbg"])
+
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.slow

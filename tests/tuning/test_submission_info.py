@@ -1,9 +1,13 @@
 """``submission_info.yml``: read as far as it goes, asked for, and written as upstream reads it."""
 
+import shutil
+
 import pytest
 import yaml
 
 from metaopt.bench.records.submission_info import KEYS, parse_info, read_info
+from tuning.contenders import SUBMISSIONS
+from tuning.packaging import package, package_submission
 from tuning.packaging.info import SubmissionInfo, check_value, complete_info, question
 
 INFO = dict.fromkeys(KEYS, "x") | {
@@ -103,3 +107,21 @@ def test_the_example_of_every_question_is_a_valid_answer(key):
 
 def test_what_is_read_and_what_is_written_have_the_same_keys():
     assert tuple(SubmissionInfo.model_fields) == KEYS
+
+
+def test_a_copied_template_is_packaged_only_under_a_description_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(package, "_try_step", lambda *_: None)
+    folder, asked = tmp_path / "mine", []
+    shutil.copytree(SUBMISSIONS / "template", folder)
+    text = (folder / "submission_info.yml").read_text("utf-8")
+    (folder / "submission_info.yml").write_text(text.replace('"Template"', '"Mine"'))
+
+    with pytest.raises(ValueError, match="still has the template's authors, description: give"):
+        package_submission(folder, tmp_path / "out")
+    packaged = package_submission(
+        folder, tmp_path / "out", {"authors": "Ann"}, lambda key: asked.append(key) or "My own"
+    )
+
+    assert asked == ["description"]
+    assert (packaged.info.submission_name, packaged.info.authors) == ("Mine", "Ann")
+    assert package_submission(SUBMISSIONS / "template", tmp_path / "template").info.authors

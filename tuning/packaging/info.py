@@ -7,7 +7,7 @@ workflow passes it through a shell, which expands ``$``, backquotes and backslas
 import json
 import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Literal
 
 import pydantic
@@ -99,6 +99,7 @@ def complete_info(
     found: Mapping[str, str],
     flags: Mapping[str, str | None],
     ask: Callable[[str], str] | None,
+    copied: Collection[str] = (),
 ) -> SubmissionInfo:
     """Return the whole description: flags, else what was found, else the answers.
 
@@ -106,6 +107,7 @@ def complete_info(
         found: What the folder's description has, by key.
         flags: By key; ``None`` was not given. Each key has a flag of its last word.
         ask: Called with a missing key; returns a checked value. ``None`` if there is no terminal.
+        copied: Keys that were left out of ``found`` because they describe the template.
 
     Raises:
         ValueError: A value is missing or breaks a rule; names its flag.
@@ -118,8 +120,12 @@ def complete_info(
         except ValueError as error:
             raise ValueError(f"{key} {values[key]!r}: {error}; give {_flag(key)}.") from None
     if missing and ask is None:
+        lacks = [key for key in missing if key not in copied]
+        still = [key for key in missing if key in copied]
+        parts = [f"lacks {', '.join(lacks)}"] if lacks else []
+        parts += [f"still has the template's {', '.join(still)}"] if still else []
         flags_missing = ", ".join(_flag(key) for key in missing)
-        raise ValueError(f"{INFO_FILE} lacks {', '.join(missing)}: give {flags_missing}.")
+        raise ValueError(f"{INFO_FILE} {' and '.join(parts)}: give {flags_missing}.")
     if ask is not None:
         values |= {key: ask(key) for key in missing}
     return SubmissionInfo(**values)  # type: ignore[arg-type]

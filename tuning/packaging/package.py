@@ -23,7 +23,7 @@ from metaopt.bench.contract.requirements import (
     read_requirements,
 )
 from metaopt.bench.contract.spaces import parse_space
-from metaopt.bench.records.submission_info import INFO_FILE, INFO_GLOBS, read_info
+from metaopt.bench.records.submission_info import INFO_FILE, INFO_GLOBS, read_info, unchanged_keys
 from metaopt.bench.trial.environment import CHECKOUT, describe_checkout
 from tuning.contenders import SUBMISSIONS
 from tuning.packaging import first_step
@@ -118,7 +118,9 @@ def _complete(
             space = "has a" if submission.ruleset == "external" else "has no"
             why = f"it {space} {SPACE_FILE}" if key == "ruleset" else "only JAX can be tried here"
             raise ValueError(f"{submission.folder}: {key} is {found[key]!r}, but {why}.")
-    return complete_info(found | facts, flags, ask)
+    copied = unchanged_keys(submission.folder, SUBMISSIONS / "template")
+    own = {key: value for key, value in found.items() if key not in copied}
+    return complete_info(own | facts, flags, ask, copied)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 A submission that ends its process, or never returns, loses one miniature; the others go on.
 """
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -94,6 +95,8 @@ def rehearse(
             errors = sum(finding.severity == "error" for finding in ended.result().findings)
             verdict = f"{errors} error{'s' if errors != 1 else ''}" if errors else "passed"
             on_end(f"{number} of {len(parts)}: {parts[ended]}: {verdict}")
+    with contextlib.suppress(OSError):  # not there, or a process that was ended left its lock
+        (cache / "cores").rmdir()
     results = tuple(part.result() for part in parts if part is not check)
     return Rehearsal(folder.name, results, check.result())
 

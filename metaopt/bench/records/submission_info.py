@@ -14,6 +14,8 @@ KEYS = (
     "submission_name", "submission_folder", "authors", "affiliations", "version", "ruleset",
     "framework", "description",
 )  # fmt: skip
+# What a copied template says of itself. The name of the folder is free to choose.
+_TEMPLATE_KEYS = ("submission_name", "authors", "description")
 LINK = "link"  # of the authors; a key of ours, which AlgoPerf does not have
 
 
@@ -38,6 +40,26 @@ def parse_info(text: str, keys: Sequence[str] = KEYS) -> dict[str, str]:
         found = _read_lines(text)
     values = {key: _one_line(found.get(key)) for key in keys}
     return {key: _spelled(key, value) for key, value in values.items() if value}
+
+
+def unchanged_keys(folder: Path, template: Path) -> list[str]:
+    """Return the keys with which a copied template still describes the template.
+
+    The template itself has none. PyYAML is not needed: an unchanged entry is an unchanged line.
+    """
+    if folder.resolve() == template.resolve():
+        return []
+    lines, others = _lines(folder), _lines(template)
+    return [
+        key
+        for key in _TEMPLATE_KEYS
+        if any(line.startswith(f"{key}:") and line in others for line in lines)
+    ]
+
+
+def _lines(folder: Path) -> set[str]:
+    path = folder / INFO_FILE
+    return set(path.read_text("utf-8", "replace").splitlines()) if path.is_file() else set()
 
 
 def _one_line(value: object) -> str:

@@ -67,7 +67,12 @@ def check(
         on_start: Called with a description of each step of the check before it begins.
     """
     submission, report = CheckedSubmission(folder, importing=importing, on_start=on_start), Report()
-    report.apply((*MODULE_RULES, *FILE_RULES), submission)
+    report.apply(MODULE_RULES, submission)
+    if not submission.has_source:
+        rules = (*FILE_RULES, *STEP_RULES, *NAME_RULES, *TRIAL_RULES)
+        report.not_applied = [rule.id for rule in rules]
+        return report
+    report.apply(FILE_RULES, submission)
     if submission.module is not None and not report.broken() & _NEEDED_TO_CALL:
         _check_running(submission, workload or _default_workload(), report)
     else:

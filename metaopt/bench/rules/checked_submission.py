@@ -47,9 +47,16 @@ class CheckedSubmission:
 
     # Files.
 
+    @property
+    def has_source(self) -> bool:
+        """Whether there is a ``submission.py``."""
+        return (self.folder / loading.SUBMISSION_FILE).is_file()
+
     @functools.cached_property
     def _parsed(self) -> tuple[dict[str, ast.Module], list[Unreadable]]:
         trees, unreadable = {}, []
+        if not self.has_source:  # a wrong folder, such as /tmp, may be large
+            return trees, unreadable
         for path in sorted(self.folder.rglob("*.py")):
             name = path.relative_to(self.folder).as_posix()
             try:
@@ -102,7 +109,7 @@ class CheckedSubmission:
 
     @functools.cached_property
     def _imported(self) -> tuple[ModuleType | None, Unreadable | None]:
-        if not self.importing or not (self.folder / loading.SUBMISSION_FILE).is_file():
+        if not self.importing or not self.has_source:
             return None, None
         if loading.SUBMISSION_FILE not in self.trees:  # reported by a rule of its own
             return None, None

@@ -7,9 +7,11 @@ from metaopt.bench.contract.loading import SPACE_FILE
 from metaopt.bench.contract.requirements import beyond_algoperf
 from metaopt.bench.contract.spaces import DuplicateNameError, find_problems, parse_space, read_space
 from metaopt.bench.records.findings import Problem, Rule
+from metaopt.bench.records.submission_info import INFO_FILE, unchanged_keys
 from metaopt.bench.rules.checked_submission import CheckedSubmission
 from metaopt.bench.rules.rule_lists import rule
 from metaopt.bench.rules.workload_names import is_workload_name
+from metaopt.bench.trial.environment import CHECKOUT
 
 FILE_RULES: list[Rule] = []
 
@@ -60,6 +62,17 @@ def _wrong_ruleset(submission: CheckedSubmission) -> Iterator[Problem]:
             f"an external-tuning submission has no {SPACE_FILE}",
             SPACE_FILE,
             f"Add {SPACE_FILE}; or declare the self-tuning ruleset and move to self_tuning/.",
+        )
+
+
+@rule(FILE_RULES, "template", "submission_info.yml no longer describes the template")
+def _description_of_the_template(submission: CheckedSubmission) -> Iterator[Problem]:
+    if keys := unchanged_keys(submission.folder, CHECKOUT / "submissions" / "template"):
+        yield Problem(
+            f"{', '.join(keys)}: still the template's",
+            INFO_FILE,
+            "Describe your own submission: the file is published with it.",
+            "note",
         )
 
 

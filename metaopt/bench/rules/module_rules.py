@@ -34,7 +34,7 @@ MODULE_RULES: list[Rule] = []
 
 @rule(MODULE_RULES, "source", "submission.py exists and is valid Python")
 def _unreadable_source(submission: CheckedSubmission) -> Iterator[Problem]:
-    if not (submission.folder / SUBMISSION_FILE).is_file():
+    if not submission.has_source:
         yield Problem(
             f"there is no {SUBMISSION_FILE}",
             SUBMISSION_FILE,

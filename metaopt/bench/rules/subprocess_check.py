@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from metaopt.bench.contract.loading import SUBMISSION_FILE
 from metaopt.bench.records import write_text
 from metaopt.bench.records.findings import Finding
 from metaopt.bench.rules.check import RULES, TIMEOUT, Report, check
@@ -32,6 +33,8 @@ def check_in_subprocess(folder: Path, *, timeout: float = DEFAULT_TIMEOUT_SECOND
         folder: The submission's folder.
         timeout: Seconds for the whole check, the import of JAX included.
     """
+    if not (folder / SUBMISSION_FILE).is_file():
+        return check(folder)
     with tempfile.TemporaryDirectory() as scratch:
         report, progress = Path(scratch) / "report.json", Path(scratch) / "progress"
         finding = run_module(

@@ -82,6 +82,7 @@ MISTAKES = {
     "workload-spaces": ([], {SPACE: RATES, "spaces__wmt.json": RATES}),
     "requirements": ([], {"requirements.txt": "optax >= 0.2.7  # muon\njax\n"}),
     "ruleset": ([], {SPACE: RATES, "submission_info.yml": 'ruleset: "self-tuning"\n'}),
+    "template": ([], {"submission_info.yml": 'submission_name: "Template"\n'}),
     "space-json": ([], space('{"a": {"feasible_points": [1]}, "a": {"feasible_points": [2]}}')),
     "space-form": ([], space('{"a": {"min": 1, "max": 2}}')),
     "space-names": ([], space('{"two words": {"feasible_points": [1]}}')),
@@ -150,7 +151,7 @@ def test_each_mistake_is_found_by_its_rule_and_by_no_other(rule, tmp_path):
     found = findings(write(tmp_path, *changes, **files))
 
     assert {finding.rule for finding in found} == {rule}, found
-    severity = "note" if rule in ("early-return", "requirements") else "error"
+    severity = "note" if rule in ("early-return", "requirements", "template") else "error"
     assert all(finding.severity == severity and finding.fix for finding in found)
     assert all((tmp_path / finding.where.split(":")[0]).name for finding in found)
 
@@ -279,6 +280,16 @@ def test_findings_are_the_same_in_a_process_of_their_own(tmp_path):
     write(tmp_path, ("def data_selection(", "def select_data("), **space('{"a": 1}'))
 
     assert check_in_subprocess(tmp_path) == check(tmp_path)
+
+
+def test_without_a_submission_no_other_file_is_read(tmp_path, monkeypatch):
+    (tmp_path / "other.py").write_text("def (")
+    monkeypatch.setattr("subprocess.run", None)
+
+    report = check_in_subprocess(tmp_path)
+
+    assert [finding.what for finding in report.findings] == ["there is no submission.py"]
+    assert {"workload-spaces", "trial"} <= set(report.not_applied)
 
 
 def test_findings_are_plain_data(tmp_path):
