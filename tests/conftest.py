@@ -15,6 +15,7 @@ os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import hypothesis
 import jax
 import pytest
 
@@ -28,6 +29,11 @@ from metaopt.workloads.registry import list_workloads
 ROOT = Path(__file__).resolve().parents[1]
 LIBC = ctypes.CDLL(None)
 PEAKS = pytest.StashKey[dict[str, int]]()
+
+
+# An example may take long on a busy machine.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config):
