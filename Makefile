@@ -19,7 +19,7 @@ help:  ## list the targets
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[bench,dev]'
 	@touch $@
 
-demo: .venv  ## compare meta-optimization with tuned optimizers, write a report (5 minutes)
+demo: .venv  ## compare meta-optimization with tuned optimizers, write a report (3 minutes)
 	@$(BIN)/python -m tuning compare demo --out runs/demo
 
 test: .venv  ## lint, then every test that is not slow by nature
