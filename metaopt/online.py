@@ -103,10 +103,10 @@ def online_control(
             returns one for the parameters. ``None``: all of them.
 
     Raises:
-        ValueError: ``weight_decay`` is negative or not finite, a discount does not lie in [0, 1],
-            or there is none; from ``init``, a parameter is no
-            floating-point number, or the weights or the mask do not fit the parameters; from
-            ``update``, parameters are missing where weights decay.
+        ValueError: ``weight_decay`` is negative or not finite, or a discount is missing or outside
+            of [0, 1]; from ``init``, a parameter is no floating-point number, or the weights or the
+            mask do not fit the parameters; from ``update``, parameters are missing where weights
+            decay.
 
     Examples:
         >>> from metaopt import ScalarLags

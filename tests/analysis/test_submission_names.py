@@ -64,4 +64,5 @@ def test_two_descriptions_of_one_folder_and_none_at_all_are_refused(described, t
 def test_names_for_records_of_ours_are_refused(hand_made, described):
     refused = run("score", hand_made(), "--submissions", described({"a": "A"}))
 
-    assert refused.exit_code == 2 or "--submissions is for AlgoPerf's logs" in str(refused.output)
+    assert refused.exit_code == 2
+    assert "--submissions is for AlgoPerf's logs" in refused.output
