@@ -2,10 +2,13 @@
 
 Ray's processes end with their driver, except two agents, which wait for a minute. The guardian is a
 process that waits for the driver's end, however it comes, and then kills the driver's descendants.
+It ignores the signals with which a scheduler ends all processes of a job: the driver's end is its
+own.
 """
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +34,8 @@ def guarded() -> Iterator[None]:
 
 def guard(driver: psutil.Process) -> None:
     """Wait until standard input is closed, and kill the processes that the driver started since."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     before = {psutil.Process(), *driver.children(recursive=True)}
@@ -39,9 +44,7 @@ def guard(driver: psutil.Process) -> None:
         with contextlib.suppress(psutil.Error):
             found |= set(driver.children(recursive=True))
     for process in found - before:
-        with contextlib.suppress(
-            psutil.Error
-        ):  # a process identifier that is used again is another
+        with contextlib.suppress(psutil.Error):  # a reused process identifier is another process
             process.kill()
 
 
