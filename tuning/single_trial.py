@@ -67,8 +67,6 @@ def run_single(
     document |= {"workloads": [workload_name], "contenders": ["adamw+none"]}
     limits = make_campaign(document, "run").limits(workload)
     seeds = derive_seeds(seed, workload, 1, 1)
-    if workload.is_fixed_batch:
-        workload = workload.with_batch_seed(seeds.fixed_batch)  # type: ignore[attr-defined]
     targets = workload.targets.validation, workload.targets.test
     identity = identify(Contender(contender, submission, None, None), workload, targets)
     plan = plan_trial(

@@ -131,8 +131,6 @@ class _Study:
         self.recorder = Recorder() if wanted else None  # until a trial is audited
         self.audit_position = secrets.SystemRandom().random()  # in the budget; see docs/rules.md
         self.workload = plan.workload
-        if plan.workload.is_fixed_batch:
-            self.workload = plan.workload.with_batch_seed(seeds.fixed_batch)
 
     def run(self) -> StudyRecord:
         ended = self._run_trials()

@@ -80,9 +80,6 @@ def seeds_not_derived(logs: Logs) -> Iterator[tuple[str, str]]:
         expected = {
             "trial": derive_seed(seeds.campaign, *named, "trial", record.trial),
             "tuner": None if seeds.tuner is None else derive_seed(seeds.campaign, *named, "tuner"),
-            "fixed_batch": None
-            if seeds.fixed_batch is None
-            else derive_seed(seeds.campaign, *named, "fixed_batch"),
         }
         for purpose, seed in expected.items():
             if getattr(seeds, purpose) != seed:

@@ -14,15 +14,16 @@ from metaopt.workloads.supervised import QUEUE_SPLITS, SupervisedWorkload
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FixedBatchWorkload(SupervisedWorkload):
-    """The deterministic setting: one batch, drawn once; its training loss is the only metric.
+    """The deterministic setting: one batch, the same for all studies; the metric is its loss.
 
     ``train/``, ``validation/`` and ``test/`` all report the loss on that batch, in training mode:
     batch normalisation uses the batch's statistics. There is no dropout unless the submission asks
-    for it. Make one with :func:`fix_batch`, and choose the batch with :meth:`with_batch_seed`.
+    for it. Studies differ in their initial parameters: with a batch for each, they would differ in
+    how low its loss can get, and no target would repeat. Make one with :func:`fix_batch`.
 
     Attributes:
         base: The stochastic form, whose data and compiled initialisation are shared.
-        batch_seed: The seed that chooses the batch.
+        batch_seed: The seed that chooses the batch; recorded with every trial.
     """
 
     base: SupervisedWorkload = dataclasses.field(kw_only=True)
@@ -42,13 +43,6 @@ class FixedBatchWorkload(SupervisedWorkload):
     @functools.cached_property
     def _init(self) -> Callable[[jax.Array, Batch], Any]:
         return self.base._init
-
-    def with_batch_seed(self, seed: int) -> "FixedBatchWorkload":
-        """Return the same workload on another batch; data and compiled functions are shared."""
-        other = dataclasses.replace(self, batch_seed=seed)
-        for shared in ("_shapes", "_evaluate"):
-            other.__dict__[shared] = getattr(self, shared)
-        return other
 
     @functools.cached_property
     def batch(self) -> Batch:

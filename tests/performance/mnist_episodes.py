@@ -2,7 +2,7 @@
 
     METAOPT_DATA_DIR=... python tests/performance/mnist_episodes.py
 
-One fixed batch of 512, base learning rate 0.1, history 32, rollout 2, Adam 1e-4 as meta-optimizer,
+The workload's batch, base learning rate 0.1, history 32, rollout 2, Adam 1e-4 as meta-optimizer,
 500 steps an episode, new parameters in each. Prints the training loss at the end of each episode.
 """
 
@@ -23,7 +23,7 @@ from metaopt.workloads.registry import get_workload
 
 def final_losses(steps: int, seed: int) -> Iterator[float]:
     """Yield the training loss at the end of each episode, for ever."""
-    workload = get_workload("mnist_mlp_fixed").with_batch_seed(seed)
+    workload = get_workload("mnist_mlp_fixed")
 
     def loss(params: Any, batch: Any) -> jax.Array:
         return training_loss(workload, params, None, batch, None)[0]

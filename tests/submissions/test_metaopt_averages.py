@@ -209,7 +209,7 @@ def without_end(arrays):
 
 
 def test_a_loss_that_is_never_finite_ends_as_diverged(run):
-    workload = get_workload(FIXED).with_batch_seed(1)  # one of its own
+    workload = dataclasses.replace(get_workload(FIXED))  # one of its own
     workload.__dict__["_stored_batch"] = without_end(workload._stored_batch)
 
     record, rows = run(workload, budget=1000.0)

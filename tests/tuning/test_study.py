@@ -148,14 +148,15 @@ def test_trials_that_cost_nothing_end_a_study(tmp_path, monkeypatch):
     assert record.trials == 10
 
 
-def test_the_fixed_batch_depends_on_the_study_alone(tmp_path):
+def test_all_studies_have_the_same_fixed_batch_and_other_starts(tmp_path):
     workload = get_workload("breast_cancer_logistic_fixed")
     limits = records.BudgetRecord(currency="gradient_evaluations", study=4, trial=2, eval_period=1)
     for study in (1, 2):
         run_study(make_study(workload=workload, limits=limits, study=study), tmp_path)
 
-    seeds = {(t.study, t.trial): t.seeds.fixed_batch for t in trials_of(tmp_path)}
-    assert seeds[1, 1] == seeds[1, 2] != seeds[2, 1] == seeds[2, 2]
+    seeds = [trial.seeds for trial in trials_of(tmp_path)]
+    assert {each.fixed_batch for each in seeds} == {workload.batch_seed}
+    assert len({each.trial for each in seeds}) == 4
 
 
 def test_a_diverging_trial_costs_what_it_spent_and_the_study_goes_on(tmp_path, monkeypatch):

@@ -127,7 +127,7 @@ def test_a_declared_squared_error_is_trained_and_scored():
 @pytest.mark.parametrize("size", [None, 7], ids=["whole", "chunks"])
 def test_a_loss_and_metrics_of_ones_own_are_used_in_both_forms(size):
     workload = make(**OWN, target_metric="bias", target_better="lower", max_eval_batch_size=size)
-    fixed = fix_batch(workload).with_batch_seed(3)
+    fixed = fix_batch(workload)
     params, _ = workload.init_model_fn(KEY)
 
     found, found_fixed = evaluate(workload, params), evaluate(fixed, params)

@@ -273,7 +273,6 @@ def test_both_forms_share_data_and_initialisation():
     base, fixed = get_workload("digits_mlp"), get_workload("digits_mlp_fixed")
 
     assert fixed.arrays is base.arrays
-    assert fixed.with_batch_seed(3).arrays is base.arrays
     starts = [workload.init_model_fn(jax.random.PRNGKey(0))[0] for workload in (base, fixed)]
     jax.tree.map(np.testing.assert_array_equal, *starts)
 
@@ -307,9 +306,9 @@ def test_targets_are_frozen_with_their_provenance(workload):
 
 @pytest.mark.parametrize("name", ["digits_mlp_fixed", "breast_cancer_logistic_fixed"])
 def test_the_seed_chooses_the_fixed_batch_and_all_splits_report_it(name):
-    one, same, other = (get_workload(name).with_batch_seed(seed) for seed in (1, 1, 2))
+    one = get_workload(name)
+    same, other = (dataclasses.replace(one, batch_seed=seed) for seed in (one.batch_seed, 7))
 
-    assert one == other  # compiled functions are shared
     np.testing.assert_array_equal(one.batch["inputs"], same.batch["inputs"])
     assert not np.array_equal(one.batch["inputs"], other.batch["inputs"])
     params, _ = one.init_model_fn(jax.random.PRNGKey(0))

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Literal
 
-Purpose = Literal["trial", "tuner", "fixed_batch"]
+Purpose = Literal["trial", "tuner"]
 
 
 def derive_seed(
@@ -20,8 +20,7 @@ def derive_seed(
         campaign_seed: The campaign's seed; any integer, 0 is a seed like any other.
         workload: The workload's name.
         study: The study's number, from 1.
-        purpose: ``"trial"`` (parameters, data order, dropout), ``"tuner"`` (the sampler) or
-            ``"fixed_batch"`` (which batch a ``_fixed`` workload keeps: the study decides alone).
+        purpose: ``"trial"`` (parameters, data order, dropout) or ``"tuner"`` (the sampler).
         trial: The trial's number, from 1; given for the purpose ``"trial"`` only.
 
     Examples:

@@ -120,7 +120,7 @@ class Seeds(Model):
     campaign: int
     trial: int  # initial parameters, data order, dropout
     tuner: int | None = None  # the sampler's, one per study; None without a tuner
-    fixed_batch: int | None = None  # the `_fixed` workloads' batch, one per study
+    fixed_batch: int | None = None  # the batch of a `_fixed` workload; once, each study had its own
 
 
 class BudgetRecord(Model):

@@ -95,7 +95,7 @@ def derive_seeds(
 
     Args:
         campaign_seed: The campaign's seed.
-        workload: The workload; only one with a fixed batch has a seed for it.
+        workload: The workload; that of a ``_fixed`` one has chosen its batch.
         study: The study's number, from 1.
         trial: The trial's number, from 1.
         tuned: Whether the study has a tuner, which needs a seed as well.
@@ -108,7 +108,7 @@ def derive_seeds(
         campaign=campaign_seed,
         trial=derive("trial", trial),
         tuner=derive("tuner") if tuned else None,
-        fixed_batch=derive("fixed_batch") if workload.is_fixed_batch else None,
+        fixed_batch=getattr(workload, "batch_seed", None),
     )
 
 
