@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the one list of public names: __getattr__ reads it
     from .hypergradient import HypergradientState, hypergradient_descent
     from .online import OnlineControlState, online_control
     from .optimizer import MetaOptimizerState, meta_optimizer
-    from .recipes import fixed_batch_optimizer, minibatch_optimizer
+    from .recipes import fixed_batch_optimizer, long_memory_optimizer, minibatch_optimizer
     from .scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
     from .sums import sum_updates
 

@@ -34,7 +34,7 @@ class GuardState(NamedTuple):
     """State of :func:`guard`."""
 
     inner: Any  # state of the guarded optimizer
-    best: PyTree  # x_best
+    best: PyTree  # x_best; None if it is not kept
     best_loss: Float[Array, ""]  # l_best; infinite in the first P steps
     high: Float[Array, ""]  # h; infinite before the first step
     recent: Float[Array, " patience"]  # the last P losses, newest first; infinite before
@@ -56,6 +56,7 @@ def guard(
     patience: int = 4,
     shrink: float = 0.5,
     restart: Restart | None = None,
+    keep_best: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Return to the best point with smaller steps if an optimizer diverges.
 
@@ -82,6 +83,9 @@ def guard(
     :func:`~metaopt.by_log_loss` nothing; ``optax.tree_utils.tree_get(state, "restarts")`` finds
     them inside a chain.
 
+    Without ``keep_best`` it costs no copy of the parameters: a run that has diverged goes on from
+    where it is, with smaller steps.
+
     Pass the loss to ``update`` as ``value``, together with the parameters. ``inner`` gets the loss
     too, and a gradient of zero if the loss is odd. Costs one extra copy of the parameters, and a
     pass over them. If a step is so long that :math:`x_{best}` is lost in the rounding of
@@ -99,6 +103,7 @@ def guard(
             steps are ``factor`` times as large. By default the optimizer is initialised again and
             its updates are scaled. :func:`~metaopt.restart_learning` keeps the learned
             controller of a meta-optimizer.
+        keep_best: Whether to keep x_best, and to return to it.
 
     Raises:
         ValueError: An argument breaks its rule; or, from ``update``, the parameters or the loss are
@@ -134,7 +139,7 @@ def guard(
 
         return GuardState(
             inner=guarded.init(params),
-            best=jax.tree.map(jnp.copy, params),
+            best=jax.tree.map(jnp.copy, params) if keep_best else None,
             best_loss=number(jnp.inf),
             high=number(jnp.inf),
             recent=jnp.full(patience, jnp.inf, jnp.float32),
@@ -196,7 +201,8 @@ def guard(
         recent = jnp.where(good, newest, state.recent)
         level = recent.max()
         better = good & (level < state.best_loss)
-        best = _where(better, params, state.best)
+        best = _where(better, params, state.best) if keep_best else None
+        refuge: Any = best if keep_best else params
         # Until the noise is known, h rises to all of it; later it may hide a divergence.
         begins = ~seen.all() | (room == 0)
         widened = jnp.where(begins & jnp.isfinite(state.odd_high), state.odd_high, top)
@@ -218,13 +224,13 @@ def guard(
 
         def begin_again() -> Any:
             if restart is None:
-                again = guarded.init(best)
+                again = guarded.init(refuge)
             else:
                 factor = jnp.where(lost, shrink, 1.0)
-                again = restart(state.inner, _where(lost, best, params), factor)
+                again = restart(state.inner, _where(lost, refuge, params), factor)
             return jax.tree.map(lambda new, old: cast(new, old.dtype), again, inner_state)
 
-        back = jax.tree.map(lambda b, x, u: (b - x).astype(u.dtype), best, params, steps)
+        back = jax.tree.map(lambda b, x, u: (b - x).astype(u.dtype), refuge, params, steps)
         still = jax.tree.map(lambda u: jnp.where(hold, jnp.zeros_like(u), u), steps)
         return _where(lost, back, still), GuardState(
             inner=_branch(renew, begin_again, inner_state),

@@ -22,6 +22,7 @@ from .arguments import check_flags, is_known
 from .controllers.averages import Averages
 from .controllers.base import Controller
 from .controllers.lags import ScalarLags
+from .controllers.step_size import StepSize
 from .episodes import restart_learning
 from .guards import guard
 from .online import Mask, online_control
@@ -44,6 +45,16 @@ CHANGING_RMS_DECAY = 0.999
 CHANGING_LOSS_DECAY = 0.9  # a batch of one can come arbitrarily close to the bound
 LEARNING_SHARE = 0.1  # q
 DEPLOYED_FACTOR = 1.5  # of the learned steps, because one step ahead makes them too short
+
+# On changing batches, with a long memory.
+LONG_SHARE = 0.2  # q
+USUAL_STEP = 1e-2  # of directions of unit size, on small networks
+LONG_MEMORY = 4.0  # divides the run: the meta-gradient looks a quarter of it back
+LONG_MOVEMENT = 5.0  # by how much log M moves while it learns, if every slope has the same sign
+LONG_LARGEST_RATE = 0.25  # of log M, in runs of few steps
+LONG_PULL = 0.7  # by which a slope must stand out of its noise to hold M off the usual
+LONG_WARMUP = 0.05  # share of the run
+LONG_DECAY = 0.1
 
 
 def _log_averages(decays: tuple[float, ...], start: float) -> Averages:
@@ -269,3 +280,114 @@ def minibatch_optimizer(
     if not guarded:
         return annealed
     return guard(annealed, lower_bound=lower_bound, restart=restart_learning)
+
+
+def long_memory_optimizer(
+    steps: Any,
+    scale: float = 1.0,
+    *,
+    direction: optax.GradientTransformation | None = None,
+    usual: float = USUAL_STEP,
+    guarded: bool = True,
+    lower_bound: float = 0.0,
+    weight_decay: float | jax.Array = LONG_DECAY,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Learn the step size of any optimizer in the first fifth of a run, then anneal it.
+
+    A guarded :func:`~metaopt.online_control` over :class:`~metaopt.StepSize`: one number, M, which
+    multiplies the direction d_t. Its meta-gradient is discounted by 1 - 4 / T, so that it looks a
+    quarter of the run back. W = log M learns q T times, q = 1/5, with a rate that falls to zero:
+
+    .. math:: W \leftarrow W - \frac{10}{q T} \Big(1 - \frac{t}{q T}\Big)
+        \Big(\mathrm{Adam}(s_t) + 0.7 \, [W - \bar W]_{-1}^{1}\Big), \qquad
+        s_t = -\frac{M \langle g_t, S_t \rangle}{f_t - f^*}
+
+    S_t is the discounted sum of past directions, and :math:`\bar W` the logarithm of the usual
+    step size, to which W is pulled: a slope moves W far from it only if it stands out of its noise.
+    Without the pull, M grows to what pays in the first steps, which is too long for the rest. Then
+    M is frozen, and the steps after the first q T are
+
+    .. math:: \tfrac12 \left(1 + \cos \pi \frac{t - q T}{(1 - q) T}\right) M d_t .
+
+    In the first twentieth of the run, steps grow linearly to M d_t. After T steps the updates are
+    zero; a run that ends before T has not been annealed to the end.
+
+    ``update`` takes the loss of the batch: ``update(grads, state, params, value=loss)``. Costs no
+    gradient beyond the given one. Keeps three parameter-sized arrays, the mean square, the
+    average and the discounted sum, and two once :func:`~metaopt.end_learning` has freed the sum.
+
+    Args:
+        steps: T, at least 1. It may be a traced array, so that another T needs no other program;
+            the value of an array is not checked.
+        scale: The first M, in units of ``usual``.
+        direction: The optimizer whose step size is learned, as a transformation that does not
+            multiply by a learning rate, such as ``optax.scale_by_lion()``; by default NAdam's,
+            ``optax.scale_by_adam(nesterov=True)``.
+        usual: The usual step size of the direction.
+        guarded: Whether odd batches are left out, and steps halved where a run diverges; see
+            :func:`~metaopt.guard`, here without a copy of the best point.
+        lower_bound: A lower bound of the loss. Batches at or below it teach nothing.
+        weight_decay: The decay of the weights in units of the learned step, as in ``optax.adamw``,
+            times the schedule above; see :func:`~metaopt.online_control`. Give the loss without a
+            penalty.
+        mask: The parameters whose weights decay, as in ``optax.adamw``; by default all.
+
+    Raises:
+        ValueError: ``steps`` is less than 1, ``scale`` or ``usual`` not positive, or
+            ``weight_decay`` negative.
+
+    Examples:
+        >>> import jax
+        >>> tx = long_memory_optimizer(200, usual=0.1, weight_decay=0.0)
+        >>> x = jnp.array([3.0, -4.0])
+        >>> state = tx.init(x)
+        >>> for _ in range(200):
+        ...     loss, grads = jax.value_and_grad(lambda x: (x @ x) / 2)(x)
+        ...     updates, state = tx.update(grads, state, x, value=loss)
+        ...     x = optax.apply_updates(x, updates)
+        >>> print(bool(loss < 1e-4))
+        True
+
+    References:
+        Cutkosky, Defazio and Mehta, `Mechanic: A Learning Rate Tuner
+        <https://arxiv.org/abs/2306.00144>`_, 2023, for the meta-gradient without discount.
+    """
+    if is_known(steps) and not steps >= 1:
+        raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
+    check_flags(guarded=guarded)
+    _check_positive(scale=scale, usual=usual)
+    learning = jnp.maximum(1.0, LONG_SHARE * steps)
+
+    def pulled(slopes: Any, weights: Any) -> Any:
+        def pull(slope: Any, weight: Any) -> Any:
+            return slope + LONG_PULL * jnp.clip(weight - jnp.log(usual), -1.0, 1.0)
+
+        return jax.tree.map(pull, slopes, weights)
+
+    def meta_rate(count: Any) -> Any:
+        left = jnp.maximum(0.0, 1.0 - count / learning)
+        return -jnp.minimum(LONG_LARGEST_RATE, 2.0 * LONG_MOVEMENT / learning) * left
+
+    def factor(count: Any) -> Any:
+        share = jnp.clip((count - learning) / jnp.maximum(1.0, steps - learning), 0.0, 1.0)
+        warmup = jnp.minimum(1.0, (count + 1.0) / (LONG_WARMUP * steps))
+        return warmup * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+
+    learner = online_control(
+        StepSize(jnp.log(scale * usual)),
+        optax.chain(
+            by_log_loss(lower_bound, decay=CHANGING_LOSS_DECAY),
+            optax.scale_by_adam(),
+            optax.stateless(pulled),
+            optax.scale_by_schedule(meta_rate),
+        ),
+        optax.scale_by_adam(nesterov=True) if direction is None else direction,
+        discount=jnp.maximum(0.0, 1.0 - LONG_MEMORY / steps),
+        weight_decay=weight_decay,
+        mask=mask,
+    )
+    annealed = optax.chain(learner, optax.scale_by_schedule(factor))
+    if not guarded:
+        return annealed
+    return guard(annealed, lower_bound=lower_bound, restart=restart_learning, keep_best=False)

@@ -141,6 +141,10 @@ ROWS = {
     "fixed_batch_optimizer": Row(
         metaopt.fixed_batch_optimizer, {}, "lower_bound", needs=("value",)
     ),
+    "long_memory_optimizer": Row(
+        metaopt.long_memory_optimizer, {"steps": float(STEPS), "usual": 0.05}, "lower_bound",
+        ("value",),
+    ),
     "minibatch_optimizer": Row(
         metaopt.minibatch_optimizer, {"steps": float(STEPS), "scale": 10.0}, "lower_bound",
         ("value",),

@@ -230,6 +230,18 @@ def test_non_finite_or_too_high_losses_return_to_the_best_point(updates, value, 
     np.testing.assert_array_equal(jax.tree.leaves(state.inner)[0], 0)  # momentum is gone
 
 
+def test_without_a_best_point_it_goes_on_from_where_it_is_with_shorter_steps():
+    # As computed by hand above, but it stays at -2 with half the rate.
+    tx = guard(optax.sgd(3.0), keep_best=False)
+    points, state = run(tx, lambda x: 0.5 * x**2, jnp.ones(()), 12)
+
+    np.testing.assert_array_equal(points[:3], [-2.0, -2.0, -2.0])
+    assert state.best is None
+    assert float(state.scale) == 0.5
+    assert int(state.restarts) == 1
+    assert abs(points[-1]) < 0.1  # halved and flipped at every step
+
+
 def test_a_step_that_overflows_is_a_divergence():
     tx, x = guard(optax.sgd(1.0)), jnp.array([3e38, 1.0])
     state = tx.init(x)
