@@ -53,13 +53,18 @@ def merge_logs(parts: Sequence[Logs]) -> Logs:
         for part in parts
     ]
     identities = [part.study_identities for part in kept]
+    studies = {
+        (study.contender, study.workload, study.study): study
+        for part in reversed(parts)
+        for study in part.studies
+    }
     return dataclasses.replace(
         first,
         path=Path(" + ".join(str(part.path) for part in parts)),
-        trials=tuple(t for part in kept for t in part.trials),
-        unrecorded=tuple(t for part in kept for t in part.unrecorded),
-        studies=tuple({(s.contender, s.workload, s.study): s
-                       for part in reversed(parts) for s in part.studies}.values()),
+        # Sorted, so that no sum depends on the order of the parts.
+        trials=tuple(sorted((t for part in kept for t in part.trials), key=lambda t: t.key)),
+        unrecorded=tuple(sorted((t for p in kept for t in p.unrecorded), key=lambda t: t.key)),
+        studies=tuple(study for _, study in sorted(studies.items())),
         campaign=_merged_campaign([part.campaign for part in parts]),
         identities={k: v for part in parts for k, v in part.identities.items()},
         study_identities={k: v for one in identities for k, v in one.items()},

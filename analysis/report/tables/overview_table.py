@@ -32,7 +32,7 @@ from analysis.report.tables.score_tables import (
 )
 from analysis.scoring.benchmark import AXES
 from analysis.scoring.costs import View
-from analysis.scoring.profiles import shares
+from analysis.scoring.profiles import ordered_mean, shares
 from analysis.scoring.scores import Scores
 from analysis.statistics.speedups import Speedups
 
@@ -85,7 +85,7 @@ def overview_table(
             row.append(Bounded(speedups.bounds[s], float(values.value[s]), math.nan, math.nan))
         if scores.factors:
             mine = [f for (who, _), f in scores.factors.items() if who == name]
-            row.append(float(np.exp(np.mean(np.log(mine)))) if mine else None)
+            row.append(float(np.exp(ordered_mean(np.log(mine)))) if mine else None)
         for workload in scores.workloads:
             cell = scores.cells.get((name, workload))
             if cell is None:
