@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.leaderboard.board import Board, board_of
-from analysis.leaderboard.entries import read_entries
+from analysis.leaderboard.entries import read_entries, read_planned
 from analysis.leaderboard.links import (
     CONTENDERS,
     PROTOCOLS,
@@ -24,7 +24,7 @@ from analysis.leaderboard.subject_pages import (
     workload_page,
 )
 from analysis.report.formats import table_csv
-from analysis.report.pages import render_html, render_markdown
+from analysis.report.pages import render_linked_html, render_markdown, source
 from analysis.report.publish import publish
 from analysis.report.table import COUNT, SHARE, Column, Share, Table
 from analysis.report.tables.hardware_tables import fingerprints_table
@@ -34,8 +34,8 @@ from metaopt.bench.measure.targets import load_targets, to_document
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOARD = CHECKOUT / "leaderboard"
 
-_STYLE = "leaderboard.css"
-_FOLDERS = (PROTOCOLS, CONTENDERS, WORKLOADS)
+_STYLE, _SCRIPT = Path("assets/leaderboard.css"), Path("assets/leaderboard.js")
+_FOLDERS = (PROTOCOLS, CONTENDERS, WORKLOADS, _STYLE.parent.name)
 _REPEATS = {True: "yes", False: "no", None: "not known"}
 _ABOUT_SECONDS = (
     "Costs are counted in the currency of the budgets. The records hold seconds as well, but "
@@ -45,15 +45,16 @@ _BUSY_MACHINES = "the machines had other work to do: "  # those of this checkout
 
 
 def generated_files(board: Path) -> dict[Path, str]:
-    """Return every generated file of a leaderboard, by path, from its records alone.
+    """Return every generated file of a leaderboard, from its records and its campaigns' files.
 
     Raises:
-        ValueError: A record is not one, or records do not compare.
+        ValueError: A record or the file of a campaign is not one, or records do not compare.
     """
     is_own = board.resolve() == BOARD
-    found = board_of(read_entries(board), repository(CHECKOUT), is_own)
+    found = board_of(read_entries(board), repository(CHECKOUT), is_own, read_planned(board))
     targets = json.dumps(to_document(load_targets()), indent=1, sort_keys=True, allow_nan=False)
     files = {Path("targets.json"): targets + "\n", **_first_page(found)}
+    files |= {_STYLE: source("page.css", "leaderboard.css"), _SCRIPT: source("page.js")}
     kinds = (
         (PROTOCOLS, protocol_page, found.protocols),
         (CONTENDERS, contender_page, found.contenders),
@@ -105,7 +106,7 @@ def _stale(board: Path, files: dict[Path, str]) -> list[Path]:
         path
         for folder in folders
         for path in sorted(folder.glob("*"))
-        if path not in files and path.suffix in (".html", ".csv")
+        if path not in files and path.suffix in (".html", ".csv", ".css", ".js")
     ]
 
 
@@ -128,7 +129,7 @@ def _html(board: Board, path: Path, template: str, page: SubjectPage) -> str:
             {"name": table.name, "href": href(csv_name(path, table), root)} for table in page.tables
         ],
     }
-    return render_html(template, context, _STYLE) + "\n"
+    return render_linked_html(template, context, href(_STYLE, root), href(_SCRIPT, root)) + "\n"
 
 
 def _first_page(board: Board) -> dict[Path, str]:
@@ -157,7 +158,7 @@ def _first_page(board: Board) -> dict[Path, str]:
                 "parts": [
                     {
                         "hardware": part.hardware,
-                        "warnings": [*repeatability_warnings(part.found), *part.problems],
+                        "warnings": part.warnings,
                         "answer": part.answer,
                         "days": days_of([part]),
                     }

@@ -20,6 +20,7 @@ from analysis.report.tables.score_tables import Extras, cost_table, unit_name
 from analysis.report.tables.statistics_tables import (
     comparisons_table,
     repeatability_table,
+    repeatability_warnings,
     speedups_table,
 )
 from analysis.scoring.scores import Scores
@@ -87,7 +88,23 @@ class MeasuredStanding:
         return answer(self.scores, self.found)
 
     @property
-    def problems(self) -> list[str]:
+    def warnings(self) -> list[str]:
+        """Sentences on all that a reader must know before the answer."""
+        return [*self._missing, *repeatability_warnings(self.found), *self._problems]
+
+    @property
+    def _missing(self) -> list[str]:
+        """A sentence on the workloads of the campaign that are missing; none if none is known."""
+        missing, found = self.standing.missing, len(self.standing.workloads)
+        if not missing:
+            return []
+        return [
+            f"Incomplete: {found} of {found + len(missing)} workloads of this campaign have "
+            f"records here. Missing: {', '.join(missing)}."
+        ]
+
+    @property
+    def _problems(self) -> list[str]:
         """Sentences on failed audits and misses."""
         failed = {
             name

@@ -32,7 +32,6 @@ from analysis.report.table import (
     number_format,
 )
 from analysis.report.tables.score_tables import unit_name
-from analysis.report.tables.statistics_tables import repeatability_warnings
 from analysis.wording import counted
 from metaopt.bench.measure.targets import Target
 
@@ -81,7 +80,7 @@ def _hardware_part(board: Board, part: MeasuredStanding) -> dict[str, Any]:
     entries = list(part.standing.entries.values())
     return {
         "hardware": part.hardware,
-        "warnings": [*repeatability_warnings(part.found), *part.problems],
+        "warnings": part.warnings,
         "answer": part.answer,
         "scores": standing_table(part),
         "limits": list(dict.fromkeys(text for one in part.found for text in one.warnings)),

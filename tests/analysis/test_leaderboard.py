@@ -103,7 +103,7 @@ def test_the_command_that_repeats_a_users_own_campaign_names_a_file_that_is_ther
     submit(runs, tmp_path / "other")
     entry = read_entries(tmp_path / "other")[0]
     assert " compare made --contenders subs/a+halton" in entry.campaigns["made"].command
-    assert not (tmp_path / "other" / "campaigns").exists()
+    assert (tmp_path / "other/campaigns/made.toml").read_text() == TOML
 
 
 def test_authors_of_a_record_are_those_of_the_submissions_folder(
