@@ -26,7 +26,7 @@ from analysis.leaderboard.subject_pages import (
 from analysis.report.formats import table_csv
 from analysis.report.pages import render_linked_html, render_markdown, source
 from analysis.report.publish import publish
-from analysis.report.table import COUNT, SHARE, Column, Share, Table
+from analysis.report.table import COUNT, SHARE, TEXT, Column, Share, Table
 from analysis.report.tables.hardware_tables import fingerprints_table
 from analysis.report.tables.statistics_tables import repeatability_warnings
 from metaopt.bench.measure.targets import load_targets, to_document
@@ -146,6 +146,11 @@ def _first_page(board: Board) -> dict[Path, str]:
         "workloads": len(board.workloads),
         "about_seconds": _ABOUT_SECONDS + _BUSY_MACHINES * board.is_own + _NO_SECONDS,
         "is_own": board.is_own,
+        "incomplete": [
+            f"{part.standing.campaign} on {part.hardware} ({len(part.standing.missing)} missing)"
+            for part in board.parts
+            if part.standing.missing
+        ],
         "unrepeatable": [
             f"{part.standing.campaign} on {part.hardware}"
             for part in board.parts
@@ -215,7 +220,7 @@ def _contenders_table(board: Board) -> Table:
                 name,
                 about.name if about else "",
                 about.authors if about else "",
-                about.affiliations if about else "",
+                about.affiliations if about and about.affiliations != "none" else "",
                 about.link if about else "",
                 ", ".join(dict.fromkeys(part.standing.campaign for part in parts)),
                 len(entries),
@@ -227,13 +232,17 @@ def _contenders_table(board: Board) -> Table:
         *map(Column, ("contender", "name", "authors", "affiliations", "link", "protocol")),
         Column("entries", COUNT), Column("verified", SHARE), Column("last run (UTC)"),
     )  # fmt: skip
-    caption = (
-        "Name, authors, affiliations and link: of submission_info.yml, unchecked; older entries "
-        "have none. Verified: entries whose costs another run came to."
-    )
-    table = Table(caption, columns, tuple(rows), "all-contenders")
-    described = any(board.about(name) for name in board.contenders)
-    return table if described else table.with_columns((0, *range(5, len(columns))))
+    kept = [
+        place
+        for place, column in enumerate(columns)
+        if not rows or column.format is not TEXT or any(row[place] for row in rows)
+    ]
+    described = [columns[place].name for place in kept if 0 < place < 5]
+    caption = "Verified: entries whose costs another run came to."
+    if described:
+        listed = f"{', '.join(described)}: from submission_info.yml, unchecked; older entries"
+        caption = f"{listed[0].upper()}{listed[1:]} have none. {caption}"
+    return Table(caption, columns, tuple(rows), "all-contenders").with_columns(kept)
 
 
 def _workloads_table(board: Board) -> Table:

@@ -177,7 +177,12 @@ def detail_tables(part: MeasuredStanding) -> list[tuple[str, list[Table]]]:
         sections.append(("Is it decided?", [comparisons_table(found[0], marks, first=best)]))
     if found:
         sections.append(("Would it repeat?", [repeatability_table(found)]))
-    if faster := [speedups_table(one, one.speedups, marks) for one in found if one.speedups]:
+    faster = [
+        speedups_table(one, one.speedups, marks, part.scores.factors)
+        for one in found
+        if one.speedups and one.comparisons
+    ]
+    if faster:
         sections.append((f"How much faster than {REFERENCE}?", faster))
     sections.append(
         ("What does each workload cost?", [cost_table(part.scores, marks, part.extras)])

@@ -238,6 +238,12 @@ def test_authors_and_their_link_are_on_the_pages(make_runs, board):
             a.get("href") for t, a in page.attributes if t == "a"
         ]
         assert "Ann, Bo" in pages[board / name]
+    # No column of affiliations, because nobody has one.
+    header = pages[board / "index.all-contenders.csv"].splitlines()[0]
+    assert (
+        header == "contender,name,authors,link,protocol,entries,verified,verified_of,last_run_(UTC)"
+    )
+    assert "Name, authors, link: from submission_info.yml" in pages[board / "index.html"]
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/b", ".hidden", "A\\B", "ü", "a b", "con\n"])

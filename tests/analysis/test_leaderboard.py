@@ -200,6 +200,17 @@ def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build
         assert any("‡" in note and "designed with this workload" in note for note in table.notes)
 
 
+def test_submit_prints_how_many_files_it_wrote_and_where(make_runs, board, capsys):
+    assert run("submit", make_runs(), "--board", board) == 0
+
+    (line,) = capsys.readouterr().out.splitlines()
+    others = sum(path.is_file() for path in board.rglob("*")) - 4
+    assert line == f"Wrote 4 records and {others} other files to {board}."
+
+    assert run("leaderboard", "--board", board) == 0
+    assert capsys.readouterr().out == f"{board} is up to date.\n"
+
+
 def test_submitting_the_same_runs_again_changes_nothing(make_runs, board):
     runs = make_runs()
     submit(runs, board)

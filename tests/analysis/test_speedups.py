@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from analysis.report.marks import Marks
+from analysis.report.tables.statistics_tables import speedups_table
 from analysis.scoring.benchmark import Benchmark
+from analysis.statistics.inference import infer
 from analysis.statistics.resampling import bootstrap
 from analysis.statistics.samples import Samples
 from analysis.statistics.speedups import REFERENCE, measure_speedups
@@ -135,3 +138,19 @@ def test_algoperfs_baseline_is_the_reference_where_ours_did_not_run():
     assert found.reference == "baseline"
     assert found.values.value == pytest.approx([1, np.sqrt(2 * 9)])
     assert found.ratios == pytest.approx(np.array([[1, 1], [2, 9]]))
+
+
+def test_the_time_factor_stands_beside_the_speed_up_with_its_range_over_workloads():
+    costs = np.random.default_rng(5).lognormal(size=(2, 3, 5))
+    samples = Samples(("adamw+random", "b"), ("v", "w", "x"), costs)
+    found = infer(samples, "steps", resamples=100)
+    factors = {("b", "v"): 1.0, ("b", "w"): 8.0, ("b", "x"): 27.0, ("adamw+random", "v"): 99.0}
+
+    table = speedups_table(found, found.speedups, Marks(), factors)
+
+    (row,) = table.records
+    assert row["time_factor"] == pytest.approx(6.0)
+    assert (row["time_factor_low"], row["time_factor_high"]) == (1.0, 27.0)
+    assert table.texts[0][-1] == "6.00 (1.00 to 27.00)" and "highest workload" in table.caption
+    without = speedups_table(found, found.speedups, Marks())
+    assert "time factor" not in without.header and "Time factor" not in without.caption
