@@ -1,5 +1,6 @@
 """The leaderboard's files, generated from its records; and whether they are up to date."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from analysis.leaderboard.subject_pages import (
 from analysis.report.formats import table_csv
 from analysis.report.pages import render_linked_html, render_markdown, source
 from analysis.report.publish import publish
-from analysis.report.table import COUNT, SHARE, TEXT, Column, Share, Table
+from analysis.report.table import COUNT, SHARE, Column, Share, Table
 from analysis.report.tables.hardware_tables import fingerprints_table
 from analysis.report.tables.statistics_tables import repeatability_warnings
 from metaopt.bench.measure.targets import load_targets, to_document
@@ -232,17 +233,13 @@ def _contenders_table(board: Board) -> Table:
         *map(Column, ("contender", "name", "authors", "affiliations", "link", "protocol")),
         Column("entries", COUNT), Column("verified", SHARE), Column("last run (UTC)"),
     )  # fmt: skip
-    kept = [
-        place
-        for place, column in enumerate(columns)
-        if not rows or column.format is not TEXT or any(row[place] for row in rows)
-    ]
-    described = [columns[place].name for place in kept if 0 < place < 5]
+    table = Table("", columns, tuple(rows), "all-contenders").without_empty_columns()
+    described = [column.name for column in table.columns if column in columns[1:5]]
     caption = "Verified: entries whose costs another run came to."
     if described:
         listed = f"{', '.join(described)}: from submission_info.yml, unchecked; older entries"
         caption = f"{listed[0].upper()}{listed[1:]} have none. {caption}"
-    return Table(caption, columns, tuple(rows), "all-contenders").with_columns(kept)
+    return dataclasses.replace(table, caption=caption)
 
 
 def _workloads_table(board: Board) -> Table:

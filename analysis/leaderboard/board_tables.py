@@ -184,9 +184,10 @@ def detail_tables(part: MeasuredStanding) -> list[tuple[str, list[Table]]]:
     ]
     if faster:
         sections.append((f"How much faster than {REFERENCE}?", faster))
-    sections.append(
-        ("What does each workload cost?", [cost_table(part.scores, marks, part.extras)])
-    )
+    costs = cost_table(part.scores, marks, part.extras)
+    # The heading above names the hardware.
+    kept = [place for place, name in enumerate(costs.header) if name != "hardware"]
+    sections.append(("What does each workload cost?", [costs.with_columns(kept)]))
     sections.append(("What are the targets and budgets?", [targets_table(part.standing)]))
     sections.append(("Where do the numbers come from?", [provenance_table(part.standing)]))
     return [(heading, [part.named(table) for table in tables]) for heading, tables in sections]
@@ -246,7 +247,7 @@ def provenance_table(standing: Standing) -> Table:
         Column("rerun"), Column("one of its commands"),
     )  # fmt: skip
     caption = "The origin of the numbers. Each contender's page has all of its commands."
-    return Table(caption, columns, tuple(rows), "provenance")
+    return Table(caption, columns, tuple(rows), "provenance").without_empty_columns()
 
 
 def commits_text(entries: Sequence[CampaignEntry]) -> str:

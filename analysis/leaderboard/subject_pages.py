@@ -252,11 +252,12 @@ def _runs_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
         Column("fixed by hand"), Column("commit"), Column("days (UTC)"), Column("trials", COUNT),
         Column("failures", COUNT), Column("rerun"), _HARDWARE,
     )  # fmt: skip
-    caption = (
-        "The runs. Fixed by hand: hyperparameters that no budget paid for. Rerun: a run that came "
-        "to the same costs."
-    )
-    return Table(caption, columns, rows, "runs", keys=2)
+    caption = "The runs, with the number of their trials and of those that failed."
+    if any(campaign.fixed for _, _, campaign in runs):
+        caption += " Fixed by hand: hyperparameters that no budget paid for."
+    if any(campaign.verified for _, _, campaign in runs):
+        caption += " Rerun: a run that came to the same costs."
+    return Table(caption, columns, rows, "runs", keys=2).without_empty_columns()
 
 
 def _commands_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
