@@ -185,7 +185,7 @@ def extras_of(found: list[Inference], facets: Any) -> Extras:
                 costs[name, workload, one.view] = ends
     first = found[0]
     name = (
-        f"{100 * first.confidence:g} %, paired bootstrap over studies, {first.resamples:,} "
+        f"{100 * first.confidence:g}%, paired bootstrap over studies, {first.resamples:,} "
         f"resamples, seed {first.seed}"
     )
     return Extras(areas, costs, name, facets=facets)
@@ -241,7 +241,7 @@ def _statistics_section(
         tables.append(statistics_tables.comparisons_table(first, marks))
     tables.append(statistics_tables.ranks_table(first, marks))
     if first.left_out is not None:
-        tables.append(statistics_tables.left_out_table(first))
+        tables.append(statistics_tables.left_out_table(first, marks))
     text = [
         f"{in_view('Tables: costs', first.view)}. All numbers are in statistics.csv.",
         *statistics_tables.reference_notes(found),

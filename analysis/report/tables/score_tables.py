@@ -54,7 +54,7 @@ class Extras:
     Attributes:
         score_intervals: The ends of the intervals of scores, by contender and view.
         cost_intervals: The ends of the intervals of median costs, by contender, workload and view.
-        interval_name: A phrase for the intervals, such as "95 % bootstrap intervals".
+        interval_name: A phrase for the intervals, such as "95%, bootstrap over studies".
         verified: Whether a rerun agrees with each contender; ``None`` without a rerun.
         facets: The filter values by contender and workload; with the workload "", those of all of
             the contender's trials.

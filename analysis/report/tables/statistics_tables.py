@@ -63,7 +63,7 @@ def statistics_tables(found: Inference, marks: Marks) -> list[Table]:
         tables.append(comparisons_table(found, marks))
     tables.append(ranks_table(found, marks))
     if found.left_out is not None:
-        tables.append(left_out_table(found))
+        tables.append(left_out_table(found, marks))
     return tables
 
 
@@ -152,7 +152,7 @@ def repeatability_table(found: Sequence[Inference]) -> Table:
     columns = (
         Column("repeatability"), Column("split-half tau", number_format(".2f")),
         Column("studies", COUNT), Column(f"studies for {GOAL}", COUNT, "studies_to_repeat"),
-        *(Column(w, number_format(".2f"), workload=w) for w in workloads),
+        *(Column(w, number_format(".2f"), workload=w, turned=True) for w in workloads),
     )  # fmt: skip
     caption = (
         f"Split-half tau: mean Kendall's tau-b between rankings by two halves of the studies, over "
@@ -286,26 +286,27 @@ def ranks_table(found: Inference, marks: Marks) -> Table:
         parts.append(found.ranking.warning)
     columns = (
         Column("contender", marks.format), Column("mean rank", number_format(".2f")),
-        *(Column(w, number_format("g"), workload=w) for w in found.samples.workloads),
+        *(Column(w, number_format("g"), workload=w, turned=True) for w in found.samples.workloads),
     )  # fmt: skip
     return Table(" ".join(parts), columns, rows, "ranks")
 
 
-def left_out_table(found: Inference) -> Table:
-    """Return scores and places with each workload left out."""
+def left_out_table(found: Inference, marks: Marks) -> Table:
+    """Return one row per contender: its score and place without each workload."""
     assert found.left_out is not None
-    names = found.samples.contenders
-    rows = []
-    for workload, scores, places in zip(
-        found.left_out.workloads, found.left_out.scores, found.left_out.places, strict=True
-    ):
-        best = ", ".join(names[s] for s in found.order if places[s] == 1)
-        cells = ((float(scores[s]), float(places[s])) for s in found.order)
-        rows.append((workload, best, *cells))
+    left = found.left_out
+    rows = [
+        (
+            found.samples.contenders[s],
+            *zip(map(float, left.scores[:, s]), map(float, left.places[:, s]), strict=True),
+        )
+        for s in found.order
+    ]
     columns = (
-        Column("left out"), Column("best"), *(Column(names[s], _PLACED) for s in found.order),
+        Column("contender", marks.format),
+        *(Column(w, _PLACED, f"without_{w}", workload=w, turned=True) for w in left.workloads),
     )  # fmt: skip
-    caption = "Scores, and places in parentheses, with one workload left out."
+    caption = "Scores without the workload of a column, and places by them in parentheses."
     return Table(caption, columns, tuple(rows), "left_out")
 
 
