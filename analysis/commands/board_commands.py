@@ -9,7 +9,7 @@ import typer
 from analysis.command_line import one_line_errors
 from analysis.commands.options import BoardOption, FormatOption, RerunOption
 from analysis.report.formats import Format
-from analysis.wording import plain
+from analysis.wording import counted, plain
 
 
 def rebuild_leaderboard(
@@ -33,8 +33,7 @@ def rebuild_leaderboard(
         if not folder.is_dir():
             raise ValueError(f"There is no folder {folder}. `submit --board` makes one.")
         if not check:
-            for path in write_leaderboard(folder):
-                typer.echo(path)
+            typer.echo(_summary(write_leaderboard(folder), folder))
             return
         if wrong := wrong_files(folder):
             for path, problem in wrong.items():
@@ -68,8 +67,9 @@ def submit_records(
 
     with one_line_errors("analysis"):
         try:
-            for path in write_records(runs, board or BOARD, command, rerun):
-                typer.echo(path)
+            typer.echo(
+                _summary(write_records(runs, board or BOARD, command, rerun), board or BOARD)
+            )
         except RefusedRuns as error:
             _print_problems(error.problems)
             raise typer.Exit(1) from None
@@ -93,6 +93,19 @@ def verify_records(
     _print_problems(problems)
     if problems or not verified:
         raise typer.Exit(1)
+
+
+def _summary(paths: list[Path], board: Path) -> str:
+    """Return the number of written files of a leaderboard, the records apart."""
+    if not paths:
+        return f"{plain(board)} is up to date."
+    from analysis.leaderboard.entries import RECORDS
+
+    count = sum((board / RECORDS) in path.parents for path in paths)
+    if not count:
+        return f"Wrote {counted(len(paths), 'file')} to {plain(board)}."
+    others = counted(len(paths) - count, "other file")
+    return f"Wrote {counted(count, 'record')} and {others} to {plain(board)}."
 
 
 def _print_problems(problems: list[str]) -> None:

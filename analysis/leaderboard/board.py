@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from analysis.leaderboard.board_tables import MeasuredStanding
 from analysis.leaderboard.entries import Authorship, CampaignEntry, Entry
@@ -118,8 +119,15 @@ class Board:
         }
 
 
-def board_of(entries: Sequence[Entry], address: str | None, is_own: bool = True) -> Board:
-    """Return the leaderboard that entries make; for the arguments see :class:`Board`.
+def board_of(
+    entries: Sequence[Entry],
+    address: str | None,
+    is_own: bool = True,
+    planned: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Board:
+    """Return the leaderboard that entries make.
+
+    For the arguments see :class:`Board` and :func:`~analysis.leaderboard.standings.standings`.
 
     Raises:
         ValueError: Entries of one protocol were not run under the same rules.
@@ -127,7 +135,7 @@ def board_of(entries: Sequence[Entry], address: str | None, is_own: bool = True)
     names = {entry.hardware.slug: entry.hardware.name for entry in entries}
     parts = (
         MeasuredStanding(standing, f"{names[standing.hardware]} ({standing.hardware})")
-        for standing in standings(entries)
+        for standing in standings(entries, planned)
     )
     return Board(tuple(entries), tuple(parts), address, is_own)
 

@@ -1,11 +1,12 @@
 """The leaderboard's files, generated from its records; and whether they are up to date."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from analysis.leaderboard.board import Board, board_of
-from analysis.leaderboard.entries import read_entries
+from analysis.leaderboard.entries import read_entries, read_planned
 from analysis.leaderboard.links import (
     CONTENDERS,
     PROTOCOLS,
@@ -24,7 +25,7 @@ from analysis.leaderboard.subject_pages import (
     workload_page,
 )
 from analysis.report.formats import table_csv
-from analysis.report.pages import render_html, render_markdown
+from analysis.report.pages import render_linked_html, render_markdown, source
 from analysis.report.publish import publish
 from analysis.report.table import COUNT, SHARE, Column, Share, Table
 from analysis.report.tables.hardware_tables import fingerprints_table
@@ -34,8 +35,8 @@ from metaopt.bench.measure.targets import load_targets, to_document
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOARD = CHECKOUT / "leaderboard"
 
-_STYLE = "leaderboard.css"
-_FOLDERS = (PROTOCOLS, CONTENDERS, WORKLOADS)
+_STYLE, _SCRIPT = Path("assets/leaderboard.css"), Path("assets/leaderboard.js")
+_FOLDERS = (PROTOCOLS, CONTENDERS, WORKLOADS, _STYLE.parent.name)
 _REPEATS = {True: "yes", False: "no", None: "not known"}
 _ABOUT_SECONDS = (
     "Costs are counted in the currency of the budgets. The records hold seconds as well, but "
@@ -45,15 +46,16 @@ _BUSY_MACHINES = "the machines had other work to do: "  # those of this checkout
 
 
 def generated_files(board: Path) -> dict[Path, str]:
-    """Return every generated file of a leaderboard, by path, from its records alone.
+    """Return every generated file of a leaderboard, from its records and its campaigns' files.
 
     Raises:
-        ValueError: A record is not one, or records do not compare.
+        ValueError: A record or the file of a campaign is not one, or records do not compare.
     """
     is_own = board.resolve() == BOARD
-    found = board_of(read_entries(board), repository(CHECKOUT), is_own)
+    found = board_of(read_entries(board), repository(CHECKOUT), is_own, read_planned(board))
     targets = json.dumps(to_document(load_targets()), indent=1, sort_keys=True, allow_nan=False)
     files = {Path("targets.json"): targets + "\n", **_first_page(found)}
+    files |= {_STYLE: source("page.css", "leaderboard.css"), _SCRIPT: source("page.js")}
     kinds = (
         (PROTOCOLS, protocol_page, found.protocols),
         (CONTENDERS, contender_page, found.contenders),
@@ -105,7 +107,7 @@ def _stale(board: Path, files: dict[Path, str]) -> list[Path]:
         path
         for folder in folders
         for path in sorted(folder.glob("*"))
-        if path not in files and path.suffix in (".html", ".csv")
+        if path not in files and path.suffix in (".html", ".csv", ".css", ".js")
     ]
 
 
@@ -128,7 +130,7 @@ def _html(board: Board, path: Path, template: str, page: SubjectPage) -> str:
             {"name": table.name, "href": href(csv_name(path, table), root)} for table in page.tables
         ],
     }
-    return render_html(template, context, _STYLE) + "\n"
+    return render_linked_html(template, context, href(_STYLE, root), href(_SCRIPT, root)) + "\n"
 
 
 def _first_page(board: Board) -> dict[Path, str]:
@@ -145,6 +147,11 @@ def _first_page(board: Board) -> dict[Path, str]:
         "workloads": len(board.workloads),
         "about_seconds": _ABOUT_SECONDS + _BUSY_MACHINES * board.is_own + _NO_SECONDS,
         "is_own": board.is_own,
+        "incomplete": [
+            f"{part.standing.campaign} on {part.hardware} ({len(part.standing.missing)} missing)"
+            for part in board.parts
+            if part.standing.missing
+        ],
         "unrepeatable": [
             f"{part.standing.campaign} on {part.hardware}"
             for part in board.parts
@@ -157,7 +164,7 @@ def _first_page(board: Board) -> dict[Path, str]:
                 "parts": [
                     {
                         "hardware": part.hardware,
-                        "warnings": [*repeatability_warnings(part.found), *part.problems],
+                        "warnings": part.warnings,
                         "answer": part.answer,
                         "days": days_of([part]),
                     }
@@ -214,7 +221,7 @@ def _contenders_table(board: Board) -> Table:
                 name,
                 about.name if about else "",
                 about.authors if about else "",
-                about.affiliations if about else "",
+                about.affiliations if about and about.affiliations != "none" else "",
                 about.link if about else "",
                 ", ".join(dict.fromkeys(part.standing.campaign for part in parts)),
                 len(entries),
@@ -226,13 +233,13 @@ def _contenders_table(board: Board) -> Table:
         *map(Column, ("contender", "name", "authors", "affiliations", "link", "protocol")),
         Column("entries", COUNT), Column("verified", SHARE), Column("last run (UTC)"),
     )  # fmt: skip
-    caption = (
-        "Name, authors, affiliations and link: of submission_info.yml, unchecked; older entries "
-        "have none. Verified: entries whose costs another run came to."
-    )
-    table = Table(caption, columns, tuple(rows), "all-contenders")
-    described = any(board.about(name) for name in board.contenders)
-    return table if described else table.with_columns((0, *range(5, len(columns))))
+    table = Table("", columns, tuple(rows), "all-contenders").without_empty_columns()
+    described = [column.name for column in table.columns if column in columns[1:5]]
+    caption = "Verified: entries whose costs another run came to."
+    if described:
+        listed = f"{', '.join(described)}: from submission_info.yml, unchecked; older entries"
+        caption = f"{listed[0].upper()}{listed[1:]} have none. {caption}"
+    return dataclasses.replace(table, caption=caption)
 
 
 def _workloads_table(board: Board) -> Table:

@@ -20,6 +20,7 @@ from analysis.report.tables.score_tables import Extras, cost_table, unit_name
 from analysis.report.tables.statistics_tables import (
     comparisons_table,
     repeatability_table,
+    repeatability_warnings,
     speedups_table,
 )
 from analysis.scoring.scores import Scores
@@ -87,7 +88,23 @@ class MeasuredStanding:
         return answer(self.scores, self.found)
 
     @property
-    def problems(self) -> list[str]:
+    def warnings(self) -> list[str]:
+        """Sentences on all that a reader must know before the answer."""
+        return [*self._missing, *repeatability_warnings(self.found), *self._problems]
+
+    @property
+    def _missing(self) -> list[str]:
+        """A sentence on the workloads of the campaign that are missing; none if none is known."""
+        missing, found = self.standing.missing, len(self.standing.workloads)
+        if not missing:
+            return []
+        return [
+            f"Incomplete: {found} of {found + len(missing)} workloads of this campaign have "
+            f"records here. Missing: {', '.join(missing)}."
+        ]
+
+    @property
+    def _problems(self) -> list[str]:
         """Sentences on failed audits and misses."""
         failed = {
             name
@@ -160,11 +177,17 @@ def detail_tables(part: MeasuredStanding) -> list[tuple[str, list[Table]]]:
         sections.append(("Is it decided?", [comparisons_table(found[0], marks, first=best)]))
     if found:
         sections.append(("Would it repeat?", [repeatability_table(found)]))
-    if faster := [speedups_table(one, one.speedups, marks) for one in found if one.speedups]:
+    faster = [
+        speedups_table(one, one.speedups, marks, part.scores.factors)
+        for one in found
+        if one.speedups and one.comparisons
+    ]
+    if faster:
         sections.append((f"How much faster than {REFERENCE}?", faster))
-    sections.append(
-        ("What does each workload cost?", [cost_table(part.scores, marks, part.extras)])
-    )
+    costs = cost_table(part.scores, marks, part.extras)
+    # The heading above names the hardware.
+    kept = [place for place, name in enumerate(costs.header) if name != "hardware"]
+    sections.append(("What does each workload cost?", [costs.with_columns(kept)]))
     sections.append(("What are the targets and budgets?", [targets_table(part.standing)]))
     sections.append(("Where do the numbers come from?", [provenance_table(part.standing)]))
     return [(heading, [part.named(table) for table in tables]) for heading, tables in sections]
@@ -224,7 +247,7 @@ def provenance_table(standing: Standing) -> Table:
         Column("rerun"), Column("one of its commands"),
     )  # fmt: skip
     caption = "The origin of the numbers. Each contender's page has all of its commands."
-    return Table(caption, columns, tuple(rows), "provenance")
+    return Table(caption, columns, tuple(rows), "provenance").without_empty_columns()
 
 
 def commits_text(entries: Sequence[CampaignEntry]) -> str:

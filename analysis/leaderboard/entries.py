@@ -3,12 +3,14 @@
     <leaderboard>/records/<hardware>/<workload>/<contender>.json      :class:`Entry`
 
 A file holds one entry per campaign, for costs under different budgets or targets do not compare.
+The campaigns' own files are in ``<leaderboard>/campaigns``; they name the workloads still to come.
 Names become file names with everything unusual percent-encoded. Files are strangers': what is too
 large, a link, somewhere else than its content says, or not of the schema is refused by name.
 """
 
 import json
 import math
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -23,7 +25,7 @@ from metaopt.bench.measure.budget import Currency
 from metaopt.bench.measure.targets import Target
 from metaopt.bench.records import BudgetRecord, Cost, StudyEnd
 
-RECORDS = "records"
+RECORDS, CAMPAIGNS = "records", "campaigns"
 LARGEST_FILE = 4_000_000  # bytes
 LONGEST_TEXT = 1000  # characters of a text by the authors
 _LONGEST_NAME = 100  # characters
@@ -160,6 +162,13 @@ class Entry(_Model):
         return folder / f"{file_name(self.contender)}.json"
 
 
+class Planned(pydantic.BaseModel):
+    """The part of a campaign's file that pages need."""
+
+    name: _Name
+    workloads: tuple[_Name, ...] = ()
+
+
 def file_name(name: str) -> str:
     """Return a stranger's name as that of a file, another one for every other name.
 
@@ -201,18 +210,56 @@ def read_entries(board: Path) -> list[Entry]:
     return [_read_entry(path, board) for path in files]
 
 
-def _read_entry(path: Path, board: Path) -> Entry:
+def read_planned(board: Path) -> dict[str, tuple[str, ...]]:
+    """Return the workloads of each campaign by its file, also those that nobody has run.
+
+    Raises:
+        ValueError: A file of a campaign is not one; names file and rule.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for path in sorted((board / CAMPAIGNS).glob("*")):
+        where = _check_file(path, board, ".toml", "files of campaigns")
+        campaign = read_campaign(path.read_bytes(), where)
+        found[campaign.name] = (*found.get(campaign.name, ()), *campaign.workloads)
+    return {name: tuple(dict.fromkeys(workloads)) for name, workloads in found.items()}
+
+
+def read_campaign(content: bytes, where: str) -> Planned:
+    """Return a campaign's name and workloads from the content of its file.
+
+    Raises:
+        ValueError: The content is not that of a campaign.
+    """
+    try:
+        return Planned.model_validate(tomllib.loads(content.decode("utf-8")))
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{where}: {_first_problem(error)}") from None
+    except ValueError as error:  # of TOML or UTF-8
+        raise ValueError(f"{where}: {plain(error)}") from None
+
+
+def _first_problem(error: pydantic.ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{plain(key) or 'content'}: {plain(first['msg'])}"
+
+
+def _check_file(path: Path, board: Path, ending: str, allowed: str) -> str:
+    """Return the path of a regular file below the leaderboard."""
     where = plain(path.relative_to(board).as_posix())
-    if path.is_symlink() or not path.is_file() or path.suffix != ".json":
-        raise ValueError(f"{where}: only records, regular files *.json, may lie there.")
+    if path.is_symlink() or not path.is_file() or path.suffix != ending:
+        raise ValueError(f"{where}: only {allowed}, regular files *{ending}, may lie there.")
     if (size := path.stat().st_size) > LARGEST_FILE:
-        raise ValueError(f"{where}: {size:,} bytes, a record has at most {LARGEST_FILE:,}.")
+        raise ValueError(f"{where}: {size:,} bytes, a file has at most {LARGEST_FILE:,}.")
+    return where
+
+
+def _read_entry(path: Path, board: Path) -> Entry:
+    where = _check_file(path, board, ".json", "records")
     try:
         entry = Entry.model_validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {plain(key) or 'content'}: {plain(first['msg'])}") from None
+        raise ValueError(f"{where}: {_first_problem(error)}") from None
     if board / entry.path != path:
         raise ValueError(f"{where}: its content belongs to {entry.path.as_posix()}.")
     return entry

@@ -7,7 +7,8 @@ its costs there and no score.
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from analysis.leaderboard.entries import CampaignEntry, Entry
 from analysis.report.marks import Marks, make_marks
@@ -26,6 +27,7 @@ class Standing:
     campaign: str
     hardware: str  # slug
     entries: dict[tuple[str, str], CampaignEntry]  # by (contender, workload)
+    planned: tuple[str, ...] = ()  # workloads of the campaign's file; empty if it is not known
 
     @property
     def contenders(self) -> list[str]:
@@ -36,6 +38,11 @@ class Standing:
     def workloads(self) -> list[str]:
         """Every workload with an entry."""
         return sorted({workload for _, workload in self.entries})
+
+    @property
+    def missing(self) -> list[str]:
+        """The planned workloads without an entry."""
+        return [name for name in self.planned if name not in self.workloads]
 
     @property
     def complete(self) -> list[str]:
@@ -122,8 +129,14 @@ def entry_marks(entries: Sequence[tuple[str, str, CampaignEntry]]) -> Marks:
     )
 
 
-def standings(entries: Sequence[Entry]) -> list[Standing]:
+def standings(
+    entries: Sequence[Entry], planned: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> list[Standing]:
     """Return every campaign on every kind of hardware, in the order of their names.
+
+    Args:
+        entries: The records.
+        planned: The workloads of campaigns by their files.
 
     Raises:
         ValueError: Entries of one campaign were not run under the same rules.
@@ -135,7 +148,7 @@ def standings(entries: Sequence[Entry]) -> list[Standing]:
             pair = entry.contender, entry.workload
             groups[name, entry.hardware.slug][pair] = campaign
     return [
-        Standing(name, slug, dict(sorted(group.items())))
+        Standing(name, slug, dict(sorted(group.items())), planned.get(name, ()))
         for (name, slug), group in sorted(groups.items())
     ]
 

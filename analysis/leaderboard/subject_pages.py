@@ -1,5 +1,6 @@
 """The pages about one protocol, one contender and one workload: their tables and texts."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,14 +30,14 @@ from analysis.report.table import (
     Share,
     Table,
     estimate_format,
+    format_cost,
     number_format,
 )
 from analysis.report.tables.score_tables import unit_name
-from analysis.report.tables.statistics_tables import repeatability_warnings
 from analysis.wording import counted
 from metaopt.bench.measure.targets import Target
 
-_WHERE = (Column("protocol"), Column("hardware"))
+_PROTOCOL, _HARDWARE = Column("protocol"), Column("hardware")
 _COSTS = (
     Column("given tuned", COST), Column("including tuning", COST), Column("reached", SHARE),
     Column("unit"),
@@ -81,7 +82,7 @@ def _hardware_part(board: Board, part: MeasuredStanding) -> dict[str, Any]:
     entries = list(part.standing.entries.values())
     return {
         "hardware": part.hardware,
-        "warnings": [*repeatability_warnings(part.found), *part.problems],
+        "warnings": part.warnings,
         "answer": part.answer,
         "scores": standing_table(part),
         "limits": list(dict.fromkeys(text for one in part.found for text in one.warnings)),
@@ -155,7 +156,6 @@ def _places(board: Board, contender: str) -> Table:
         rows.append(
             (
                 standing.campaign,
-                part.hardware,
                 None if place is None else Share(place, len(standing.complete)),
                 *(
                     None if not scores else Estimate(scores[view], *(end or (scores[view],) * 2))
@@ -167,18 +167,19 @@ def _places(board: Board, contender: str) -> Table:
                         if (contender, w) in part.scores.cells),
                     standing.studies * len(standing.workloads),
                 ),
+                part.hardware,
             )
         )  # fmt: skip
     columns = (
-        *_WHERE, Column("place", SHARE), Column("score", estimate_format(SCORE)),
+        _PROTOCOL, Column("place", SHARE), Column("score", estimate_format(SCORE)),
         Column("given tuned", estimate_format(SCORE), "score_given"), Column("verified", YES),
-        Column("reached", SHARE),
+        Column("reached", SHARE), _HARDWARE,
     )  # fmt: skip
     caption = (
         "Place by the score including tuning, of those with a score; scores with their intervals; "
         "studies that reached their target. Verified: another run came to the same costs."
     )
-    return Table(caption, columns, tuple(rows), "places", keys=2)
+    return Table(caption, columns, tuple(rows), "places")
 
 
 def _costs_of(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
@@ -186,22 +187,34 @@ def _costs_of(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
         (
             entry.workload,
             name,
-            entry.hardware.slug,
             *_cost_cells(campaign),
             None if campaign.audit is None else campaign.audit.time_factor,
             _audit_text(campaign),
+            entry.hardware.slug,
         )
         for name, entry, campaign in runs
     )
     columns = (
-        Column("workload"), *_WHERE, *_COSTS, Column("time factor", number_format(".2f")),
-        Column("audit"),
+        Column("workload"), _PROTOCOL, *_COSTS, Column("time factor", number_format(".2f")),
+        Column("audit"), _HARDWARE,
     )  # fmt: skip
     caption = (
         "Median costs to target, and studies that reached it. Missed: the median study did not. "
         "Time factor: seconds per gradient evaluation over AdamW's on the same machine."
     )
-    return Table(caption, columns, rows, "costs", keys=3)
+    return _with_unit_in_caption(Table(caption, columns, rows, "costs", keys=2))
+
+
+def _with_unit_in_caption(table: Table) -> Table:
+    """Return the table without its column of units if all rows have the same one."""
+    names = [column.name for column in table.columns]
+    place = names.index("unit")
+    units = {row[place] for row in table.rows}
+    if len(units) != 1:
+        return table
+    kept = [index for index in range(len(names)) if index != place]
+    caption = f"{table.caption} Unit: {units.pop()}."
+    return dataclasses.replace(table.with_columns(kept), caption=caption)
 
 
 def _cost_cells(campaign: CampaignEntry) -> tuple[Any, ...]:
@@ -222,7 +235,6 @@ def _runs_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
         (
             entry.workload,
             name,
-            entry.hardware.slug,
             campaign.submission,
             (campaign.tuner or {}).get("name", "tunes itself"),
             ", ".join(f"{key} {value}" for key, value in sorted((campaign.fixed or {}).items())),
@@ -231,19 +243,21 @@ def _runs_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
             sum(study.trials for study in campaign.studies),
             sum(study.failures for study in campaign.studies),
             "; ".join(rerun_texts(campaign)),
+            entry.hardware.slug,
         )
         for name, entry, campaign in runs
     )
     columns = (
-        Column("workload"), *_WHERE, Column("submission"), Column("tuner"),
+        Column("workload"), _PROTOCOL, Column("submission"), Column("tuner"),
         Column("fixed by hand"), Column("commit"), Column("days (UTC)"), Column("trials", COUNT),
-        Column("failures", COUNT), Column("rerun"),
+        Column("failures", COUNT), Column("rerun"), _HARDWARE,
     )  # fmt: skip
-    caption = (
-        "The runs. Fixed by hand: hyperparameters that no budget paid for. Rerun: a run that came "
-        "to the same costs."
-    )
-    return Table(caption, columns, rows, "runs", keys=3)
+    caption = "The runs, with the number of their trials and of those that failed."
+    if any(campaign.fixed for _, _, campaign in runs):
+        caption += " Fixed by hand: hyperparameters that no budget paid for."
+    if any(campaign.verified for _, _, campaign in runs):
+        caption += " Rerun: a run that came to the same costs."
+    return Table(caption, columns, rows, "runs", keys=2).without_empty_columns()
 
 
 def _commands_table(runs: Sequence[tuple[str, Entry, CampaignEntry]]) -> Table:
@@ -260,7 +274,45 @@ def workload_page(board: Board, workload: str) -> SubjectPage:
     """Return the page of a workload: targets, how well it tells contenders apart, and costs."""
     parts = [part for part in board.parts if workload in part.standing.workloads]
     tables = [_targets_of(parts, workload), _spread(parts, workload), _costs_on(board, workload)]
-    return SubjectPage({"title": workload, "tables": tables, "links": board.links()}, tables)
+    context = {
+        "title": workload,
+        "answers": [_answer_on(part, workload, _named(board, part)) for part in parts],
+        "tables": tables,
+        "links": board.links(),
+    }
+    return SubjectPage(context, tables)
+
+
+def _named(board: Board, part: MeasuredStanding) -> str:
+    """Return the name of a campaign, with its hardware if there are several kinds of it."""
+    name = part.standing.campaign
+    return f"{name} on {part.hardware}" if len(board.protocols[name]) > 1 else name
+
+
+def _answer_on(part: MeasuredStanding, workload: str, place: str) -> str:
+    """Return a sentence on the cheapest contenders on a workload, and how many studies arrived."""
+    names, least = _cheapest(part, workload)
+    cells = [cell for (_, w), cell in part.scores.cells.items() if w == workload]
+    reached, studies = sum(c.reached for c in cells), sum(len(c.given) for c in cells)
+    said = "no contender's median study reached the target"
+    if names:
+        said = (
+            f"{' and '.join(names)} {'reaches' if len(names) == 1 else 'reach'} the target with "
+            f"the least budget, tuning included: a median of {format_cost(least)} "
+            f"{unit_name(part.standing.currency)}"
+        )
+    return f"In {place}, {said}. {reached} of {studies} studies of all contenders reached it."
+
+
+def _cheapest(part: MeasuredStanding, workload: str) -> tuple[list[str], float]:
+    """Return the contenders with the least median cost including tuning, and that cost."""
+    costs = {
+        name: cell.median("including")
+        for (name, w), cell in sorted(part.scores.cells.items())
+        if w == workload
+    }
+    least = min(costs.values())
+    return [name for name, cost in costs.items() if cost == least < float("inf")], least
 
 
 def _targets_of(parts: Sequence[MeasuredStanding], workload: str) -> Table:
@@ -277,7 +329,7 @@ def _targets_of(parts: Sequence[MeasuredStanding], workload: str) -> Table:
         Column("evaluated every", number_format("g")), Column("unit"),
     )  # fmt: skip
     caption = "The target of the workload and its version, and the budget, tuning included."
-    return Table(caption, columns, tuple(rows.values()), "targets")
+    return _with_unit_in_caption(Table(caption, columns, tuple(rows.values()), "targets"))
 
 
 def _spread(parts: Sequence[MeasuredStanding], workload: str) -> Table:
@@ -290,34 +342,28 @@ def _spread(parts: Sequence[MeasuredStanding], workload: str) -> Table:
             float(one.repeatability.correlations[one.samples.workloads.index(workload)])
             for one in part.found
         ]
-        costs = {
-            name: cell.median("including")
-            for (name, w), cell in part.scores.cells.items()
-            if w == workload
-        }
-        least = min(costs.values())
-        cheapest = [n for n, cost in sorted(costs.items()) if cost == least < float("inf")]
         rows.append(
             (
                 part.standing.campaign,
-                part.hardware,
                 len(cells),
                 Share(sum(cell.reached for cell in cells), studies),
                 *(correlations or (None, None)),
-                ", ".join(cheapest),
+                ", ".join(_cheapest(part, workload)[0]),
+                part.hardware,
             )
         )
     columns = (
-        *_WHERE, Column("contenders", COUNT), Column("reached", SHARE),
+        _PROTOCOL, Column("contenders", COUNT), Column("reached", SHARE),
         Column("correlation", number_format(".2f"), "correlation_including"),
         Column("given tuned", number_format(".2f"), "correlation_given"), Column("leading"),
+        _HARDWARE,
     )  # fmt: skip
     caption = (
         "Studies of all contenders that reached the target. Correlation: intraclass, the share of "
         "the variance of log cost that lies between contenders, including tuning and given tuned; "
         "a miss counts as its budget. Leading: the least median cost including tuning."
     )
-    return Table(caption, columns, tuple(rows), "spread", keys=2)
+    return Table(caption, columns, tuple(rows), "spread")
 
 
 def _costs_on(board: Board, workload: str) -> Table:
@@ -325,23 +371,23 @@ def _costs_on(board: Board, workload: str) -> Table:
         (
             entry.contender,
             name,
-            entry.hardware.slug,
             *_cost_cells(campaign),
             campaign.developed_here,
+            entry.hardware.slug,
         )
         for entry in board.entries
         if entry.workload == workload
         for name, campaign in entry.campaigns.items()
     ]
-    rows.sort(key=lambda row: (*row[1:3], row[4], row[3], row[0]))
+    rows.sort(key=lambda row: (row[1], row[-1], row[3], row[2], row[0]))
     columns = (
-        Column("contender"), *_WHERE, *_COSTS, Column("designed with it", YES),
+        Column("contender"), _PROTOCOL, *_COSTS, Column("designed with it", YES), _HARDWARE,
     )  # fmt: skip
     caption = (
         "Median costs to target, the least including tuning first, and studies that reached it. "
         "Missed: the median study did not."
     )
-    return Table(caption, columns, tuple(rows), "costs", keys=3)
+    return _with_unit_in_caption(Table(caption, columns, tuple(rows), "costs", keys=2))
 
 
 def csv_name(page: Path, table: Table) -> Path:

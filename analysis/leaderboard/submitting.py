@@ -13,6 +13,7 @@ from analysis.checks.validation import errors_by_rule, validate
 from analysis.checks.verification import verify
 from analysis.leaderboard.board_pages import BOARD, CHECKOUT, write_leaderboard
 from analysis.leaderboard.entries import (
+    CAMPAIGNS,
     LONGEST_TEXT,
     AuditEntry,
     Authorship,
@@ -22,6 +23,7 @@ from analysis.leaderboard.entries import (
     Verification,
     entry_text,
     file_name,
+    read_campaign,
     read_entries,
 )
 from analysis.leaderboard.links import code_folder
@@ -70,8 +72,8 @@ def files_to_submit(
 ) -> dict[Path, str]:
     """Return the texts of a campaign's files, by path below the board.
 
-    These are its entries, each joined with what its file holds already, and the campaign's own file
-    where it does not ship with the project.
+    These are its entries, each joined with what its file holds already, and the campaign's file,
+    which names the workloads that are missing.
 
     Args:
         runs: The campaign's output folder.
@@ -111,8 +113,11 @@ def files_to_submit(
         )
     check_comparable(list(known.values()))
     files = {entry.path: entry_text(known[entry.path]) for entry in new}
-    own = None if command else _own_file(logs)
-    return files if own is None else {own: _source(logs)["toml"], **files}
+    if not _source(logs):
+        return files
+    path, text = _campaign_file(logs), str(_source(logs)["toml"])
+    read_campaign(text.encode("utf-8", "surrogatepass"), path.as_posix())
+    return {path: text, **files}
 
 
 def _verified(entries: list[Entry], logs: Logs, again: Logs) -> list[Entry]:
@@ -301,8 +306,8 @@ def _study_entry(records: list[TrialRecord], study: StudyRecord) -> StudyEntry:
 
 def _command(logs: Logs, record: TrialRecord, board: Path) -> str:
     """Return the command that repeats one contender's runs on one workload."""
-    campaign, own = logs.campaign or {}, _own_file(logs)
-    file = record.campaign if own is None else f"{board.name}/{own.as_posix()}"
+    campaign = logs.campaign or {}
+    file = f"{board.name}/{_campaign_file(logs).as_posix()}" if _is_own(logs) else record.campaign
     words = ["python", "-m", "tuning", "compare", file]
     words += ["--contenders", _as_given(logs, record.contender), "--workloads", record.workload]
     for option in ("budget", "eval_period", "studies", "seed"):
@@ -316,14 +321,16 @@ def _source(logs: Logs) -> Mapping[str, Any]:
     return (logs.campaign or {}).get("source") or {}
 
 
-def _own_file(logs: Logs) -> Path | None:
-    """Return where a leaderboard keeps a campaign's file; ``None`` if it ships with the project."""
-    source = _source(logs)
-    if not source.get("file", "").endswith(".toml"):
-        return None
+def _is_own(logs: Logs) -> bool:
+    """Return whether a campaign's file is a user's own; the others ship with the project."""
+    return str(_source(logs).get("file", "")).endswith(".toml")
+
+
+def _campaign_file(logs: Logs) -> Path:
+    """Return where a leaderboard keeps a campaign's file; a user's own has its digest behind it."""
     name = file_name((logs.campaign or {})["name"])
-    digest = hashlib.sha256(source["toml"].encode()).hexdigest()
-    return Path("campaigns") / f"{name}-{digest[:8]}.toml"
+    digest = hashlib.sha256(_source(logs)["toml"].encode()).hexdigest()
+    return Path(CAMPAIGNS) / (f"{name}-{digest[:8]}.toml" if _is_own(logs) else f"{name}.toml")
 
 
 def _as_given(logs: Logs, contender: str) -> str:

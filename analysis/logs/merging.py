@@ -9,6 +9,7 @@ is in two parts must be the same study, with the same records.
 import dataclasses
 import itertools
 import json
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from analysis.logs.sources import MAX_BYTES, walk_files
 from analysis.wording import plain
 from metaopt.bench.records import CAMPAIGN_FILE, TrialRecord
 from metaopt.bench.records.identity import WORKLOAD_PARTS, digest_of
+
+_CAMPAIGN = {"seed": "seed", "studies": "number of studies"}  # that must agree, by key
 
 
 def merge_logs(parts: Sequence[Logs]) -> Logs:
@@ -53,13 +56,18 @@ def merge_logs(parts: Sequence[Logs]) -> Logs:
         for part in parts
     ]
     identities = [part.study_identities for part in kept]
+    studies = {
+        (study.contender, study.workload, study.study): study
+        for part in reversed(parts)
+        for study in part.studies
+    }
     return dataclasses.replace(
         first,
         path=Path(" + ".join(str(part.path) for part in parts)),
-        trials=tuple(t for part in kept for t in part.trials),
-        unrecorded=tuple(t for part in kept for t in part.unrecorded),
-        studies=tuple({(s.contender, s.workload, s.study): s
-                       for part in reversed(parts) for s in part.studies}.values()),
+        # Sorted, so that no sum depends on the order of the parts.
+        trials=tuple(sorted((t for part in kept for t in part.trials), key=lambda t: t.key)),
+        unrecorded=tuple(sorted((t for p in kept for t in p.unrecorded), key=lambda t: t.key)),
+        studies=tuple(study for _, study in sorted(studies.items())),
         campaign=_merged_campaign([part.campaign for part in parts]),
         identities={k: v for part in parts for k, v in part.identities.items()},
         study_identities={k: v for one in identities for k, v in one.items()},
@@ -111,7 +119,7 @@ def _check_protocols(parts: Sequence[Logs]) -> None:
     for part in parts:
         campaign = part.campaign or {}
         facts: Iterator[tuple[str, str, Any]] = itertools.chain(
-            ((name, "", campaign[name]) for name in ("seed", "studies") if name in campaign),
+            ((what, "", campaign[name]) for name, what in _CAMPAIGN.items() if name in campaign),
             _facts_of_records(part),
         )
         for what, where, value in facts:
@@ -120,8 +128,18 @@ def _check_protocols(parts: Sequence[Logs]) -> None:
                 on = f" on {plain(where)}" if where else ""
                 raise ValueError(
                     f"{path} and {part.path} do not join: they differ in the {what}{on}"
-                    f"{_both(before, value)}."
+                    f"{_both(before, value)}. {_remedy(what, (before, value), (path, part.path))}"
                 )
+
+
+def _remedy(what: str, values: tuple[Any, Any], paths: tuple[Path, Path]) -> str:
+    """Return how parts that differ can be read after all."""
+    if what != _CAMPAIGN["studies"]:
+        return "Read them one by one."
+    behind = paths[0] if values[0] < values[1] else paths[1]
+    words = ["python", "-m", "tuning", "compare", str(behind / CAMPAIGN_FILE)]
+    words += ["--studies", str(max(values)), "--out", str(behind)]
+    return f"Add the missing studies with `{plain(shlex.join(words))}`, or read them one by one."
 
 
 def _both(one: Any, other: Any) -> str:

@@ -1,7 +1,8 @@
 """Render pages from templates, in HTML and Markdown.
 
-The HTML page is a single file with its pictures inline. It makes no network requests: its
-Content-Security-Policy allows only its own inline style and script.
+The HTML page of a report is a single file with its pictures inline. It makes no network requests:
+its Content-Security-Policy allows only its own inline style and script. Pages of one site share
+their style and script as files beside them.
 """
 
 import base64
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONG = 40  # characters; longer cells break lines
 _ROOM = 4_000_000  # characters of all pictures of a page
+# No hashes: Chromium refuses to verify a file beside a page that was opened from disk. `file:` is
+# for browsers in which 'self' does not cover such a file; a page from a server gains nothing by it.
+_LINKED_POLICY = (
+    "default-src 'none'; style-src 'self' file:; script-src 'self' file:; base-uri 'none'; "
+    "form-action 'none'"
+)
 
 
 def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
@@ -42,23 +49,41 @@ def write_pages(template: str, context: dict[str, Any], out: Path) -> None:
     publish(out / "report.md", render_markdown(template, context))
 
 
-def render_html(template: str, context: dict[str, Any], *more_styles: str) -> str:
-    """Render an HTML page with the common style and script.
+def render_html(template: str, context: dict[str, Any]) -> str:
+    """Render an HTML page as a single file.
 
     Args:
         template: The name of the template, without ``.html.j2``.
         context: The template's variables; strings are escaped and lose control characters.
-        more_styles: The file names of further style sheets, added after the common one.
     """
-    style, script = (
-        "".join((_TEMPLATES / name).read_text("utf-8") for name in names)
-        for names in (("page.css", *more_styles), ("page.js", "plots.js"))
-    )
+    style, script = source("page.css"), source("page.js", "plots.js")
+    inlined = {"linked": False, "style": style, "script": script}
+    return _render(template, context | inlined | {"policy": _policy(style, script)})
+
+
+def render_linked_html(template: str, context: dict[str, Any], style: str, script: str) -> str:
+    """Render an HTML page of a site.
+
+    Args:
+        template: The name of the template, without ``.html.j2``.
+        context: The template's variables; strings are escaped and lose control characters.
+        style: The relative link to the style sheet, see :func:`source`.
+        script: The relative link to the script.
+    """
+    linked = {"linked": True, "style": style, "script": script, "policy": _LINKED_POLICY}
+    return _render(template, context | linked)
+
+
+def source(*names: str) -> str:
+    """Return the joined text of style sheets or scripts, by their file names."""
+    return "".join((_TEMPLATES / name).read_text("utf-8") for name in names)
+
+
+def _render(template: str, context: dict[str, Any]) -> str:
     environment = _environment(autoescape=True, finalize=_as_text)
     environment.filters |= {"json": _names, "attributes": _attributes}
     environment.filters |= {"embed": Pictures().embed, "label": _label, "csv": _csv_attribute}
-    inlined = {"style": style, "script": script, "policy": _policy(style, script)}
-    return environment.get_template(f"{template}.html.j2").render(context | inlined)
+    return environment.get_template(f"{template}.html.j2").render(context)
 
 
 def render_markdown(template: str, context: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ from analysis.training.final_values import final_episode_losses, final_values
 from analysis.training.hyperparameters import METHOD, all_points, importance
 from analysis.training.last_evaluations import last_evaluations
 from analysis.wording import join_entries
+from metaopt.bench.records import FAILURES
 from metaopt.bench.records.redaction import redact
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def write_report(
     sections = [
         *_costs(logs, scores, marks, extras, out),
         *_official(logs, marks),
-        _statistics_section(logs, inferred, marks, out),
+        _statistics_section(logs, scores, inferred, marks, out),
         *verification,
         *_by_heading(_curves(logs, scores, bands, profiles, out)),
         *_training(logs, marks, out),
@@ -184,7 +185,7 @@ def extras_of(found: list[Inference], facets: Any) -> Extras:
                 costs[name, workload, one.view] = ends
     first = found[0]
     name = (
-        f"{100 * first.confidence:g} %, paired bootstrap over studies, {first.resamples:,} "
+        f"{100 * first.confidence:g}%, paired bootstrap over studies, {first.resamples:,} "
         f"resamples, seed {first.seed}"
     )
     return Extras(areas, costs, name, facets=facets)
@@ -217,7 +218,9 @@ def _costs(
         yield Section(sweep_plots.SWEEPS_HEADING, plots=swept)
 
 
-def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: Path) -> Section:
+def _statistics_section(
+    logs: Logs, scores: Scores, found: list[Inference], marks: Marks, out: Path
+) -> Section:
     """Return plots, repeatability and speed-ups of both views, other tables of the first."""
     from analysis.report.plots.statistics_plots import plot_inference
 
@@ -230,15 +233,15 @@ def _statistics_section(logs: Logs, found: list[Inference], marks: Marks, out: P
         del plots[0]  # the picture of the answer
     tables = [statistics_tables.repeatability_table(found)]
     tables += [
-        statistics_tables.speedups_table(one, one.speedups, marks)
+        statistics_tables.speedups_table(one, one.speedups, marks, scores.factors)
         for one in found
-        if one.speedups is not None
+        if one.speedups is not None and one.comparisons
     ]
     if first.comparisons:
         tables.append(statistics_tables.comparisons_table(first, marks))
     tables.append(statistics_tables.ranks_table(first, marks))
     if first.left_out is not None:
-        tables.append(statistics_tables.left_out_table(first))
+        tables.append(statistics_tables.left_out_table(first, marks))
     text = [
         f"{in_view('Tables: costs', first.view)}. All numbers are in statistics.csv.",
         *statistics_tables.reference_notes(found),
@@ -252,9 +255,15 @@ def _official(logs: Logs, marks: Marks) -> Iterable[Section]:
     """Return the official score beside the strict one, for logs of AlgoPerf's runner."""
     from analysis.scoring.diff import compare_rules
 
-    if not logs.is_ours:
-        tables = tuple(difference_tables(compare_rules(logs), marks))
-        yield Section("What does AlgoPerf's scorer say, and why does it differ?", tables=tables)
+    if logs.is_ours:
+        return
+    differences, scores = difference_tables(compare_rules(logs), marks)
+    heading = "What does AlgoPerf's scorer say, and why does it differ?"
+    if differences.rows:
+        yield Section(heading, tables=(differences, scores))
+    else:
+        text = "Both sets of rules come to the same time to target in every cell."
+        yield Section(heading, (text,), tables=(scores,), data=(differences,))
 
 
 def _curves(
@@ -290,6 +299,8 @@ def _training(logs: Logs, marks: Marks, out: Path) -> Iterable[Section]:
         training_tables.final_values_tables(ends, marks),
         training_tables.final_values_table(ends),
     )
+    if not tables:
+        text = "No trial has an evaluation."
     yield Section("How did training end?", (text,), tables=tuple(tables), data=(data,))
 
 
@@ -314,8 +325,11 @@ def _details(
         plots = plot_importance(found, scores.workloads, out)
         table = training_tables.importance_table(found)
         yield Section(IMPORTANCE_HEADING, (METHOD,), tuple(plots), (table,))
-    failures = campaign_tables.status_table(logs), campaign_tables.errors_table(logs)
-    yield Section("What failed?", tables=tuple(table for table in failures if table.rows))
+    ends, errors = campaign_tables.status_table(logs), campaign_tables.errors_table(logs)
+    if errors.rows or any(trial.record.status in FAILURES for trial in logs.trials):
+        yield Section("What failed?", tables=(ends, errors) if errors.rows else (ends,))
+    else:
+        yield Section("What failed?", ("No trial failed. This is how they ended:",), tables=(ends,))
     tables = campaign_tables.target_table(logs), campaign_tables.environment_table(logs)
     yield Section("Which targets, budgets and machines?", tables=tables)
     for warning in warnings_of(logs):

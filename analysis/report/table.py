@@ -341,6 +341,15 @@ class Table:
         """Return the table with further notes before its own."""
         return dataclasses.replace(self, notes=(*notes, *self.notes))
 
+    def without_empty_columns(self) -> "Table":
+        """Return the table without columns of text in which no row has any."""
+        kept = [
+            place
+            for place, column in enumerate(self.columns)
+            if not column.format.is_text or any(row[place] not in ("", None) for row in self.rows)
+        ]
+        return self.with_columns(kept) if self.rows else self
+
     def with_columns(self, places: Sequence[int]) -> "Table":
         """Return the table with some of its columns."""
         columns = tuple(self.columns[place] for place in places)

@@ -67,9 +67,12 @@ def profile_area(ratios: NDArray[np.float64], axis: Axis = LINEAR) -> NDArray[np
         \quad\text{or, on a logarithmic axis,}\quad
         \frac{1}{W} \sum_w \max(0, 1 - \ln r_{sw} / \ln \mathrm{limit})
     """
-    if axis.logarithmic:
-        return shares(ratios, axis).mean(axis=-1)
-    return np.clip(axis.limit - ratios, 0, None).mean(axis=-1) / (axis.limit - 1)
+    return ordered_mean(shares(ratios, axis))
+
+
+def ordered_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the last axis, in a sum whose order does not depend on the values'."""
+    return np.sort(values, axis=-1).mean(axis=-1)
 
 
 def shares(ratios: NDArray[np.float64], axis: Axis = LINEAR) -> NDArray[np.float64]:

@@ -76,12 +76,11 @@ def infer(
         ValueError: There is only one study, there are too few resamples for the confidence, or
             the reference is not a contender.
     """
-    rng = np.random.default_rng(seed)
-    boot = bootstrap(samples, rng, resamples)
+    boot = bootstrap(samples, seed, resamples)
     scores = score_estimates(boot, confidence)
     names = samples.contenders
     order = tuple(sorted(range(len(names)), key=lambda i: (-round(scores.value[i], 9), names[i])))
-    ranking = rank_contenders(samples.medians, rng, confidence)
+    ranking = rank_contenders(samples.medians, np.random.default_rng(seed), confidence)
     left_out = leave_one_workload_out(samples)
     return Inference(
         samples=samples,

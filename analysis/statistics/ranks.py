@@ -81,8 +81,10 @@ def rank_contenders(
     if contenders > 1:
         difference = critical_difference(contenders, workloads, confidence)
     if contenders > 2 and workloads > 1 and (ranks != ranks.mean()).any():
+        # Sorted, so that the draws do not depend on the order of workloads.
+        ordered = ranks[:, np.lexsort(ranks)]
         test = permutation_test(
-            tuple(ranks), _friedman, permutation_type="samples", n_resamples=_PERMUTATIONS,
+            tuple(ordered), _friedman, permutation_type="samples", n_resamples=_PERMUTATIONS,
             vectorized=True, alternative="greater", rng=rng,
         )  # fmt: skip
         statistic, p = float(test.statistic), float(test.pvalue)

@@ -92,11 +92,11 @@ def split_half_tau(samples: Samples, contenders: NDArray[np.int64]) -> float:
     """
     from scipy.stats import kendalltau
 
-    studies = np.arange(samples.studies)
-    shape = DIVISIONS, len(samples.workloads), 1
-    picks = np.random.default_rng(_SEED).permuted(np.tile(studies, shape), axis=2)
+    studies = np.tile(np.arange(samples.studies), (DIVISIONS, 1))
+    drawn = [rng.permuted(studies, axis=1) for rng in samples.generators(_SEED)]
+    picks = np.stack(drawn, axis=1)  # (divisions, W, K)
     half = samples.studies // 2
-    # Rounded, because the order of a sum changes its last digit and so breaks ties.
+    # Rounded, because rounding errors would break ties.
     one, other = (
         np.round(samples.score(samples.medians_of(part)[:, contenders]), 9)
         for part in (picks[..., :half], picks[..., half : 2 * half])

@@ -1,7 +1,8 @@
 """The paired, stratified bootstrap: intervals of median costs, scores and win probabilities.
 
 Each workload is a stratum. A resample draws K of its studies with replacement. All contenders get
-the same draws, which keeps the pairing; strata are drawn independently. A missed study stays inf.
+the same draws, which keeps the pairing; strata are drawn independently, each from the seed and the
+name of its workload, so that no number depends on the order of workloads. A missed study stays inf.
 The ends of percentile intervals are never interpolated, so each end is a cost or inf.
 
 Letters as in :mod:`analysis.statistics.samples`, and R for the number of resamples.
@@ -38,12 +39,12 @@ class Bootstrap:
     medians: Floats  # (R, S, W)
 
 
-def bootstrap(samples: Samples, rng: np.random.Generator, resamples: int = RESAMPLES) -> Bootstrap:
+def bootstrap(samples: Samples, seed: int, resamples: int = RESAMPLES) -> Bootstrap:
     """Draw resamples.
 
     Args:
         samples: The costs of every study.
-        rng: The source of the draws; the same state gives the same intervals.
+        seed: The seed of the draws; the same one gives the same intervals.
         resamples: R.
 
     Raises:
@@ -52,10 +53,11 @@ def bootstrap(samples: Samples, rng: np.random.Generator, resamples: int = RESAM
     """
     if not 1 <= resamples <= MOST_RESAMPLES:
         raise ValueError(f"`resamples` must be 1 to {MOST_RESAMPLES:,}, got {resamples:,}.")
-    _, workloads, studies = samples.costs.shape
+    studies = samples.studies
     if studies < 2:
         raise ValueError("Resampling needs at least 2 studies, got 1. Run more studies.")
-    picks = rng.integers(studies, size=(resamples, workloads, studies))
+    drawn = [rng.integers(studies, size=(resamples, studies)) for rng in samples.generators(seed)]
+    picks = np.stack(drawn, axis=1)
     counts = (picks[..., None] == np.arange(studies)).sum(axis=2)
     return Bootstrap(samples, counts, samples.medians_of(picks))
 

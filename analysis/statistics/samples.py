@@ -78,6 +78,14 @@ class Samples:
         """The median over studies and orders, (S, W); misses count as inf."""
         return self.medians_of(np.tile(np.arange(self.studies), (1, len(self.workloads), 1)))[0]
 
+    def generators(self, seed: int) -> list[np.random.Generator]:
+        """Return a source of draws for each workload, which depends on the seed and its name only.
+
+        So the draws of a workload stay the same if workloads are sorted, added or left out.
+        """
+        names = (name.encode("utf-8", "surrogatepass") for name in self.workloads)
+        return [np.random.default_rng((seed, *name)) for name in names]
+
     def medians_of(self, picks: NDArray[np.int64]) -> Floats:
         """Return medians over picked studies, (R, S, W).
 

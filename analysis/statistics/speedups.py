@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.scoring.profiles import ordered_mean
 from analysis.statistics.resampling import (
     CONFIDENCE,
     Bootstrap,
@@ -89,7 +90,7 @@ def measure_speedups(
 def _speedups(samples: Samples, medians: Floats, reference: int) -> Floats:
     """Return the speed-ups, (..., S), of medians, (..., S, W)."""
     with np.errstate(invalid="ignore"):
-        return np.exp(_log_ratios(samples, medians, reference).mean(axis=-1))
+        return np.exp(ordered_mean(_log_ratios(samples, medians, reference)))
 
 
 def _log_ratios(samples: Samples, medians: Floats, reference: int) -> Floats:

@@ -67,6 +67,15 @@ def test_no_page_is_wider_than_the_window_or_writes_to_the_console(browser, site
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_pages_from_disk_have_the_style_and_the_script_that_they_share(browser, site):
+    for path in (site / "index.html", site / "contenders/a+halton.html"):
+        browser.get(path.as_uri())
+
+        position = "return getComputedStyle(document.querySelector('tbody th')).position"
+        assert browser.execute_script(position) == "sticky"
+        assert browser.find_elements(By.CSS_SELECTOR, "thead th button")
+
+
 def test_a_reader_goes_from_the_first_page_to_a_contender_and_to_its_csv(browser, site):
     browser.get((site / "index.html").as_uri())
 

@@ -81,7 +81,7 @@ def test_intervals_are_bars_and_an_open_one_runs_up_to_the_misses(drawn):
 
     axis, missed = figure.axes
     bars = sorted({tuple(c.get_segments()[0][:, 0]) for c in axis.collections})
-    assert bars == [(50.0, 200.0)] and "Bars: 95 %" in plots[0].caption
+    assert bars == [(50.0, 200.0)] and "Bars: 95%" in plots[0].caption
     joined = [patch for patch in axis.patches if isinstance(patch, ConnectionPatch)]
     assert [(p.xy1[0], p.xy2[0], p.coords2) for p in joined] == [
         (300.0, 0.5, missed.transData)

@@ -18,6 +18,7 @@ from analysis.report.plots.statistics_plots import plot_critical_differences, pl
 from analysis.report.table import Column, Table
 from analysis.report.tables.statistics_tables import (
     comparisons_table,
+    left_out_table,
     numbers_table,
     repeatability_table,
     scores_with_intervals,
@@ -52,6 +53,21 @@ def test_every_number_of_a_table_is_one_of_the_rows():
     for first, second, shown, *_ in comparisons_table(found, Marks()).texts:
         value, low, high = rows["probability_of_beating", first, second, None]
         assert shown == f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def test_scores_without_a_workload_are_those_of_the_rows_with_the_places_that_they_make():
+    found = make_inference()
+    rows = {row[2:5]: row[5] for row in numbers_table([found]).rows if row[1] == "score_without"}
+
+    table = left_out_table(found, Marks())
+
+    assert len(rows) == len(table.rows) * (len(table.columns) - 1) == 12
+    for column, place in ((c, i) for i, c in enumerate(table.columns) if c.workload):
+        scores = [rows[row[0], None, column.workload] for row in table.rows]
+        assert [row[place][0] for row in table.rows] == scores
+        assert [row[place][1] for row in table.rows] == [
+            1 + sum(other > score for other in scores) for score in scores
+        ]
 
 
 def test_contenders_are_in_the_order_of_their_scores_and_every_pair_is_compared_once():

@@ -103,7 +103,7 @@ def test_the_command_that_repeats_a_users_own_campaign_names_a_file_that_is_ther
     submit(runs, tmp_path / "other")
     entry = read_entries(tmp_path / "other")[0]
     assert " compare made --contenders subs/a+halton" in entry.campaigns["made"].command
-    assert not (tmp_path / "other" / "campaigns").exists()
+    assert (tmp_path / "other/campaigns/made.toml").read_text() == TOML
 
 
 def test_authors_of_a_record_are_those_of_the_submissions_folder(
@@ -198,6 +198,17 @@ def test_costs_on_workloads_that_a_submission_was_designed_with_are_marked(build
                   zip(table.header, row, strict=True) if "‡" in cell]  # fmt: skip
         assert marked == [("a+halton", "digits_mlp")]
         assert any("‡" in note and "designed with this workload" in note for note in table.notes)
+
+
+def test_submit_prints_how_many_files_it_wrote_and_where(make_runs, board, capsys):
+    assert run("submit", make_runs(), "--board", board) == 0
+
+    (line,) = capsys.readouterr().out.splitlines()
+    others = sum(path.is_file() for path in board.rglob("*")) - 4
+    assert line == f"Wrote 4 records and {others} other files to {board}."
+
+    assert run("leaderboard", "--board", board) == 0
+    assert capsys.readouterr().out == f"{board} is up to date.\n"
 
 
 def test_submitting_the_same_runs_again_changes_nothing(make_runs, board):

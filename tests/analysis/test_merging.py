@@ -110,7 +110,7 @@ def test_the_same_study_twice_counts_once_and_with_other_numbers_is_refused(camp
     ("changes", "message"),
     [
         ({"budget": 2000.0}, "budget of a study on v, 1000.0 and 2000.0"),
-        ({"studies": 4}, "studies, 3 and 4"),
+        ({"studies": 4}, "number of studies, 3 and 4"),
         ({"target": Target(metric="validation/loss", value=0.2, better="lower")}, "target on v"),
     ],
     ids=["budget", "studies", "target"],
@@ -120,6 +120,18 @@ def test_another_protocol_is_refused_with_what_differs(campaign, changes, messag
 
     with pytest.raises(ValueError, match=f"do not join: they differ in the {message}"):
         merge_logs(parts)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_fewer_studies_are_refused_with_the_command_that_adds_them(campaign, order):
+    parts = [read_logs(campaign("one", "a")), read_logs(campaign("two", "b", studies=4))]
+
+    with pytest.raises(ValueError, match="Add the missing studies with") as caught:
+        merge_logs(parts[::order])
+
+    one = parts[0].path
+    command = f"python -m tuning compare {one}/campaign.json --studies 4 --out {one}`, or"
+    assert command in str(caught.value)
 
 
 def test_another_seed_and_other_code_are_refused(campaign):

@@ -166,7 +166,7 @@ def test_seconds_of_an_order_include_the_tuners_decisions(build, tmp_path):
 
 def test_bootstrap_resamples_studies_with_all_of_their_orders(random_runs):
     samples = samples_of(score_logs(read_logs(random_runs)), "including")
-    boot = bootstrap(samples, np.random.default_rng(0), 40)
+    boot = bootstrap(samples, 0, 40)
 
     orders = samples.orders[0, 0]
     for counts, median in zip(boot.counts[:, 0], boot.medians[:, 0, 0], strict=True):

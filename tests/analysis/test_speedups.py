@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from analysis.report.marks import Marks
+from analysis.report.tables.statistics_tables import speedups_table
 from analysis.scoring.benchmark import Benchmark
+from analysis.statistics.inference import infer
 from analysis.statistics.resampling import bootstrap
 from analysis.statistics.samples import Samples
 from analysis.statistics.speedups import REFERENCE, measure_speedups
@@ -24,9 +27,7 @@ def make_samples(costs, budgets=BUDGET, **changes):
 
 
 def measure(samples, reference=REFERENCE, resamples=200):
-    return measure_speedups(
-        bootstrap(samples, np.random.default_rng(0), resamples), reference, confidence=0.9
-    )
+    return measure_speedups(bootstrap(samples, 0, resamples), reference, confidence=0.9)
 
 
 def test_speedups_and_bounds_of_a_table_made_by_hand():
@@ -55,7 +56,7 @@ def test_the_interval_is_that_of_a_loop_over_resamples():
     costs = rng.lognormal(4, 1, (3, 2, 5))
     costs[rng.random(costs.shape) < 0.4] = INF
     samples = make_samples(costs)
-    boot = bootstrap(samples, np.random.default_rng(2), 300)
+    boot = bootstrap(samples, 2, 300)
     loop = []
     for medians in boot.medians:
         ratios = []
@@ -131,9 +132,25 @@ def test_algoperfs_baseline_is_the_reference_where_ours_did_not_run():
     costs = np.array([[[100.0] * 4, [90.0] * 4], [[50.0] * 4, [10.0] * 4]])
     samples = Samples(("baseline", "fast"), ("v", "w"), costs)
 
-    found = measure_speedups(bootstrap(samples, np.random.default_rng(0), 100), "adamw+random")
+    found = measure_speedups(bootstrap(samples, 0, 100), "adamw+random")
 
     assert found is not None
     assert found.reference == "baseline"
     assert found.values.value == pytest.approx([1, np.sqrt(2 * 9)])
     assert found.ratios == pytest.approx(np.array([[1, 1], [2, 9]]))
+
+
+def test_the_time_factor_stands_beside_the_speed_up_with_its_range_over_workloads():
+    costs = np.random.default_rng(5).lognormal(size=(2, 3, 5))
+    samples = Samples(("adamw+random", "b"), ("v", "w", "x"), costs)
+    found = infer(samples, "steps", resamples=100)
+    factors = {("b", "v"): 1.0, ("b", "w"): 8.0, ("b", "x"): 27.0, ("adamw+random", "v"): 99.0}
+
+    table = speedups_table(found, found.speedups, Marks(), factors)
+
+    (row,) = table.records
+    assert row["time_factor"] == pytest.approx(6.0)
+    assert (row["time_factor_low"], row["time_factor_high"]) == (1.0, 27.0)
+    assert table.texts[0][-1] == "6.00 (1.00 to 27.00)" and "highest workload" in table.caption
+    without = speedups_table(found, found.speedups, Marks())
+    assert "time factor" not in without.header and "Time factor" not in without.caption

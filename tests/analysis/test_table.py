@@ -389,3 +389,11 @@ def test_a_table_that_is_cut_keeps_what_its_rows_are_about():
     assert sum(line.split()[:2] == ["x", "y"] for line in lines) > 1
     assert all(line.split()[1] in "yz" for line in lines if line.split()[:1] == ["x"])
     assert sum(line.count("0.123456") for line in lines) == 18
+
+
+def test_only_columns_of_text_without_any_are_left_out():
+    columns = Column("a"), Column("b", YES), Column("c", COUNT), Column("d")
+    table = Table("", columns, (("", False, None, "x"), (None, False, None, "")))
+
+    assert table.without_empty_columns().header == ("b", "c", "d")
+    assert dataclasses.replace(table, rows=()).without_empty_columns().header == tuple("abcd")

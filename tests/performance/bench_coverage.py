@@ -42,9 +42,9 @@ def coverage(
     """Return the share of simulated campaigns whose intervals hold the true scores, (3,)."""
     rng = np.random.default_rng(seed)
     held = []
-    for _ in range(campaigns):
+    for campaign in range(campaigns):
         samples, truth = simulate(rng, studies, workloads, missing)
-        estimate = score_estimates(bootstrap(samples, rng, RESAMPLES))
+        estimate = score_estimates(bootstrap(samples, campaign, RESAMPLES))
         held.append((estimate.low <= truth + 1e-9) & (truth - 1e-9 <= estimate.high))
     return np.mean(held, axis=0)
 

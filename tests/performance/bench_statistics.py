@@ -55,7 +55,7 @@ def main() -> None:
     infer(samples, "steps")  # imports scipy
 
     def scores():
-        score_estimates(bootstrap(samples, np.random.default_rng(0), RESAMPLES))
+        score_estimates(bootstrap(samples, 0, RESAMPLES))
 
     rounds = [
         (

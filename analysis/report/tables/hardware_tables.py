@@ -34,7 +34,7 @@ def fingerprints_table(found: Iterable[Fingerprint]) -> Table:
     """Return the hardware behind each short name."""
     by_slug = {one.slug: one for one in found}
     rows = tuple(_row(by_slug[slug]) for slug in sorted(by_slug))
-    return Table("The names of hardware", _COLUMNS, rows, "hardware")
+    return Table("The hardware by the names that other tables use.", _COLUMNS, rows, "hardware")
 
 
 def _row(f: Fingerprint) -> tuple[Any, ...]:

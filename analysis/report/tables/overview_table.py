@@ -4,8 +4,6 @@ import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
 from analysis.report.marks import Marks
 from analysis.report.table import (
     BOUNDED,
@@ -19,7 +17,6 @@ from analysis.report.table import (
     ScoreEstimate,
     Table,
     estimate_format,
-    number_format,
 )
 from analysis.report.tables.score_tables import (
     NO_EXTRAS,
@@ -28,6 +25,7 @@ from analysis.report.tables.score_tables import (
     Extras,
     in_view,
     score_notes,
+    time_factor_over_workloads,
     unit_name,
 )
 from analysis.scoring.benchmark import AXES
@@ -37,6 +35,11 @@ from analysis.scoring.scores import Scores
 from analysis.statistics.speedups import Speedups
 
 _GEOMETRIC = "the geometric mean over workloads"
+_BARE_FACTOR = CellFormat(
+    lambda found: f"{found.value:.2f}",
+    lambda found: {"": found.value, "low": found.low, "high": found.high},
+    lambda found: found.value,
+)
 _BARE_SCORE = CellFormat(
     lambda found: SCORE.text(found.value),
     lambda found: {"": found.value},
@@ -67,7 +70,7 @@ def overview_table(
     if speedups is not None:
         columns.append(Column("speed-up", BOUNDED))
     if scores.factors:
-        columns.append(Column("time factor", number_format(".2f"), turned=True))
+        columns.append(Column("time factor", _BARE_FACTOR, turned=True))
     columns += [Column(w, OVERVIEW_COST, workload=w, turned=True) for w in scores.workloads]
     added = {view: _shares(scores, view) for view in scores.views}
     rows = []
@@ -84,8 +87,7 @@ def overview_table(
             values = speedups.values
             row.append(Bounded(speedups.bounds[s], float(values.value[s]), math.nan, math.nan))
         if scores.factors:
-            mine = [f for (who, _), f in scores.factors.items() if who == name]
-            row.append(float(np.exp(np.mean(np.log(mine)))) if mine else None)
+            row.append(time_factor_over_workloads(scores.factors, name))
         for workload in scores.workloads:
             cell = scores.cells.get((name, workload))
             if cell is None:

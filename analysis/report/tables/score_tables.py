@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from analysis.logs.hardware import fingerprints, unique_fingerprints
 from analysis.logs.logs import Logs
 from analysis.report.marks import Marks
@@ -26,6 +28,7 @@ from analysis.report.table import (
 )
 from analysis.scoring.benchmark import Benchmark, Floats
 from analysis.scoring.costs import View
+from analysis.scoring.profiles import ordered_mean
 from analysis.scoring.scores import Scores
 
 VIEW_NAMES: dict[View, str] = {
@@ -51,7 +54,7 @@ class Extras:
     Attributes:
         score_intervals: The ends of the intervals of scores, by contender and view.
         cost_intervals: The ends of the intervals of median costs, by contender, workload and view.
-        interval_name: A phrase for the intervals, such as "95 % bootstrap intervals".
+        interval_name: A phrase for the intervals, such as "95%, bootstrap over studies".
         verified: Whether a rerun agrees with each contender; ``None`` without a rerun.
         facets: The filter values by contender and workload; with the workload "", those of all of
             the contender's trials.
@@ -73,6 +76,20 @@ TIME_FACTORS = (
     "seconds per gradient evaluation without compilation, over AdamW's on the same "
     "machine and workload."
 )
+
+
+def time_factor_over_workloads(
+    factors: Mapping[tuple[str, str], float], contender: str
+) -> Estimate | None:
+    """Return the geometric mean of a contender's time factors, the lowest and the highest.
+
+    ``None`` if none was measured. An audit measures a workload once, so the range is not that of
+    the error of a measurement.
+    """
+    mine = [factor for (name, _), factor in factors.items() if name == contender]
+    if not mine:
+        return None
+    return Estimate(float(np.exp(ordered_mean(np.log(mine)))), min(mine), max(mine))
 
 
 def in_view(text: str, view: View) -> str:

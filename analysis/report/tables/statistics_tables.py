@@ -1,7 +1,8 @@
 """The statistics as tables and as rows of numbers."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from analysis.report.marks import Marks
@@ -25,8 +26,10 @@ from analysis.report.table import (
     number_format,
 )
 from analysis.report.tables.score_tables import (
+    TIME_FACTORS,
     VIEW_NAMES,
     in_view,
+    time_factor_over_workloads,
     unit_name,
     unreached_notes,
 )
@@ -36,7 +39,7 @@ from analysis.statistics.inference import Inference
 from analysis.statistics.repeatability import DIVISIONS, GOAL
 from analysis.statistics.speedups import REFERENCE, Bound, Speedups
 
-_PROBABILITY = estimate_format(number_format(".2f"))
+_TWO_DIGITS = estimate_format(number_format(".2f"))
 # wins, ties, losses: sorted by the difference
 _RECORD = CellFormat(
     lambda found: "-".join(map(str, found)),
@@ -54,13 +57,13 @@ def statistics_tables(found: Inference, marks: Marks) -> list[Table]:
     """Return all tables with content, in the order of a page."""
     tables = [scores_with_intervals(found, marks), repeatability_table([found])]
     tables.append(costs_with_intervals(found, marks))
-    if found.speedups is not None:
+    if found.speedups is not None and found.comparisons:
         tables.append(speedups_table(found, found.speedups, marks))
     if found.comparisons:
         tables.append(comparisons_table(found, marks))
     tables.append(ranks_table(found, marks))
     if found.left_out is not None:
-        tables.append(left_out_table(found))
+        tables.append(left_out_table(found, marks))
     return tables
 
 
@@ -149,7 +152,7 @@ def repeatability_table(found: Sequence[Inference]) -> Table:
     columns = (
         Column("repeatability"), Column("split-half tau", number_format(".2f")),
         Column("studies", COUNT), Column(f"studies for {GOAL}", COUNT, "studies_to_repeat"),
-        *(Column(w, number_format(".2f"), workload=w) for w in workloads),
+        *(Column(w, number_format(".2f"), workload=w, turned=True) for w in workloads),
     )  # fmt: skip
     caption = (
         f"Split-half tau: mean Kendall's tau-b between rankings by two halves of the studies, over "
@@ -168,8 +171,20 @@ def repeatability_table(found: Sequence[Inference]) -> Table:
     return Table(caption, columns, tuple(rows), "repeatability", notes=tuple(notes))
 
 
-def speedups_table(found: Inference, speedups: Speedups, marks: Marks) -> Table:
-    """Return one row per contender: its speed-up over the reference, and whether it is decided."""
+def speedups_table(
+    found: Inference,
+    speedups: Speedups,
+    marks: Marks,
+    factors: Mapping[tuple[str, str], float] = MappingProxyType({}),
+) -> Table:
+    """Return one row per contender: its speed-up over the reference, and whether it is decided.
+
+    Args:
+        found: The statistics of one view.
+        speedups: Its speed-ups.
+        marks: The marks of contenders.
+        factors: The time factors by contender and workload, for a column with their range.
+    """
     reference = speedups.reference
     place = found.samples.contenders.index(reference)
     pairs = {frozenset((pair.first, pair.second)): pair for pair in found.comparisons}
@@ -180,12 +195,14 @@ def speedups_table(found: Inference, speedups: Speedups, marks: Marks) -> Table:
             continue
         pair = pairs[frozenset((name, reference))]
         bounded = Bounded(speedups.bounds[s], *_at(speedups.values, s))
-        rows.append((name, bounded, _at(found.wins, (s, place)), decision_text(pair)))
+        row = name, bounded, _at(found.wins, (s, place)), decision_text(pair)
+        rows.append((*row, time_factor_over_workloads(factors, name)) if factors else row)
         if count := speedups.both_missed[s]:
             both.append(f"{name} on {count} workload{'s' if count > 1 else ''}")
     columns = (
         Column("contender", marks.format), Column("speed-up", BOUNDED),
-        Column(f"beats {reference}", _PROBABILITY, "beats_reference"), Column("decided", TEXT),
+        Column(f"beats {reference}", _TWO_DIGITS, "beats_reference"), Column("decided", TEXT),
+        *([Column("time factor", _TWO_DIGITS)] if factors else []),
     )  # fmt: skip
     caption = (
         f"{in_view('Speed-up', found.view)} over {reference}: geometric mean over workloads of its "
@@ -194,6 +211,12 @@ def speedups_table(found: Inference, speedups: Speedups, marks: Marks) -> Table:
         f"only the contender did, ~ where both occur. Beats {reference}: probability in the same "
         "study. Decided: by the sign test over all pairs."
     )
+    if factors:
+        caption += (
+            f" Time factor: {TIME_FACTORS[:-1]}; the geometric mean over workloads (the lowest to "
+            "the highest workload), not in the speed-up. A workload is measured in one audit, so "
+            "its error is not known from it."
+        )
     notes = [f"Both missed, which counts as a ratio of 1: {'; '.join(both)}."] if both else []
     return Table(caption, columns, tuple(rows), f"speedups_{found.view}", notes=tuple(notes))
 
@@ -222,7 +245,7 @@ def comparisons_table(found: Inference, marks: Marks, first: str | None = None) 
     )
     columns = (
         Column("contender", marks.format), Column("versus", marks.format),
-        Column("beats it", _PROBABILITY), Column("wins-ties-losses", _RECORD, "studies"),
+        Column("beats it", _TWO_DIGITS), Column("wins-ties-losses", _RECORD, "studies"),
         Column("p (Holm)", P_VALUE, "p_holm"), Column("decided", TEXT),
     )  # fmt: skip
     caption = (
@@ -263,26 +286,27 @@ def ranks_table(found: Inference, marks: Marks) -> Table:
         parts.append(found.ranking.warning)
     columns = (
         Column("contender", marks.format), Column("mean rank", number_format(".2f")),
-        *(Column(w, number_format("g"), workload=w) for w in found.samples.workloads),
+        *(Column(w, number_format("g"), workload=w, turned=True) for w in found.samples.workloads),
     )  # fmt: skip
     return Table(" ".join(parts), columns, rows, "ranks")
 
 
-def left_out_table(found: Inference) -> Table:
-    """Return scores and places with each workload left out."""
+def left_out_table(found: Inference, marks: Marks) -> Table:
+    """Return one row per contender: its score and place without each workload."""
     assert found.left_out is not None
-    names = found.samples.contenders
-    rows = []
-    for workload, scores, places in zip(
-        found.left_out.workloads, found.left_out.scores, found.left_out.places, strict=True
-    ):
-        best = ", ".join(names[s] for s in found.order if places[s] == 1)
-        cells = ((float(scores[s]), float(places[s])) for s in found.order)
-        rows.append((workload, best, *cells))
+    left = found.left_out
+    rows = [
+        (
+            found.samples.contenders[s],
+            *zip(map(float, left.scores[:, s]), map(float, left.places[:, s]), strict=True),
+        )
+        for s in found.order
+    ]
     columns = (
-        Column("left out"), Column("best"), *(Column(names[s], _PLACED) for s in found.order),
+        Column("contender", marks.format),
+        *(Column(w, _PLACED, f"without_{w}", workload=w, turned=True) for w in left.workloads),
     )  # fmt: skip
-    caption = "Scores, and places in parentheses, with one workload left out."
+    caption = "Scores without the workload of a column, and places by them in parentheses."
     return Table(caption, columns, tuple(rows), "left_out")
 
 
