@@ -288,6 +288,7 @@ def long_memory_optimizer(
     *,
     direction: optax.GradientTransformation | None = None,
     usual: float = USUAL_STEP,
+    share: Any = LONG_SHARE,
     guarded: bool = True,
     lower_bound: float = 0.0,
     weight_decay: float | jax.Array = LONG_DECAY,
@@ -325,6 +326,7 @@ def long_memory_optimizer(
             multiply by a learning rate, such as ``optax.scale_by_lion()``; by default NAdam's,
             ``optax.scale_by_adam(nesterov=True)``.
         usual: The usual step size of the direction.
+        share: q, in [0, 1]; 0 anneals the first M, or one that :func:`~metaopt.carry_over` brings.
         guarded: Whether odd batches are left out, and steps halved where a run diverges; see
             :func:`~metaopt.guard`, here without a copy of the best point.
         lower_bound: A lower bound of the loss. Batches at or below it teach nothing.
@@ -334,8 +336,8 @@ def long_memory_optimizer(
         mask: The parameters whose weights decay, as in ``optax.adamw``; by default all.
 
     Raises:
-        ValueError: ``steps`` is less than 1, ``scale`` or ``usual`` not positive, or
-            ``weight_decay`` negative.
+        ValueError: ``steps`` is less than 1, ``scale`` or ``usual`` not positive, ``share``
+            outside of [0, 1], or ``weight_decay`` negative.
 
     Examples:
         >>> import jax
@@ -357,7 +359,9 @@ def long_memory_optimizer(
         raise ValueError(f"`steps` must be at least 1, got {steps!r}.")
     check_flags(guarded=guarded)
     _check_positive(scale=scale, usual=usual)
-    learning = jnp.maximum(1.0, LONG_SHARE * steps)
+    if is_known(share) and not 0 <= share <= 1:
+        raise ValueError(f"`share` must lie in [0, 1], got {share!r}.")
+    learning = share * steps
 
     def pulled(slopes: Any, weights: Any) -> Any:
         def pull(slope: Any, weight: Any) -> Any:
@@ -366,13 +370,14 @@ def long_memory_optimizer(
         return jax.tree.map(pull, slopes, weights)
 
     def meta_rate(count: Any) -> Any:
-        left = jnp.maximum(0.0, 1.0 - count / learning)
-        return -jnp.minimum(LONG_LARGEST_RATE, 2.0 * LONG_MOVEMENT / learning) * left
+        left = jnp.maximum(0.0, 1.0 - count / jnp.maximum(1.0, learning))
+        rate = jnp.minimum(LONG_LARGEST_RATE, 2.0 * LONG_MOVEMENT / jnp.maximum(1.0, learning))
+        return -rate * jnp.where(learning > 0, left, 0.0)
 
     def factor(count: Any) -> Any:
-        share = jnp.clip((count - learning) / jnp.maximum(1.0, steps - learning), 0.0, 1.0)
+        done = jnp.clip((count - learning) / jnp.maximum(1.0, steps - learning), 0.0, 1.0)
         warmup = jnp.minimum(1.0, (count + 1.0) / (LONG_WARMUP * steps))
-        return warmup * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+        return warmup * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
 
     learner = online_control(
         StepSize(jnp.log(scale * usual)),

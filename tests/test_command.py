@@ -207,5 +207,7 @@ def test_a_completed_contender_can_be_parsed_and_is_not_offered_twice():
         assert parse_contender(name).name == name
 
     assert {"adamw+random", "metaopt", "metaopt_averages"} <= set(every)
-    assert completion.complete_contenders("metaopt,metao") == ["metaopt,metaopt_averages"]
+    assert completion.complete_contenders("metaopt,metao") == [
+        "metaopt,metaopt_averages", "metaopt,metaopt_step_size"
+    ]  # fmt: skip
     assert completion.complete_contenders("ada") == ["adamw+" + name for name in sorted(TUNERS)]

@@ -18,7 +18,7 @@ from tuning.contenders import SUBMISSIONS
 FOLDERS = find_submissions(SUBMISSIONS)
 NAMES = sorted(FOLDERS)
 # Submissions with a step or a state of their own, and one that stands for all others of the kit.
-DISTINCT = ["adamw", "metaopt", "metaopt_averages", "schedule_free_adamw"]
+DISTINCT = ["adamw", "metaopt", "metaopt_averages", "metaopt_step_size", "schedule_free_adamw"]
 EXTERNAL = [name for name in NAMES if FOLDERS[name].parent.name == "external_tuning"]
 
 

@@ -38,6 +38,7 @@ class Structured:
 
     name, loss_type = "mnist", LossType.SOFTMAX_CROSS_ENTROPY
     step_hint, reference_batch_size, max_allowed_runtime_sec = 12, EXAMPLES, 60.0
+    target_metric_name = "loss"
     # As AlgoPerf's: with other keys than the parameters, so that no map over both works.
     model_params_types: ClassVar = {
         "dense_0": {"kernel": ParameterType.WEIGHT, "bias": ParameterType.BIAS},
@@ -51,6 +52,9 @@ class Structured:
         labels = rng.integers(0, CLASSES, EXAMPLES)
         features = np.eye(4)[labels] + 0.1 * rng.normal(size=(EXAMPLES, 4))
         return features.astype(np.float32), labels.astype(np.int32)
+
+    def has_reached_validation_target(self, eval_result):
+        return eval_result["validation/loss"] <= 0.1
 
     def batch_shapes(self, size=None):
         return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, self.batch(0)))
@@ -195,6 +199,7 @@ POINTS = {
     "template": None,
     "metaopt": {"history": 2, "episodes": 2, "episode_steps": 5},
     "metaopt_averages": {"episode_steps": 6, "scale": 30.0},
+    "metaopt_step_size": {"scale": 10.0},
 }
 STEPS = 14
 

@@ -1,0 +1,142 @@
+"""The step size as a submission: its plan of runs, what it keeps, and where it rests."""
+
+import functools
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from metaopt.bench import records
+from metaopt.bench.contract.loading import load_submission
+from metaopt.bench.trial.runner import run_trial
+from metaopt.workloads.registry import get_workload
+from tuning.contenders import SUBMISSIONS
+
+WORKLOAD, HINT = "breast_cancer_logistic", 200
+
+
+@pytest.fixture
+def submission():
+    return load_submission("metaopt_step_size", SUBMISSIONS)
+
+
+@pytest.fixture
+def watched(submission, monkeypatch):
+    """Record the state and the parameters after every call of ``update_params``."""
+    calls, update_params = [], submission.module.update_params
+
+    @functools.wraps(update_params)
+    def watching(**arguments):
+        returned = update_params(**arguments)
+        (state, _), params, _ = returned
+        calls.append(jax.device_get((state, params)))
+        return returned
+
+    monkeypatch.setattr(submission.module, "update_params", watching)
+    return calls
+
+
+@pytest.fixture
+def run(submission, make_plan, tmp_path):
+    """Run it with a budget in step hints; return the record and the evaluation rows."""
+
+    def go(hints):
+        budget = hints * HINT
+        plan = make_plan(
+            submission, get_workload(WORKLOAD), eval_period=25.0, study_budget=budget,
+            trial_budget=budget, allowance=budget, stop_at_target=False,
+        )  # fmt: skip
+        record = run_trial(plan, tmp_path / "trial")
+        return record, records.read_evaluations(tmp_path / "trial" / records.EVAL_FILE)
+
+    return go
+
+
+def plan(submission, hints, wins):
+    """Return the runs that follow the first, as (hints, factor, decay), for a budget in hints."""
+    module, best, found = submission.module, 1.0, []
+    run, left = module.Run(float(HINT)), (hints - 1) * HINT
+    for won in wins:
+        if won and run.stage < module.LONG:
+            best = run.factor
+        run = module.next_run(run, best, won, HINT, left)
+        if run is None:
+            break
+        left -= run.length
+        found.append((round(run.length / HINT, 1), run.factor, round(run.decay, 2)))
+    return found
+
+
+@pytest.mark.parametrize(
+    "hints, wins, runs",
+    [
+        (1.4, [True], []),
+        (4, [True] * 3, [(3.0, 1, 1)]),
+        (16, [True] * 9, [(1, 2, 1), (2, 2, 1), (11.9, 2, 1)]),
+        (16, [True, False, True, True, True],
+         [(1, 2, 1), (1, 0.5, 1), (2, 0.5, 1), (10.9, 0.5, 1)]),
+        (9, [True] + [False] * 9,
+         [(1, 2, 1), (1, 0.5, 1), (2, 1, 1), (1, 2, 1), (1, 1, 3), (1, 1, 0.33), (1, 1, 1)]),
+    ],
+)  # fmt: skip
+def test_runs_follow_the_plan_of_the_budget(submission, hints, wins, runs):
+    found = plan(submission, hints, wins)
+
+    assert [run[1:] for run in found] == [run[1:] for run in runs]
+    np.testing.assert_allclose([run[0] for run in found], [run[0] for run in runs], atol=0.11)
+
+
+def test_without_a_known_budget_runs_follow_each_other_for_ever(submission):
+    run = submission.module.Run(float(HINT))
+
+    for _ in range(20):
+        run = submission.module.next_run(run, 1.0, True, HINT, math.inf)
+        assert math.isfinite(run.length)
+
+
+def test_with_a_short_budget_it_learns_in_the_first_tenth_of_one_run(run, watched):
+    _, rows = run(1.5)
+
+    state, _ = watched[-1]
+    assert state.episode == 0
+    assert 0.97 * 1.5 * HINT < state.run.length < 1.5 * HINT
+    weights = [float(s.optimizer.inner[0].controller.weights) for s, _ in watched]
+    moves = [i for i in range(1, len(weights)) if weights[i] != weights[i - 1]]
+    assert moves[-1] <= 0.1 * 1.5 * HINT + 1
+    assert rows[-1]["validation/loss"] < rows[0]["validation/loss"]
+
+
+def test_later_runs_begin_afresh_with_what_was_learned_and_learn_nothing(run, watched):
+    run(8.2)
+
+    states = [state for state, _ in watched]
+    begins = [i for i, state in enumerate(states) if state.steps == 0]
+    weights = [float(s.optimizer.inner[0].controller.weights) for s in states]
+    learned = weights[begins[0] - 1]
+    assert len(begins) >= 3
+    for begin, end in zip(begins, [*begins[1:], len(states)], strict=True):
+        assert len({*weights[begin:end]}) == 1
+        factor = np.exp(weights[begin] - learned)
+        assert factor == pytest.approx(states[begin].run.factor, rel=1e-4)
+        assert not any(leaf.any() for leaf in jax.tree.leaves(watched[begin][1]))  # as they start
+
+
+def test_it_ends_at_the_best_run(run, watched):
+    record, rows = run(4.0)
+
+    state, params = watched[-1]
+    assert state.resting
+    jax.tree.map(np.testing.assert_array_equal, params, state.best_params)
+    at_first_end = next(r for r in rows if r["global_step"] >= HINT)
+    assert rows[-1]["validation/loss"] <= at_first_end["validation/loss"] + 1e-6
+    assert record.ledger.cost.gradient_evaluations == 4 * HINT
+
+
+def test_it_says_when_it_learns(run):
+    _, rows = run(2.5)
+
+    phases = [row["phase"] for row in rows]
+    assert phases[0] == "learning"
+    assert phases == sorted(phases, reverse=True)  # "learning", then "deployed"
+    assert rows[-1]["episode"] == 1
