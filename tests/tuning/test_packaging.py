@@ -146,6 +146,7 @@ def test_every_submission_of_ours_packages(name, tmp_path, no_step):
         "ademamix": "optax>=0.2.5", "dog": "optax>=0.2.3", "muon": "optax>=0.2.7",
         "schedule_free_adamw": "optax>=0.2.4",
         "hgd": "jaxtyping", "metaopt": "jaxtyping", "metaopt_averages": "jaxtyping",
+        "metaopt_step_size": "jaxtyping",
     }  # fmt: skip
     assert requirements.startswith(extra.get(name, "# Nothing beyond"))
     assert bool(packaged.warnings) == (name in extra)
