@@ -133,6 +133,25 @@ def test_it_ends_at_the_best_run(run, watched):
     assert record.ledger.cost.gradient_evaluations == 4 * HINT
 
 
+@pytest.mark.parametrize(
+    "workload, better",
+    [("breast_cancer_logistic", 0.1), ("mini_vit", 0.9)],
+    ids=["loss", "accuracy"],
+)
+def test_runs_are_compared_in_the_direction_of_the_metric(submission, workload, better):
+    module, workload = submission.module, get_workload(workload)
+    params, model_state = workload.init_model_fn(jax.random.PRNGKey(0))
+    state, _ = module.init_optimizer_state(workload, params, model_state, None, None)
+    name = f"validation/{workload.target_metric_name}"
+
+    found = []
+    for value in (0.5, better, 1.0 - better, better):
+        state, won = module._finish(state, workload, params, model_state, [(1, {name: value})])
+        found.append(won)
+
+    assert found == [True, True, False, False]
+
+
 def test_it_says_when_it_learns(run):
     _, rows = run(2.5)
 

@@ -45,6 +45,7 @@ SHORT_SHARE = 0.1  # of the only run, in which it learns
 DECIDE = 0.1  # of the step hint: when the budget is looked at
 AROUND = ((2.0, 1.0), (1.0, 3.0), (1.0, 1 / 3), (1.0, 1.0))  # factors of c and of the weight decay
 LEAST_RUN = 0.5  # step hints: a shorter run is not begun
+HUGE = 1e30  # of a metric; infinity meets no target
 
 get_batch_size = kit.get_batch_size
 data_selection = kit.data_selection
@@ -88,7 +89,7 @@ def init_optimizer_state(
     del rng
     options = _options(hyperparameters)
     state = State(
-        optimizer=_init(workload, options)(model_params),
+        optimizer=_init(options)(model_params),
         best_params=_copied(model_params),
         best_model_state=_copied(model_state),
         run=Run(float(workload.step_hint)),
@@ -224,7 +225,7 @@ def _finish(
     """Return the state after a run, and whether the run was better than all before it."""
     name = f"validation/{workload.target_metric_name}"
     values = [row[name] for at, row in eval_results if at > state.started and name in row]
-    higher = workload.has_reached_validation_target({name: math.inf})
+    higher = workload.has_reached_validation_target({name: HUGE})
     value = (-1.0 if higher else 1.0) * float(values[-1]) if values else math.inf
     won = value < state.best
     if won or state.episode == 0:
@@ -244,7 +245,7 @@ def _begin(
     """Begin a run from fresh parameters, with the step size that was learned."""
     episode = state.episode + 1
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
-    fresh = carry_over(state.optimizer, _init(workload, options)(params))
+    fresh = carry_over(state.optimizer, _init(options)(params))
     fresh = fresh._replace(restarts=state.optimizer.restarts, held=state.optimizer.held)
     state = state._replace(
         optimizer=scale_controls(fresh, run.factor / state.run.factor),
@@ -272,9 +273,8 @@ def _recipe(
 
 
 @functools.cache
-def _init(workload: Any, options: Options) -> Callable[[Any], GuardState]:
+def _init(options: Options) -> Callable[[Any], GuardState]:
     """Return the jitted initialisation: a program, not a call for every array."""
-    del workload  # for each, so that a program is freed with it
 
     @jax.jit
     def init(params: Any) -> Any:
