@@ -46,23 +46,30 @@ CASES = {
     "dog": ({}, lambda: optax.contrib.dog()),
     "d_adaptation": ({}, optax.contrib.dadapt_adamw),
     "prodigy": ({}, optax.contrib.prodigy),
+    "momo_adam": ({}, lambda: optax.contrib.momo_adam(0.01)),
 }
-SELF_SCALED = ("mechanic", "dog", "d_adaptation", "prodigy")
+SELF_SCALED = ("mechanic", "dog", "d_adaptation", "prodigy", "momo_adam")
 
 
 def module_of(name):
     return load_submission(name, SUBMISSIONS).module
 
 
-def gradient(params):
-    """The gradient of a quadratic with curvatures 1, 2, 3, ... leaf by leaf."""
-    return jax.tree.map(lambda p: p * jnp.arange(1.0, p.size + 1).reshape(p.shape), params)
+def quadratic(params):
+    """A quadratic with curvatures 1, 2, 3, ... leaf by leaf."""
+    return 0.5 * sum(
+        jnp.sum(p**2 * jnp.arange(1.0, p.size + 1).reshape(p.shape))
+        for p in jax.tree.leaves(params)
+    )
 
 
 def iterates(transformation, start, steps=20):
+    transformation = optax.with_extra_args_support(transformation)
+
     @jax.jit
     def step(params, state):
-        updates, state = transformation.update(gradient(params), state, params)
+        value, gradient = jax.value_and_grad(quadratic)(params)
+        updates, state = transformation.update(gradient, state, params, value=value)
         return optax.apply_updates(params, updates), state
 
     params, state, found = start, transformation.init(start), []
@@ -92,7 +99,7 @@ def test_a_baseline_is_optax_own_function(name):
     assert np.abs(ours[-1][0]["matrix"] - START["matrix"]).max() > 0.2
 
 
-@pytest.mark.parametrize("name", sorted({*CASES, "ademamix", "hgd", "lion"}))
+@pytest.mark.parametrize("name", sorted({*CASES, "ademamix", "hgd", "lion", "schedule_free_plus"}))
 def test_no_two_arrays_of_a_fresh_state_share_memory(name):
     module, params = module_of(name), jax.tree.map(jnp.copy, START)  # the step donates both
 
@@ -195,6 +202,30 @@ def test_schedule_free_adamw_equals_its_three_sequences_by_hand():
         np.testing.assert_allclose(params, y, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(state.z, z, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(evaluated(state, params), x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.uses_submission("schedule_free_plus")
+def test_schedule_free_plus_equals_its_three_sequences_by_hand():
+    module = module_of("schedule_free_plus")
+
+    found = iterates(module.optimizer(STEPS), jnp.array([1.0, -0.5, 2.0]))
+
+    y = np.array([1.0, -0.5, 2.0])
+    x, z, m, v, weights, largest = y, y, np.zeros(3), np.zeros(3), 0.0, 0.0
+    for t, (params, state) in enumerate(found, start=1):
+        g = np.arange(1, 4) * y
+        loss = g @ y / 2
+        rate = min(1.0, t / 5) * max(0.0, loss + 0.9 * g @ (z - x))
+        rate /= np.sqrt(np.pi / 2) * np.abs(g).sum()
+        m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
+        z = z - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-8)
+        largest = max(largest, rate)
+        weights += largest**2 if t > 5 else 0.0
+        x = x + (largest**2 / weights if t > 5 else 1.0) * (z - x)
+        y = 0.9 * x + 0.1 * z
+        np.testing.assert_allclose(params, y, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(module.average(state, params), x, rtol=1e-4, atol=1e-5)
+    assert np.abs(x - found[0][0]).max() > 0.2
 
 
 class Loop:
@@ -301,7 +332,9 @@ def test_calibrated_defaults_name_the_workloads_that_they_were_chosen_on(name):
     assert load_submission(name, SUBMISSIONS).developed_on == calibrate.WORKLOADS
 
 
-@pytest.mark.parametrize("name", ["dog", "d_adaptation", "prodigy"])
+@pytest.mark.parametrize(
+    "name", ["dog", "d_adaptation", "momo_adam", "prodigy", "schedule_free_plus"]
+)
 def test_submissions_without_a_search_space_are_self_tuning(name):
     submission = load_submission(name, SUBMISSIONS)
 

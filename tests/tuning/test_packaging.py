@@ -144,7 +144,8 @@ def test_every_submission_of_ours_packages(name, tmp_path, no_step):
     requirements = (packaged.folder / "requirements.txt").read_text("utf-8")
     extra = {
         "ademamix": "optax>=0.2.5", "dog": "optax>=0.2.3", "muon": "optax>=0.2.7",
-        "schedule_free_adamw": "optax>=0.2.4",
+        "schedule_free_adamw": "optax>=0.2.4", "momo_adam": "optax>=0.2.3",
+        "schedule_free_plus": "optax>=0.2.5",
         "hgd": "jaxtyping", "metaopt": "jaxtyping", "metaopt_averages": "jaxtyping",
         "metaopt_step_size": "jaxtyping",
     }  # fmt: skip
