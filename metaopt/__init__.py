@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the one list of public names: __getattr__ reads it
+    from .averaging import AverageState, average_params, evaluation_params
     from .controllers.averages import Averages
     from .controllers.base import Controller
     from .controllers.controller_files import load_controller, save_controller
@@ -26,10 +27,12 @@ if TYPE_CHECKING:  # the one list of public names: __getattr__ reads it
     from .frozen import FrozenControlState, frozen_control
     from .guards import GuardState, guard
     from .hypergradient import HypergradientState, hypergradient_descent
+    from .long_memory import anytime_optimizer, long_memory_optimizer
     from .online import OnlineControlState, online_control
     from .optimizer import MetaOptimizerState, meta_optimizer
-    from .recipes import fixed_batch_optimizer, long_memory_optimizer, minibatch_optimizer
+    from .recipes import fixed_batch_optimizer, minibatch_optimizer
     from .scales import by_log_loss, scale_by_level, scale_by_polyak, scale_by_rms
+    from .self_tuning import self_tuning_optimizer
     from .sums import sum_updates
 
 try:

@@ -1,5 +1,6 @@
 """Rules that the arguments of all transformations follow, and errors that name them."""
 
+import math
 from typing import Any
 
 import jax
@@ -116,6 +117,17 @@ def check_flags(**flags: Any) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_):
             raise ValueError(f"`{name}` must be True or False, got {flag!r}.{_static(name, flag)}")
+
+
+def check_positive(**numbers: Any) -> None:
+    """Check that numbers are positive and finite.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for name, number in numbers.items():
+        if is_known(number) and not 0 < number < math.inf:
+            raise ValueError(f"`{name}` must be positive, got {number!r}.")
 
 
 def is_known(number: Any) -> bool:

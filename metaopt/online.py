@@ -35,6 +35,7 @@ from .steps import as_transformation, decays, descend, disturb, init_disturbance
 from .xla.precision import narrow
 from .xla.rings import after
 
+Discount = float | jax.Array | Callable[[Any], Any]  # a number or a schedule, as optax's rates
 Mask = Any | Callable[[Any], Any]  # as in optax: a tree of booleans, or a function that returns it
 
 
@@ -56,7 +57,7 @@ def online_control(
     meta_optimizer: optax.GradientTransformation,
     disturbance: optax.GradientTransformation | None = None,
     *,
-    discount: float | jax.Array | Sequence[float | jax.Array] = 0.0,
+    discount: Discount | Sequence[Discount] = 0.0,
     weight_decay: float | jax.Array = 0.0,
     mask: Mask | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -94,9 +95,10 @@ def online_control(
         meta_optimizer: O, any optax transformation.
         disturbance: Any optax transformation that past gradients go through before the controller
             sees them, say :func:`~metaopt.scale_by_rms`; ``None`` leaves them as they are.
-        discount: :math:`\gamma`, in [0, 1]; or several of them. Then the weights have a leading
-            axis with an entry for each, which starts with an equal share of the control, and
-            ``controller.merged()`` is the controller of their sum.
+        discount: :math:`\gamma`, in [0, 1], or a schedule of it: a function of the number of steps
+            before this one. Or several of them. Then the weights have a leading axis with an entry
+            for each, which starts with an equal share of the control, and ``controller.merged()``
+            is the controller of their sum.
         weight_decay: :math:`\lambda`, at least 0.
         mask: The parameters whose weights decay, as in ``optax.add_decayed_weights``: a tree of
             booleans, of the structure of the parameters or a prefix of it, or a function that
@@ -126,7 +128,8 @@ def online_control(
     """
     several = isinstance(discount, Sequence)
     discounts = tuple(discount) if several else (discount,)
-    if not discounts or any(is_known(d) and not 0 <= d <= 1 for d in discounts):
+    known = [gamma for gamma in discounts if not callable(gamma) and is_known(gamma)]
+    if not discounts or not all(0 <= gamma <= 1 for gamma in known):
         raise ValueError(f"`discount` must lie in [0, 1], or be several that do, got {discount!r}.")
     if is_known(weight_decay) and not 0 <= weight_decay < math.inf:
         raise ValueError(f"`weight_decay` must be at least 0 and finite, got {weight_decay!r}.")
@@ -144,7 +147,7 @@ def online_control(
 
         keeps = controller.keeps_memory
         sums = tuple(
-            None if keeps and is_known(gamma) and gamma == 0 else empty() for gamma in discounts
+            None if keeps and gamma in known and gamma == 0 else empty() for gamma in discounts
         )
         memory = empty() if keeps else None
         if several:
@@ -177,7 +180,9 @@ def online_control(
         acting = learned.merged() if several else learned
         memory = acting.observe(state.memory, disturbance)
         sums = tuple(
-            None if before is None else acting.accumulate(before, memory, gamma)
+            None
+            if before is None
+            else acting.accumulate(before, memory, gamma(state.count) if callable(gamma) else gamma)
             for before, gamma in zip(state.sums, discounts, strict=False)  # none after learning
         )
         control = narrow(acting.controls(memory, 1, slope)[0], slope)

@@ -141,6 +141,13 @@ ROWS = {
     "fixed_batch_optimizer": Row(
         metaopt.fixed_batch_optimizer, {}, "lower_bound", needs=("value",)
     ),
+    "average_params": Row(metaopt.average_params, parts=(optax.adam(0.05),)),
+    "anytime_optimizer": Row(
+        metaopt.anytime_optimizer, {"usual": 0.05}, "lower_bound", ("value",)
+    ),
+    "self_tuning_optimizer": Row(
+        metaopt.self_tuning_optimizer, {"fixed_batch": True}, "lower_bound", ("value",)
+    ),
     "long_memory_optimizer": Row(
         metaopt.long_memory_optimizer, {"steps": float(STEPS), "usual": 0.05}, "lower_bound",
         ("value",),

@@ -18,6 +18,7 @@ from metaopt import (
     start_episode,
     sum_updates,
 )
+from metaopt.recipes import growing_memory
 from tests.metaopt.test_online import CURVATURES, DECAYS, WEIGHTS, descend, keep_slopes
 
 START = [1.0, -2.0]
@@ -75,6 +76,18 @@ def test_with_discount_1_a_step_size_sees_the_whole_way_from_the_start():
     expected = [CURVATURES * x @ (x - path[0]) for x in path[:-1]]
 
     np.testing.assert_allclose(slopes[1:], expected[1:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_growing_memory_weighs_every_control_by_its_number():
+    """After t steps, control i counts i / t: the discount is a schedule."""
+    tx = online_control(StepSize(jnp.log(0.05)), keep_slopes(), discount=growing_memory)
+    path, slopes = slopes_of(tx, 20)
+
+    gradients = CURVATURES * path[:-1]
+    for t in range(1, 20):
+        weights = np.arange(1, t + 1) / t
+        expected = -gradients[t] @ (0.05 * weights @ gradients[:t])
+        np.testing.assert_allclose(slopes[t], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_discount_0_is_the_rule_without_memory():

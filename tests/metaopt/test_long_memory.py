@@ -1,4 +1,4 @@
-"""The recipe with a long memory: its formulas, what its noise teaches, what it keeps."""
+"""The recipes that learn a step size: their formulas, what noise teaches, what they keep."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import end_learning, long_memory_optimizer
+from metaopt import anytime_optimizer, end_learning, long_memory_optimizer
 from tests.metaopt.test_recipes import count_arrays, learners_in
 
 
@@ -55,6 +55,30 @@ def test_a_long_memory_is_its_formulas_written_out():
         step = min(1.0, t / 5) * 0.5 * (1 + np.cos(np.pi * share)) * np.exp(W)
         np.testing.assert_allclose(weights[count], W, rtol=1e-4)
         expected = np.abs(step * direction + decay * step).max()  # from parameters of one
+        np.testing.assert_allclose(sizes[count], expected, rtol=1e-3, atol=1e-9)
+
+
+def test_a_run_of_unknown_length_is_its_formulas_written_out():
+    steps, decay, size = 60, 0.3, 4
+    generator = np.random.default_rng(0)
+    gradients = generator.normal(0.5, 1.0, size=(steps, size))
+    losses = generator.uniform(1.0, 1.2, steps)
+
+    tx = anytime_optimizer(guarded=False, direction=optax.identity(), weight_decay=decay)
+    weights, sizes, _ = repeated(tx, gradients, losses)
+
+    W, past, slope_mean, slope_square = np.log(0.01), np.zeros(size), 0.0, 0.0
+    for count, (g, f) in enumerate(zip(gradients, losses, strict=True)):
+        if count:  # the first step has no past to learn from
+            slope = -np.exp(W) * (g @ past) / f
+            slope_mean = 0.9 * slope_mean + 0.1 * slope
+            slope_square = 0.999 * slope_square + 0.001 * slope**2
+            adam = slope_mean / (1 - 0.9**count) / np.sqrt(slope_square / (1 - 0.999**count))
+            W -= (adam + 0.7 * np.clip(W - np.log(0.01), -1, 1)) / (count + 9)
+        past = count / (count + 1) * past + g
+        step = min(1.0, (count + 1) / 15) * np.exp(W)
+        np.testing.assert_allclose(weights[count], W, rtol=1e-4)
+        expected = np.abs(step * g + decay * step).max()  # from parameters of one
         np.testing.assert_allclose(sizes[count], expected, rtol=1e-3, atol=1e-9)
 
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from metaopt import (
+    anytime_optimizer,
     carry_over,
     fixed_batch_optimizer,
     long_memory_optimizer,
@@ -138,14 +139,16 @@ def test_lags_start_from_the_scale_or_from_zero_with_a_base_step(learning_rate):
 @pytest.mark.parametrize(
     "make, arrays",
     [
-        (fixed_batch_optimizer, 9),
-        (lambda: fixed_batch_optimizer(guarded=False), 8),
+        (fixed_batch_optimizer, 8),
+        (lambda: fixed_batch_optimizer(guarded=False), 7),
+        (lambda: fixed_batch_optimizer(disturbances=["level", "rms"]), 9),
         (lambda: fixed_batch_optimizer(disturbances=["gradient"]), 4),
         (lambda: fixed_batch_optimizer(disturbances=["polyak"], guarded=False), 3),
-        (lambda: fixed_batch_optimizer(weight_decay=0.1), 9),
+        (lambda: fixed_batch_optimizer(weight_decay=0.1), 8),
         (lambda: minibatch_optimizer(100), 4),
         (lambda: minibatch_optimizer(100, weight_decay=0.1), 4),
         (lambda: minibatch_optimizer(100, guarded=False), 3),
+        (anytime_optimizer, 4),
         (lambda: long_memory_optimizer(100), 3),
         (lambda: long_memory_optimizer(100, direction=optax.scale_by_lion()), 2),
     ],
@@ -336,7 +339,7 @@ def test_only_states_of_as_many_learners_carry_over():
         (lambda: fixed_batch_optimizer(disturbances=[]), r"`disturbances` must be some of"),
         (lambda: fixed_batch_optimizer(disturbances=["adam"]), r"got \['adam'\]"),
         (lambda: fixed_batch_optimizer(controller="full"), "got 'full'"),
-        (lambda: fixed_batch_optimizer(value_fn=lambda x, d: 0.0), "must be one where"),
+        (lambda: fixed_batch_optimizer(value_fn=lambda x, d: 0.0), "where `value_fn` is given"),
         (lambda: fixed_batch_optimizer(float("inf")), "`scale` must be positive, got inf"),
         (lambda: fixed_batch_optimizer(meta_rate=0.0), "`meta_rate` must be positive, got 0"),
         (lambda: fixed_batch_optimizer(halving=0), "`halving` must be positive, got 0"),

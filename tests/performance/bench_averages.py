@@ -19,9 +19,13 @@ from bench_steps import Case, Problem, compile_case, make_problem, n_bytes, take
 
 from metaopt import (
     Averages,
+    StepSize,
+    anytime_optimizer,
+    end_learning,
     fixed_batch_optimizer,
     frozen_control,
     guard,
+    long_memory_optimizer,
     minibatch_optimizer,
     online_control,
 )
@@ -41,14 +45,26 @@ def learning(*, polyak: bool = False) -> optax.GradientTransformation:
     return online_control(bank(), rule, scale_by_polyak() if polyak else None)
 
 
+def step_size() -> optax.GradientTransformation:
+    """Return online control of the step size of NAdam, with a long memory."""
+    rule = optax.chain(by_log_loss(), optax.adam(0.03))
+    first = StepSize(jnp.log(RATE))
+    return online_control(first, rule, optax.scale_by_adam(nesterov=True), discount=0.99)
+
+
 OPTIMIZERS = {
     "momentum": lambda: optax.sgd(RATE, momentum=0.9),
     "SGD": lambda: optax.sgd(RATE),
     "AdamW": lambda: optax.adamw(RATE),
+    "NAdam": lambda: optax.nadam(RATE),
+    "step size, recorded": step_size,
+    "long_memory_optimizer": lambda: long_memory_optimizer(10_000),
+    "long_memory_optimizer, after learning": lambda: long_memory_optimizer(10_000),
+    "anytime_optimizer": anytime_optimizer,
     "averages, frozen": lambda: frozen_control(bank()),
-    "averages, online": learning,
-    "averages, online, Polyak": lambda: learning(polyak=True),
-    "averages, online, Polyak, guard": lambda: guard(learning(polyak=True)),
+    "averages, recorded": learning,
+    "averages, recorded, Polyak": lambda: learning(polyak=True),
+    "averages, recorded, Polyak, guard": lambda: guard(learning(polyak=True)),
     "minibatch_optimizer": lambda: minibatch_optimizer(10_000),
     "fixed_batch_optimizer": fixed_batch_optimizer,
 }
@@ -66,6 +82,8 @@ def make_case(name: str, problem: Problem) -> Case:
 
     params = jax.tree.map(jnp.array, problem.params)
     state = transformation.init(params)
+    if name.endswith("after learning"):
+        state = end_learning(state)
     return compile_case(name, step, (params, state), problem.datum, n_bytes(state))
 
 

@@ -247,7 +247,7 @@ def test_restarts_are_on_the_ledger_and_counted_on_over_episodes(run, watched):
         ({"rollout": -1}, "`rollout` must not be negative"),
         ({"scale": 0}, "`scale` must be positive"),
         ({"disturbances": "level+adam"}, "`disturbances` must be some of"),
-        ({"rollout": 2}, "`disturbances` must be one where"),
+        ({"rollout": 2}, "`disturbances` must be one of"),
         ({"eta": 1.0}, r"Unknown hyperparameters \['eta'\]"),
     ],
 )

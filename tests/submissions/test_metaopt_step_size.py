@@ -41,14 +41,15 @@ def watched(submission, monkeypatch):
 def run(submission, make_plan, tmp_path):
     """Run it with a budget in step hints; return the record and the evaluation rows."""
 
-    def go(hints):
+    def go(hints, workload=WORKLOAD, eval_period=25.0):
         budget = hints * HINT
         plan = make_plan(
-            submission, get_workload(WORKLOAD), eval_period=25.0, study_budget=budget,
+            submission, get_workload(workload), eval_period=eval_period, study_budget=budget,
             trial_budget=budget, allowance=budget, stop_at_target=False,
         )  # fmt: skip
-        record = run_trial(plan, tmp_path / "trial")
-        return record, records.read_evaluations(tmp_path / "trial" / records.EVAL_FILE)
+        folder = tmp_path / f"{hints} {workload} {eval_period}"
+        record = run_trial(plan, folder)
+        return record, records.read_evaluations(folder / records.EVAL_FILE)
 
     return go
 
@@ -101,7 +102,7 @@ def test_with_a_short_budget_it_learns_in_the_first_tenth_of_one_run(run, watche
     state, _ = watched[-1]
     assert state.episode == 0
     assert 0.97 * 1.5 * HINT < state.run.length < 1.5 * HINT
-    weights = [float(s.optimizer.inner[0].controller.weights) for s, _ in watched]
+    weights = [float(s.many.inner.inner[0].controller.weights) for s, _ in watched]
     moves = [i for i in range(1, len(weights)) if weights[i] != weights[i - 1]]
     assert moves[-1] <= 0.1 * 1.5 * HINT + 1
     assert rows[-1]["validation/loss"] < rows[0]["validation/loss"]
@@ -112,7 +113,7 @@ def test_later_runs_begin_afresh_with_what_was_learned_and_learn_nothing(run, wa
 
     states = [state for state, _ in watched]
     begins = [i for i, state in enumerate(states) if state.steps == 0]
-    weights = [float(s.optimizer.inner[0].controller.weights) for s in states]
+    weights = [float(s.many.inner.inner[0].controller.weights) for s in states]
     learned = weights[begins[0] - 1]
     assert len(begins) >= 3
     for begin, end in zip(begins, [*begins[1:], len(states)], strict=True):
@@ -150,6 +151,36 @@ def test_runs_are_compared_in_the_direction_of_the_metric(submission, workload, 
         found.append(won)
 
     assert found == [True, True, False, False]
+
+
+def test_evaluations_see_an_average_and_training_does_not_notice(run, watched):
+    _, often = run(0.5)
+    trained = [params for _, params in watched]
+    watched.clear()
+    _, seldom = run(0.5, eval_period=50.0)
+
+    for (_, one), other in zip(watched, trained, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+    often = {row["global_step"]: row["validation/loss"] for row in often}
+    assert all(often[row["global_step"]] == row["validation/loss"] for row in seldom)
+    workload, (state, params) = get_workload(WORKLOAD), watched[-1]
+    assert state.steps == HINT / 2
+    values = [
+        workload.eval_model(200, x, None, jax.random.PRNGKey(0), "", "", 0)["validation/loss"]
+        for x in (state.many.average, params)
+    ]
+    assert values[0] == pytest.approx(often[HINT / 2], rel=1e-6)
+    assert values[1] != pytest.approx(often[HINT / 2], rel=1e-6)
+
+
+def test_on_a_fixed_batch_it_trains_in_one_run_that_never_ends(run, watched):
+    _, rows = run(3.0, f"{WORKLOAD}_fixed")
+
+    states = [state for state, _ in watched]
+    assert [state.fixed for state in states[:3]] == [False, True, True]
+    assert (states[-1].episode, states[-1].resting) == (0, False)
+    assert {row["phase"] for row in rows} == {"learning"}
+    assert rows[-1]["validation/loss"] < 1e-5
 
 
 def test_it_says_when_it_learns(run):

@@ -19,7 +19,6 @@ ledger; one that starts well and loses every step ends with its budget.
 """
 
 import functools
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ import numpy as np
 import optax
 
 from metaopt.bench.contract import kit
+from metaopt.bench.contract.fingerprints import batch_fingerprint
 from metaopt.bench.contract.sharding import replicate
 from metaopt.controllers.averages import Averages
 from metaopt.controllers.lags import ScalarLags
@@ -134,7 +134,7 @@ def update_params(
         return (state, step), params, model_state
     params = current_param_container
     if options.setting == "measured" and state.episode == 0 and state.steps < 2:
-        found = _fingerprint(batch)
+        found = batch_fingerprint(batch)
         if state.steps == 0:
             state = state._replace(first=found)
         elif not np.array_equal(state.first, found):
@@ -237,27 +237,6 @@ def _past(options: Options) -> int:
     """Return the steps of an episode before the first rollout."""
     controller = ScalarLags() if options.controller == "lags" else Averages()
     return controller.history + options.rollout - 1
-
-
-@jax.jit
-def _fingerprint(batch: Any) -> jax.Array:
-    """Return 64 bits that depend on every bit of a batch and on its structure."""
-    total = jnp.zeros(2, jnp.uint32)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
-        name = zlib.crc32(f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}".encode())
-        content = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
-        parts = content.ravel().view(jnp.uint8).astype(jnp.uint32)
-        places = _mixed(jnp.arange(parts.size, dtype=jnp.uint32) ^ jnp.uint32(name))
-        lanes = jnp.arange(2, dtype=jnp.uint32)[:, None]
-        total += _mixed(parts ^ _mixed(places ^ lanes)).sum(axis=1, dtype=jnp.uint32)
-    return total
-
-
-def _mixed(bits: jax.Array) -> jax.Array:
-    """Return MurmurHash3's mixture of each 32 bits."""
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
-    return bits ^ (bits >> 16)
 
 
 def _has_failed(optimizer: Any) -> bool:

@@ -1,7 +1,10 @@
-"""Meta-optimization of the step size, for changing batches: learn once, then try around it.
+"""Meta-optimization of the step size: learn it once, then try around it.
 
-The first run, as long as the step hint h, learns the step size c of NadamW in its first fifth, by
-``metaopt.recipes.long_memory_optimizer``, and anneals it. With a budget of B step hints:
+At the second step the submission finds out whether batches change: it compares the fingerprints of
+the first two. On one fixed batch it trains by ``metaopt.recipes.fixed_batch_optimizer``, in one run
+without an end. On changing batches the first run, as long as the step hint h, learns the step size
+c of NadamW in its first fifth, by ``metaopt.long_memory.long_memory_optimizer``, and anneals it.
+Evaluated is an average of the parameters. With a budget of B step hints:
 
     B < 2       one run of B hints, which learns in its first tenth
     2 <= B < 8  the first run, and one run with the rest of the budget at c
@@ -26,18 +29,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metaopt.averaging import AverageState, average_params, evaluation_params
 from metaopt.bench.contract import kit
+from metaopt.bench.contract.fingerprints import batch_fingerprint
 from metaopt.bench.contract.sharding import replicate
 from metaopt.episodes import carry_over, scale_controls
-from metaopt.guards import GuardState
-from metaopt.recipes import LONG_DECAY, LONG_SHARE, long_memory_optimizer
+from metaopt.long_memory import SHARE, WEIGHT_DECAY, long_memory_optimizer
+from metaopt.recipes import fixed_batch_optimizer
 
 
 class Options(NamedTuple):
     """The configuration."""
 
     scale: float = 1.0  # of the first M
-    weight_decay: float = LONG_DECAY
+    weight_decay: float = WEIGHT_DECAY
 
 
 DEFAULTS = Options()._asdict()
@@ -66,10 +71,14 @@ class Run(NamedTuple):
 class State(NamedTuple):
     """Everything that lasts; the values below the line stay on the host."""
 
-    optimizer: Any
+    many: AverageState  # of the recipe for changing batches; placeholders on a fixed batch
+    one: Any  # of the recipe for a fixed batch; placeholders on changing batches
+    training_params: Any  # from which training goes on: the runner may hold their average
     best_params: Any
     best_model_state: Any
+    first: jax.Array  # the first batch's fingerprint, once there is one
     # ---
+    fixed: bool  # whether the batch is
     run: Run
     share: float  # of the run, in which it learns; 0 after the first
     steps: int  # in this run
@@ -88,12 +97,17 @@ def init_optimizer_state(
     """Return ``(state, step)``, the pair AlgoPerf's checkpoints expect."""
     del rng
     options = _options(hyperparameters)
+    many, one = _init(options, False)(model_params)
     state = State(
-        optimizer=_init(options)(model_params),
+        many=many,
+        one=one,
+        training_params=model_params,
         best_params=_copied(model_params),
         best_model_state=_copied(model_state),
+        first=jnp.zeros(2, jnp.uint32),
+        fixed=False,
         run=Run(float(workload.step_hint)),
-        share=LONG_SHARE,
+        share=SHARE,
         steps=0,
         started=0,
         mark=0.0,
@@ -124,11 +138,11 @@ def update_params(
     del current_params_types, loss_type
     options = _options(hyperparameters)
     state, step = optimizer_state
-    params = current_param_container
     if state.resting:
-        return optimizer_state, params, model_state
+        return optimizer_state, current_param_container, model_state
+    params = state.training_params
     spent = kit.budget_fraction(workload, train_state)
-    if state.steps >= state.run.length:
+    if state.steps >= state.run.length and not state.fixed:
         state, won = _finish(state, workload, params, model_state, eval_results)
         calls = state.started + state.steps
         left = calls / spent - calls - 1 if spent > 0 else math.inf
@@ -138,28 +152,53 @@ def update_params(
             return (state, step), state.best_params, state.best_model_state
         state, params, model_state = _begin(state, planned, workload, options, global_step, rng)
         return (state, step), params, model_state
-    state = _with_length(state, workload.step_hint, spent)
+    if state.episode == 0 and state.steps < 2:
+        state = _compare(state, batch, params, options)
+    if not state.fixed:
+        state = _with_length(state, workload.step_hint, spent)
     optimizer, params, model_state = step(
-        state.optimizer, params, model_state, batch, rng,
+        state.fixed, state.one if state.fixed else state.many, params, model_state, batch, rng,
         np.float32(state.run.length), np.float32(state.share), np.float32(state.run.decay),
     )  # fmt: skip
+    state = state._replace(one=optimizer) if state.fixed else state._replace(many=optimizer)
     state = state._replace(
-        optimizer=optimizer,
+        training_params=params,
         steps=state.steps + 1,
         gradient_evaluations=state.gradient_evaluations + kit.gradient_evaluations(workload, batch),
     )
     return (state, step), params, model_state
 
 
+def prepare_for_eval(
+    workload: Any,
+    current_param_container: Any,
+    current_params_types: Any,
+    model_state: Any,
+    hyperparameters: Any,
+    loss_type: Any,
+    optimizer_state: tuple[State, Callable],
+    eval_results: Any,
+    global_step: int,
+    rng: Any,
+) -> tuple[tuple[State, Callable], Any, Any]:
+    """Return the average of the run's parameters; training goes on from the parameters."""
+    del workload, current_params_types, hyperparameters, loss_type, eval_results, global_step, rng
+    state = optimizer_state[0]
+    if state.resting or state.fixed:
+        return optimizer_state, current_param_container, model_state
+    return optimizer_state, evaluation_params(state.many, state.training_params), model_state
+
+
 def report(optimizer_state: tuple[State, Callable]) -> dict[str, Any]:
     """Declare the cost so far, the episode, the phase and the guard's restarts."""
     state = optimizer_state[0]
     learning = state.episode == 0 and state.steps <= 1 + state.share * state.run.length
+    guard = state.one if state.fixed else state.many.inner
     return {
         "gradient_evaluations": state.gradient_evaluations,
         "episode": state.episode,
-        "restarts": state.optimizer.restarts,
-        "phase": "learning" if learning else "deployed",
+        "restarts": guard.restarts,
+        "phase": "learning" if learning or state.fixed else "deployed",
     }
 
 
@@ -201,6 +240,17 @@ def _options(hyperparameters: Any) -> Options:
     return Options(**kit.with_defaults(hyperparameters, DEFAULTS))
 
 
+def _compare(state: State, batch: Any, params: Any, options: Options) -> State:
+    """Return the state that knows, after two batches, whether they change."""
+    found = batch_fingerprint(batch)
+    if state.steps == 0:
+        return state._replace(first=found)
+    if not np.array_equal(state.first, found):
+        return state
+    many, one = _init(options, True)(params)
+    return state._replace(fixed=True, many=many, one=one)
+
+
 def _with_length(state: State, hint: int, spent: float) -> State:
     """Return the state with a longer first run, if it is to be the only one.
 
@@ -233,7 +283,7 @@ def _finish(
         state = state._replace(
             best=value if won else state.best,
             best_factor=state.run.factor if short else state.best_factor,
-            best_params=_copied(params),
+            best_params=_copied(evaluation_params(state.many, params)),
             best_model_state=_copied(model_state),
         )
     return state, won
@@ -245,10 +295,12 @@ def _begin(
     """Begin a run from fresh parameters, with the step size that was learned."""
     episode = state.episode + 1
     params, model_state = workload.init_model_fn(jax.random.fold_in(rng, episode))
-    fresh = carry_over(state.optimizer, _init(options)(params))
-    fresh = fresh._replace(restarts=state.optimizer.restarts, held=state.optimizer.held)
+    fresh = carry_over(state.many, _init(options, False)(params)[0])
+    guard = state.many.inner
+    counted = fresh.inner._replace(restarts=guard.restarts, held=guard.held)
     state = state._replace(
-        optimizer=scale_controls(fresh, run.factor / state.run.factor),
+        many=scale_controls(fresh._replace(inner=counted), run.factor / state.run.factor),
+        training_params=params,
         run=run,
         share=0.0,
         steps=0,
@@ -265,20 +317,33 @@ def _copied(tree: Any) -> Any:
 
 
 def _recipe(
-    options: Options, length: Any, share: Any, decay: Any
+    options: Options, fixed: bool, length: Any, share: Any, decay: Any
 ) -> optax.GradientTransformationExtraArgs:
-    return long_memory_optimizer(
+    if fixed:
+        return fixed_batch_optimizer(options.scale)
+    learned = long_memory_optimizer(
         length, options.scale, share=share, weight_decay=decay * options.weight_decay
     )
+    return average_params(learned)
 
 
 @functools.cache
-def _init(options: Options) -> Callable[[Any], GuardState]:
-    """Return the jitted initialisation: a program, not a call for every array."""
+def _init(options: Options, fixed: bool) -> Callable[[Any], tuple[AverageState, Any]]:
+    """Return the jitted ``params -> (many, one)``: a program, not a call for every array.
+
+    Both are always there, so that a checkpoint can be read before it is known whether batches
+    change. The one that is not used is that of arrays of one number: AlgoPerf's checkpoints refuse
+    empty ones.
+    """
 
     @jax.jit
-    def init(params: Any) -> Any:
-        return jax.tree.map(jnp.copy, _recipe(options, 1, LONG_SHARE, 1.0).init(params))
+    def init(params: Any) -> tuple[Any, Any]:
+        unused = jax.tree.map(lambda leaf: jnp.zeros(1, leaf.dtype), params)
+        many, one = (
+            _recipe(options, which, 1, SHARE, 1.0).init(params if which == fixed else unused)
+            for which in (False, True)
+        )
+        return jax.tree.map(jnp.copy, (many, one))
 
     return init
 
@@ -288,16 +353,16 @@ def _step_for(workload: Any, options: Options) -> Callable:
     """Return the jitted step for a workload, the same function at every call."""
 
     # The model state is not donated: it is small, and some workloads change its shapes.
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def step(
-        optimizer: Any, params: Any, model_state: Any, batch: Any, rng: Any,
+        fixed: bool, optimizer: Any, params: Any, model_state: Any, batch: Any, rng: Any,
         length: Any, share: Any, decay: Any,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
             return kit.training_loss(workload, params, model_state, batch, rng)
 
         (loss, new_model_state), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        recipe = _recipe(options, length, share, decay)
+        recipe = _recipe(options, fixed, length, share, decay)
         updates, optimizer = recipe.update(grads, optimizer, params, value=loss)
         params = optax.apply_updates(params, updates)
         return optimizer, *replicate((params, new_model_state))

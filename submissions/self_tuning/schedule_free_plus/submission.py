@@ -47,7 +47,7 @@ def optimizer(step_hint: int) -> optax.GradientTransformationExtraArgs:
 
     def update(
         updates: optax.Updates,
-        state: ScheduleFreePlusState,
+        state: Any,
         params: optax.Params | None = None,
         *,
         value: Any,
@@ -76,7 +76,8 @@ def optimizer(step_hint: int) -> optax.GradientTransformationExtraArgs:
             x, z, adam_state, largest_rate, weight_sum, count
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    # optax types no keyword that update() needs
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
 
 
 def average(state: ScheduleFreePlusState, params: optax.Params) -> optax.Params:
