@@ -42,7 +42,7 @@ class Options(NamedTuple):
     """The configuration."""
 
     scale: float = 1.0  # of the first M
-    weight_decay: float = WEIGHT_DECAY
+    weight_decay: float = WEIGHT_DECAY  # on changing batches
 
 
 DEFAULTS = Options()._asdict()
