@@ -6,7 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from metaopt import anytime_optimizer, end_learning, long_memory_optimizer
+from metaopt import (
+    anytime_optimizer,
+    end_learning,
+    fixed_batch_optimizer,
+    long_memory_optimizer,
+)
 from tests.metaopt.test_recipes import count_arrays, learners_in
 
 
@@ -80,6 +85,33 @@ def test_a_run_of_unknown_length_is_its_formulas_written_out():
         np.testing.assert_allclose(weights[count], W, rtol=1e-4)
         expected = np.abs(step * g + decay * step).max()  # from parameters of one
         np.testing.assert_allclose(sizes[count], expected, rtol=1e-3, atol=1e-9)
+
+
+def test_the_step_size_on_a_fixed_batch_is_its_formulas_written_out():
+    steps, size = 60, 4
+    generator = np.random.default_rng(0)
+    gradients = generator.normal(0.5, 1.0, size=(steps, size))
+    losses = generator.uniform(1.0, 1.2, steps)
+
+    tx = fixed_batch_optimizer(disturbances=["step_size"], guarded=False)
+    weights, sizes, _ = repeated(tx, gradients, losses)
+
+    W, mean, square, past = np.log(3e-3), np.zeros(size), np.zeros(size), np.zeros(size)
+    slope_mean = slope_square = 0.0
+    for count, (g, f) in enumerate(zip(gradients, losses, strict=True)):
+        t = count + 1
+        mean, square = 0.9 * mean + 0.1 * g, 0.9 * square + 0.1 * g**2
+        ahead = 0.9 * mean / (1 - 0.9 ** (t + 1)) + 0.1 * g / (1 - 0.9**t)
+        direction = ahead / (np.sqrt(square / (1 - 0.9**t)) + 1e-8)
+        if count:  # the first step has no past to learn from
+            slope = -np.exp(W) * (g @ past) / f
+            slope_mean = 0.9 * slope_mean + 0.1 * slope
+            slope_square = 0.999 * slope_square + 0.001 * slope**2
+            adam = slope_mean / (1 - 0.9**count) / np.sqrt(slope_square / (1 - 0.999**count))
+            W -= 0.1 / (1 + (count - 1) / 100) * adam
+        past = count / (count + 1) * past + direction
+        np.testing.assert_allclose(weights[count], W, rtol=1e-4)
+        np.testing.assert_allclose(sizes[count], np.abs(np.exp(W) * direction).max(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("scale", [1 / 30, 30.0])
