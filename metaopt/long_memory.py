@@ -38,7 +38,7 @@ LARGEST_RATE = 0.25  # of log M, in runs of few steps
 WARMUP = 0.05  # share of the run
 
 # Of a run of unknown length.
-ANYTIME_DELAY = 10.0  # steps; after t the rate of log M is the inverse of t and these
+ANYTIME_DELAY = 10.0  # steps: log M learns with the rate 1 / (t + 10)
 ANYTIME_WARMUP = 15.0  # steps
 
 
@@ -152,9 +152,9 @@ def anytime_optimizer(
     r"""Learn the step size of any optimizer in a run of unknown length; evaluate an average.
 
     As :func:`long_memory_optimizer`, but no constant depends on the length of the run. The
-    meta-gradient has a :func:`~metaopt.recipes.growing_memory`, and W learns for ever, with the
-    rate 1 / (t + 10). Steps are not annealed: :func:`~metaopt.average_params` keeps an average of
-    the parameters; half of its weight lies in the last 8 % of the run.
+    meta-gradient has a :func:`~metaopt.recipes.growing_memory`, and W learns at every step,
+    with the rate 1 / (t + 10). Steps are not annealed. Instead :func:`~metaopt.average_params`
+    keeps an average of the parameters, in which the last 8 % of the run have half of the weight.
     ``evaluation_params(state, params)`` returns it: evaluate and save that, and train on from the
     parameters themselves. In the first 15 steps, steps grow linearly.
 

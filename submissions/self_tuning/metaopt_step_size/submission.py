@@ -4,7 +4,7 @@ At the second step the submission finds out whether batches change: it compares 
 the first two. On one fixed batch it trains by ``metaopt.recipes.fixed_batch_optimizer``, in one run
 without an end. On changing batches the first run, as long as the step hint h, learns the step size
 c of NadamW in its first fifth, by ``metaopt.long_memory.long_memory_optimizer``, and anneals it.
-Evaluated is an average of the parameters. With a budget of B step hints:
+An average of the parameters is evaluated. With a budget of B step hints:
 
     B < 2       one run of B hints, which learns in its first tenth
     2 <= B < 8  the first run, and one run with the rest of the budget at c
