@@ -41,7 +41,8 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     """Return the best validation metric so far against the study's spent budget.
 
     The target's direction decides which value is best. Studies that ended early keep their best
-    value. The result is ``None`` if no study has a value.
+    value. Points between two of the same values are left out: in a report of fifteen workloads
+    they were half of all. The result is ``None`` if no study has a value.
     """
     trials = logs.of(contender, workload)
     if not trials:
@@ -70,8 +71,10 @@ def anytime(logs: Logs, contender: str, workload: str) -> Band | None:
     started = ~np.isnan(table).any(axis=0)
     if not started.any():
         return None
-    curves = [reduce(table[:, started], axis=0) for reduce in (np.median, np.min, np.max)]
-    return Band(x[started], *curves)
+    curves = np.array([reduce(table[:, started], axis=0) for reduce in (np.median, np.min, np.max)])
+    changes = (curves[:, 1:] != curves[:, :-1]).any(axis=0)
+    corners = np.append(True, changes) | np.append(changes, True)
+    return Band(x[started][corners], *curves[:, corners])
 
 
 def _grid(budget: Any, spent: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -76,6 +76,10 @@ def test_the_anytime_curve_follows_the_study_and_not_the_trial(promoted):
     assert band is not None
     for spent, best in expected:
         assert band.middle[np.searchsorted(band.x, spent, side="right") - 1] == best
+    # A best value that stays has its first and its last point, and none between them.
+    values, counts = np.unique(band.middle, return_counts=True)
+    assert values.tolist() == [0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
+    assert counts.max() == 2
 
 
 def test_the_table_of_trials_says_what_a_hit_had_cost_the_study(promoted):
