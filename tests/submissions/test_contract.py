@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metaopt.bench import records
+from metaopt.bench.contract import kit
 from metaopt.bench.contract.loading import find_submissions, load_submission
 from metaopt.bench.rules.check import check
 from metaopt.bench.trial.runner import run_trial
@@ -46,6 +47,12 @@ def test_no_rule_is_broken(name):
     # All of them leave the waiting to the runner; JAX 0.7.0 may wait for what a step donates.
     assert "early-return" in rules or jax.__version__ == "0.7.0"
     assert {finding.severity for finding in found} <= {"note"}
+
+
+def test_the_template_knows_every_workload_that_the_kit_knows():
+    module = load(SUBMISSIONS / "template").module
+
+    assert {name: module.get_batch_size(name) for name in kit.BATCH_SIZES} == kit.BATCH_SIZES
 
 
 @pytest.mark.parametrize("name", NAMES)
