@@ -33,7 +33,7 @@ PULL = 0.7  # by which a slope must stand out of its noise to hold M off the usu
 # Of a run of known length.
 SHARE = 0.2  # q
 MEMORY = 4.0  # divides the run: the meta-gradient looks a quarter of it back
-# How far log M moves while it learns if every slope has the same sign, without the pull; with it, no
+# How far log M moves while it learns if every slope has one sign, without the pull. With it, no
 # more than 2 away from the usual.
 MOVEMENT = 5.0
 LARGEST_RATE = 0.25  # of log M, in runs of few steps

@@ -35,7 +35,7 @@ from tuning.contenders import Contender
 from tuning.identities import claim_study
 from tuning.segments import NextSegment, SegmentQueue
 
-_FAILED_TRIALS = 10  # so many trials in a row that took no step end a study
+_FAILED_TRIALS = 10  # so many trials in a row that cost nothing end a study
 _ROUNDING = 1e-9  # of the budget: what sums of fractions may leave over
 # How the one trial of the tuner `long` ends its study; all others that leave budget are failures.
 _ENDS: Mapping[Status, StudyEnd] = {"target": "target", "completed": "completed"}
@@ -224,7 +224,8 @@ class _Study:
             with self._deciding():
                 self._tell(self.tuner, segment, record)
         if not segment.before:  # a resumed trial may be at its next rung already
-            self.failed_trials = self.failed_trials + 1 if ran.cost.steps == 0 else 0
+            is_free = 0 in (ran.cost.steps, ran.cost.amount(self.budget.currency))
+            self.failed_trials = self.failed_trials + 1 if is_free else 0
 
     def _tell(self, tuner: Tuner, segment: NextSegment, record: TrialRecord) -> None:
         rows = []

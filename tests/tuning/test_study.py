@@ -148,6 +148,30 @@ def test_trials_that_cost_nothing_end_a_study(tmp_path, monkeypatch):
     assert record.trials == 10
 
 
+def test_trials_with_steps_that_cost_nothing_end_a_study(tmp_path, monkeypatch):
+    plan = make_study("sgd+random")
+    module = plan.contender.submission.module
+
+    def step(*, global_step, optimizer_state, current_param_container, model_state, **_):
+        if global_step == 2:
+            raise TrainingCompleteError
+        return optimizer_state, current_param_container, model_state
+
+    monkeypatch.setattr(module, "update_params", step)
+    monkeypatch.setattr(module, "data_selection", lambda *_, **__: {})  # draws no batch
+    monkeypatch.setattr(
+        module, "report",
+        lambda state: {"gradient_evaluations": 0.0, "episode": 0, "phase": "training"},
+        raising=False,
+    )  # fmt: skip
+
+    record = run_study(plan, tmp_path)
+
+    assert record.ended == "failures"
+    assert record.trials == 10
+    assert record.spent.steps == 20
+
+
 def test_all_studies_have_the_same_fixed_batch_and_other_starts(tmp_path):
     workload = get_workload("breast_cancer_logistic_fixed")
     limits = records.BudgetRecord(currency="gradient_evaluations", study=4, trial=2, eval_period=1)

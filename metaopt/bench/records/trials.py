@@ -35,7 +35,7 @@ ERRORS = FAILURES - {"diverged"}
 StudyEnd = Literal[
     "budget",  # was spent
     "grid_exhausted",  # its tuner had no point left
-    "failures",  # too many trials in a row took no step
+    "failures",  # too many trials in a row cost nothing
     # Of the tuner `long`, whose only trial
     "target",  # met its target
     "completed",  # said that it is done

@@ -136,7 +136,7 @@ class TrialLoop:
         """Take steps until ``stop`` is spent (at least one), then wait for the device."""
         state, meter, recorder = self._state, self._meter, self._recorder
         bound, train_state = state.bound, state.train_state
-        until_sync = synced = self._until_sync(None, 0)
+        until_sync = synced = 1
         trees, spent = state.trees, meter.spent()
         while True:
             self._beat()
@@ -161,7 +161,7 @@ class TrialLoop:
                 until_sync -= 1
                 if until_sync <= 0:
                     jax.block_until_ready(trees[1:])
-                    until_sync = synced = self._until_sync(spent, synced)
+                    until_sync = synced = self._until_sync(spent, synced, stop)
             episode = meter.episode
             meter.count_step(trees[0])
             before, spent = spent, meter.spent()
@@ -172,7 +172,7 @@ class TrialLoop:
                 break
         self._evaluation_key = eval_key
         if recorder is not None:
-            recorder.before_evaluation(trees)
+            recorder.before_evaluation(trees, step)
         if bound.prepares:
             spent = meter.spent()
             trees = bound.prepare(trees, meter.steps, prepare_key, state.eval_results)
@@ -186,17 +186,18 @@ class TrialLoop:
         if signature_of(trees[1]) != state.signature:
             raise ContractError("update_params changed the structure, shapes or dtypes of params.")
 
-    def _until_sync(self, since: float | None, steps: int) -> int:
+    def _until_sync(self, since: float, steps: int, stop: float) -> int:
         """Return the number of steps to queue before waiting for the device; small at first.
 
         Args:
             since: The submission's time when the last step before this wait began, in seconds.
             steps: The number of steps queued.
+            stop: The submission's time at which training stops.
         """
-        if since is None:
-            return 1
-        last = max(self._watch.running() - since, 1e-9)  # of the last step and the queued ones
-        return max(1, min(2 * steps, int(self._budget.eval_period / _SYNCS / last)))
+        now = self._watch.running()
+        last = max(now - since, 1e-9)  # of the last step and the queued ones
+        most = min(self._budget.eval_period / _SYNCS, stop - now)
+        return max(1, min(2 * steps, int(most / last)))
 
     # Evaluation.
 

@@ -19,9 +19,8 @@ import random
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
-from metaopt.bench.trial.audits.host_copies import OnHost, to_host
+from metaopt.bench.trial.audits.host_copies import arrays_of, to_host
 from metaopt.bench.trial.audits.reference import Reference
 from metaopt.bench.trial.state import TrialState
 
@@ -48,6 +47,7 @@ class Preparation:
     """A call of ``prepare_for_eval``."""
 
     index: int  # steps taken
+    keys: int  # the step whose random keys it takes
     results: int
 
 
@@ -147,6 +147,7 @@ class Recorder:
 
     def before_step(self, trees: tuple[Any, Any, Any]) -> None:
         """Open the windows that begin with the next step."""
+        self._trees = trees
         kinds: list[Kind] = []
         if self._opens_start:
             self.start, self._opens_start = None, False
@@ -161,10 +162,17 @@ class Recorder:
     def on_batch(self, batch: Any) -> None:
         """Keep a batch that the submission draws."""
         if self._open:
-            with self._trial.watch.paused():
+            # The submission pays for the batch, and for the steps that are still queued; a step
+            # that draws may have donated its arguments already.
+            state, params, model_state = self._trees
+            queued = [
+                leaf
+                for leaf in jax.tree.leaves((state[0], params, model_state))
+                if not (isinstance(leaf, jax.Array) and leaf.is_deleted())
+            ]
+            with self._trial.watch.paused((queued, batch)):
                 kept = to_host(batch)
-            size = sum(np.asarray(leaf.array).nbytes for leaf in jax.tree.leaves(kept)
-                       if isinstance(leaf, OnHost))  # fmt: skip
+            size = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(arrays_of(kept)))
             for window in self._open:
                 window.batches.append(kept)
                 window.bytes += size
@@ -185,14 +193,19 @@ class Recorder:
             elif window.steps >= STEPS or window.is_full:
                 self._close(window, trees)
 
-    def before_evaluation(self, trees: tuple[Any, Any, Any]) -> None:
-        """Open a window before an evaluation, if this evaluation is drawn."""
+    def before_evaluation(self, trees: tuple[Any, Any, Any], step: int) -> None:
+        """Open a window before an evaluation, if this evaluation is drawn.
+
+        Args:
+            trees: The state, parameters and model state.
+            step: The step whose random keys ``prepare_for_eval`` takes: the last one that began.
+        """
         self._end_period()
         self._evaluations += 1
         if not self._is_open("evaluation") and self.draw.random() < 1 / self._evaluations:
             self._open_windows(["evaluation"], trees)
         if self._open and self._trial.bound.prepares:
-            self._note(Preparation(self._trial.meter.steps, len(self._trial.eval_results)))
+            self._note(Preparation(self._trial.meter.steps, step, len(self._trial.eval_results)))
 
     def after_evaluation(self) -> None:
         """Time AdamW, outside the clock."""

@@ -241,7 +241,7 @@ class _Replayer:
                     batch, trees, event.index, update_key, results, event.train_state
                 )
             else:
-                prepare_key = trial.keys(event.index - 1)[2]
+                prepare_key = trial.keys(event.keys)[2]
                 trees = self.bound.prepare(trees, event.index, prepare_key, results)
         return jax.device_get(trees[1])
 

@@ -147,6 +147,18 @@ def ends_early(make):
     return submission
 
 
+def ends_early_at_a_random_point(make):
+    """Evaluate at a point with noise, in a run that is complete after 5 steps."""
+
+    def prepare(*, optimizer_state, current_param_container, model_state, rng, **_):
+        params = current_param_container
+        return optimizer_state, params + jax.random.normal(rng, params.shape), model_state
+
+    submission = ends_early(make)
+    submission.module.prepare_for_eval = prepare
+    return submission
+
+
 def decays_with_its_budget(make):
     """Let the rate fall with the share of the budget that is spent."""
 
@@ -164,7 +176,7 @@ def decays_with_its_budget(make):
     "honest",
     [
         draws_ahead, accumulates_without_declaring, shows_its_average, ends_early,
-        decays_with_its_budget,
+        ends_early_at_a_random_point, decays_with_its_budget,
     ],
 )  # fmt: skip
 def test_honest_but_unusual_submissions_pass(audit_of, make_gradient_descent, honest):

@@ -3,6 +3,8 @@
 import collections
 import dataclasses
 import random
+import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +21,9 @@ from metaopt.workloads.synthetic import Quadratic
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))
 
 
-def plan_of(make_plan, submission, steps=96.0, **changes):
+def plan_of(make_plan, submission, steps=96.0, workload=WORKLOAD, **changes):
     budgets = dict.fromkeys(("study_budget", "trial_budget", "allowance"), steps)
-    return make_plan(submission, WORKLOAD, **{"currency": "steps", **budgets, **changes})
+    return make_plan(submission, workload, **{"currency": "steps", **budgets, **changes})
 
 
 def test_a_recorded_trial_has_the_record_of_one_that_is_not(
@@ -55,6 +57,27 @@ def test_recording_is_on_nobodys_clock(tmp_path, make_plan, make_gradient_descen
 
     assert clock.now() > 300.0
     assert record.ledger.cost.seconds == 0.5 * 96
+
+
+@pytest.mark.parametrize("slow_part", ["batch", "step"])
+def test_queued_work_is_charged_while_batches_are_recorded(
+    tmp_path, make_plan, make_gradient_descent, later, slow_part
+):
+    submission = make_gradient_descent()
+    steps = later if slow_part == "step" else lambda x: x
+    submission.module.update_params = (
+        lambda *, optimizer_state, current_param_container, model_state, batch, **_: (
+            optimizer_state, steps(current_param_container + 0 * batch["x"]), model_state,
+        )
+    )  # fmt: skip
+    batches = later if slow_part == "batch" else lambda x: x
+    workload = Mapped((1.0, 5.0), batch=lambda _: {"x": batches(jnp.ones(2))})
+    plan = plan_of(make_plan, submission, STEPS, workload, eval_period=STEPS)
+    start = time.perf_counter()
+
+    record = run_trial(plan, tmp_path, recorder=Recorder(timed=False))
+
+    assert record.ledger.cost.seconds > 0.5 * (time.perf_counter() - start)
 
 
 @pytest.mark.parametrize("period", [1.0, 12.0])
@@ -133,13 +156,26 @@ def test_a_paused_trial_is_not_audited_from_the_start_of_another(
     assert recorder.all_windows()
 
 
+@dataclasses.dataclass(frozen=True)
+class Mapped(Quadratic):
+    """A workload whose batches a function makes."""
+
+    batch: Any = None
+
+    def _build_input_queue(self, *arguments, **options):
+        return map(self.batch, super()._build_input_queue(*arguments, **options))
+
+
+@pytest.mark.parametrize("library", [np, jnp])
 def test_a_window_with_large_batches_ends_early(
-    tmp_path, make_plan, make_gradient_descent, monkeypatch
+    tmp_path, make_plan, make_gradient_descent, monkeypatch, library
 ):
-    monkeypatch.setattr(recording, "_MOST_BYTES", 3 * 4)  # a batch has four bytes
+    monkeypatch.setattr(recording, "_MOST_BYTES", 3 * 4)
+    workload = Mapped((1.0, 5.0), batch=lambda _: {"x": library.zeros(1, library.float32)})
     recorder = Recorder()
 
-    run_trial(plan_of(make_plan, make_gradient_descent()), tmp_path, recorder=recorder)
+    plan = plan_of(make_plan, make_gradient_descent(), workload=workload)
+    run_trial(plan, tmp_path, recorder=recorder)
 
     assert {window.steps for window in recorder.all_windows()} <= {1, 2, 3}
     assert recorder.start.steps == 3
