@@ -9,12 +9,12 @@ import pytest
 
 @pytest.fixture(scope="session")
 def later() -> Callable[[jax.Array], jax.Array]:
-    """The identity, some 20 ms after it was called; a callback would run before it returns."""
+    """The identity, some 10 ms after it was called, on one core; a callback would not be queued."""
 
     @jax.jit
     def identity(x: jax.Array) -> jax.Array:
-        matrix = jnp.full((300, 300), 1e-3) + 0 * x.sum()
-        end = jax.lax.fori_loop(0, 40, lambda _, m: jnp.tanh(m @ m), matrix)
+        matrix = jnp.full((64, 64), 1e-3) + 0 * x.sum()
+        end = jax.lax.fori_loop(0, 2000, lambda _, m: jnp.tanh(m @ m), matrix)
         return x + 0 * end[0, 0]
 
     jax.block_until_ready(identity(jnp.ones(2)))
