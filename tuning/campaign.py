@@ -194,7 +194,7 @@ class Campaign(pydantic.BaseModel):
             "seconds": Budget(workload.max_allowed_runtime_sec, "seconds"),
         }[study.currency]
         trial = _parse("trial_budget", self.trial_budget, one)
-        amount = min(trial.amount, study.amount) if trial.currency == study.currency else 0.0
+        amount = min(trial.amount, study.amount)  # of one currency, or refused below
         period = self._eval_period(workload, study.currency, amount, one)
         for key, part in (("trial_budget", trial), ("eval_period", period)):
             if part.currency != study.currency:

@@ -149,7 +149,8 @@ class Driver:
             cpus = max(1, cores // at_once)
         if fit and all(node["CPU"] < cpus for node in fit):
             raise ValueError(
-                f"--cpus-per-study is {cpus}, but no machine has more than {cores} cores."
+                f"--cpus-per-study is {cpus}, but no machine has more than "
+                f"{max(node['CPU'] for node in fit):g} cores."
             )
         return dataclasses.replace(job, cpus=cpus, gpus=gpus)
 
@@ -167,7 +168,8 @@ class Driver:
             node["NodeID"]: node for node in alive_nodes() if node["NodeID"] not in self._refused
         }
         if self._one_per_machine:  # Ray may count a machine twice
-            nodes = {n["NodeManagerHostname"]: n for n in nodes.values()}
+            ordered = sorted(nodes.values(), key=lambda node: node["NodeID"])
+            nodes = {node["NodeManagerHostname"]: node for node in ordered}
             nodes = {node["NodeID"]: node for node in nodes.values()}
         if not self._busy and not any(map(self._room, nodes.values())):
             self._give_up_without(nodes)

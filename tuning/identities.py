@@ -168,13 +168,3 @@ def _is_begun(folder: Path) -> bool:
 def changed_names(before: Identities, now: Identities) -> list[str]:
     """Return the names that differ for some contender and workload."""
     return sorted({name for key in before for name in differences(before[key], now[key])})
-
-
-def all_names(identities: Identities) -> dict[str, list[str]]:
-    """Return every name with its digest, or its digests where there are several."""
-    found: dict[str, set[str]] = {}
-    for identity in identities.values():
-        for entries in identity.values():
-            for name, digest in entries.items():
-                found.setdefault(name, set()).add(digest)
-    return {name: sorted(found[name]) for name in sorted(found)}

@@ -22,6 +22,7 @@ from typing import Any
 
 import filelock
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
@@ -341,6 +342,7 @@ def unpack(files: bytes, folder: Path, aside: Path) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=aside) as new:
+        (Path(new) / "new").mkdir()  # an archive may be empty
         with tarfile.open(fileobj=io.BytesIO(files)) as archive:
             archive.extractall(Path(new) / "new", filter="data")
         if folder.exists():
@@ -352,9 +354,11 @@ def unpack(files: bytes, folder: Path, aside: Path) -> None:
 def compiled_programs_kept(campaign: Campaign, out: Path) -> Iterator[None]:
     """Keep compiled programs in ``out`` within a block, unless budgets are in seconds."""
     before = jax.config.values["jax_compilation_cache_dir"]
+    compilation_cache.reset_cache()  # JAX keeps the folder that it opened first
     if campaign_currency(campaign) != "seconds":
         keep_compiled(out)
     try:
         yield
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+        compilation_cache.reset_cache()

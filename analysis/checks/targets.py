@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Iterator
 
 from analysis.checks.rules import rule
-from analysis.logs.logs import Logs
+from analysis.logs.logs import Logs, Trial
 from analysis.logs.official_records import logged_target
 from analysis.logs.trial_files import SECONDS, STEP, first_hit
+from analysis.scoring.costs import COST_COLUMNS
 from analysis.wording import counted
 from metaopt.bench.measure.targets import Target, load_targets
 
@@ -95,6 +96,8 @@ def wrong_hits(logs: Logs) -> Iterator[tuple[str, str]]:
             continue
         hit = first_hit(trial.evaluations.column(record.target.metric), record.target)
         told = None if record.reached is None else record.reached.evaluation
+        if told is None and hit is not None and _is_beyond(trial, hit):
+            continue  # a hit beyond the budget is none
         if told != hit:
             there = "no row meets it" if hit is None else f"row {hit + 1} meets it first"
             said = "no hit" if told is None else f"a hit in row {told + 1}"
@@ -106,3 +109,12 @@ def wrong_hits(logs: Logs) -> Iterator[tuple[str, str]]:
                 seen = trial.evaluations.column(name)[hit]
                 if abs(seen - value) > 1e-6 * max(1.0, abs(value)):
                     yield trial.where, f"the record's hit costs {name} {value:g}, its row {seen:g}"
+
+
+def _is_beyond(trial: Trial, row: int) -> bool:
+    """Return whether a row of the evaluations cost more than the trial was allowed to spend."""
+    record, currency = trial.record, trial.record.budget.currency
+    last = record.segments[-1]
+    left = record.budget.study - (last.spent_before - last.start).amount(currency)
+    allowance = min(record.budget.trial, left)
+    return trial.evaluations.column(COST_COLUMNS[currency])[row] > allowance * (1 + 1e-12)

@@ -159,7 +159,8 @@ class HardwareChoice:
 
         Contenders, workloads and studies without any run on it are left out and do not count as
         missing. The remaining studies of our logs are numbered from 1. A study that only some
-        contenders ran there is missing for the others. An oddity names the exclusions.
+        contenders ran there is missing for the others; of AlgoPerf's logs as many are due as one
+        of them ran there. An oddity names the exclusions.
 
         Raises:
             ValueError: The logs have no runs on that hardware.
@@ -177,6 +178,9 @@ class HardwareChoice:
         if logs.is_ours:
             selected, renumbered = _without_others(selected)
             note += renumbered
+        elif logs.due_studies is not None:
+            there = dataclasses.replace(selected, due_studies=None).study_count
+            selected = dataclasses.replace(selected, due_studies=min(logs.due_studies, there))
         oddity = Oddity("environment-hardware", ".", note)
         return dataclasses.replace(selected, oddities=(*logs.oddities, oddity))
 

@@ -145,6 +145,8 @@ def campaign_problem(campaign: Mapping[str, Any]) -> str:
                 isinstance(name, str) for name in campaign[key]
             ):
                 raise TypeError(f"{key} is no list of names")
+        if not isinstance(campaign["name"], str):
+            raise TypeError("name is no text")
         studies = campaign["studies"]
         if isinstance(studies, bool) or not isinstance(studies, int):
             raise TypeError("studies is no number")

@@ -64,6 +64,8 @@ def _why(official: Sequence[float], strict: Sequence[float]) -> str:
     missing = len(strict) - len(official)
     if missing > 0:
         return f"{_studies(missing)} missing: a miss under strict, left out under algoperf"
+    if missing < 0:
+        return f"{_studies(-missing)} beyond the expected number: left out under strict"
     pairs = list(zip(official, strict, strict=True))
     late = sum(math.isfinite(theirs) and math.isinf(ours) for theirs, ours in pairs)
     other = sum(math.isfinite(ours) and theirs != ours for theirs, ours in pairs)

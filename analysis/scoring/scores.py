@@ -21,15 +21,12 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from analysis.logs.competition import Competition
 from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
 from analysis.logs.logs import Logs
-from analysis.logs.reader import DEFAULT_COMPETITION, read_logs
 from analysis.scoring.benchmark import Benchmark, Floats, benchmark_of
 from analysis.scoring.costs import VIEWS as VIEWS
 from analysis.scoring.costs import (
@@ -213,16 +210,3 @@ def tied_studies(logs: Logs) -> list[str]:
         if len({hit.trial for hit in hits if hit.evaluation == first}) > 1:
             tied.append(name)
     return tied
-
-
-def score_path(
-    path: Path,
-    unit: Unit | None = None,
-    hardware: HardwareChoice = ANY_HARDWARE,
-    within: str | None = None,
-    competition: Competition = DEFAULT_COMPETITION,
-    rules: ScoringRules = "strict",
-) -> tuple[Logs, Scores]:
-    """Read and score logs."""
-    logs = hardware.select(read_logs(path, within, competition))
-    return logs, score_logs(logs, rules, unit, hardware)

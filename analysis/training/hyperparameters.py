@@ -183,7 +183,7 @@ def _place(name: str, values: tuple[Any, ...]) -> Parameter | None:
         return None
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         numbers = np.array(values, np.float64)
-        if not np.isfinite(numbers).all():
+        if not np.isfinite(numbers).all() or numbers.min() == numbers.max():  # 1 and 1.0
             return None
         logarithmic = bool(numbers.min() > 0 and numbers.max() / numbers.min() >= 10)
         line = np.log(numbers) if logarithmic else numbers

@@ -12,7 +12,7 @@ from analysis.report.plots.cost_plots import missed_label, plot_costs, study_bud
 from analysis.report.report import extras_of, infer_all
 from analysis.report.tables.campaign_tables import budgets_line
 from analysis.report.tables.score_tables import NO_EXTRAS
-from analysis.scoring.scores import score_path
+from analysis.scoring.scores import score_logs
 
 
 @pytest.fixture
@@ -23,7 +23,8 @@ def drawn(build, tmp_path, monkeypatch):
         for contender, hit in (("a+halton", a), ("b+halton", None), ("c+halton", c)):
             b.whole_study(contender, "easy", study, [hit])
             b.whole_study(contender, "never", study, [None])
-    logs, scores = score_path(tmp_path / "runs")
+    logs = read_logs(tmp_path / "runs")
+    scores = score_logs(logs)
     monkeypatch.setattr(plt, "close", lambda figure: None)
     with_intervals = extras_of(infer_all(scores), {})
     plt.close("all")

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.cli import app
 from analysis.command_line import run_app
+from analysis.logs.competition import Competition, read_official_targets
 from analysis.logs.hardware import (
     Fingerprint,
     HardwareChoice,
@@ -144,6 +145,29 @@ def test_algoperfs_meta_data_tells_its_two_hardware_classes_apart(tmp_path, offi
         records.write_json(folder / "meta_data_0.json", meta | target)
         (slug,) = hardware_of(read_logs(tmp_path / name))
         assert slug.startswith(name)
+
+
+def test_studies_on_other_hardware_are_no_misses(tmp_path, official):
+    built = official(tmp_path / "logs")
+    for study, name in enumerate(("V100", "V100", "V100", "A100", "A100"), start=1):
+        folder = built.trial("s", study, "easy", 1, [(0.4, 10.0 * study)])
+        path = folder / "meta_data_0.json"
+        meta = json.loads(path.read_text()) | {"gpu_model_name": name, "gpu_count": 8}
+        records.write_json(path, meta)
+    targets = built.targets(tmp_path / "t.json", base_workloads=["easy"])
+    competition = Competition(read_official_targets(targets), None, 5, 1, 10.0)
+    logs = read_logs(built.root, None, competition)
+
+    medians = {}
+    for slug in hardware_of(logs):
+        selected = HardwareChoice((slug,)).select(logs)
+        medians[slug[:4]] = score_logs(selected).cells["s", "easy"].median("given")
+
+    assert (
+        score_logs(logs, hardware=HardwareChoice(mix=True)).cells["s", "easy"].median("given")
+        == 30.0
+    )
+    assert medians == {"v100": 20.0, "a100": 45.0}
 
 
 @pytest.fixture

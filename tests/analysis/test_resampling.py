@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from analysis.logs.reader import read_logs
 from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.profiles import profile_area, ratios
-from analysis.scoring.scores import score_path
+from analysis.scoring.scores import score_logs
 from analysis.statistics.resampling import (
     attainable_confidence,
     bootstrap,
@@ -246,7 +247,7 @@ def test_numbers_that_are_no_costs_are_refused(costs, message):
 
 
 def test_samples_of_a_campaign_are_its_cells_with_missing_studies_as_misses(hand_made):
-    _, scores = score_path(hand_made())
+    scores = score_logs(read_logs(hand_made()))
 
     including, given = samples_of(scores, "including"), samples_of(scores, "given")
 
@@ -261,7 +262,7 @@ def test_samples_of_a_campaign_are_its_cells_with_missing_studies_as_misses(hand
 def test_statistics_of_the_official_rules_are_refused_because_their_studies_are_not_paired(
     hand_made,
 ):
-    _, scores = score_path(hand_made(), rules="algoperf")
+    scores = score_logs(read_logs(hand_made()), "algoperf")
 
     with pytest.raises(ValueError, match="strict, got algoperf"):
         samples_of(scores, "given")

@@ -62,6 +62,16 @@ def test_a_missing_study_is_a_miss_and_the_official_rules_leave_it_out(hand_tabl
     assert difference.why == "1 study missing: a miss under strict, left out under algoperf"
 
 
+def test_a_study_too_many_is_left_out_and_the_official_rules_count_it(logs, read):
+    for study in (1, 2, 3):
+        logs.trial("s", study, "easy", 1, [(0.4, 10.0 * study)])
+
+    (difference,) = compare_rules(read(studies=2)).differences
+
+    assert difference[:4] == ("s", "easy", 20.0, 15.0)
+    assert difference.why == "1 study beyond the expected number: left out under strict"
+
+
 def test_a_study_without_evaluations_is_a_miss(logs, read):
     logs.trial("s", 1, "easy", 1, [(0.4, 30.0)])
     logs.trial("s", 2, "easy", 1, None)

@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from analysis.logs.reader import read_logs
 from analysis.report.plots.sweep_plots import find_sweeps, plot_sweeps
 from analysis.report.tables.score_tables import NO_EXTRAS
-from analysis.scoring.scores import score_path
+from analysis.scoring.scores import score_logs
 from metaopt.bench import records
 
 COSTS = {"low": 200.0, "middle": 100.0, "high": None, "other": 50.0, "kind": 70.0}
@@ -31,7 +32,8 @@ def swept(build, tmp_path):
                "workloads": ["easy", "never"], "contenders": list(COSTS),
                "variants": VARIANTS}  # fmt: skip
     records.write_json(tmp_path / records.CAMPAIGN_FILE, content)
-    return score_path(tmp_path)
+    logs = read_logs(tmp_path)
+    return logs, score_logs(logs)
 
 
 def test_variants_that_differ_in_one_number_are_a_sweep(swept):

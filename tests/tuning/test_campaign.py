@@ -87,6 +87,10 @@ def test_budgets_relative_to_the_step_hint(changes, limits):
         ({"speed": 3}, r"speed: Extra inputs are not permitted; known are \['name'"),
         ({"eval_period": "500grads"}, r"eval_period = '500grads' does not fit into a trial of 400"),
         ({"eval_period": "5s"}, r"eval_period = '5s' must be in the currency of budget"),
+        (
+            {"budget": "500steps", "trial_budget": "100grads"},
+            r"trial_budget = '100grads' must be in the currency of budget",
+        ),
         ({"name": "../up"}, r"name: .*pattern"),
         (
             {"variants": {"v": {"from": "dog", "of": "dog", "hyperparameters": {}}}},

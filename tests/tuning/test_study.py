@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from analysis.checks.validation import validate
+from analysis.logs.reader import read_logs
 from metaopt.bench import records
 from metaopt.bench.contract.spec import TrainingCompleteError
 from metaopt.bench.measure.targets import Target
@@ -132,6 +134,21 @@ def test_a_self_tuning_run_that_meets_its_target_is_followed_by_another(tmp_path
     assert len({trial.seeds.trial for trial in trials}) == len(trials)
     assert trials[0].status == "target"
     assert trials[-1].status in ("target", "study_budget")
+
+
+def test_a_first_hit_beyond_the_budget_is_none_and_breaks_no_rule(tmp_path, clock, make_fake_study):
+    # A step costs 1.25: the first evaluation is after 8 steps.
+    limits = records.BudgetRecord(currency="gradient_evaluations", study=9, trial=9, eval_period=9)
+    plan = make_fake_study(
+        "random", clock, limits=limits, target=Target("validation/loss", 1e9, "lower")
+    )
+
+    run_study(plan, tmp_path / "logs", clock=clock)
+
+    (trial,) = trials_of(tmp_path)
+    assert (trial.ledger.cost.gradient_evaluations, trial.reached) == (10, None)
+    found = {finding.rule for finding in validate(read_logs(tmp_path))}
+    assert "targets-reached" not in found
 
 
 def test_trials_that_cost_nothing_end_a_study(tmp_path, monkeypatch):
