@@ -176,10 +176,8 @@ def check_budgets(studies: list[StudyRecord]) -> None:
         ValueError: A budget was missed, which is a defect of the referee; names the study.
     """
     for study in studies:
-        if study.ended != "budget":
-            continue
-        spent, limits = study.spent.amount(study.budget.currency), study.budget
-        if abs(spent - limits.study) > study.tolerance:
+        if study.ended == "budget" and not study.spent_all:
+            spent, limits = study.spent.amount(study.budget.currency), study.budget
             raise ValueError(
                 f"{study.contender} on {study.workload}, study {study.study}, spent {spent:g} of "
                 f"{limits.study:g} {limits.currency}: more than one evaluation period or step "

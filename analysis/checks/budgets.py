@@ -152,7 +152,7 @@ def unequal_spending(logs: Logs) -> Iterator[tuple[str, str]]:
     for study in logs.studies:
         budget = study.budget
         budgets.setdefault(study.workload, set()).add((budget.study, budget.currency))
-        if spent_all(study) or (study.ended != "budget" and spent_share(study) < 1):
+        if study.spent_all or (study.ended != "budget" and spent_share(study) < 1):
             continue
         spent = study.spent.amount(budget.currency)
         where = f"{study.contender} on {study.workload}, study {study.study}"
@@ -216,16 +216,6 @@ def asked_trials(logs: Logs) -> dict[str, int]:
 def spent_share(study: StudyRecord) -> float:
     """Return the spent share of the budget."""
     return study.spent.amount(study.budget.currency) / study.budget.study
-
-
-def budget_gap(study: StudyRecord) -> float:
-    """Return the difference between the spent amount and the budget."""
-    return abs(study.spent.amount(study.budget.currency) - study.budget.study)
-
-
-def spent_all(study: StudyRecord) -> bool:
-    """Return whether a study spent its budget, to within its tolerance."""
-    return budget_gap(study) <= study.tolerance
 
 
 def _official(logs: Logs) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from analysis.checks.budgets import asked_trials, broke_off, budget_gap, spent_all, spent_share
+from analysis.checks.budgets import asked_trials, broke_off, spent_share
 from analysis.checks.validation import problem_sentences
 from analysis.logs.audits import audit_findings, unaudited_pairs
 from analysis.logs.logs import Logs, Trial
@@ -267,7 +267,7 @@ def early_ends(logs: Logs) -> list[str]:
     groups: dict[tuple[str, str], list[float]] = {}
     totals = Counter(study.contender for study in logs.studies)
     for study in logs.studies:
-        if study.ended != "budget" and not spent_all(study):
+        if study.ended != "budget" and not study.spent_all:
             groups.setdefault((study.contender, study.ended), []).append(spent_share(study))
     return [
         f"{contender}: {_EARLY.get(ended, ended)} in {len(shares)} of {totals[contender]} "
@@ -319,12 +319,12 @@ def equality_of_budgets(logs: Logs) -> str:
 
     Only studies that spent their budget count; those of :func:`early_ends` are left out.
     """
-    spent = [study for study in logs.studies if study.ended == "budget" or spent_all(study)]
+    spent = [study for study in logs.studies if study.ended == "budget" or study.spent_all]
     if not spent:
         return "No study spent its budget"
     if unequal := problem_sentences("budgets-spent", logs):
         return f"Spent budgets are not equal: {counted(len(unequal), 'finding')}"
-    gaps = [gap for s in spent if (gap := budget_gap(s)) > s.budget.eval_period]
+    gaps = [s.budget_gap for s in spent if s.budget_gap > s.budget.eval_period]
     if not gaps:
         return "Spent budgets are equal to within one evaluation period"
     return (

@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Iterator
 
 from analysis.checks.rules import rule
-from analysis.logs.logs import Logs, Trial
+from analysis.logs.logs import Logs
 from analysis.logs.official_records import logged_target
-from analysis.logs.trial_files import SECONDS, STEP, first_hit
+from analysis.logs.trial_files import SECONDS, STEP, Evaluations, first_hit
 from analysis.scoring.costs import COST_COLUMNS
 from analysis.wording import counted
 from metaopt.bench.measure.targets import Target, load_targets
+from metaopt.bench.records import TrialRecord
 
 
 @rule(
@@ -96,7 +97,7 @@ def wrong_hits(logs: Logs) -> Iterator[tuple[str, str]]:
             continue
         hit = first_hit(trial.evaluations.column(record.target.metric), record.target)
         told = None if record.reached is None else record.reached.evaluation
-        if told is None and hit is not None and _is_beyond(trial, hit):
+        if told is None and hit is not None and _is_beyond(record, trial.evaluations, hit):
             continue  # a hit beyond the budget is none
         if told != hit:
             there = "no row meets it" if hit is None else f"row {hit + 1} meets it first"
@@ -111,10 +112,9 @@ def wrong_hits(logs: Logs) -> Iterator[tuple[str, str]]:
                     yield trial.where, f"the record's hit costs {name} {value:g}, its row {seen:g}"
 
 
-def _is_beyond(trial: Trial, row: int) -> bool:
+def _is_beyond(record: TrialRecord, rows: Evaluations, row: int) -> bool:
     """Return whether a row of the evaluations cost more than the trial was allowed to spend."""
-    record, currency = trial.record, trial.record.budget.currency
-    last = record.segments[-1]
+    currency, last = record.budget.currency, record.segments[-1]
     left = record.budget.study - (last.spent_before - last.start).amount(currency)
     allowance = min(record.budget.trial, left)
-    return trial.evaluations.column(COST_COLUMNS[currency])[row] > allowance * (1 + 1e-12)
+    return rows.column(COST_COLUMNS[currency])[row] > allowance * (1 + 1e-12)

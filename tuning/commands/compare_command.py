@@ -13,7 +13,6 @@ from analysis.logs.reader import read_logs
 from analysis.report.report import write_report
 from analysis.report.terminal import print_table
 from analysis.scoring.scores import score_logs
-from metaopt.bench.records import STUDY_FILE, read_study
 from tuning.campaign import Campaign
 from tuning.campaign_folder import check_data
 from tuning.cluster import Resources
@@ -103,8 +102,8 @@ def report_campaign(campaign: Campaign, out: Path) -> int:
     logs = read_logs(out)
     report = write_report(logs, out / "report", command=shown_command("tuning"))
     print_scores(logs, score_logs(logs), report=report)
-    paths = [key.folder(out) / STUDY_FILE for key in list_studies(campaign)]
-    check_budgets([read_study(path) for path in paths if path.exists()])
+    keys = set(list_studies(campaign))
+    check_budgets([s for s in logs.studies if (s.contender, s.workload, s.study) in keys])
     return exit_code(logs)
 
 

@@ -222,6 +222,16 @@ class StudyRecord(Model):
         """How far its spent budget may be from its budget: no step, no decision is cut in two."""
         return max(self.budget.eval_period, self.largest_step)
 
+    @property
+    def budget_gap(self) -> float:
+        """The distance between the spent amount and the budget."""
+        return abs(self.spent.amount(self.budget.currency) - self.budget.study)
+
+    @property
+    def spent_all(self) -> bool:
+        """Whether it spent its budget, to within its tolerance."""
+        return self.budget_gap <= self.tolerance
+
 
 def read_trial(path: Path) -> TrialRecord:
     """Read a ``run.json``.
