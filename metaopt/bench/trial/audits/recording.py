@@ -147,7 +147,6 @@ class Recorder:
 
     def before_step(self, trees: tuple[Any, Any, Any]) -> None:
         """Open the windows that begin with the next step."""
-        self._trees = trees
         kinds: list[Kind] = []
         if self._opens_start:
             self.start, self._opens_start = None, False
@@ -162,15 +161,8 @@ class Recorder:
     def on_batch(self, batch: Any) -> None:
         """Keep a batch that the submission draws."""
         if self._open:
-            # The submission pays for the batch, and for the steps that are still queued; a step
-            # that draws may have donated its arguments already.
-            state, params, model_state = self._trees
-            queued = [
-                leaf
-                for leaf in jax.tree.leaves((state[0], params, model_state))
-                if not (isinstance(leaf, jax.Array) and leaf.is_deleted())
-            ]
-            with self._trial.watch.paused((queued, batch)):
+            # Without waiting for queued steps: a wait at each step would cost small networks more.
+            with self._trial.watch.paused():
                 kept = to_host(batch)
             size = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(arrays_of(kept)))
             for window in self._open:
