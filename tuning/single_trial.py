@@ -7,6 +7,7 @@ from metaopt.bench import records
 from metaopt.bench.contract.spaces import check_point
 from metaopt.bench.records import TrialRecord
 from metaopt.bench.records.identity import digest_of
+from metaopt.bench.records.layout import AUDIT_STALL_FILE, STALL_FILE
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
 from metaopt.bench.trial.plan import derive_seeds, plan_trial
@@ -99,14 +100,14 @@ def run_single(
         claim_study(folder.parent, identity)
         recorder = Recorder()
         with announced_stall(
-            folder,
+            folder / STALL_FILE,
             f"tuning: the trial has stalled, with no step for {stall_seconds:g} s. Run the same "
             "command again to record it.",
         ):
             record = run_trial(plan, folder, stall_seconds=stall_seconds, recorder=recorder)
         if recorder.all_windows():
             with announced_stall(
-                folder,
+                folder / AUDIT_STALL_FILE,
                 f"tuning: the audit did not end within {stall_seconds:g} s. The trial's record is "
                 f"in {folder}.",
             ):

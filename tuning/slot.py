@@ -28,7 +28,7 @@ from metaopt.bench import records
 from metaopt.bench.records import StudyRecord
 from metaopt.bench.records.failures import describe
 from metaopt.bench.records.identity import listed
-from metaopt.bench.records.layout import STALL_FILE
+from metaopt.bench.records.layout import AUDIT_STALL_FILE, STALL_FILE
 from metaopt.bench.records.redaction import redact
 from metaopt.bench.trial.checkpoints import FILE as CHECKPOINT_FILE
 from metaopt.bench.trial.environment import CHECKOUT, describe_checkout, describe_environment
@@ -206,9 +206,10 @@ def run_one(
         record = run_study(
             plan, out / LOGS, on_progress=on_progress, stall_seconds=campaign.stall_seconds
         )
-    for path in key.folder(out).glob(f"trial_*/{STALL_FILE}"):
-        if read_stall(path.parent) is None:  # of a process that was killed
-            path.unlink()
+    for name in (STALL_FILE, AUDIT_STALL_FILE):
+        for path in key.folder(out).glob(f"trial_*/{name}"):
+            if read_stall(path) is None:  # of a process that was killed
+                path.unlink()
     return record
 
 

@@ -205,3 +205,24 @@ def import_submission(folder: Path) -> ModuleType:
         if (folder / "metaopt" / "bench" / "contract" / "spec.py").is_file():
             sys.modules[f"{package}.metaopt.bench.contract.spec"] = spec
     return importlib.import_module(f"{package}.submission")
+
+
+def import_again(submission: Submission) -> Any:
+    """Return the submission's module without anything that it has kept since its first import.
+
+    A module that was not imported from the folder is returned as it is.
+    """
+    if not isinstance(submission.module, ModuleType):
+        return submission.module
+    package = submission.module.__name__.rpartition(".")[0]
+    kept = _pop_modules(package)
+    try:
+        return import_submission(submission.folder)
+    finally:
+        _pop_modules(package)
+        sys.modules.update(kept)
+
+
+def _pop_modules(package: str) -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name.partition(".")[0] == package]
+    return {name: sys.modules.pop(name) for name in names}

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 
 from metaopt.bench import records
-from metaopt.bench.contract.savable import find_unsavable
+from metaopt.bench.contract.savable import find_unrestorable, find_unsavable
 
 SAVABLE = (
     "Keep arrays and numbers in dictionaries, lists, (named) tuples or flax dataclasses; `None` "
     "for an empty array; a raw key (jax.random.key_data) for a typed one; text and functions "
-    "outside of the state."
+    "outside of the state. Later states have the parts of the first; `None` holds a place."
 )
 
 
@@ -86,9 +86,16 @@ def is_pair(state: Any) -> bool:
     return pair and (state[1] is None or callable(state[1]))
 
 
-def expect_savable(optimizer_state: Any, by: str) -> None:
-    """Check that checkpoints, ours and AlgoPerf's, can hold the pytree of an optimizer state."""
-    why = find_unsavable(optimizer_state[0], "optimizer_state")
+def expect_savable(optimizer_state: Any, by: str, template: Any) -> None:
+    """Check that checkpoints can hold the pytree of an optimizer state, and give it back.
+
+    Args:
+        optimizer_state: The pair of the pytree and a function.
+        by: The function that returned it.
+        template: A pytree in the structure of the one that ``init_optimizer_state`` returned.
+    """
+    state, name = optimizer_state[0], "optimizer_state"
+    why = find_unsavable(state, name) or find_unrestorable(template, state, name)
     if why is not None:
         raise ContractError(f"{by} returned a state that cannot be saved: {why}. {SAVABLE}")
 

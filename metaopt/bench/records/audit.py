@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from metaopt.bench.records.atomic_files import write_json
-from metaopt.bench.records.layout import STALL_FILE
+from metaopt.bench.records.layout import AUDIT_STALL_FILE
 from metaopt.bench.records.trials import Model
 
 AUDIT_FILE = "audit.json"
@@ -24,7 +24,7 @@ DIED = (
     "The process ended during this audit. A process that is killed looks like one that the "
     "submission ended."
 )
-STALLED = "The audit did not end within `stall_seconds`; the stacks are in stall.txt."
+STALLED = "The audit did not end within `stall_seconds`; the stacks are in audit_stall.txt."
 
 Audit = Literal["passes", "set-up", "replay", "fresh-start"]
 
@@ -177,7 +177,7 @@ def fail_open_audits(folder: Path) -> None:
     for path in folder.glob(f"trial_*/{AUDIT_FILE}"):
         record = AuditRecord.model_validate_json(path.read_bytes())
         if any(finding.what == DIED for finding in record.findings):
-            stall = path.with_name(STALL_FILE)  # without stacks if the process was killed
+            stall = path.with_name(AUDIT_STALL_FILE)  # without stacks if the process was killed
             stalled = stall.exists() and "Timeout" in stall.read_text("utf-8", "replace")
             failed = AuditFinding(audit="replay", failed=True, what=STALLED if stalled else DIED)
             write_json(path, record.model_copy(update={"findings": (failed,)}))

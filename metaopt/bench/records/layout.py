@@ -23,6 +23,7 @@ STUDY_FILE = "study.json"
 CAMPAIGN_FILE = "campaign.json"
 EVAL_FILE = "eval_measurements.csv"
 STALL_FILE = "stall.txt"  # the stacks of a process that took no step for too long
+AUDIT_STALL_FILE = "audit_stall.txt"  # the same of an audit: its trial may be paused
 HPARAMS_FILE = "hparams.json"
 
 

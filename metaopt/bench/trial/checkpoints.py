@@ -3,7 +3,8 @@
 The pytrees go through flax's state dictionaries and msgpack, as AlgoPerf's own checkpoints do. A
 state is restored into the structure that ``init_optimizer_state`` returns. It may have changed in
 two ways: a part that was there may be ``None`` by now, and a part that was ``None`` may hold
-anything made of dictionaries, lists, arrays and numbers (a tuple comes back as a list).
+anything made of dictionaries, lists, arrays and numbers. A trial whose state changes otherwise is
+invalid, see :mod:`metaopt.bench.contract.savable`.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 from flax import serialization
 
+from metaopt.bench.contract.savable import restore_into
 from metaopt.bench.records import write_bytes
 
 FILE = "checkpoint.msgpack"
@@ -40,61 +42,32 @@ def load_facts(path: Path) -> dict[str, Any]:
 def load_checkpoint(path: Path, templates: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the trees, in the structure of ``templates``, and the facts.
 
-    Arrays come back on the default device, numbers as numbers.
+    Arrays come back on the default device, numbers as numbers. Arrays of NumPy stay on the host:
+    those that are NumPy's in the template, and those of 64 bits, which JAX would round.
     """
     content = _read(path)
     trees = {
-        name: _restore(_without(template, saved), saved)
+        name: _on_device(template, restore_into(template, content["trees"][name]))
         for name, template in templates.items()
-        for saved in [content["trees"][name]]
     }
-    return jax.tree.map(_to_device, trees), content["facts"]
+    return trees, content["facts"]
 
 
 def _read(path: Path) -> Any:
     return serialization.msgpack_restore(path.read_bytes())
 
 
-def _restore(template: Any, saved: Any) -> Any:
-    restored = serialization.from_state_dict(template, saved)
-    # What was None in the template is a state dictionary still.
-    return jax.tree.map(
-        lambda old, new: _with_lists(new) if old is None else new,
-        template,
-        restored,
-        is_leaf=lambda old: old is None,
-    )
+def _on_device(template: Any, tree: Any) -> Any:
+    on_host = {path for path, leaf in _leaves(template) if isinstance(leaf, np.ndarray)}
+
+    def put(path: Any, leaf: Any) -> Any:
+        if path in on_host or not isinstance(leaf, np.ndarray):
+            return leaf
+        fits = jax.dtypes.canonicalize_dtype(leaf.dtype) == leaf.dtype
+        return jax.device_put(leaf) if fits else leaf
+
+    return jax.tree_util.tree_map_with_path(put, tree)
 
 
-def _with_lists(saved: Any) -> Any:
-    """Return a state dictionary with lists where flax has dictionaries from "0" to "n - 1"."""
-    if not isinstance(saved, dict):
-        return saved
-    entries = {name: _with_lists(entry) for name, entry in saved.items()}
-    if entries and list(entries) == [str(index) for index in range(len(entries))]:
-        return list(entries.values())
-    return entries
-
-
-def _without(template: Any, saved: Any) -> Any:
-    """Return ``template`` with ``None`` wherever the state dictionary ``saved`` has it."""
-
-    def is_gone(path: Any, _: Any) -> bool:
-        part = saved
-        for entry in path:
-            if part is None:
-                return True
-            name = next(getattr(entry, a) for a in ("name", "key", "idx") if hasattr(entry, a))
-            part = part[str(name)]
-        return part is None
-
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: None if is_gone(path, leaf) else leaf,
-        template,
-        is_leaf=is_gone,
-        is_leaf_takes_path=True,
-    )
-
-
-def _to_device(leaf: Any) -> Any:
-    return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf
+def _leaves(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_leaves_with_path(tree)

@@ -1,7 +1,8 @@
 """The clock: it waits for the device before it is read, and counts compilation apart.
 
 AlgoPerf's clock waits for nothing in JAX, so queued work slips into its untimed evaluation. Ours
-calls ``block_until_ready`` on everything that a step returned before the segment's end is read.
+waits for everything that a step returned, and for every other array of the process, before the
+segment's end is read: a step may have queued work that it did not return.
 Between evaluations it is not read at all (budgets in steps or gradient evaluations) or read without
 waiting (budgets in seconds), so a submission keeps its overlap of Python and device.
 """
@@ -68,8 +69,8 @@ class Stopwatch:
         return self.compilation + compilation_seconds() - self._compiled_before
 
     def end_segment(self, results: Any) -> None:
-        """Wait for ``results`` (any pytree), then stop charging the submission."""
-        jax.block_until_ready(results)
+        """Wait for ``results`` (any pytree) and all queued work; stop charging the submission."""
+        jax.block_until_ready((results, jax.live_arrays()))
         self.abandon_segment()
 
     def abandon_segment(self) -> None:
@@ -80,10 +81,16 @@ class Stopwatch:
         self._segment_start = None
 
     @contextmanager
-    def paused(self, results: Any = ()) -> Iterator[None]:
-        """Wait for ``results``, and do not charge the submission for the block."""
+    def paused(self, results: Any = None) -> Iterator[None]:
+        """Do not charge the submission for the block.
+
+        Args:
+            results: What to wait for first, with all queued work; ``None`` waits for nothing.
+        """
         is_running = self._segment_start is not None
-        if is_running:
+        if is_running and results is None:
+            self.abandon_segment()
+        elif is_running:
             self.end_segment(results)
         try:
             yield

@@ -17,7 +17,6 @@ from metaopt.bench import records
 from metaopt.bench.contract.facade import CountedQueue
 from metaopt.bench.contract.return_values import (
     ContractError,
-    expect_savable,
     expect_state,
     signature_of,
 )
@@ -179,8 +178,7 @@ class TrialLoop:
             meter.count_preparation(trees[0])
             meter.note_largest(meter.spent() - spent)
         expect_state(trees[0], "update_params")
-        if not state.log.rows:  # whether or not the trial is long enough for a checkpoint
-            expect_savable(trees[0], "update_params")
+        state.expect_savable(trees[0], "update_params")
         state.trees = trees
         self._watch.end_segment((trees[0][0], *trees[1:]))
         if signature_of(trees[1]) != state.signature:

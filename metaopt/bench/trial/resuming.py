@@ -9,7 +9,6 @@ take now, and so is compiling again in the new process.
 
 from typing import Any
 
-from metaopt.bench.contract.return_values import expect_savable
 from metaopt.bench.trial.checkpoints import FILE, load_checkpoint, load_facts, save_checkpoint
 from metaopt.bench.trial.state import TrialState
 
@@ -40,7 +39,6 @@ class Checkpointer:
     def save(self) -> None:
         """Save everything that the trial continues from."""
         state = self._state
-        expect_savable(state.trees[0], "update_params")
         start = self._clock.now()
         with state.watch.measure("logging"):
             state.log.flush()

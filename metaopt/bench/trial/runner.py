@@ -13,6 +13,7 @@ from metaopt.bench.contract.return_values import ContractError
 from metaopt.bench.contract.rng import pinned_randomness
 from metaopt.bench.records import Status, TrialRecord
 from metaopt.bench.records.failures import describe, describe_stall, describe_with_place
+from metaopt.bench.records.layout import STALL_FILE
 from metaopt.bench.trial.audits.recording import Recorder
 from metaopt.bench.trial.clock import Clock, SystemClock
 from metaopt.bench.trial.loop import OnProgress, ShouldStop, TrialLoop
@@ -70,7 +71,7 @@ def run_trial(
     progress = begin_segment(plan, directory)
     state = TrialState(plan, directory, clock or SystemClock())
     state.started_at, state.preemptions = progress["started_at"], progress["preemptions"]
-    if (stall := read_stall(directory)) is not None:
+    if (stall := read_stall(directory / STALL_FILE)) is not None:
         restore_counters(state)
         seconds, stacks = stall
         return finish(
@@ -79,7 +80,7 @@ def run_trial(
     if progress.get("died"):
         restore_counters(state)
         return finish(state, "crashed", _DIED, _DIED)
-    with watch_for_stalls(stall_seconds, directory) as beat:
+    with watch_for_stalls(stall_seconds, directory / STALL_FILE) as beat:
         try:
             if plan.settings.hyperparameters is not None:
                 records.write_json(directory / records.HPARAMS_FILE, plan.settings.hyperparameters)

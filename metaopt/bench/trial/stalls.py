@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from metaopt.bench.records.layout import STALL_FILE
-
 # A program that waits until this process has ended, which closes the program's standard input.
 # Arguments: the stall file, and the line to print if the file has stacks.
 _ANNOUNCE = """
@@ -75,39 +73,38 @@ class StallWatch:
 
 
 @contextmanager
-def watch_for_stalls(seconds: float | None, directory: Path) -> Iterator[Callable[[], None]]:
+def watch_for_stalls(seconds: float | None, path: Path) -> Iterator[Callable[[], None]]:
     """Watch the block if there is a limit, and yield the function that reports progress.
 
     Args:
         seconds: The limit, see :class:`StallWatch`; ``None`` watches nothing.
-        directory: The trial's folder.
+        path: Where the stacks go.
     """
     if seconds is None:
         yield lambda: None
     else:
-        with StallWatch(seconds, directory / STALL_FILE) as watch:
+        with StallWatch(seconds, path) as watch:
             yield watch.beat
 
 
 @contextmanager
-def announced_stall(directory: Path, line: str) -> Iterator[None]:
+def announced_stall(path: Path, line: str) -> Iterator[None]:
     """Print ``line`` on stderr if a stall in the block ends this process.
 
     The watch ends the process without another line of Python, so a small process waits for its end.
 
     Args:
-        directory: The trial's folder.
+        path: Where the stacks go.
         line: The line.
     """
-    command = [sys.executable, "-I", "-S", "-c", _ANNOUNCE, str(directory / STALL_FILE), line]
+    command = [sys.executable, "-I", "-S", "-c", _ANNOUNCE, str(path), line]
     # In a session of its own: Ctrl-C ends the trial, and this process after it.
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
         yield
 
 
-def read_stall(directory: Path) -> tuple[float, str] | None:
+def read_stall(path: Path) -> tuple[float, str] | None:
     """Return the limit in seconds and the stacks of a stall; ``None`` if there was none."""
-    path = directory / STALL_FILE
     if not path.exists():
         return None
     limit, _, stacks = path.read_text("utf-8", "replace").partition("\n")

@@ -6,6 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import jax
+import numpy as np
+
 from metaopt.bench import records
 from metaopt.bench.contract.bound_submission import BoundSubmission, Trees
 from metaopt.bench.contract.facade import Facade
@@ -98,11 +101,27 @@ class TrialState:
         self.watch.start_segment()
         optimizer_state = self.bound.init(params, model_state, self.streams.optimizer)
         self.watch.end_segment(optimizer_state[0])
-        expect_savable(optimizer_state, "init_optimizer_state")
+        self._template = jax.tree.map(lambda _: 0, optimizer_state[0])
+        self._saved_form = None
+        self.expect_savable(optimizer_state, "init_optimizer_state")
         self.trees = optimizer_state, params, model_state
         meter.count_preparation(optimizer_state)
         meter.note_largest(meter.spent())
         self.set_up_charged = meter.gradients
+
+    def expect_savable(self, optimizer_state: Any, by: str) -> None:
+        """Check an optimizer state, see :func:`~return_values.expect_savable`, if its form is new.
+
+        At every evaluation, so that no verdict depends on when checkpoints are written.
+        """
+        leaves, structure = jax.tree.flatten(optimizer_state[0])
+        form = (
+            structure,
+            [(type(leaf), np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves],
+        )
+        if form != self._saved_form:
+            expect_savable(optimizer_state, by, self._template)
+            self._saved_form = form
 
     @property
     def cost(self) -> records.Cost:

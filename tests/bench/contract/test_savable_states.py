@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench.contract.savable import find_unsavable
+from metaopt.bench.contract.savable import find_unrestorable, find_unsavable
 from metaopt.bench.trial.checkpoints import load_checkpoint, save_checkpoint
 from metaopt.bench.trial.runner import run_trial
 from metaopt.workloads.synthetic import Quadratic
@@ -69,6 +69,66 @@ def test_arrays_and_numbers_in_known_containers_can_be_saved(tmp_path):
     trees, _ = load_checkpoint(tmp_path / "file", {"state": state})
     assert jax.tree.structure(trees["state"]) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, trees["state"], state)
+
+
+def test_numbers_of_64_bits_on_the_host_keep_them(tmp_path):
+    state = {"count": np.array(2**40 + 1), "none yet": np.array([1.0 + 2**-40]), "device": 1.0}
+    template = {"count": np.array(0), "none yet": None, "device": jnp.zeros(2)}
+    save_checkpoint(tmp_path / "file", {"state": state | {"device": np.ones(2, np.float32)}}, {})
+
+    found = load_checkpoint(tmp_path / "file", {"state": template})[0]["state"]
+
+    assert found["count"] == 2**40 + 1
+    assert found["none yet"] == [1.0 + 2**-40]
+    assert isinstance(found["count"], np.ndarray)
+    assert isinstance(found["device"], jax.Array)
+
+
+FIRST = {"count": 0, "part": None, "moments": [jnp.ones(2)]}
+RESTORED = {
+    "the same": FIRST,
+    "a part that is gone": FIRST | {"moments": None},
+    "a part that was None": FIRST | {"part": {"momentum": [jnp.ones(2), 3]}},
+}
+LOST = {
+    "a new part": (FIRST | {"momentum": jnp.ones(2)}, r"optimizer_state\['momentum'\]"),
+    "one part less": ({"count": 0, "part": None}, "optimizer_state cannot be read back"),
+    "a longer list": (FIRST | {"moments": [1.0, 2.0]}, "optimizer_state cannot be read back"),
+    "a tuple": (FIRST | {"part": (1, 2)}, "optimizer_state.* in another structure"),
+    "a named tuple": (FIRST | {"part": Pair(1, 2)}, r"optimizer_state\['part'\].first"),
+}
+
+
+@pytest.mark.parametrize("state", RESTORED.values(), ids=RESTORED)
+def test_a_part_may_vanish_and_nothing_may_become_something(state):
+    assert find_unrestorable(FIRST, state, "optimizer_state") is None
+
+
+@pytest.mark.parametrize("state, why", LOST.values(), ids=LOST)
+def test_a_state_that_would_come_back_otherwise_is_named(state, why):
+    assert re.match(why, find_unrestorable(FIRST, state, "optimizer_state"))
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9], ids=["checkpoints", "no checkpoint"])
+@pytest.mark.parametrize("late", [jnp.zeros(0), {"momentum": 1.0, "count": 1}], ids=["size", "key"])
+def test_a_state_that_changes_late_ends_the_trial_at_the_same_evaluation(
+    late, checkpoint_seconds, tmp_path, make_plan, make_gradient_descent
+):
+    submission = make_gradient_descent()
+    submission.module.init_optimizer_state = lambda *_: ({"part": {"count": 0}}, None)
+    update_params = submission.module.update_params
+
+    def changing(*, global_step, **arguments):
+        _, params, model_state = update_params(global_step=global_step, **arguments)
+        part = late if global_step >= 33 else {"count": global_step}
+        return ({"part": part}, None), params, model_state
+
+    submission.module.update_params = changing
+    plan = make_plan(submission, WORKLOAD)
+    record = run_trial(plan, tmp_path, checkpoint_seconds=checkpoint_seconds)
+
+    assert record.status == "invalid"
+    assert record.ledger.cost.steps == 40
 
 
 @pytest.mark.parametrize("at_step", [None, 1], ids=["from the start", "from the first step on"])

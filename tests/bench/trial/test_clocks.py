@@ -38,6 +38,30 @@ def test_the_clock_waits_for_the_device(tmp_path, make_plan, make_gradient_desce
     assert ledger.evaluation_seconds < 0.25 * wall
 
 
+def test_work_that_a_step_has_queued_and_not_returned_does_not_run_beside_an_evaluation(
+    tmp_path, make_plan, make_gradient_descent, later
+):
+    kept, done = [jnp.ones(2)], []
+    submission = make_gradient_descent()
+    step = submission.module.update_params
+
+    def update_params(**arguments):
+        returned = jax.block_until_ready(step(**arguments)[1:])
+        for _ in range(8):
+            kept.append(later(kept[-1]))
+        return arguments["optimizer_state"], *returned
+
+    class Watched(Quadratic):
+        def eval_model(self, *arguments):
+            done.append(all(array.is_ready() for array in kept))
+            return super().eval_model(*arguments)
+
+    submission.module.update_params = update_params
+    run_trial(make_plan(submission, Watched(), allowance=6.0, eval_period=2.0), tmp_path)
+
+    assert done == [True] * 3
+
+
 def test_compilation_is_charged_and_recorded_on_its_own(tmp_path, make_plan, make_gradient_descent):
     def compile_something(step):
         if step == 0:

@@ -23,8 +23,8 @@ def sleep():
 def keep_the_global_lock():
     ctypes.PyDLL(None).sleep(60)
 
-folder = Path(sys.argv[1])
-with announced_stall(folder, "it has stalled"), watch_for_stalls(0.5, folder) as beat:
+path = Path(sys.argv[1]) / "stall.txt"
+with announced_stall(path, "it has stalled"), watch_for_stalls(0.5, path) as beat:
     for _ in range(4):
         time.sleep(0.2)
         beat()
@@ -42,7 +42,7 @@ def test_a_stall_ends_the_process_says_so_and_leaves_the_place(place, tmp_path):
 
     assert run.returncode == 1 and time.monotonic() - start < 30
     assert run.stderr.splitlines() == ["it has stalled"]
-    limit, stacks = read_stall(tmp_path)
+    limit, stacks = read_stall(tmp_path / STALL_FILE)
     assert limit == 0.5 and f"in {place}" in stacks
 
 
@@ -88,7 +88,7 @@ def test_a_killed_trial_that_did_not_stall_is_resumed(
 
 
 def test_nothing_is_left_once_the_work_is_done(tmp_path):
-    with watch_for_stalls(0.2, tmp_path):
+    with watch_for_stalls(0.2, tmp_path / STALL_FILE):
         pass
     time.sleep(0.4)
 

@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,26 +26,30 @@ class CountingFacade(Facade):
 
     Attributes:
         examples: Examples that passed through ``model_fn`` since :meth:`reset`, by mode.
+        fresh: The last parameters that ``init_model_fn`` returned since then, on the host.
         noise: Standard deviation of the noise that ``init_model_fn`` adds; 0 at first.
     """
 
-    __slots__ = ("__batch_size", "__lock", "__whole", "examples", "noise")
+    __slots__ = ("__batch_size", "__keys", "__lock", "__whole", "examples", "fresh", "noise")
 
     def __init__(self, workload: Any, batch_size: int, step_hint: int | None = None) -> None:
         super().__init__(workload, batch_size, step_hint)
         self.__lock = threading.Lock()
         self.__batch_size = batch_size
-        self.__whole: tuple[int, ...] | None = None
+        # What the network reads of a batch; AlgoPerf's read more from some, but always this.
+        self.__keys = getattr(workload, "model_inputs", ("inputs",))
+        self.__whole: dict[str, tuple[int, ...]] = {}
         self.noise = 0.0
         self.reset()
 
     def reset(self) -> None:
         """Count from zero."""
         self.examples: dict[ForwardPassMode, float] = dict.fromkeys(ForwardPassMode, 0)
+        self.fresh: Any = None
 
     def show_batch(self, batch: Any) -> None:
-        """Note the shape of a whole batch of the queue."""
-        self.__whole = _inputs_shape(batch)
+        """Note the shapes of a whole batch of the queue."""
+        self.__whole = _shapes_of(batch, self.__keys)
 
     def model_fn(self, *arguments: Any, **named: Any) -> Any:
         """Return what the workload's ``model_fn`` returns, and count the pass."""
@@ -64,9 +69,11 @@ class CountingFacade(Facade):
         scale = jax.pure_callback(
             lambda: np.float32(self.noise), jax.ShapeDtypeStruct((), jnp.float32)
         )
-        return jax.tree.map(
+        params = jax.tree.map(
             lambda leaf, noise: leaf + (scale * noise).astype(leaf.dtype), params, _noise(params)
-        ), model_state
+        )
+        jax.debug.callback(functools.partial(setattr, self, "fresh"), params)
+        return params, model_state
 
     def noise_norm(self, params: Any) -> float:
         """Return the norm of the noise that :meth:`init_model_fn` adds to such parameters."""
@@ -81,10 +88,16 @@ class CountingFacade(Facade):
             self.examples[mode] += examples
 
     def _examples_in(self, batch: Any) -> float:
-        """Return how many examples a batch holds, by the size of its first array of inputs."""
-        shape, whole = _inputs_shape(batch), self.__whole
-        if shape is None or whole is None or not whole:
-            return self.__batch_size
+        """Return how many examples a batch holds: the most, by the size of any of its inputs."""
+        shapes = _shapes_of(batch, self.__keys)
+        found = [
+            self._examples_by(shapes[place], whole)
+            for place, whole in self.__whole.items()
+            if whole and place in shapes
+        ]
+        return max(found, default=self.__batch_size)
+
+    def _examples_by(self, shape: tuple[int, ...], whole: tuple[int, ...]) -> float:
         if len(shape) < len(whole):  # one example, without the axis of a batch
             return 1
         # One example has as many axes everywhere: all axes before those are of the batch.
@@ -108,11 +121,20 @@ def _first_number(array: Any) -> Any:
     return jax.lax.stop_gradient(array[(0,) * array.ndim])
 
 
-def _inputs_shape(batch: Any) -> tuple[int, ...] | None:
-    """Return the shape of the first array of a batch's inputs; ``None`` if it has no array."""
-    inputs = batch["inputs"] if isinstance(batch, dict) and "inputs" in batch else batch
-    leaves = jax.tree.leaves(inputs)
-    return np.shape(leaves[0]) if leaves else None
+def _shapes_of(batch: Any, keys: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the first array of each of a batch's inputs, by its place.
+
+    Arrays are looked up by key, as the network does it: a batch may be of any class.
+    """
+    shapes = {}
+    for key in keys:
+        try:
+            inputs = batch[key]
+        except (KeyError, TypeError, IndexError):
+            continue
+        for path, leaf in jax.tree_util.tree_leaves_with_path(inputs)[:1]:
+            shapes[f"{key}{jax.tree_util.keystr(path)}"] = np.shape(leaf)
+    return shapes
 
 
 def _noise(params: Any) -> Any:

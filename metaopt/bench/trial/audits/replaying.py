@@ -2,8 +2,11 @@
 
 passes        each window: passes counted against gradient evaluations charged
 set-up        ``init_optimizer_state``: the same
-replay        each window must end where the trial went
+replay        ``init_optimizer_state`` must return what it did, and each window end where it did
 fresh-start   the trial's start and an episode's restart, again, from noisy initial parameters
+
+The submission is imported again, so functions that it made for the trial are made and counted anew,
+and what it has kept in its modules is gone.
 """
 
 import dataclasses
@@ -14,14 +17,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import serialization
 
 from metaopt.bench.contract.bound_submission import Trees
+from metaopt.bench.contract.loading import import_again
 from metaopt.bench.contract.rng import pinned_randomness
+from metaopt.bench.contract.savable import restore_into
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.records import write_json
 from metaopt.bench.records.audit import (
     AUDIT_FILE,
+    DEVIATION,
     DIED,
+    Audit,
     AuditedStart,
     AuditedWindow,
     AuditFinding,
@@ -29,15 +37,17 @@ from metaopt.bench.records.audit import (
     judge,
     worst_ratio,
 )
+from metaopt.bench.records.layout import AUDIT_STALL_FILE
 from metaopt.bench.trial.audits.counting import NOISE, counting_facade, norm
 from metaopt.bench.trial.audits.host_copies import arrays_of, to_device
-from metaopt.bench.trial.audits.recording import Recorder, Step, Window
+from metaopt.bench.trial.audits.recording import Preparation, Recorder, Step, Window
 from metaopt.bench.trial.stalls import watch_for_stalls
 from metaopt.bench.trial.state import TrialState
 
 _CLIP = 2.0  # standard deviations of the noise: the most that a parameter adds to a response
 
 _REPLAYED = "The submission cannot be run again from its own state"
+_NOT_FRESH = "Step {step}, a restart, ends nearer to the parameters before it than to fresh ones."
 
 
 def write_audit(recorder: Recorder, position: float, stall_seconds: float | None) -> None:
@@ -54,7 +64,7 @@ def write_audit(recorder: Recorder, position: float, stall_seconds: float | None
     # Stays if the submission ends the process, so that its contender does not pass as unaudited.
     died = AuditFinding(audit="replay", failed=False, what=DIED)
     write_json(path, _record(trial, position, findings=(died,)))
-    with watch_for_stalls(stall_seconds, trial.directory):
+    with watch_for_stalls(stall_seconds, trial.directory / AUDIT_STALL_FILE):
         write_json(path, audit(recorder, position))
 
 
@@ -122,7 +132,6 @@ class _Replayer:
         self.recorder = recorder
         hint = getattr(trial.bound.workload, "step_hint", None)
         self.workload = counting_facade(trial.plan.workload, trial.meter.batch_size, hint)
-        self.bound = dataclasses.replace(trial.bound, workload=self.workload)
         self.scale = 1.0 / trial.meter.reference_batch_size
         self.set_up: tuple[float, float] | None = None
         self.windows: list[AuditedWindow] = []
@@ -137,17 +146,22 @@ class _Replayer:
         if batches:
             self.workload.show_batch(arrays_of(batches[0]))
         try:
+            module = import_again(self.trial.plan.submission)
+            self.bound = dataclasses.replace(
+                self.trial.bound, workload=self.workload, module=module
+            )
             self._take_set_up()
             for window in recorded:
                 self._count(window)
             self._choose_charge(recorded)
+            if self.recorder.restart in recorded:
+                self._restart(self.recorder.restart)
             if self.recorder.start in recorded:
                 self._start_with_noise(self.recorder.start)
             if self.recorder.restart in recorded:
                 self._restart_with_noise(self.recorder.restart)
         except (Exception, SystemExit) as error:
-            what = f"{_REPLAYED}: {type(error).__name__}: {error}"
-            self.failures.append(AuditFinding(audit="replay", failed=True, what=what))
+            self._fail("replay", f"{_REPLAYED}: {type(error).__name__}: {error}")
         finally:
             self.workload.noise = 0.0
 
@@ -155,8 +169,15 @@ class _Replayer:
         """Initialise again, to count its passes and to get the function that takes steps."""
         self.workload.reset()
         self.first = self._fresh()
-        if self.recorder.start is not None:
-            self.set_up = self.trial.set_up_charged, sum(self._counted().values())
+        start = self.recorder.start
+        if start is None:
+            return
+        self.set_up = self.trial.set_up_charged, sum(self._counted().values())
+        if not _are_close(arrays_of(start.before[0]), self.first[0][0]):
+            self._fail("replay", "`init_optimizer_state`, run again, returns another state.")
+
+    def _fail(self, audit: Audit, what: str) -> None:
+        self.failures.append(AuditFinding(audit=audit, failed=True, what=what))
 
     def _fresh(self) -> Trees:
         streams = self.trial.streams
@@ -166,6 +187,8 @@ class _Replayer:
 
     def _at(self, window: Window) -> Trees:
         state, params, model_state = to_device(window.before)
+        # The classes in it are those of the first import.
+        state = restore_into(self.first[0][0], serialization.to_state_dict(state))
         return (state, *self.first[0][1:]), params, model_state
 
     def _count(self, window: Window) -> None:
@@ -210,6 +233,19 @@ class _Replayer:
         end = self._replay(window, self._fresh())
         self._note_start("trial", window, end)
 
+    def _restart(self, window: Window) -> None:
+        """Fail if the step of a restart ends nearer to what was there than to fresh parameters."""
+        self.workload.reset()
+        after = before = window.before[1]
+        for event, trees in self._run(window, self._at(window)):
+            before, after = after, trees[1]
+            if isinstance(event, Step) and event.index == window.restart:
+                break
+        jax.effects_barrier()
+        old, new, fresh = arrays_of(before), arrays_of(after), self.workload.fresh
+        if fresh is not None and _distance(new, old) < _distance(new, fresh):
+            self._fail("fresh-start", _NOT_FRESH.format(step=window.restart))
+
     def _restart_with_noise(self, window: Window) -> None:
         self.workload.noise = NOISE
         end = self._replay(window, self._at(window))
@@ -231,6 +267,12 @@ class _Replayer:
 
     def _replay(self, window: Window, trees: Trees) -> Any:
         """Run a window again and return the parameters at its end, on the host."""
+        for _, end in self._run(window, trees):
+            trees = end
+        return jax.device_get(trees[1])
+
+    def _run(self, window: Window, trees: Trees) -> Iterator[tuple[Step | Preparation, Trees]]:
+        """Run a window again; yield each call and what it returned."""
         trial, queue = self.trial, iter(_Recorded(window.batches))
         for event in window.events:
             results = trial.eval_results[: event.results]
@@ -243,7 +285,7 @@ class _Replayer:
             else:
                 prepare_key = trial.keys(event.keys)[2]
                 trees = self.bound.prepare(trees, event.index, prepare_key, results)
-        return jax.device_get(trees[1])
+            yield event, trees
 
     def _counted(self) -> dict[ForwardPassMode, float]:
         jax.effects_barrier()
@@ -265,6 +307,21 @@ class _Recorded:
 def _distance(one: Any, other: Any) -> float:
     leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     return norm([np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in leaves])
+
+
+def _are_close(one: Any, other: Any) -> bool:
+    """Return whether two states have the same entries, up to rounding."""
+    ours, theirs = (
+        {
+            jax.tree_util.keystr(path): leaf
+            for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        }
+        for state in map(serialization.to_state_dict, (one, jax.device_get(other)))
+    )
+    return [*ours] == [*theirs] and all(
+        np.allclose(leaf, theirs[place], rtol=DEVIATION, atol=0.0, equal_nan=True)
+        for place, leaf in ours.items()
+    )
 
 
 def _finite(value: float, otherwise: Any) -> Any:

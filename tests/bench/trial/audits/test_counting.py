@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import FrozenDict
 
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.trial.audits.counting import NOISE, CountingFacade, counting_facade, norm
@@ -83,6 +84,14 @@ def on_a_stack_of_batches(facade):
     return gradient(facade, PARAMS, jax.tree.map(lambda a: jnp.stack([a] * 4), BATCH))
 
 
+def with_a_small_array_before_the_inputs(facade):
+    return gradient(facade, batch={"_": jnp.zeros(()), **BATCH})
+
+
+def on_a_frozen_batch_with_a_small_array(facade):
+    return gradient(facade, batch=FrozenDict({"_": jnp.zeros(()), **BATCH}))
+
+
 def with_rematerialisation(facade):
     return jax.grad(jax.checkpoint(lambda p: loss(facade, p, BATCH) ** 2))(PARAMS)
 
@@ -105,6 +114,8 @@ COUNTS = {
     over_many_keys: 3,
     on_half_a_batch: 0.5,
     on_a_stack_of_batches: 4,
+    with_a_small_array_before_the_inputs: 1,
+    on_a_frozen_batch_with_a_small_array: 1,
     with_rematerialisation: 2,
     forward_over_reverse: 1,
     only_forward: 1,
