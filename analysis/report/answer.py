@@ -10,7 +10,8 @@ import numpy as np
 from analysis.checks.fairness import find_failures
 from analysis.logs.logs import Logs
 from analysis.report.tables.score_tables import in_view, unit_name
-from analysis.scoring.scores import Scores
+from analysis.scoring.benchmark import Benchmark
+from analysis.scoring.scores import Scores, scores_of
 from analysis.statistics.inference import Inference, infer
 from analysis.statistics.samples import samples_of
 from analysis.statistics.speedups import REFERENCE, Bound, Speedups
@@ -30,6 +31,8 @@ def infer_all(scores: Scores, reference: str = REFERENCE) -> list[Inference]:
 def answer(scores: Scores, found: Sequence[Inference]) -> str:
     """Return who is ahead, by how much, how sure that is, and whether the ranking repeats.
 
+    A leader that was designed with some of the workloads is compared on the others as well.
+
     Args:
         scores: The scores.
         found: The statistics of their views; none if there is one study or other rules.
@@ -48,8 +51,10 @@ def answer(scores: Scores, found: Sequence[Inference]) -> str:
             "there is no other contender to compare it with."
         )
     if not found:
-        return _without_statistics(scores, ranked, leader)
-    return f"{_ahead(found[0], leader, ranked[1])} {_repeats(found[0])}"
+        parts = [_without_statistics(scores, ranked, leader)]
+    else:
+        parts = [_ahead(found[0], leader, ranked[1]), _repeats(found[0])]
+    return " ".join([*parts, *_designed(scores, ranked)])
 
 
 def problems(logs: Logs, scores: Scores) -> list[str]:
@@ -144,6 +149,28 @@ def _repeats(found: Inference) -> str:
         return f"Whether the ranking repeats is not known: {measured.reason}."
     verb = "repeats" if measured.repeats else "would not repeat"
     return f"The ranking {verb} (tau {measured.tau:.2f})."
+
+
+def _designed(scores: Scores, ranked: Sequence[str]) -> list[str]:
+    """Return a sentence if the leader was designed with some of the workloads."""
+    leader, names = ranked[0], scores.benchmark.base
+    others = tuple(name for name in names if (leader, name) not in scores.developed)
+    if len(others) == len(names):
+        return []
+    if not others:
+        return [f"{leader} was designed with all of the workloads."]
+    there = scores_of(
+        scores.rules, scores.unit, tuple(ranked), Benchmark(others), scores.cells, scores.studies
+    )
+    view = scores.views[0]
+    best = max(score[view] for score in there.scores.values())
+    first = [name for name in there.contenders if round(there.scores[name][view] - best, 9) == 0]
+    which = f"{len(names) - len(others)} of the {len(names)} workloads"
+    where = f"the {len(others)} others" if len(others) > 1 else "the other"
+    if leader in first:
+        return [f"{leader} was designed with {which}; it is ahead on {where} too."]
+    verb = "is" if len(first) == 1 else "are"
+    return [f"{leader} was designed with {which}; on {where}, {' and '.join(first)} {verb} ahead."]
 
 
 def _without_statistics(scores: Scores, ranked: Sequence[str], leader: str) -> str:

@@ -16,7 +16,7 @@ from analysis.scoring.scores import score_logs
 def campaign(build, tmp_path):
     """Return a function from costs by contender and workload, one per study, to logs."""
 
-    def make(costs, budget=1000.0):
+    def make(costs, budget=1000.0, developed=()):
         contenders = list(costs)
         workloads = list(dict.fromkeys(w for mine in costs.values() for w in mine))
         studies = max(len(hits) for mine in costs.values() for hits in mine.values())
@@ -24,7 +24,10 @@ def campaign(build, tmp_path):
         for contender, mine in costs.items():
             for workload, hits in mine.items():
                 for study, hit in enumerate(hits, start=1):
-                    b.trial(contender, workload, study, budget, reached=hit)
+                    b.trial(
+                        contender, workload, study, budget, reached=hit,
+                        developed_here=(contender, workload) in developed,
+                    )  # fmt: skip
                     b.study(contender, workload, study)
         return read_logs(tmp_path / "runs")
 
@@ -47,6 +50,33 @@ def test_the_leader_is_compared_with_the_reference(campaign):
         "fast reaches the targets with 6.0 times less budget than adamw+random (95%: 6.0 to 6.0); "
         "it wins 12 of 12 studies; decided. The ranking repeats (tau 1.00)."
     )
+
+
+COSTS = {  # "fast" owes its lead to v
+    "adamw+random": {"v": [800.0] * 2, "w": [100.0] * 2, "x": [100.0] * 2},
+    "fast": {"v": [50.0] * 2, "w": [150.0] * 2, "x": [100.0] * 2},
+    "other": {"v": [800.0] * 2, "w": [100.0] * 2, "x": [100.0] * 2},
+}
+DESIGNED = {
+    "-": "",
+    "v": "1 of the 3 workloads; on the 2 others, adamw+random and other are ahead.",
+    "w": "1 of the 3 workloads; it is ahead on the 2 others too.",
+    "vx": "2 of the 3 workloads; on the other, adamw+random and other are ahead.",
+    "vwx": "all of the workloads.",
+}
+
+
+@pytest.mark.parametrize("names, end", DESIGNED.items(), ids=DESIGNED)
+@pytest.mark.parametrize("studies", [1, 2])
+def test_a_leader_that_was_designed_with_some_workloads_is_compared_on_the_others(
+    campaign, names, end, studies
+):
+    costs = {name: {w: hits[:studies] for w, hits in mine.items()} for name, mine in COSTS.items()}
+
+    text = answered(campaign(costs, developed={("fast", w) for w in names}))
+
+    assert text.startswith("fast ")
+    assert text.partition("fast was designed with ")[2] == end
 
 
 def test_a_miss_makes_the_speedup_a_bound_and_ties_are_counted(campaign):
