@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONG = 40  # characters; longer cells break lines
-_ROOM = 4_000_000  # characters of all pictures of a page
+_LARGEST = 5_000_000  # characters of a page: pictures have the room that its text leaves
 # No hashes: Chromium refuses to verify a file beside a page that was opened from disk. `file:` is
 # for browsers in which 'self' does not cover such a file; a page from a server gains nothing by it.
 _LINKED_POLICY = (
@@ -58,7 +58,9 @@ def render_html(template: str, context: dict[str, Any]) -> str:
     """
     style, script = source("page.css"), source("page.js", "plots.js")
     inlined = {"linked": False, "style": style, "script": script}
-    return _render(template, context | inlined | {"policy": _policy(style, script)})
+    context = context | inlined | {"policy": _policy(style, script)}
+    text = _render(template, context, room=0)
+    return _render(template, context, room=_LARGEST - len(text))
 
 
 def render_linked_html(template: str, context: dict[str, Any], style: str, script: str) -> str:
@@ -71,7 +73,7 @@ def render_linked_html(template: str, context: dict[str, Any], style: str, scrip
         script: The relative link to the script.
     """
     linked = {"linked": True, "style": style, "script": script, "policy": _LINKED_POLICY}
-    return _render(template, context | linked)
+    return _render(template, context | linked, room=_LARGEST)
 
 
 def source(*names: str) -> str:
@@ -79,10 +81,10 @@ def source(*names: str) -> str:
     return "".join((_TEMPLATES / name).read_text("utf-8") for name in names)
 
 
-def _render(template: str, context: dict[str, Any]) -> str:
+def _render(template: str, context: dict[str, Any], room: int) -> str:
     environment = _environment(autoescape=True, finalize=_as_text)
     environment.filters |= {"json": _names, "attributes": _attributes}
-    environment.filters |= {"embed": Pictures().embed, "label": _label, "csv": _csv_attribute}
+    environment.filters |= {"embed": Pictures(room).embed, "label": _label, "csv": _csv_attribute}
     return environment.get_template(f"{template}.html.j2").render(context)
 
 
@@ -108,11 +110,14 @@ def _as_text(value: Any) -> Any:
 
 
 class Pictures:
-    """The pictures of one page: those that come first have room in it."""
+    """The pictures of one page: those that come first have room in it.
 
-    def __init__(self) -> None:
-        """Start with an empty page."""
-        self._left = _ROOM
+    Args:
+        room: The number of characters for all of them.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._left = room
 
     def embed(self, plot: "Plot") -> str:
         """Return a picture's SVG; nothing if the page has no room left for it."""

@@ -362,3 +362,19 @@ def test_the_picture_of_the_answer_is_never_empty(build, tmp_path):
     opening = page[page.index('aria-labelledby="answer"') : page.index('id="part-1"')]
     assert "Scores including tuning with intervals of 95%." in opening
     assert "speed-up over adamw+random" not in opening
+
+
+def test_a_page_that_would_be_too_large_leaves_out_its_last_plots(reported, tmp_path, monkeypatch):
+    whole = (reported / "report.html").read_text("utf-8")
+    drawings = re.findall("<svg.*?</svg>", whole, re.DOTALL)
+    text = len(whole) - sum(map(len, drawings))
+    limit = len(whole) - len(drawings[-1]) // 2
+    monkeypatch.setattr("analysis.report.pages._LARGEST", limit)
+
+    logs = read_logs(reported.parent / "runs")
+    page = write_report(logs, tmp_path / "small").read_text("utf-8")
+
+    kept = re.findall("<svg.*?</svg>", page, re.DOTALL)
+    assert text < len(page) <= limit
+    assert 0 < len(kept) < len(drawings)
+    assert kept[0] == drawings[0]
