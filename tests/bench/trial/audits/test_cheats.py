@@ -9,6 +9,7 @@ import pytest
 from metaopt.bench.contract.facade import Facade
 from metaopt.bench.contract.spec import ForwardPassMode
 from metaopt.bench.records.audit import AUDIT_FILE, AuditRecord
+from metaopt.bench.records.layout import AUDIT_STALL_FILE
 from metaopt.bench.trial.audits.recording import STEPS, Recorder
 from metaopt.bench.trial.audits.replaying import write_audit
 from metaopt.bench.trial.runner import run_trial
@@ -242,6 +243,28 @@ def test_an_audit_that_ends_its_process_leaves_a_finding(
 
     (finding,) = AuditRecord.model_validate_json((tmp_path / AUDIT_FILE).read_bytes()).findings
     assert "The process ended during this audit" in finding.what
+
+
+def test_a_stall_of_an_audit_is_none_of_its_trial(make_gradient_descent, make_plan, tmp_path):
+    watched = set()
+
+    def update_params(*, workload, **arguments):
+        if type(workload) is not Facade:
+            watched.update(path.name for path in tmp_path.glob("*stall.txt"))
+        return inner(workload=workload, **arguments)
+
+    submission = descend(make_gradient_descent)
+    inner, submission.module.update_params = submission.module.update_params, update_params
+    plan, recorder = make_plan(submission, WORKLOAD, allowance=32.0), Recorder()
+    first = run_trial(dataclasses.replace(plan, pause_at=16.0), tmp_path)
+    rest = dataclasses.replace(plan, segments=first.segments)
+
+    (tmp_path / AUDIT_STALL_FILE).write_text("60\nTimeout (0:01:03)!\n")
+    record = run_trial(rest, tmp_path, recorder=recorder)
+    write_audit(recorder, 0.5, 60.0)
+
+    assert (first.status, record.status) == ("paused", "study_budget")
+    assert watched == {AUDIT_STALL_FILE}
 
 
 def test_a_step_that_cannot_be_run_again_has_failed(audit_of, make_gradient_descent):
