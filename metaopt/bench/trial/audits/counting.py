@@ -72,7 +72,7 @@ class CountingFacade(Facade):
         params = jax.tree.map(
             lambda leaf, noise: leaf + (scale * noise).astype(leaf.dtype), params, _noise(params)
         )
-        jax.debug.callback(functools.partial(setattr, self, "fresh"), params)
+        jax.debug.callback(self._keep, params)
         return params, model_state
 
     def noise_norm(self, params: Any) -> float:
@@ -82,6 +82,9 @@ class CountingFacade(Facade):
     def _identity(self) -> tuple[Any, ...]:
         # A step that was traced for one facade counts in no other.
         return *super()._identity(), self.__batch_size
+
+    def _keep(self, params: Any) -> None:
+        self.fresh = jax.tree.map(np.array, params)  # a copy: a step may donate them
 
     def _count(self, mode: ForwardPassMode, examples: float, *_: Any) -> None:
         with self.__lock:

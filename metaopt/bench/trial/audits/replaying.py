@@ -39,7 +39,7 @@ from metaopt.bench.records.audit import (
 )
 from metaopt.bench.records.layout import AUDIT_STALL_FILE
 from metaopt.bench.trial.audits.counting import NOISE, counting_facade, norm
-from metaopt.bench.trial.audits.host_copies import arrays_of, to_device
+from metaopt.bench.trial.audits.host_copies import arrays_of, to_device, to_host
 from metaopt.bench.trial.audits.recording import Preparation, Recorder, Step, Window
 from metaopt.bench.trial.stalls import watch_for_stalls
 from metaopt.bench.trial.state import TrialState
@@ -238,7 +238,7 @@ class _Replayer:
         self.workload.reset()
         after = before = window.before[1]
         for event, trees in self._run(window, self._at(window)):
-            before, after = after, trees[1]
+            before, after = after, to_host(trees[1])  # copied: the next step may donate them
             if isinstance(event, Step) and event.index == window.restart:
                 break
         jax.effects_barrier()

@@ -11,6 +11,7 @@ from metaopt.workloads.synthetic import Quadratic
 WORKLOAD = Quadratic(curvatures=(1.0, 5.0))
 
 HEAD = """
+import functools
 import jax, jax.numpy as jnp
 from typing import Any, NamedTuple
 from metaopt.bench.contract.kit import data_selection
@@ -61,16 +62,17 @@ def update_params(*, workload, current_param_container, model_state, optimizer_s
     rate = optimizer_state[0]["rate"]
     return optimizer_state, current_param_container - rate * step, model_state
 """
-RESTARTS_WITH_WHAT_IT_LEARNED = """
+_RESTARTS = """
 def init_optimizer_state(workload, params, model_state, hyperparameters, rng):
     return {"steps": 0, "fresh": workload.init_model_fn(rng)[0], "key": rng}, None
 
 def update_params(*, workload, current_param_container, model_state, optimizer_state, **_):
     state, params = dict(optimizer_state[0]), current_param_container
     if state["steps"] and state["steps"] % 20 == 0:
-        params = params + (workload.init_model_fn(state["key"])[0] - state["fresh"])
+        old, params = params, restart(workload, params, state)
+        descend(old, 0.0)  # donates them
     state["steps"] += 1
-    return (state, None), params - RATE * gradient(workload, params), model_state
+    return (state, None), descend(params, gradient(workload, params)), model_state
 
 def report(state):
     steps = state[0]["steps"]
@@ -78,6 +80,18 @@ def report(state):
         "gradient_evaluations": float(steps), "episode": max(0, steps - 1) // 20,
         "phase": "training",
     }
+
+@functools.partial(jax.jit, donate_argnums=0)
+def descend(params, step):
+    return params - RATE * step
+"""
+RESTARTS_AFRESH = f"""{_RESTARTS}
+def restart(workload, params, state):
+    return workload.init_model_fn(state["key"])[0]
+"""
+RESTARTS_WITH_WHAT_IT_LEARNED = f"""{_RESTARTS}
+def restart(workload, params, state):
+    return params + (workload.init_model_fn(state["key"])[0] - state["fresh"])
 """
 
 
@@ -114,11 +128,18 @@ def audit_second(make_plan, tmp_path):
 
 CODE = {
     HONEST: set(),
+    RESTARTS_AFRESH: set(),
     KEEPS_A_FUNCTION: {"passes"},
     LEARNS_OVER_STUDIES: {"replay"},
     RESTARTS_WITH_WHAT_IT_LEARNED: {"fresh-start"},
 }
-NAMES = ("honest", "keeps a function", "learns over studies", "restarts with what it learned")
+NAMES = (
+    "honest",
+    "restarts afresh",
+    "keeps a function",
+    "learns over studies",
+    "restarts with what it learned",
+)
 
 
 @pytest.mark.parametrize("code, failed", CODE.items(), ids=NAMES)
