@@ -163,14 +163,15 @@ def _designed(scores: Scores, ranked: Sequence[str]) -> list[str]:
         scores.rules, scores.unit, tuple(ranked), Benchmark(others), scores.cells, scores.studies
     )
     view = scores.views[0]
-    best = max(score[view] for score in there.scores.values())
-    first = [name for name in there.contenders if round(there.scores[name][view] - best, 9) == 0]
+    top = max(score[view] for score in there.scores.values())
+    first = [name for name in there.contenders if round(there.scores[name][view] - top, 9) == 0]
     which = f"{len(names) - len(others)} of the {len(names)} workloads"
     where = f"the {len(others)} others" if len(others) > 1 else "the other"
     if leader in first:
-        return [f"{leader} was designed with {which}; it is ahead on {where} too."]
-    verb = "is" if len(first) == 1 else "are"
-    return [f"{leader} was designed with {which}; on {where}, {' and '.join(first)} {verb} ahead."]
+        return [f"{leader} was designed with {which}; it has the highest score on {where} too."]
+    verb = "has" if len(first) == 1 else "have"
+    best = f"{' and '.join(first)} {verb} the highest score"
+    return [f"{leader} was designed with {which}; on {where}, {best}."]
 
 
 def _without_statistics(scores: Scores, ranked: Sequence[str], leader: str) -> str:

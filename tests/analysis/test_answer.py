@@ -59,9 +59,9 @@ COSTS = {  # "fast" owes its lead to v
 }
 DESIGNED = {
     "-": "",
-    "v": "1 of the 3 workloads; on the 2 others, adamw+random and other are ahead.",
-    "w": "1 of the 3 workloads; it is ahead on the 2 others too.",
-    "vx": "2 of the 3 workloads; on the other, adamw+random and other are ahead.",
+    "v": "1 of the 3 workloads; on the 2 others, adamw+random and other have the highest score.",
+    "w": "1 of the 3 workloads; it has the highest score on the 2 others too.",
+    "vx": "2 of the 3 workloads; on the other, adamw+random and other have the highest score.",
     "vwx": "all of the workloads.",
 }
 
