@@ -189,12 +189,12 @@ for (const box of document.querySelectorAll(".plot")) {
     [axes.x.low, axes.x.high, axes.y.low, axes.y.high] = ends;
     draw(axes, read().series);
     reset.hidden = false;
+    forget();
   };
   const unzoom = () => {
     if (reset.hidden) return;
     for (const axes of read().axes) zoom(axes, axes.whole);
     reset.hidden = true;
-    forget();
   };
 
   box.addEventListener("pointermove", event => {

@@ -137,10 +137,14 @@ def test_dragging_zooms_into_curves_and_escape_goes_back(page):
     before = plot.find_element(By.CSS_SELECTOR, path).get_attribute("d")
     labels = len(plot.find_elements(By.CSS_SELECTOR, ".tick:not(.away)"))
 
-    ActionChains(page).move_to_element_with_offset(plot, -20, -60).click_and_hold().move_by_offset(
-        90, 70
-    ).release().perform()
+    x, y, _ = place_of(page, plot, "dog", 3)
+    ActionChains(page).move_to_element_with_offset(plot, x, y).perform()
+    ring = plot.find_element(By.CSS_SELECTOR, "circle[r='6']")
+    assert ring.is_displayed()
 
+    ActionChains(page).click_and_hold().move_by_offset(90, 70).release().perform()
+
+    assert not ring.is_displayed()  # the point that it marked has moved
     after = plot.find_element(By.CSS_SELECTOR, path).get_attribute("d")
     assert after != before
     assert labels and not plot.find_elements(By.CSS_SELECTOR, ".tick:not(.away)")
