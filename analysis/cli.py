@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from analysis.command_line import one_line_errors, shown_command
+from analysis.command_line import given_options, one_line_errors, shown_command
 from analysis.commands.board_commands import rebuild_leaderboard, submit_records, verify_records
 from analysis.commands.options import (
     BudgetFactorOption,
@@ -94,6 +94,7 @@ def score(
 
 @app.command()
 def report(
+    context: typer.Context,
     logs: SeveralLogs,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: LOGS/report.")
@@ -128,10 +129,8 @@ def report(
         if len(logs) == 1 and (logs[0] / STABILITY_FILE).is_file():
             from analysis.report.stability_report import write_stability_report
 
-            asked = [within, targets, ruleset, cost, studies, trials, budget_factor, rerun,
-                     submissions]  # fmt: skip
-            if mix_hardware or hardware or any(option is not None for option in asked):
-                raise ValueError("The report of a stability record has no options but --out.")
+            if idle := sorted(given_options(context) - {"--out"}):
+                raise ValueError(f"The report of a stability record takes no {idle[0]}.")
             typer.echo(write_stability_report(logs[0], folder, command=shown_command("analysis")))
             return
         from analysis.logs.reader import read_logs

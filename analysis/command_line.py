@@ -93,6 +93,16 @@ def shown_command(name: str) -> str:
     return shlex.join(["python", "-m", name, *map(redact, sys.argv[1:])])
 
 
+def given_options(context: typer.Context) -> set[str]:
+    """Return the options that stand on the command line; not those of the environment."""
+    given = set()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.param_type_name == "option" and source and source.name == "COMMANDLINE":
+            given.add(option.opts[0])
+    return given
+
+
 @contextmanager
 def one_line_errors(name: str) -> Iterator[None]:
     """Turn a user's mistake in the block into one line and exit code 2."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.command_line import one_line_errors
+from analysis.command_line import given_options, one_line_errors
 from metaopt.bench.records.redaction import redact
 from tuning.completion import (
     complete_campaign,
@@ -53,12 +53,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
-AnyFormat = Annotated[Format, typer.Option(help="how to print it")]
+AnyFormat = Annotated[Format, typer.Option(help="Format of the output.")]
 SubmissionName = Annotated[
     str,
-    typer.Argument(help="name or folder of a submission", autocompletion=complete_submission),
+    typer.Argument(help="Name or folder of a submission.", autocompletion=complete_submission),
 ]
-_CAMPAIGN_HELP = "TOML file, or the name of a shipped campaign"
+_NAMES_HELP = "Names, separated by commas; replace the file's."
+_CAMPAIGN_HELP = "TOML file, or the name of a shipped campaign."
 CampaignName = Annotated[str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion=complete_campaign)]
 StabilityName = Annotated[
     str, typer.Argument(help=_CAMPAIGN_HELP, autocompletion=complete_stability)
@@ -81,24 +82,27 @@ def list_everything(format: AnyFormat = Format.TABLE) -> None:
 def run(
     submission: SubmissionName,
     workload: Annotated[
-        str, typer.Argument(help="name of a workload", autocompletion=complete_workload)
+        str, typer.Argument(help="Name of a workload.", autocompletion=complete_workload)
     ],
     hparams: Annotated[
-        list[str] | None, typer.Option(help="name=value, over the submission's defaults; repeat")
+        list[str] | None,
+        typer.Option(help="name=value, replaces the submission's default. Repeat."),
     ] = None,
-    budget: Annotated[str, typer.Option(help="2000grads, 500steps, 60s, or 2x step hints")] = "1x",
+    budget: Annotated[str, typer.Option(help="2000grads, 500steps, 60s, or 2x step hints.")] = "1x",
     eval_period: Annotated[
-        str | None, typer.Option(help="cost between evaluations; default: the workload's")
+        str | None, typer.Option(help="Cost between evaluations. Default: the workload's.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of the run")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 1,
     stall_seconds: Annotated[
         float,
         typer.Option(
-            min=1.0, callback=_finite, help="without a step, after which the trial has stalled"
+            min=1.0,
+            callback=_finite,
+            help="Seconds without a step after which a trial has stalled.",
         ),
     ] = 1800.0,
     out: Annotated[
-        Path | None, typer.Option(help="output folder; default: the next runs/run-N")
+        Path | None, typer.Option(help="Output folder. Default: the next runs/run-N.")
     ] = None,
 ) -> None:
     """Train one submission once on one workload and print the result.
@@ -117,61 +121,65 @@ def run(
 
 @app.command()
 def compare(
+    context: typer.Context,
     campaign: CampaignName,
     workloads: Annotated[
-        str | None,
-        typer.Option(help="comma separated, over the file's", autocompletion=complete_workloads),
+        str | None, typer.Option(help=_NAMES_HELP, autocompletion=complete_workloads)
     ] = None,
     contenders: Annotated[
-        str | None,
-        typer.Option(help="comma separated, over the file's", autocompletion=complete_contenders),
+        str | None, typer.Option(help=_NAMES_HELP, autocompletion=complete_contenders)
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="of a study, over the file's")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Budget of a study; replaces the file's.")
+    ] = None,
     eval_period: Annotated[
-        str | None, typer.Option(help="cost between evaluations, over the file's")
+        str | None, typer.Option(help="Cost between evaluations; replaces the file's.")
     ] = None,
-    studies: Annotated[int | None, typer.Option(help="repetitions, over the file's")] = None,
-    seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
+    studies: Annotated[
+        int | None, typer.Option(help="Number of studies; replaces the file's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; replaces the file's.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="default: the newest unfinished runs/<campaign>-N of these options, else the next"
+            help="Output folder. Default: the newest unfinished runs/<campaign>-N of these "
+            "options, else the next."
         ),
     ] = None,
     require_clean: Annotated[
         bool,
-        typer.Option("--require-clean", help="stop if records would not suit the leaderboard"),
+        typer.Option("--require-clean", help="Stop if the leaderboard would refuse the records."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="measure a few steps and estimate the time")
+        bool, typer.Option("--dry-run", help="Measure a few steps and estimate the time.")
     ] = False,
     in_process: Annotated[
-        bool, typer.Option("--in-process", help="one study after another, in this process")
+        bool, typer.Option("--in-process", help="Run one study after another, in this process.")
     ] = False,
     cpus_per_study: Annotated[
-        int | None, typer.Option(min=1, help="cores; default: divided among the studies at work")
+        int | None, typer.Option(min=1, help="Cores for each study. Default: shared evenly.")
     ] = None,
     gpus_per_study: Annotated[
         float | None,
         typer.Option(
             min=0.0,
             callback=_whole_or_share,
-            help="a share of a GPU, or several; default: one where there are GPUs",
+            help="GPUs for each study, or a share of one. Default: one, where there are GPUs.",
         ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="of a Ray cluster: HOST:PORT, or auto"),
+        typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster: HOST:PORT, or auto."),
     ] = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="start Ray's dashboard on this machine")
+        bool, typer.Option("--dashboard", help="Start Ray's dashboard on this machine.")
     ] = False,
     slurm: Annotated[
-        int, typer.Option(min=0, help="submit the command to SLURM on this many nodes")
+        int, typer.Option(min=0, help="Submit the command to SLURM on this many nodes.")
     ] = 0,
     slurm_options: Annotated[
         list[str] | None,
-        typer.Option("--slurm-option", help="name=value for sbatch, as in partition=gpu; repeat"),
+        typer.Option("--slurm-option", help="name=value for sbatch, as in partition=gpu. Repeat."),
     ] = None,
 ) -> None:
     """Run a campaign and write its report. Call it again to resume.
@@ -181,34 +189,37 @@ def compare(
     from tuning.campaign import read_campaign
     from tuning.campaign_folder import check_data
     from tuning.cluster import Resources
-    from tuning.commands.compare_command import begin, print_estimates, run_and_report
+    from tuning.commands import compare_command as command
     from tuning.slurm import submit
 
     code = 0
     with one_line_errors("tuning"):
+        command.refuse_idle_options(given_options(context))
         plan = read_campaign(
             Path(campaign), workloads=_split(workloads), contenders=_split(contenders),
             budget=budget, eval_period=eval_period, studies=studies, seed=seed,
         )  # fmt: skip
         if not slurm:  # the job's machines have the data
             check_data(plan)
-        folder = begin(plan, out, require_clean=require_clean, dry_run=dry_run)
+        folder = command.begin(plan, out, require_clean=require_clean, dry_run=dry_run)
         resources = Resources(address, cpus_per_study, gpus_per_study, dashboard)
         if dry_run:
-            print_estimates(plan, cpus_per_study, in_process=in_process)
+            command.print_estimates(plan, cpus_per_study, in_process=in_process)
         elif slurm:
             arguments = sys.argv[1:] + ([] if out else ["--out", str(folder)])
             typer.echo(submit(arguments, folder, nodes=slurm, options=slurm_options or []))
         else:
-            code = run_and_report(plan, folder, None if in_process else resources)
+            code = command.run_and_report(plan, folder, None if in_process else resources)
     raise typer.Exit(code)
 
 
 @app.command()
 def stability(
     campaign: StabilityName,
-    seed: Annotated[int | None, typer.Option(help="over the file's")] = None,
-    out: Annotated[Path | None, typer.Option(help="default: runs/<campaign>")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; replaces the file's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder. Default: runs/<campaign>.")
+    ] = None,
 ) -> None:
     """Measure products of transitions (Figure 3) and write a report. Call it again to resume.
 
@@ -224,9 +235,9 @@ def stability(
 
 @app.command()
 def export(
-    runs: Annotated[Path, typer.Argument(help="a campaign's output folder")],
+    runs: Annotated[Path, typer.Argument(help="Output folder of a campaign.")],
     storage: Annotated[
-        str, typer.Option(envvar=_STORAGE, help="sqlite:///FILE, or a server's URL")
+        str, typer.Option(envvar=_STORAGE, help="sqlite:///FILE, or the URL of a server.")
     ],
 ) -> None:
     """Copy tuning studies into an Optuna storage, for its dashboard and visualisations.
@@ -245,7 +256,7 @@ def export(
 def check(
     submission: SubmissionName,
     timeout: Annotated[
-        float, typer.Option(min=1.0, callback=_finite, help="seconds for all rules together")
+        float, typer.Option(min=1.0, callback=_finite, help="Seconds for all rules together.")
     ] = 120.0,
     format: AnyFormat = Format.TABLE,
 ) -> None:
@@ -264,9 +275,9 @@ def check(
 def rehearse(
     submission: SubmissionName,
     timeout: Annotated[
-        float, typer.Option(min=1.0, callback=_finite, help="seconds for each miniature")
+        float, typer.Option(min=1.0, callback=_finite, help="Seconds for each miniature.")
     ] = _REHEARSAL_SECONDS,
-    out: Annotated[Path, typer.Option(help="folder of the page")] = _REHEARSALS,
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = _REHEARSALS,
 ) -> None:
     """Train a submission on miniatures of AlgoPerf's workloads, check it, and write a page.
 
@@ -284,12 +295,14 @@ def rehearse(
 @app.command()
 def targets(
     workloads: Annotated[
-        list[str], typer.Argument(help="names of workloads", autocompletion=complete_workload)
+        list[str], typer.Argument(help="Names of workloads.", autocompletion=complete_workload)
     ],
-    out: Annotated[Path, typer.Option(help="folder of the procedure's records")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of the procedure's records.")] = Path(
         "runs/targets"
     ),
-    points: Annotated[int, typer.Option(min=1, help="search points for each baseline")] = 100,
+    points: Annotated[
+        int, typer.Option(min=1, help="Points of the search for each baseline.")
+    ] = 100,
 ) -> None:
     """Set frozen targets by the stated procedure; writes package data and leaderboard/.
 
@@ -306,8 +319,10 @@ def targets(
 
 @app.command()
 def download(
-    folder: Annotated[str, typer.Argument(help="data set: mnist")],
-    to: Annotated[Path | None, typer.Option(help="default: $METAOPT_DATA_DIR")] = None,
+    folder: Annotated[str, typer.Argument(help="Name of a data set: mnist.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of the files. Default: $METAOPT_DATA_DIR.")
+    ] = None,
 ) -> None:
     """Download a data set's original files and verify them.
 
@@ -330,21 +345,27 @@ def download(
 @app.command()
 def package(
     submission: SubmissionName,
-    out: Annotated[Path, typer.Option(help="new or empty folder")],
-    name: Annotated[str | None, typer.Option(help="on the leaderboard")] = None,
-    folder: Annotated[str | None, typer.Option(help="its folder there: a module's name")] = None,
-    authors: Annotated[str | None, typer.Option(help="separated by commas")] = None,
-    affiliations: Annotated[str | None, typer.Option(help="separated by commas")] = None,
-    version: Annotated[str | None, typer.Option(help="of the submission, as in 1.0")] = None,
-    description: Annotated[str | None, typer.Option(help="one line on the algorithm")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; empty or missing.")],
+    name: Annotated[str | None, typer.Option(help="Name on the leaderboard.")] = None,
+    folder: Annotated[
+        str | None, typer.Option(help="Folder on the leaderboard: the name of a module.")
+    ] = None,
+    authors: Annotated[str | None, typer.Option(help="Authors, separated by commas.")] = None,
+    affiliations: Annotated[
+        str | None, typer.Option(help="Affiliations, separated by commas.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Version of the submission, as in 1.0.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="One line on the algorithm.")] = None,
     evidence: Annotated[
         Path | None,
-        typer.Option(help="output folder of a campaign with it, for PULL_REQUEST.md"),
+        typer.Option(help="Output folder of a campaign with it, for PULL_REQUEST.md."),
     ] = None,
     rehearsal: Annotated[
         bool,
         typer.Option(
-            "--rehearsal/--no-rehearsal", help="rehearse it, and write nothing if that fails"
+            "--rehearsal/--no-rehearsal", help="Rehearse it, and write nothing if that fails."
         ),
     ] = True,
 ) -> None:

@@ -231,7 +231,7 @@ class Driver:
             self._start(busy, self._next(busy.compiled))
 
     def _next(self, compiled: frozenset[tuple[str, str]]) -> StudyKey:
-        """Take a study from the queue: one whose programs the slot has, or else nobody makes."""
+        """Take a study from the queue: one that the slot has compiled, else that no other has."""
         others = {busy.key[:2] for busy in self._busy if busy.key is not None}
         key = min(self._queue, key=lambda key: (key[:2] not in compiled, key[:2] in others))
         self._queue.remove(key)

@@ -169,8 +169,7 @@ def _show_trace(trace: str | None) -> None:
 def check_budgets(studies: list[StudyRecord]) -> None:
     """Assert that spent budgets are equal to within one evaluation period, or one step.
 
-    Studies that ended early for the two allowed reasons, and those whose trials all failed at no
-    cost, are left out: their records say so.
+    Studies that ended early are left out: their records say why.
 
     Raises:
         ValueError: A budget was missed, which is a defect of the referee; names the study.

@@ -169,7 +169,7 @@ def set_targets(
 
 
 class _Procedure:
-    """The runs of the procedure on one workload: three campaigns with an unreachable target."""
+    """The runs of the procedure on one workload: campaigns with an unreachable target."""
 
     def __init__(self, workload: SupervisedWorkload, folder: Path) -> None:
         self.workload = workload
@@ -188,10 +188,9 @@ class _Procedure:
             (entry for entry in found if math.isfinite(entry[0])), key=lambda entry: entry[0]
         )[:FINALISTS]
         if not found:
-            error = next((r.error for study in trials for r, _ in study if r.error), "no value")
-            last = error.strip().splitlines()[-1]
+            cause = next((r.cause for study in trials for r, _ in study if r.cause), "no value")
             raise ValueError(
-                f"{self.workload.name}: every trial of the search failed, one with: {last}"
+                f"{self.workload.name}: every trial of the search failed, one with: {cause}"
             )
         finalists = [record for _, record in found]
         names = [f"finalist_{index}" for index in range(len(finalists))]
@@ -266,7 +265,7 @@ class _Procedure:
         with hold(out / LOCKS / "campaign.lock", f"Output folder {str(out)!r}"):
             identities = claim_folder(campaign, out, None)
             left = [k for k in keys if not (k.folder(out) / records.STUDY_FILE).exists()]
-            # Nobody reads an audit of these runs.
+            # Audits of these runs are not read.
             found, errors = run_in_process(
                 campaign, out, identities, left, set(), lambda key, share: None
             )

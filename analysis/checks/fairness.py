@@ -132,7 +132,7 @@ def find_failures(logs: Logs) -> list[Failures]:
         steps = sum(map(_steps, trials))
         if failed or not steps:
             failed.sort(key=lambda record: record.status not in ERRORS)
-            cause = next((r.cause or _last_line(r.error) for r in failed), None)
+            cause = next((record.cause for record in failed), None)
             statuses = Counter(record.status for record in failed)
             all_errors = sum(statuses[error] for error in ERRORS) == len(records)
             is_broken = not steps or all_errors if logs.is_ours else contender not in evaluated
@@ -145,11 +145,6 @@ def find_failures(logs: Logs) -> list[Failures]:
 def _steps(trial: Trial) -> float:
     steps = trial.record.ledger.cost.steps
     return 0 if math.isnan(steps) else steps  # NaN: AlgoPerf's trial has no evaluations
-
-
-def _last_line(error: str | None) -> str | None:
-    """Return the last line of a traceback, for records without a cause."""
-    return error.strip().split("\n")[-1] if error and error.strip() else None
 
 
 def missing_studies(logs: Logs) -> list[str]:

@@ -109,9 +109,9 @@ class Board:
             "record": {plain(path.as_posix()): href(path, root) for path in records},
         }
 
-    def code_links(self, entries: Sequence[CampaignEntry], root: str = "../") -> dict[str, str]:
+    def code_links(self, entries: Sequence[CampaignEntry]) -> dict[str, str]:
         """Return the links to the code of submissions by their names."""
-        found = {plain(e.submission): code_link(e, root, self.address) for e in entries}
+        found = {plain(e.submission): code_link(e, "../", self.address) for e in entries}
         return {
             name: link
             for name, link in found.items()

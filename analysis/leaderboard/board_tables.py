@@ -58,7 +58,7 @@ class MeasuredStanding:
         """The intervals, verified contenders and filter values of rows."""
         areas, costs, name = {}, {}, "intervals"
         for one in self.found:
-            name = f"{one.confidence:.0%}, bootstrap over studies"
+            name = f"{one.percent}, bootstrap over studies"
             for s, contender in enumerate(one.samples.contenders):
                 areas[contender, one.view] = float(one.scores.low[s]), float(one.scores.high[s])
                 for w, workload in enumerate(one.samples.workloads):
@@ -133,9 +133,9 @@ class MeasuredStanding:
         mine = round(scores[contender][view], 9)
         return 1 + sum(round(s[view], 9) > mine for s in scores.values() if s)
 
-    def named(self, table: Table, name: str = "") -> Table:
+    def named(self, table: Table) -> Table:
         """Return a table under a name that no other hardware's table has on the page."""
-        return dataclasses.replace(table, name=f"{name or table.name}-{self.standing.hardware}")
+        return dataclasses.replace(table, name=f"{table.name}-{self.standing.hardware}")
 
 
 def standing_table(part: MeasuredStanding) -> Table:

@@ -2,10 +2,11 @@
 
     <leaderboard>/records/<hardware>/<workload>/<contender>.json      :class:`Entry`
 
-A file holds one entry per campaign, for costs under different budgets or targets do not compare.
-The campaigns' own files are in ``<leaderboard>/campaigns``; they name the workloads still to come.
-Names become file names with everything unusual percent-encoded. Files are strangers': what is too
-large, a link, somewhere else than its content says, or not of the schema is refused by name.
+A file has one entry for each campaign, because costs under different budgets or targets cannot be
+compared. The files of the campaigns are in ``<leaderboard>/campaigns``; they name the workloads
+that are still to run. In file names, unusual characters of names are percent-encoded. Files can
+come from anyone. One that is too large, is a link, lies elsewhere than its content says or does
+not have this schema is refused; the error names it.
 """
 
 import json
@@ -43,7 +44,7 @@ class _Model(pydantic.BaseModel):
 
 
 class StudyEntry(_Model):
-    """One study. Costs are in all currencies, each the least there is; null for a miss."""
+    """One study. A cost is the lowest in each currency; ``None`` if the study missed its target."""
 
     study: _Number
     seed: int  # of its first trial; equal for all contenders of the campaign: that pairs them
@@ -118,7 +119,7 @@ class CampaignEntry(_Model):
     developed_here: bool = False  # the submission says that it was designed with this workload
     commits: tuple[str, ...]
     software: dict[str, str]
-    command: str  # that repeats these runs
+    command: str  # repeats these runs
     first_day: str  # on which a trial started, UTC
     last_day: str
     verified: Verification | None = None
@@ -170,7 +171,7 @@ class Planned(pydantic.BaseModel):
 
 
 def file_name(name: str) -> str:
-    """Return a stranger's name as that of a file, another one for every other name.
+    """Return the file name for any name; different names have different ones.
 
     Examples:
         >>> file_name("adamw@paper+grid"), file_name("../up")
@@ -211,10 +212,10 @@ def read_entries(board: Path) -> list[Entry]:
 
 
 def read_planned(board: Path) -> dict[str, tuple[str, ...]]:
-    """Return the workloads of each campaign by its file, also those that nobody has run.
+    """Return the workloads of each campaign by its file, also those that have not run.
 
     Raises:
-        ValueError: A file of a campaign is not one; names file and rule.
+        ValueError: A file is not a campaign's; the message names the file and the rule.
     """
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted((board / CAMPAIGNS).glob("*")):

@@ -13,13 +13,13 @@ _LONGEST_FILE = 120  # characters, of the 255 that file systems allow with an ex
 _FOLDERS = {"external": "external_tuning", "self-tuning": "self_tuning"}
 
 
-def page_path(kind: str, name: str, ending: str = ".html") -> Path:
+def page_path(kind: str, name: str) -> Path:
     """Return the path of a page below the leaderboard; each name has a path of its own."""
     file = file_name(name)
     if len(file) > _LONGEST_FILE:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         file = f"{file[:_LONGEST_FILE]}~{digest[:12]}"
-    return Path(kind) / f"{file}{ending}"
+    return Path(kind) / f"{file}.html"
 
 
 def href(path: Path, root: str = "../") -> str:
@@ -33,7 +33,7 @@ def href(path: Path, root: str = "../") -> str:
 
 
 def safe_link(text: str) -> str | None:
-    """Return a link by strangers if it is an https address that shows its host; else ``None``."""
+    """Return an untrusted link if it is an https address that shows its host; else ``None``."""
     if not re.fullmatch(r"https://[\x21-\x7e]+", text):
         return None
     try:

@@ -31,12 +31,12 @@ class Standing:
 
     @property
     def contenders(self) -> list[str]:
-        """Everybody with an entry."""
+        """The contenders with an entry, sorted."""
         return sorted({contender for contender, _ in self.entries})
 
     @property
     def workloads(self) -> list[str]:
-        """Every workload with an entry."""
+        """The workloads with an entry, sorted."""
         return sorted({workload for _, workload in self.entries})
 
     @property
@@ -154,10 +154,10 @@ def standings(
 
 
 def check_comparable(entries: Sequence[Entry]) -> None:
-    """See that entries of a campaign have the same budgets, targets, seeds, studies and workloads.
+    """Check that entries of a campaign agree in budgets, targets, seeds, studies and workloads.
 
     Raises:
-        ValueError: They have not; names two entries and what differs.
+        ValueError: Two entries do not agree; the message names them and what differs.
     """
     firsts: dict[tuple[str, str], tuple[str, CampaignEntry]] = {}
     campaigns: dict[str, tuple[str, CampaignEntry]] = {}
@@ -176,14 +176,13 @@ def check_comparable(entries: Sequence[Entry]) -> None:
                     differing = "version of the workload, its data, targets or settings"
             if differing:
                 raise ValueError(
-                    f"{where} and {other} are of campaign {plain(name)!r} and do not compare, for "
-                    f"they differ in their {differing}; a campaign that is another needs another "
-                    "name."
+                    f"{where} and {other} are of campaign {plain(name)!r} but cannot be compared: "
+                    f"they differ in {differing}. Give the other campaign a name of its own."
                 )
 
 
 def _differing(a: CampaignEntry, b: CampaignEntry) -> str:
-    """Return what differs between contenders on one workload."""
+    """Return what differs between two entries on one workload, and must not."""
     pairing = [[(study.seed, study.fixed_batch) for study in entry.studies] for entry in (a, b)]
     # A self-tuning run may take its whole study's budget: that of a trial is not compared.
     facts = {
@@ -198,7 +197,7 @@ def _differing(a: CampaignEntry, b: CampaignEntry) -> str:
 
 
 def _differing_anywhere(a: CampaignEntry, b: CampaignEntry) -> str:
-    """Return what differs and must not on any workload of a campaign."""
+    """Return what differs between two entries of a campaign, and must not on any workload."""
     facts = {
         "currency": (a.budget.currency, b.budget.currency),
         "seed": (a.seed, b.seed),

@@ -5,7 +5,7 @@ import re
 import shlex
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,8 @@ def files_to_submit(
     Args:
         runs: The campaign's output folder.
         board: The leaderboard's folder; only read.
-        command: That repeats the campaign; by default `python -m tuning compare` with its name, or
-            with its file in ``campaigns/`` of the leaderboard where it is a user's own.
+        command: The command that repeats the campaign; by default `python -m tuning compare` with
+            its name, or with its file in ``campaigns/`` of the leaderboard where it is a user's.
         rerun: The output folder of another run of the campaign. Entries that it agrees with are
             marked as verified. Without a rerun of it, an entry stays verified while its costs are
             those that the leaderboard has.
@@ -130,7 +130,7 @@ def _verified(entries: list[Entry], logs: Logs, again: Logs) -> list[Entry]:
             days = sorted(record.started_at[:10] for record in records)
             verification = Verification(
                 hardware=", ".join(sorted(hardware_of(again))),
-                commits=tuple(sorted({str(_git(r).get("commit", "unknown")) for r in records})),
+                commits=_commits(records),
                 first_day=days[0],
                 last_day=days[-1],
             )
@@ -169,6 +169,10 @@ def _counted_costs(entry: CampaignEntry) -> list[tuple[float | None, ...]]:
         )
         for study in entry.studies
     ]
+
+
+def _commits(records: Iterable[TrialRecord]) -> tuple[str, ...]:
+    return tuple(sorted({str(_git(record).get("commit") or "unknown") for record in records}))
 
 
 def _git(record: TrialRecord) -> dict[str, Any]:
@@ -224,7 +228,7 @@ def _campaign_entry(
         fixed=variant["hyperparameters"] if variant else None,
         declared=any(r.ledger.declared for r in records),
         developed_here=any(record.developed_here for record in records),
-        commits=tuple(sorted({str(r.environment["git"]["commit"]) for r in records})),
+        commits=_commits(records),
         software={
             name: str(version)
             for name, version in (software if isinstance(software, dict) else {}).items()

@@ -28,7 +28,7 @@ _NOISE = re.compile(
 )
 _DEFAULT = ("", "default", "False")  # precision settings of records that do not name any
 _LONGEST = 40  # characters of a slug before its id
-_MIXED = "MIXED HARDWARE: seconds of {} stand in one table."
+MIXED = "MIXED HARDWARE"  # begins the note about it
 _TEXT = 300  # characters of an untrusted value that are kept
 UNKNOWN = "unknown"
 
@@ -220,7 +220,7 @@ class HardwareChoice:
                 "Choose one with --hardware ID, count --cost steps, compare machines with "
                 "`python -m analysis hardware`, or mix them with --mix-hardware."
             )
-        return (_MIXED.format(listed), *notes)
+        return (f"{MIXED}: seconds of {listed} stand in one table.", *notes)
 
 
 ANY_HARDWARE = HardwareChoice()

@@ -11,7 +11,6 @@ from metaopt.bench import records
 from metaopt.bench.records.audit import AUDIT_FILE
 
 FRAMEWORKS = ("jax", "pytorch")
-MEASUREMENTS_FILE = "measurements.csv"
 
 _STUDY = re.compile(r"study_([0-9]{1,9})")
 _WORKLOAD = re.compile(r"(.+)_(jax|pytorch)")

@@ -216,7 +216,7 @@ def _renamed(part: Logs, kept: Sequence[Trial]) -> Logs:
 
 
 def _merged_campaign(campaigns: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """Return the campaign with everybody's contenders, workloads and variants."""
+    """Return the campaign with the contenders, workloads and variants of all."""
     known = [campaign for campaign in campaigns if campaign is not None]
     if not known:
         return None

@@ -93,8 +93,8 @@ def _ahead(found: Inference, leader: str, second: str) -> str:
         s, other = (found.samples.contenders.index(name) for name in (leader, second))
         value, low, high = (part[s] for part in (found.scores.value, *_ends(found)))
         text = (
-            f"{leader} has the highest score, {value:.3f} ({found.confidence:.0%}: {low:.3f} to "
-            f"{high:.3f}), before {second} with {found.scores.value[other]:.3f}"
+            f"{leader} has the highest score, {value:.3f} ({found.percent}: "
+            f"{low:.3f} to {high:.3f}), before {second} with {found.scores.value[other]:.3f}"
         )
         return f"{text}; {_decided(found, leader, second)}."
     text = f"{leader} {_faster(found, speedups, leader)}"
@@ -111,16 +111,16 @@ def _faster(found: Inference, speedups: Speedups, leader: str) -> str:
     if not np.isfinite(value):
         return f"is ahead of {speedups.reference}, by a factor that is not defined"
     bound = _BOUNDS[speedups.bounds[s]]
-    sure = f"({found.confidence:.0%}: {low:.1f} to {high:.1f})"
+    sure = f"({found.percent}: {low:.1f} to {high:.1f})"
     if round(value, 1) == 1 and not bound:
         return (
             f"has the highest score, and median costs like {speedups.reference}'s (speed-up "
-            f"{value:.2f}, {found.confidence:.0%}: {low:.2f} to {high:.2f})"
+            f"{value:.2f}, {found.percent}: {low:.2f} to {high:.2f})"
         )
     if value < 1:
         return (
             f"has the highest score, though its median costs are {bound}{1 / value:.1f} times "
-            f"those of {speedups.reference} (speed-up {value:.2f}, {found.confidence:.0%}: "
+            f"those of {speedups.reference} (speed-up {value:.2f}, {found.percent}: "
             f"{low:.2f} to {high:.2f})"
         )
     return (

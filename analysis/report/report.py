@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.checks.fairness import equality_of_budgets, fixed_hyperparameters, warnings_of
 from analysis.checks.verification import verified_contenders, verify
 from analysis.logs.audits import audit_summary
-from analysis.logs.hardware import ANY_HARDWARE, HardwareChoice
+from analysis.logs.hardware import ANY_HARDWARE, MIXED, HardwareChoice
 from analysis.logs.logs import Logs
 from analysis.report.answer import answer, infer_all, problems
 from analysis.report.formats import csv_text, table_csv
@@ -123,7 +123,7 @@ def write_report(
     sections = [
         *_costs(logs, scores, marks, extras, out),
         *_official(logs, marks),
-        _statistics_section(logs, scores, inferred, marks, out),
+        _statistics_section(logs, scores, inferred, marks, out, opening.plots),
         *verification,
         *_by_heading(_curves(logs, scores, bands, profiles, out)),
         *_training(logs, marks, out),
@@ -185,7 +185,7 @@ def extras_of(found: list[Inference], facets: Any) -> Extras:
                 costs[name, workload, one.view] = ends
     first = found[0]
     name = (
-        f"{100 * first.confidence:g}%, paired bootstrap over studies, {first.resamples:,} "
+        f"{first.percent}, paired bootstrap over studies, {first.resamples:,} "
         f"resamples, seed {first.seed}"
     )
     return Extras(areas, costs, name, facets=facets)
@@ -219,18 +219,26 @@ def _costs(
 
 
 def _statistics_section(
-    logs: Logs, scores: Scores, found: list[Inference], marks: Marks, out: Path
+    logs: Logs,
+    scores: Scores,
+    found: list[Inference],
+    marks: Marks,
+    out: Path,
+    drawn: "Iterable[Plot]",
 ) -> Section:
-    """Return plots, repeatability and speed-ups of both views, other tables of the first."""
+    """Return plots, repeatability and speed-ups of both views, other tables of the first.
+
+    Plots that are ``drawn`` above already are left out.
+    """
     from analysis.report.plots.statistics_plots import plot_inference
 
     if not found:
         text = "Intervals and comparisons need at least two studies; these logs have one."
         return Section(_UNCERTAINTY, (text,))
     first = found[0]
+    above = {plot.path for plot in drawn}
     plots = [plot for one in found for plot in plot_inference(one, _UNCERTAINTY, out)]
-    if first.speedups is None:
-        del plots[0]  # the picture of the answer
+    plots = [plot for plot in plots if plot.path not in above]
     tables = [statistics_tables.repeatability_table(found)]
     tables += [
         statistics_tables.speedups_table(one, one.speedups, marks, scores.factors)
@@ -358,7 +366,8 @@ def _context(logs: Logs, scores: Scores, command: str | None, title: str) -> dic
         "audits": audit_summary(list(logs.audits)) if logs.is_ours else "",
         "variants": fixed_hyperparameters(logs),
         "budgets": campaign_tables.budgets_line(logs, scores.unit),
-        "remarks": scores.notes,
+        "mixed": [note for note in scores.notes if note.startswith(MIXED)],
+        "remarks": [note for note in scores.notes if not note.startswith(MIXED)],
         "command": redact(command) if command else None,
         "dates": " to ".join(sorted({dates[0][:10], dates[-1][:10]})),
         "seed": about.get("seed", "unknown"),

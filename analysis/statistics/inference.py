@@ -51,6 +51,11 @@ class Inference:
         """The view of the costs."""
         return self.samples.view
 
+    @property
+    def percent(self) -> str:
+        """The confidence in percent, as text."""
+        return _percent(self.confidence)
+
 
 def infer(
     samples: Samples,
@@ -101,6 +106,10 @@ def infer(
     )
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
+
+
 def _warnings(
     samples: Samples, confidence: float, ranking: Ranking, left_out: LeaveOneOut | None
 ) -> list[str]:
@@ -108,9 +117,9 @@ def _warnings(
     attainable = attainable_confidence(samples.studies)
     if attainable < confidence:
         found.append(
-            f"{samples.studies} studies are too few for {confidence:.0%} intervals of the cost on "
-            f"one workload: {attainable:.0%} is the most they can have; {studies_for(confidence)} "
-            "studies are needed."
+            f"{samples.studies} studies are too few for {_percent(confidence)} intervals of the "
+            f"cost on one workload: {_percent(attainable)} is the most they can have; "
+            f"{studies_for(confidence)} studies are needed."
         )
     if ranking.warning:
         found.append(ranking.warning)

@@ -196,6 +196,19 @@ def test_targets_are_written_where_the_package_reads_them(tuning, root, tmp_path
         (["compare", "demo", "--gpus-per-study", "1.5"], "--gpus-per-study"),
         (["compare", "demo", "--gpus-per-study", "-1"], "--gpus-per-study"),
         (["compare", "demo", "--cpus-per-study", "0"], "--cpus-per-study"),
+        (
+            ["compare", "demo", "--in-process", "--cpus-per-study", "1"],
+            "--cpus-per-study has no effect with --in-process",
+        ),
+        (["compare", "demo", "--dry-run", "--slurm", "2"], "--slurm has no effect with --dry-run"),
+        (
+            ["compare", "demo", "--slurm", "2", "--address", "a:1"],
+            "--address has no effect with --slurm",
+        ),
+        (
+            ["compare", "demo", "--slurm-option", "time=1:00"],
+            "--slurm-option has no effect without --slurm",
+        ),
         (["targets", "nowhere"], "No workload 'nowhere'"),
         (["download", "imagenet"], "No data set 'imagenet', only ['mnist']"),
     ],
@@ -214,6 +227,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(tuning, tmp_path, arguments, mess
     assert message in result.err
     assert result.err.count("\n") == 1
     assert not (tmp_path / "out" / "logs").exists()
+
+
+def test_an_address_in_the_environment_may_have_no_effect(tuning, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "host:1")
+
+    result = tuning("compare", "demo", "--in-process", "--studies", "0")
+
+    assert "studies: Input should be greater" in result.err
 
 
 def test_check_names_what_is_wrong_and_how_to_put_it_right(tuning, tmp_path):

@@ -359,7 +359,7 @@ def test_a_trial_that_is_cut_short_blames_the_machine_if_adamw_is_as_slow(factor
     )
     record = SimpleNamespace(status="pruned", reached=None, ruleset="external", cause=None)
 
-    (found,) = judge_trial(record, result, get_workload("mini_criteo"), [])
+    (found,) = judge_trial(record, result, get_workload("mini_criteo"))
 
     assert (found.rule, found.severity) == ("slow", "note")
     assert advice in found.fix

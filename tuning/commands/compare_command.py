@@ -23,6 +23,28 @@ from tuning.obstacles import find_obstacles
 from tuning.output_folders import choose_folder
 from tuning.studies import campaign_currency, list_studies
 
+# What an option leaves without effect.
+_IDLE = {
+    "--in-process": ("--cpus-per-study", "--gpus-per-study", "--address", "--dashboard", "--slurm"),
+    "--dry-run": ("--gpus-per-study", "--address", "--dashboard", "--slurm"),
+    "--slurm": ("--address", "--dashboard"),
+    "--address": ("--dashboard",),
+}
+
+
+def refuse_idle_options(given: set[str]) -> None:
+    """Refuse options of ``compare`` that would have no effect.
+
+    Raises:
+        ValueError: There is one; the message names it.
+    """
+    for option, idle in _IDLE.items():
+        for other in idle:
+            if option in given and other in given:
+                raise ValueError(f"{other} has no effect with {option}.")
+    if "--slurm-option" in given and "--slurm" not in given:
+        raise ValueError("--slurm-option has no effect without --slurm.")
+
 
 def begin(campaign: Campaign, out: Path | None, *, require_clean: bool, dry_run: bool) -> Path:
     """Choose the output folder, and say early what would keep the records off the leaderboard.

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 import metaopt
 from metaopt.bench.contract.loading import SPACE_FILE, Submission, load_submission
 from metaopt.bench.contract.requirements import (
     ALGOPERF_PINS,
     REQUIREMENTS_FILE,
     beyond_algoperf,
-    plain_name,
     read_requirements,
 )
 from metaopt.bench.contract.spaces import parse_space
@@ -167,7 +168,7 @@ def _requirements(folder: Path, sources: Sources) -> str:
     for module, users in sources.extras.items():
         distribution = distributions.get(module, [module])[0]
         version = f">={metadata.version(distribution)}" if module in distributions else ""
-        if plain_name(distribution) not in named:
+        if canonicalize_name(distribution) not in named:
             lines.append(f"{distribution}{version}  # imported by {_some(users)}")
     return "\n".join(lines or ["# Nothing beyond AlgoPerf's own environment for JAX."]) + "\n"
 

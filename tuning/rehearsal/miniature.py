@@ -9,7 +9,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -228,7 +228,7 @@ def _train(
     if measured["is_trained"] and seconds and adamw:
         measured["time_factor"] = seconds / adamw
     result = result.model_copy(update=measured)
-    return _add(result, *judge_trial(record, result, workload, rows))
+    return _add(result, *judge_trial(record, result, workload))
 
 
 def _plan(
@@ -257,12 +257,7 @@ def _plan(
     )
 
 
-def judge_trial(
-    record: TrialRecord,
-    result: MiniatureResult,
-    workload: Any,
-    rows: Sequence[Mapping[str, Any]],
-) -> Iterator[Finding]:
+def judge_trial(record: TrialRecord, result: MiniatureResult, workload: Any) -> Iterator[Finding]:
     """Yield what a trial's record, and what was measured beside it, say against a submission."""
     steps, update = f"{result.steps} steps", "update_params"
     if not result.is_trained:

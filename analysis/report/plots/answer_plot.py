@@ -25,7 +25,7 @@ def plot_answer(found: Inference, heading: str, out: Path) -> Plot:
     if speedups is None or not defined:
         path = out / f"intervals-{found.view}.png"
         plot_scores(found, path)
-        caption = f"{in_view('Scores', found.view)} with intervals of {found.confidence:.0%}."
+        caption = f"{in_view('Scores', found.view)} with intervals of {found.percent}."
         return Plot(heading, caption, path, caption)
     shown, path = defined[:_MOST], out / "answer.png"
     _draw(found, speedups, shown, path)
@@ -40,8 +40,8 @@ def plot_answer(found: Inference, heading: str, out: Path) -> Plot:
         f"{in_view('Speed-ups', found.view)} over {plain(speedups.reference)}: {'; '.join(told)}",
         path,
         f"{in_view('Speed-up', found.view)} over {plain(speedups.reference)}, by score. Dots: "
-        f"geometric means over workloads; bars: intervals of {found.confidence:.0%}; ticks: single "
-        f"workloads. Hollow: a bound, because a median missed.{most}",
+        f"geometric means over workloads; bars: intervals of {found.percent}; ticks: "
+        f"single workloads. Hollow: a bound, because a median missed.{most}",
     )
 
 

@@ -27,7 +27,7 @@ def plot_inference(found: Inference, heading: str, out: Path) -> list[Plot]:
         f"{title.capitalize()} with intervals, and with each workload left out",
         out / f"intervals-{found.view}.png",
         caption=(
-            f"Dots: {title}. Bars: bootstrap intervals of {100 * found.confidence:g}%. "
+            f"Dots: {title}. Bars: bootstrap intervals of {found.percent}. "
             "Ticks: scores with one workload left out."
         ),
     )

@@ -108,23 +108,14 @@ def status_table(logs: Logs) -> Table:
 def errors_table(logs: Logs) -> Table:
     """Return the causes of failed trials, the most frequent first."""
     counts = Counter(
-        (trial.record.contender, trial.record.workload, cause)
+        (trial.record.contender, trial.record.workload, trial.record.cause)
         for trial in logs.trials
-        if (cause := cause_of(trial.record)) is not None
+        if trial.record.cause is not None
     )
     rows = tuple((*key[:2], count, key[2][:300]) for key, count in counts.most_common(20))
     columns = Column("contender"), Column("workload"), Column("trials", COUNT), Column("cause")
     where = "; full tracebacks are in each trial's run.json" if logs.is_ours else ""
     return Table(f"Causes of failures{where}", columns, rows, "errors", keys=2)
-
-
-def cause_of(record: Any) -> str | None:
-    """Return the cause of a trial's failure, on one line; ``None`` if it did not fail."""
-    if record.cause:
-        return record.cause
-    if record.error is None:
-        return None
-    return (record.error.strip() or "?").split("\n")[-1]
 
 
 def _trial_budget(record: Any) -> tuple[float, bool]:
@@ -214,5 +205,5 @@ def trials_table(logs: Logs) -> Table:
         row += [max(1, len(record.segments))] if logs.is_ours else []
         hyperparameters = record.hyperparameters
         row.append(json.dumps(dict(hyperparameters), sort_keys=True) if hyperparameters else None)
-        rows.append((*row, cause_of(record)))
+        rows.append((*row, record.cause))
     return Table("Trials", tuple(columns), tuple(rows), "trials", keys=4)

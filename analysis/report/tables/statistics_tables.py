@@ -84,7 +84,7 @@ def scores_with_intervals(found: Inference, marks: Marks) -> Table:
         Column("a workload left out", interval_format(SCORE)), Column("reached", SHARE),
     )  # fmt: skip
     caption = (
-        f"{in_view('Scores', found.view)}, with bootstrap intervals of {percent(found)} "
+        f"{in_view('Scores', found.view)}, with bootstrap intervals of {found.percent} "
         f"({found.resamples:,} paired resamples of studies, seed {found.seed}); the lowest and "
         "highest score with one workload left out; studies that reached the target."
     )
@@ -105,7 +105,7 @@ def costs_with_intervals(found: Inference, marks: Marks) -> Table:
     )
     caption = (
         f"{in_view('Median cost to target', found.view)}, {unit_name(found.unit)}, with intervals "
-        f"of {percent(found)}."
+        f"of {found.percent}."
     )
     columns = (
         Column("contender", marks.format),
@@ -206,7 +206,7 @@ def speedups_table(
     )  # fmt: skip
     caption = (
         f"{in_view('Speed-up', found.view)} over {reference}: geometric mean over workloads of its "
-        f"median cost over the contender's, with intervals of {percent(found)}. A median that "
+        f"median cost over the contender's, with intervals of {found.percent}. A median that "
         f"missed counts as its budget: >= where only {reference} missed on some workload, <= where "
         f"only the contender did, ~ where both occur. Beats {reference}: probability in the same "
         "study. Decided: by the sign test over all pairs."
@@ -249,7 +249,7 @@ def comparisons_table(found: Inference, marks: Marks, first: str | None = None) 
         Column("p (Holm)", P_VALUE, "p_holm"), Column("decided", TEXT),
     )  # fmt: skip
     caption = (
-        f"With intervals of {percent(found)}: probability that the first beats the second in the "
+        f"With intervals of {found.percent}: probability that the first beats the second in the "
         "same study, equal costs and two misses counting half; p of the sign test, adjusted for "
         f"all comparisons. Decided: p is at most {1 - found.confidence:.2g}. Otherwise: the "
         "further studies on each workload that would decide it with probability 0.8 if they are "
@@ -281,7 +281,7 @@ def ranks_table(found: Inference, marks: Marks) -> Table:
             f"Friedman's test: Q = {found.ranking.statistic:.2f}, p = {p:.2g} by permutations."
         )
     if not math.isnan(difference):
-        parts.append(f"Two mean ranks differ (Nemenyi, {percent(found)}) from {difference:.2f} on.")
+        parts.append(f"Two mean ranks differ (Nemenyi, {found.percent}) from {difference:.2f} on.")
     if found.ranking.warning:
         parts.append(found.ranking.warning)
     columns = (
@@ -356,8 +356,3 @@ _SPEEDUPS: dict[Bound, str] = {
 
 def _at(values: resampling.Estimates, index: int | tuple[int, ...]) -> Estimate:
     return Estimate(*(float(part[index]) for part in (values.value, values.low, values.high)))
-
-
-def percent(found: Inference) -> str:
-    """Return the confidence in percent."""
-    return f"{100 * found.confidence:g}%"

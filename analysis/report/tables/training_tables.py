@@ -40,8 +40,8 @@ def _mean(spec: str) -> CellFormat:
     return CellFormat(show, fields, lambda value: value.summary.mean)
 
 
-def _column(name: str, plain: str = ".4g") -> Column:
-    return Column(name, _mean(".3g" if is_loss(name) else plain))
+def _column(name: str) -> Column:
+    return Column(name, _mean(".3g" if is_loss(name) else ".4g"))
 
 
 def final_values_tables(ends: Sequence[FinalValues], marks: Marks) -> list[Table]:

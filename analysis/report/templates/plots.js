@@ -76,20 +76,20 @@ const draw = (axes, all) => {
     for (const v of ticksOf(axes.x)) text(axes.at(v, axes.y.low)[0], bottom + 14, v, "middle");
     for (const v of ticksOf(axes.y)) text(axes.left - 5, axes.at(axes.x.low, v)[1] + 3, v, "end");
   }
-  const redraw = (group, d, keep) => {
+  const redraw = (group, d) => {
     const path = group.querySelector(":scope > path");
     if (path) {
       path.dataset.whole ??= path.getAttribute("d");
       path.setAttribute("d", whole ? path.dataset.whole : d);
     }
     for (const mark of group.querySelectorAll("use")) {
-      mark.classList.toggle("away", !whole && !keep);
+      mark.classList.toggle("away", !whole);
     }
   };
   for (const series of mine) {
     const { points, kind, group } = series;
     if (kind === "line") {
-      redraw(group, pathOf(points.map(([x, y]) => axes.at(x, y))), false);
+      redraw(group, pathOf(points.map(([x, y]) => axes.at(x, y))));
       const band = group.nextElementSibling;
       if (band?.dataset.kind === "band") {
         const low = points.map(p => axes.at(p[0], p[2])), high = points.map(p => axes.at(p[0], p[3]));
@@ -114,7 +114,7 @@ const draw = (axes, all) => {
       }
     } else if (kind === "upright") {
       const x = axes.at(points[0][0], axes.y.low)[0].toFixed(2);
-      redraw(group, `M${x} ${axes.top}V${axes.top + axes.height}`, false);
+      redraw(group, `M${x} ${axes.top}V${axes.top + axes.height}`);
     } else {
       [...group.querySelectorAll("use")].forEach((mark, i) => {
         if (!points[i]) return;

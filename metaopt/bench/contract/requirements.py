@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 REQUIREMENTS_FILE = "requirements.txt"
 # The versions that AlgoPerf v0.6 pins and that a JAX submission meets there.
@@ -23,12 +24,7 @@ class RequirementLine(NamedTuple):
     @property
     def name(self) -> str:
         """The distribution's name in lower case and with hyphens, as pip compares names."""
-        return plain_name(self.requirement.name)
-
-
-def plain_name(distribution: str) -> str:
-    """Return a distribution's name as pip compares it."""
-    return distribution.lower().replace("_", "-").replace(".", "-")
+        return canonicalize_name(self.requirement.name)
 
 
 def read_requirements(folder: Path) -> list[RequirementLine]:

@@ -16,9 +16,9 @@ TRIAL_RULES: list[Rule] = []
 def _failed_trial(trial: ShortTrial) -> Iterator[Problem]:
     record = trial.record
     if record.status in FAILURES:
-        last = (record.error or f"the trial ended as {record.status}").strip().splitlines()[-1]
+        why = record.cause or f"the trial ended as {record.status}"
         yield Problem(
-            f"a trial ends after {record.ledger.cost.steps} steps: {last}",
+            f"a trial ends after {record.ledger.cost.steps} steps: {why}",
             trial.submission.where("update_params"),
             "Make it pass on a small problem: `python -m tuning run FOLDER digits_mlp` prints the "
             "whole traceback.",

@@ -1,5 +1,7 @@
 """The names of workloads: AlgoPerf's and this suite's."""
 
+from metaopt.bench.contract.kit import BATCH_SIZES
+
 # All workloads of AlgoPerf v0.6 and the ninth of v1.0, each with its variants.
 _VARIANTS = {
     "cifar": "",
@@ -15,29 +17,8 @@ _VARIANTS = {
     "wmt": "post_ln attention_temp glu_tanh",
 }
 ALGOPERF_WORKLOADS = tuple(_VARIANTS)
-# The workloads of this suite; each may have the suffix ``_fixed``.
-OUR_WORKLOADS = (
-    "breast_cancer_logistic",
-    "cifar10_vgg16",
-    "cifar10_vgg16_small",
-    "digits_autoencoder",
-    "digits_conv",
-    "digits_mlp",
-    "digits_transformer",
-    "ende_transformer",
-    "ende_transformer_small",
-    "mini_conformer",
-    "mini_criteo",
-    "mini_deepspeech",
-    "mini_fastmri",
-    "mini_lm",
-    "mini_ogbg",
-    "mini_resnet",
-    "mini_vit",
-    "mini_wmt",
-    "mnist_mlp",
-    "poisson_pinn",
-)
+# Each may have the suffix ``_fixed``.
+OUR_WORKLOADS = tuple(name for name in BATCH_SIZES if name not in _VARIANTS)
 WORKLOAD_NAMES = frozenset(
     [*ALGOPERF_WORKLOADS, *OUR_WORKLOADS, *(f"{name}_fixed" for name in OUR_WORKLOADS)]
     + [f"{base}_{variant}" for base, names in _VARIANTS.items() for variant in names.split()]

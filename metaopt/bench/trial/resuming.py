@@ -7,6 +7,8 @@ the numbers of an unbroken one. With a budget in seconds, the repeated steps are
 take now, and so is compiling again in the new process.
 """
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 from metaopt.bench.trial.checkpoints import FILE, load_checkpoint, load_facts, save_checkpoint
@@ -51,7 +53,7 @@ def restore(state: TrialState) -> None:
     """Continue from the trial's checkpoint, if there is one that can be read.
 
     Without one, the trial runs again from its start, to the same numbers. A checkpoint of another
-    version of the submission cannot be read, for example.
+    version of the submission cannot be read, for example; a warning says so.
     """
     path = state.directory / FILE
     if not path.exists():
@@ -59,7 +61,8 @@ def restore(state: TrialState) -> None:
     try:
         trees, facts = load_checkpoint(path, _named_trees(state))
         state.log.restore(facts["rows"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError) as error:
+        _warn_of(path, error, "The trial runs again from its start.")
         return
     function = state.trees[0][1]
     optimizer_state = trees["optimizer_state"], function
@@ -72,12 +75,19 @@ def restore(state: TrialState) -> None:
 def restore_counters(state: TrialState) -> None:
     """Restore the rows and counters of a trial that will take no step; run none of its code."""
     path = state.directory / FILE
+    if not path.exists():
+        return
     try:
         facts = load_facts(path)
         state.log.restore(facts["rows"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        _warn_of(path, error, "Its cost counts as 0.")
         return
     _take_counters(state, facts)
+
+
+def _warn_of(path: Path, error: Exception, what: str) -> None:
+    warnings.warn(f"Cannot read the checkpoint {path}: {error}. {what}", stacklevel=3)
 
 
 def _take_counters(state: TrialState, facts: dict[str, Any]) -> None:

@@ -67,7 +67,8 @@ def test_a_trial_whose_checkpoint_cannot_be_read_starts_again(
     checkpoint = tmp_path / "broken" / "checkpoint.msgpack"
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
 
-    resumed = run_trial(plan, tmp_path / "broken", clock=clock)
+    with pytest.warns(UserWarning, match="Cannot read the checkpoint .* runs again"):
+        resumed = run_trial(plan, tmp_path / "broken", clock=clock)
 
     assert resumed.best == unbroken.best
     assert resumed.ledger.cost.steps == unbroken.ledger.cost.steps
