@@ -10,12 +10,11 @@ from pathlib import Path
 
 from metaopt.bench import records
 from metaopt.bench.measure.targets import load_targets
+from metaopt.bench.records.identity import listed
 from metaopt.bench.trial.environment import CHECKOUT, changed_files
 from metaopt.workloads.registry import get_workload
 from tuning.campaign import Campaign
 from tuning.studies import LOGS
-
-_LISTED = 5
 
 
 def find_obstacles(campaign: Campaign, out: Path) -> list[str]:
@@ -32,7 +31,7 @@ def _of_checkout(changed: list[str] | None) -> Iterator[str]:
     if changed is None:
         yield f"{CHECKOUT} is no checkout of git, so the commit is not known."
     elif changed:
-        yield f"The checkout has changes: {_some(changed)}. Commit them first."
+        yield f"The checkout has changes: {listed(changed)}. Commit them first."
 
 
 def _of_targets(campaign: Campaign) -> Iterator[str]:
@@ -46,7 +45,7 @@ def _of_targets(campaign: Campaign) -> Iterator[str]:
         )
     ]
     if own:
-        yield f"The campaign sets targets of its own: {_some(own)}."
+        yield f"The campaign sets targets of its own: {listed(own)}."
 
 
 def _of_records(out: Path) -> Iterator[str]:
@@ -56,14 +55,9 @@ def _of_records(out: Path) -> Iterator[str]:
         if not _ran_clean(path)
     ]
     if changed:
-        yield f"{out} holds trials that ran from a changed checkout: {_some(changed)}."
+        yield f"{out} holds trials that ran from a changed checkout: {listed(changed)}."
 
 
 def _ran_clean(path: Path) -> bool:
     environment = json.loads(path.read_text("utf-8")).get("environment") or {}
     return (environment.get("git") or {}).get("dirty") is False
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

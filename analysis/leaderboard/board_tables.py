@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from analysis.leaderboard.entries import CampaignEntry
 from analysis.leaderboard.standings import Standing, entry_marks
 from analysis.report.answer import answer, misses
@@ -25,8 +23,7 @@ from analysis.report.tables.statistics_tables import (
 )
 from analysis.scoring.scores import Scores
 from analysis.statistics.inference import Inference
-from analysis.statistics.resampling import Estimates
-from analysis.statistics.speedups import REFERENCE, Speedups
+from analysis.statistics.speedups import REFERENCE
 
 _RATIO = number_format(".3g")
 
@@ -141,31 +138,11 @@ class MeasuredStanding:
 def standing_table(part: MeasuredStanding) -> Table:
     """Return scores with their intervals and costs, best first; those without a score last."""
     speedups = part.found[0].speedups if part.found else None
-    if speedups is not None:
-        speedups = _for_all(speedups, part.standing.complete, part.standing.contenders)
     table = overview_table(part.scores, part.marks, part.extras, speedups)
     columns = (
         dataclasses.replace(c, turned=c.turned or c.name == "verified") for c in table.columns
     )
     return part.named(dataclasses.replace(table, columns=tuple(columns)))
-
-
-def _for_all(speedups: Speedups, scored: Sequence[str], contenders: Sequence[str]) -> Speedups:
-    """Return the speed-ups with undefined ones for contenders without a score."""
-    places = [scored.index(name) if name in scored else None for name in contenders]
-
-    def spread(values: Any) -> Any:
-        empty = np.full(np.shape(values)[1:], math.nan)
-        return np.array([empty if place is None else values[place] for place in places])
-
-    values = speedups.values
-    return dataclasses.replace(
-        speedups,
-        values=Estimates(*(spread(part) for part in (values.value, values.low, values.high))),
-        bounds=tuple("" if place is None else speedups.bounds[place] for place in places),
-        both_missed=tuple(0 if place is None else speedups.both_missed[place] for place in places),
-        ratios=spread(speedups.ratios),
-    )
 
 
 def detail_tables(part: MeasuredStanding) -> list[tuple[str, list[Table]]]:

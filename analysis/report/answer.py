@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.checks.fairness import find_failures
 from analysis.logs.logs import Logs
+from analysis.report.table import interval_text
 from analysis.report.tables.score_tables import in_view, unit_name
 from analysis.scoring.benchmark import Benchmark
 from analysis.scoring.scores import Scores, scores_of
@@ -54,7 +55,7 @@ def answer(scores: Scores, found: Sequence[Inference]) -> str:
         parts = [_without_statistics(scores, ranked, leader)]
     else:
         parts = [_ahead(found[0], leader, ranked[1]), _repeats(found[0])]
-    return " ".join([*parts, *_designed(scores, ranked)])
+    return " ".join([*parts, *_designed(scores, ranked, found)])
 
 
 def problems(logs: Logs, scores: Scores) -> list[str]:
@@ -87,7 +88,7 @@ def misses(scores: Scores) -> list[str]:
 
 
 def _ahead(found: Inference, leader: str, second: str) -> str:
-    """Return by how much the leader is ahead of the reference, or else of the second."""
+    """Return by how much the leader is ahead of the reference, and whether of the second."""
     speedups = found.speedups
     if speedups is None or speedups.reference == leader:
         s, other = (found.samples.contenders.index(name) for name in (leader, second))
@@ -98,34 +99,34 @@ def _ahead(found: Inference, leader: str, second: str) -> str:
         )
         return f"{text}; {_decided(found, leader, second)}."
     text = f"{leader} {_faster(found, speedups, leader)}"
-    return f"{text}; {_decided(found, leader, speedups.reference)}."
+    text = f"{text}; {_decided(found, leader, speedups.reference)}."
+    if second == speedups.reference:
+        return text
+    return f"{text} Against {second}, which is second, {_decided(found, leader, second)}."
 
 
 def _faster(found: Inference, speedups: Speedups, leader: str) -> str:
-    s = found.samples.contenders.index(leader)
-    value, low, high = (
-        float(part[s])
-        for part in (speedups.values.value, speedups.values.low, speedups.values.high)
-    )
-    what = "budget" if found.unit != "seconds" else "time"
+    mark, value, low, high = speedups.of(leader)
+
+    def sure(spec: str) -> str:
+        return f"{found.percent}: {interval_text(low, high, spec) or 'no limit'}"
+
     if not np.isfinite(value):
         return f"is ahead of {speedups.reference}, by a factor that is not defined"
-    bound = _BOUNDS[speedups.bounds[s]]
-    sure = f"({found.percent}: {low:.1f} to {high:.1f})"
+    bound = _BOUNDS[mark]
     if round(value, 1) == 1 and not bound:
         return (
             f"has the highest score, and median costs like {speedups.reference}'s (speed-up "
-            f"{value:.2f}, {found.percent}: {low:.2f} to {high:.2f})"
+            f"{value:.2f}, {sure('.2f')})"
         )
     if value < 1:
         return (
             f"has the highest score, though its median costs are {bound}{1 / value:.1f} times "
-            f"those of {speedups.reference} (speed-up {value:.2f}, {found.percent}: "
-            f"{low:.2f} to {high:.2f})"
+            f"those of {speedups.reference} (speed-up {value:.2f}, {sure('.2f')})"
         )
     return (
-        f"reaches the targets with {bound}{value:.1f} times less {what} than "
-        f"{speedups.reference} {sure}"
+        f"reaches the targets with {bound}{value:.1f} times less {_spent(found)} than "
+        f"{speedups.reference} ({sure('.1f')})"
     )
 
 
@@ -151,7 +152,7 @@ def _repeats(found: Inference) -> str:
     return f"The ranking {verb} (tau {measured.tau:.2f})."
 
 
-def _designed(scores: Scores, ranked: Sequence[str]) -> list[str]:
+def _designed(scores: Scores, ranked: Sequence[str], found: Sequence[Inference]) -> list[str]:
     """Return a sentence if the leader was designed with some of the workloads."""
     leader, names = ranked[0], scores.benchmark.base
     others = tuple(name for name in names if (leader, name) not in scores.developed)
@@ -167,11 +168,27 @@ def _designed(scores: Scores, ranked: Sequence[str]) -> list[str]:
     first = [name for name in there.contenders if round(there.scores[name][view] - top, 9) == 0]
     which = f"{len(names) - len(others)} of the {len(names)} workloads"
     where = f"the {len(others)} others" if len(others) > 1 else "the other"
-    if leader in first:
-        return [f"{leader} was designed with {which}; it has the highest score on {where} too."]
     verb = "has" if len(first) == 1 else "have"
     best = f"{' and '.join(first)} {verb} the highest score"
-    return [f"{leader} was designed with {which}; on {where}, {best}."]
+    if leader in first:
+        best = "it has the highest score too"
+    less = _less(found[0], leader, others) if found else ""
+    return [f"{leader} was designed with {which}; on {where}, {less}{best}."]
+
+
+def _less(found: Inference, leader: str, workloads: Sequence[str]) -> str:
+    """Return how much less budget the leader takes on some workloads, if it takes less."""
+    speedups = found.speedups
+    if speedups is None or speedups.of(leader)[0]:
+        return ""
+    places = [found.samples.workloads.index(name) for name in workloads]
+    ratios = speedups.ratios[speedups.contenders.index(leader), places]
+    value = float(np.exp(np.mean(np.log(ratios))))
+    return f"it takes {value:.1f} times less {_spent(found)}, and " if value > 1.05 else ""
+
+
+def _spent(found: Inference) -> str:
+    return "budget" if found.unit != "seconds" else "time"
 
 
 def _without_statistics(scores: Scores, ranked: Sequence[str], leader: str) -> str:

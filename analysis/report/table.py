@@ -183,9 +183,24 @@ def estimate_format(inner: CellFormat) -> CellFormat:
 def _show_bounded(found: Bounded) -> str:
     if is_undefined(found.value):
         return ""
-    text = f"{found.bound} {found.value:.2f}".lstrip()
-    ends = found.low, found.high
-    return text if any(map(is_undefined, ends)) else f"{text} ({ends[0]:.2f} to {ends[1]:.2f})"
+    interval = interval_text(found.low, found.high, ".2f")
+    return _show_bound(found) + (f" ({interval})" if interval else "")
+
+
+def _show_bound(found: Bounded) -> str:
+    return "" if is_undefined(found.value) else f"{found.bound} {found.value:.2f}".lstrip()
+
+
+def interval_text(low: float, high: float, spec: str) -> str:
+    """Return an interval as text; an end that is NaN has no limit.
+
+    Examples:
+        >>> interval_text(2, 3, ".1f"), interval_text(2, math.nan, ".1f")
+        ('2.0 to 3.0', '2.0 or more')
+    """
+    if is_undefined(low):
+        return "" if is_undefined(high) else f"{high:{spec}} or less"
+    return f"{low:{spec}} or more" if is_undefined(high) else f"{low:{spec}} to {high:{spec}}"
 
 
 BOUNDED = CellFormat(
@@ -193,6 +208,7 @@ BOUNDED = CellFormat(
     lambda found: {"": found.value, "bound": found.bound, "low": found.low, "high": found.high},
     lambda found: found.value,
 )
+BARE_BOUND = dataclasses.replace(BOUNDED, show=_show_bound)  # without the interval
 
 
 def _show_costs(costs: MedianCosts) -> str:

@@ -17,15 +17,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from analysis.logs.logs import Logs
 from analysis.logs.official_records import OfficialRecord
 from analysis.scoring.orders import (
     Attempt,
+    OrderCosts,
     attempts_of,
     costs_over_orders,
-    medians_over_orders,
+    median_over_orders,
 )
 from metaopt.bench.measure.budget import Currency
 from metaopt.bench.records.audit import RATIO_NOTED
@@ -60,8 +59,8 @@ class StudyCosts:
     Attributes:
         given: Given tuned.
         including: Including tuning; for exchangeable trials the median over their orders.
-        orders: Including tuning, the cost of each study in each order of its trials; empty unless
-            the trials are exchangeable.
+        orders: Including tuning, the costs of each study over the orders of its trials; empty
+            unless the trials are exchangeable.
         given_budget: The longest trial that the contender may run; ``None`` if it is not known in
             the unit of the costs.
         including_budget: The budget of a study, or ``None``.
@@ -69,7 +68,7 @@ class StudyCosts:
 
     given: tuple[float, ...]
     including: tuple[float, ...]
-    orders: tuple[tuple[float, ...], ...] = ()
+    orders: tuple[OrderCosts, ...] = ()
     given_budget: float | None = None
     including_budget: float | None = None
 
@@ -85,7 +84,7 @@ class StudyCosts:
         """Return the median over studies, and over orders if there are any; NaN without studies."""
         costs = self.costs(view)
         if view == "including" and self.orders:
-            return float(medians_over_orders(self.orders, np.ones((1, len(costs)), np.int64))[0])
+            return median_over_orders(self.orders)
         return statistics.median(costs) if costs else math.nan
 
     @property
@@ -98,7 +97,10 @@ class StudyCosts:
         return StudyCosts(
             tuple(factor * cost for cost in self.given),
             tuple(factor * cost for cost in self.including),
-            tuple(tuple(factor * cost for cost in costs) for costs in self.orders),
+            tuple(
+                one._replace(costs=tuple(factor * cost for cost in one.costs))
+                for one in self.orders
+            ),
             *(None if known is None else factor * known for known in self._budgets),
         )
 
@@ -159,10 +161,9 @@ def cell_of(
     """
     if any(one is None for one in attempts) or not any(attempts):
         return StudyCosts(tuple(given), tuple(including), (), *budgets)
-    orders = tuple(
-        costs_over_orders(one or (), currency, study) for study, one in enumerate(attempts, start=1)
-    )
-    return StudyCosts(tuple(given), tuple(map(statistics.median, orders)), orders, *budgets)
+    orders = tuple(costs_over_orders(one or (), currency) for one in attempts)
+    medians = tuple(median_over_orders([one]) for one in orders)
+    return StudyCosts(tuple(given), medians, orders, *budgets)
 
 
 def _cell(studies: list[list[Any]], currency: Currency) -> StudyCosts:

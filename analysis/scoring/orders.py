@@ -1,15 +1,23 @@
-"""Costs including tuning over all orders of a study's trials, for exchangeable trials.
+r"""Costs including tuning over all orders of a study's trials, for exchangeable trials.
 
 Random search draws its trials independently of each other, so each order of the trials of a study
-was equally likely. A study then has a cost for every order, and a median is taken over studies and
+was equally likely. A study then has a distribution of costs, and a median is taken over studies and
 orders, where the orders of a study together weigh as much as those of any other study. This lowers
 the variance of the median and leaves its distribution's centre alone.
+
+The distribution is computed and not sampled. Of n trials, a given hit comes after exactly the
+misses of a given set of j, and before all other hits, in
+
+.. math:: \frac{j! \, (n - 1 - j)!}{n!} = \frac{1}{n \binom{n - 1}{j}}
+
+of the orders, so what remains is to count the sets of j misses by the sum of their costs.
 """
 
-import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +27,18 @@ from metaopt.bench.records import Cost
 from metaopt.bench.records.trials import Model
 
 EXCHANGEABLE = "random"  # the name of the tuner
-MOST_TRIALS = 5  # of a study whose orders are all enumerated
-DRAWN = 200  # orders of a longer study
-_SEED = 0
-# A multiple of every number of orders, so that weights are whole numbers.
-_STUDY = math.lcm(DRAWN, math.factorial(MOST_TRIALS))
+# All orders of a study. Shares of up to 36 trials are whole numbers of it, and the sum over 60,000
+# studies fits into 64 bits.
+WHOLE = math.lcm(*range(1, 37))
+_MOST_SUMS = 5000  # different costs of sets of misses that are kept apart
+_GRID = 1000  # beyond: costs are rounded to this part of their sum
+
+
+class OrderCosts(NamedTuple):
+    """The costs of a study including tuning, and how many of :data:`WHOLE` orders have each."""
+
+    costs: tuple[float, ...]  # different ones
+    orders: tuple[int, ...]
 
 
 class Attempt(Model):
@@ -53,51 +68,70 @@ def attempts_of(records: Sequence[Any], hits: Iterable[bool]) -> tuple[Attempt, 
     return tuple(found)
 
 
-def costs_over_orders(
-    attempts: Sequence[Attempt], currency: Currency, study: int
-) -> tuple[float, ...]:
-    """Return the cost of a study including tuning in each order of its attempts.
+def costs_over_orders(attempts: Sequence[Attempt], currency: Currency) -> OrderCosts:
+    """Return the costs of a study including tuning over all orders of its attempts.
+
+    They are exact, but for costs that fall into more than 5,000 different sums (seconds of many
+    trials): those are rounded to a thousandth of the sum of all. Takes milliseconds.
 
     Args:
         attempts: The attempts.
         currency: The currency of the costs.
-        study: The number of the study, which seeds the drawn orders.
 
     Returns:
-        One cost for each order: all of up to ``MOST_TRIALS`` attempts, ``DRAWN`` of more; a single
-        inf if no attempt is a hit.
+        The costs; a single inf if no attempt is a hit.
     """
-    hits = np.array([one.hit for one in attempts], bool)
-    if not hits.any():
-        return (math.inf,)
-    count = len(attempts)
-    if count <= MOST_TRIALS:
-        orders = np.array(list(itertools.permutations(range(count))))
-    else:
-        rng = np.random.default_rng((_SEED, study))
-        orders = rng.permuted(np.tile(np.arange(count), (DRAWN, 1)), axis=1)
-    spent = np.array([one.cost.amount(currency) for one in attempts], float)[orders].cumsum(axis=1)
-    first = hits[orders].argmax(axis=1)
-    return tuple(map(float, spent[np.arange(len(orders)), first]))
+    hits, misses = (
+        [one.cost.amount(currency) for one in attempts if one.hit == kind] for kind in (True, False)
+    )
+    if not hits:
+        return OrderCosts((math.inf,), (WHOLE,))
+    count, found = len(attempts), Counter[float]()
+    for (number, spent), sets in _count_sets(misses).items():
+        orders = round(Fraction(sets * WHOLE, count * math.comb(count - 1, number)))
+        for cost in hits:
+            found[spent + cost] += orders
+    # Of more than 36 trials, shares are rounded.
+    found[max(found, key=found.__getitem__)] += WHOLE - found.total()
+    costs = sorted(found)
+    return OrderCosts(tuple(costs), tuple(found[cost] for cost in costs))
+
+
+def _count_sets(costs: Sequence[float]) -> dict[tuple[int, float], int]:
+    """Return the number of sets of costs by how many there are in a set and by their sum."""
+    unit = 1.0
+    if math.prod(1 + same for same in Counter(costs).values()) > _MOST_SUMS:
+        unit = sum(costs) / _GRID
+        costs = [float(round(cost / unit)) for cost in costs]
+    sets = Counter({(0, 0.0): 1})
+    for cost in costs:
+        for (size, total), ways in tuple(sets.items()):
+            sets[size + 1, total + cost] += ways
+    return {(size, total * unit): ways for (size, total), ways in sets.items()}
 
 
 def medians_over_orders(
-    orders: Sequence[Sequence[float]], counts: NDArray[np.int64]
+    orders: Sequence[OrderCosts], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the medians over drawn studies and their orders, (R,).
 
     Args:
-        orders: The costs of each of the K studies in its orders, whose number divides 600.
+        orders: The costs of each of the K studies over its orders.
         counts: How often each study was drawn, (R, K).
     """
-    values, places = np.unique(np.concatenate(orders), return_inverse=True)
+    values, places = np.unique(np.concatenate([one.costs for one in orders]), return_inverse=True)
     weights = np.zeros((len(orders), len(values)), np.int64)
-    studies = np.repeat(np.arange(len(orders)), [len(costs) for costs in orders])
-    np.add.at(weights, (studies, places), np.array([_STUDY // len(c) for c in orders])[studies])
-    below = weights.cumsum(axis=1)  # (K, values): a study's weight up to a value
-    half = counts.sum(axis=1) * (_STUDY // 2)
+    studies = np.repeat(np.arange(len(orders)), [len(one.costs) for one in orders])
+    np.add.at(weights, (studies, places), np.concatenate([one.orders for one in orders]))
+    below = weights.cumsum(axis=1)  # (K, values): a study's orders up to a value
+    half = counts.sum(axis=1) * (WHOLE // 2)
     lower, upper = (_first_value(below, counts, least) for least in (half, half + 1))
     return (values[lower] + values[upper]) / 2
+
+
+def median_over_orders(orders: Sequence[OrderCosts]) -> float:
+    """Return the median over studies and their orders."""
+    return float(medians_over_orders(orders, np.ones((1, len(orders)), np.int64))[0])
 
 
 def _first_value(

@@ -113,7 +113,8 @@ def studies_to_repeat(tau: float, studies: int) -> int | None:
     """
     if tau <= 0:
         return None
-    exact = studies * GOAL * (1 - tau) / ((1 - GOAL) * tau)
+    compared = studies // 2 * 2  # of an odd number, one is dropped
+    exact = compared * GOAL * (1 - tau) / ((1 - GOAL) * tau)
     return max(LEAST_STUDIES, 2 * math.ceil(exact / 2 - 1e-9))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from analysis.scoring.benchmark import Benchmark, Floats
 from analysis.scoring.costs import StudyCosts, View
-from analysis.scoring.orders import medians_over_orders
+from analysis.scoring.orders import OrderCosts, medians_over_orders
 from analysis.scoring.scores import Scores
 
 
@@ -32,7 +32,7 @@ class Samples:
         costs: t, (S, W, K).
         benchmark: The workloads that a score averages over; by default all of them.
         view: The view of the costs, which decides the axis of a score.
-        orders: The costs of each study in each order of its trials, by the indices of contender
+        orders: The costs of each study over the orders of its trials, by the indices of contender
             and workload; ``costs`` then has the medians over orders.
         budgets: The budgets that a miss had, (S, W); NaN where they are not known, ``None`` if
             none is.
@@ -47,9 +47,7 @@ class Samples:
     costs: Floats
     benchmark: Benchmark | None = None
     view: View = "given"
-    orders: Mapping[tuple[int, int], Sequence[Sequence[float]]] = dataclasses.field(
-        default_factory=dict
-    )
+    orders: Mapping[tuple[int, int], Sequence[OrderCosts]] = dataclasses.field(default_factory=dict)
     budgets: Floats | None = None
 
     def __post_init__(self) -> None:

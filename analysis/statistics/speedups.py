@@ -5,13 +5,20 @@ The speed-up of contender s over the reference is the geometric mean over the W 
 .. math:: m_{\mathrm{ref}, w} / m_{sw}
 
 with m the median cost, which is taken first. An infinite median is replaced by the budget that the
-contender had, so that the speed-up becomes a bound. Where both medians are infinite the ratio is 1.
+contender had, so that the speed-up becomes a bound. Where both medians are infinite the ratio is 1,
+and nothing is known about it.
+
+An end of an interval holds whatever the misses would have cost: in a resample in which the
+contender missed a target, the speed-up may be as low as 0 for the lower end, and where the
+reference missed, infinite for the upper end. An end of 0 or infinity is empty.
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.scoring.profiles import ordered_mean
 from analysis.statistics.resampling import (
@@ -35,19 +42,30 @@ class Speedups:
     """The speed-up of each of S contenders over a reference.
 
     Attributes:
+        contenders: The names of the contenders.
         reference: The name of the reference.
-        values: The speed-ups, (S,); NaN where a miss has no known budget.
-        bounds: ``>=`` where only the reference missed on some workloads, ``<=`` where only the
-            contender did, ``~`` where both occur.
+        values: The speed-ups, (S,); NaN where a miss has no known budget, and for an end of an
+            interval that has no limit.
+        bounds: ``>=`` where the reference missed on some workloads, ``<=`` where the contender did,
+            ``~`` where both did.
         both_missed: The number of workloads on which both missed.
         ratios: The ratios that a speed-up is the mean of, (S, W); NaN where it has none.
     """
 
+    contenders: tuple[str, ...]
     reference: str
     values: Estimates
     bounds: tuple[Bound, ...]
     both_missed: tuple[int, ...]
     ratios: Floats
+
+    def of(self, contender: str) -> tuple[Bound, float, float, float]:
+        """Return the bound, the speed-up and its interval; NaN for another contender's."""
+        if contender not in self.contenders:
+            return "", math.nan, math.nan, math.nan
+        s, values = self.contenders.index(contender), self.values
+        ends = float(values.low[s]), float(values.high[s])
+        return self.bounds[s], float(values.value[s]), *ends
 
 
 def measure_speedups(
@@ -75,16 +93,28 @@ def measure_speedups(
             f"{', '.join(samples.contenders)}."
         )
     place = samples.contenders.index(reference)
-    missed = np.isinf(samples.medians[:, : len(samples.scored.base)])
-    mine, theirs = missed & ~missed[place], missed[place] & ~missed
-    drawn = percentile_interval(_speedups(samples, boot.medians, place), confidence)
+    base = len(samples.scored.base)
+    missed = np.isinf(samples.medians[:, :base])  # (S, W)
+    drawn, drawn_missed = _speedups(samples, boot.medians, place), _misses(boot.medians, base)
+    low, _ = percentile_interval(np.where(drawn_missed, 0.0, drawn), confidence)
+    _, high = percentile_interval(np.where(drawn_missed[:, [place]], np.inf, drawn), confidence)
     return Speedups(
+        samples.contenders,
         reference,
-        Estimates(_speedups(samples, samples.medians, place), *drawn),
-        tuple(_bound(*some) for some in zip(mine.any(axis=1), theirs.any(axis=1), strict=True)),
+        Estimates(
+            _speedups(samples, samples.medians, place),
+            np.where(low == 0, np.nan, low),
+            np.where(np.isinf(high), np.nan, high),
+        ),
+        tuple(_bound(one, missed[place].any()) for one in missed.any(axis=1)),
         tuple(map(int, (missed & missed[place]).sum(axis=1))),
         np.exp(_log_ratios(samples, samples.medians, place)),
     )
+
+
+def _misses(medians: Floats, base: int) -> NDArray[np.bool_]:
+    """Return whether some median missed, (..., S), of medians, (..., S, W)."""
+    return np.isinf(medians[..., :base]).any(axis=-1)
 
 
 def _speedups(samples: Samples, medians: Floats, reference: int) -> Floats:

@@ -99,7 +99,9 @@ def searched(build, tmp_path):
             b.trial("a+halton", "w", study, 10.0, **far)
         b.trial("a+halton", "w", study, 10.0, 5.0, hyperparameters={**own, "learning_rate": 0.2})
         b.trial("a+halton", "w", study, 2.0, status="study_budget", hyperparameters=own)
-        b.trial("a+halton", "w", study, 2.0, status="crashed", error="x", hyperparameters=own)
+        b.trial(
+            "a+halton", "w", study, 2.0, status="crashed", error="x", cause="x", hyperparameters=own
+        )
         b.trial("b+halton", "w", study, 10.0)
     return tmp_path
 

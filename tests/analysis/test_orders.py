@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from analysis.leaderboard.standings import standings
 from analysis.leaderboard.submitting import submit
 from analysis.logs.reader import read_logs
 from analysis.scoring.costs import StudyCosts, cell_of, costs_by_pair
-from analysis.scoring.orders import Attempt, costs_over_orders, medians_over_orders
+from analysis.scoring.orders import (
+    WHOLE,
+    Attempt,
+    OrderCosts,
+    costs_over_orders,
+    medians_over_orders,
+)
 from analysis.scoring.scores import score_logs
 from analysis.statistics.resampling import bootstrap
 from analysis.statistics.samples import Samples, samples_of
@@ -44,59 +51,84 @@ def brute_force(costs):
     return sorted(found)
 
 
+def shares(found):
+    """The share of orders at each cost."""
+    assert sum(found.orders) == WHOLE
+    return dict(zip(found.costs, (n / WHOLE for n in found.orders), strict=True))
+
+
 @pytest.mark.parametrize(
-    "costs", [(30.0,), (-100.0, 30.0), (-100.0, 30.0, -70.0), (-90.0, 20.0, -50.0, 30.0, -80.0)]
+    "costs",
+    [
+        (30.0,),
+        (-100.0, 30.0),
+        (-100.0, 30.0, -70.0),
+        (-90.0, 20.0, -50.0, 30.0, -80.0),
+        (-90.0, 20.0, -50.0, 30.0, -80.0, -90.0, 0.5, -50.0),
+    ],
 )
-def test_up_to_five_trials_every_order_counts(costs):
-    found = costs_over_orders(attempts(*costs), GRADS, study=1)
+def test_every_order_counts(costs):
+    expected = Counter(brute_force(costs))
 
-    assert len(found) == math.factorial(len(costs))
-    assert sorted(found) == pytest.approx(brute_force(costs))
+    found = costs_over_orders(attempts(*costs), GRADS)
+
+    assert found.costs == tuple(sorted(expected))
+    assert found.orders == tuple(
+        expected[cost] * WHOLE // math.factorial(len(costs)) for cost in found.costs
+    )
 
 
-@pytest.mark.parametrize("trials, hits", [(5, 1), (5, 2), (4, 3)])
+@pytest.mark.parametrize("trials, hits", [(5, 1), (5, 2), (16, 3), (36, 5), (50, 4)])
 def test_the_number_of_misses_before_the_first_hit_is_negative_hypergeometric(trials, hits):
     costs = [-100.0] * (trials - hits) + [1.0] * hits
 
-    found = np.array(costs_over_orders(attempts(*costs), GRADS, study=1))
+    found = shares(costs_over_orders(attempts(*costs), GRADS))
 
+    assert len(found) == trials - hits + 1
     for misses in range(trials - hits + 1):
         chance = math.comb(trials - 1 - misses, hits - 1) / math.comb(trials, hits)
-        assert np.mean(found == 100 * misses + 1) == pytest.approx(chance)
+        assert found[100.0 * misses + 1] == pytest.approx(chance, rel=1e-9)
 
 
-def test_drawn_orders_of_a_long_study_have_the_mean_of_all_of_them():
-    # The mean number of misses before the first of h hits among n trials is (n - h) / (h + 1).
-    costs = [-100.0] * 13 + [1.0] * 3
-    studies = [costs_over_orders(attempts(*costs), GRADS, study) for study in range(1, 101)]
+def test_costs_of_many_different_sums_are_rounded_to_a_thousandth():
+    rng = np.random.default_rng(0)
+    misses, hits = rng.uniform(1, 3, 14), rng.uniform(1, 3, 3)
+    costs = np.concatenate([-misses, hits])
+    orders = rng.permuted(np.tile(costs, (40_000, 1)), axis=1)
+    first = (orders > 0).argmax(axis=1)
+    drawn = np.abs(orders).cumsum(axis=1)[np.arange(len(orders)), first]
 
-    assert {len(found) for found in studies} == {200}
-    assert np.mean(studies) == pytest.approx(100 * 13 / 4 + 1, rel=0.02)
+    found = costs_over_orders(attempts(*costs), GRADS)
 
-
-def test_drawn_orders_depend_on_the_study_alone():
-    costs = attempts(*[-100.0, 50.0] * 4, 3.0)
-
-    first, again, other = (costs_over_orders(costs, GRADS, study) for study in (1, 1, 2))
-
-    assert first == again != other
+    assert len(found.costs) < 5000
+    at = np.interp([0.2, 0.5, 0.8], np.cumsum(found.orders) / WHOLE, found.costs)
+    np.testing.assert_allclose(at, np.quantile(drawn, [0.2, 0.5, 0.8]), rtol=0.02)
+    mean = np.dot(found.costs, found.orders) / WHOLE
+    expected = misses.sum() / 4 + hits.mean()
+    assert mean == pytest.approx(expected, abs=misses.sum() / 1000)
 
 
 def test_a_study_without_a_hit_misses_in_every_order():
-    assert costs_over_orders(attempts(-10.0, -20.0), GRADS, study=1) == (INF,)
-    assert costs_over_orders((), GRADS, study=1) == (INF,)
+    assert costs_over_orders(attempts(-10.0, -20.0), GRADS) == ((INF,), (WHOLE,))
+    assert costs_over_orders((), GRADS) == ((INF,), (WHOLE,))
+
+
+def over(*costs):
+    """The costs of a study over as many orders, each equally likely."""
+    counts = Counter(costs)
+    return OrderCosts(tuple(counts), tuple(n * WHOLE // len(costs) for n in counts.values()))
 
 
 def copies(orders):
     """Every order's cost as often as makes all studies count the same."""
-    return [cost for costs in orders for cost in costs for _ in range(600 // len(costs))]
+    return [c for one in orders for c, n in zip(*one, strict=True) for _ in range(n * 120 // WHOLE)]
 
 
 @pytest.mark.parametrize("studies", [2, 3, 4])
 def test_the_median_weighs_every_study_the_same(studies):
     rng = np.random.default_rng(studies)
-    lengths = rng.choice([1, 2, 6, 24, 120, 200], studies)
-    orders = [tuple(rng.choice([1.0, 2.0, 3.0, 5.0, 9.0, INF], length)) for length in lengths]
+    lengths = rng.choice([1, 2, 6, 24, 120], studies)
+    orders = [over(*rng.choice([1.0, 2.0, 3.0, 5.0, 9.0, INF], length)) for length in lengths]
     drawn = rng.integers(studies, size=(50, studies))
     counts = (drawn[..., None] == np.arange(studies)).sum(axis=1)
 
@@ -109,10 +141,10 @@ def test_the_median_weighs_every_study_the_same(studies):
 def test_with_one_order_for_each_study_the_median_is_that_of_the_studies():
     costs = (7.0, 3.0, INF, 5.0)
 
-    cell = StudyCosts(costs, costs, tuple((cost,) for cost in costs))
+    cell = StudyCosts(costs, costs, tuple(over(cost) for cost in costs))
 
     assert cell.median("including") == cell.median("given") == 6.0
-    assert StudyCosts((1.0, INF), (1.0, INF), ((1.0,), (INF,))).median("including") == INF
+    assert StudyCosts((1.0, INF), (1.0, INF), (over(1.0), over(INF))).median("including") == INF
 
 
 def test_the_cost_of_one_study_is_the_median_of_its_orders_and_the_tuner_decides():
@@ -121,7 +153,7 @@ def test_the_cost_of_one_study_is_the_median_of_its_orders_and_the_tuner_decides
 
     cell = cell_of((20.0,), (120.0,), [one], GRADS)
 
-    assert cell.orders == ((120.0, 130.0, 20.0, 20.0, 30.0, 30.0),)
+    assert cell.orders == (over(20.0, 20.0, 30.0, 30.0, 120.0, 130.0),)
     assert cell.including == (30.0,) and cell.given == (20.0,)
     assert cell_of((20.0,), (120.0,), [None], GRADS).including == (120.0,)
 
@@ -143,8 +175,8 @@ def test_a_trial_that_the_budget_cut_is_left_out(random_runs):
     cell = costs_by_pair(read_logs(random_runs), GRADS)["a+random", "w"]
 
     first, second = cell.orders
-    assert sorted(first) == brute_force((-250.0, 60.0, 100.0, -250.0))
-    assert sorted(second) == brute_force((-300.0, -300.0, 40.0))  # and not -100 as a fourth
+    assert first == over(*brute_force((-250.0, 60.0, 100.0, -250.0)))
+    assert second == over(*brute_force((-300.0, -300.0, 40.0)))  # and not -100 as a fourth
     assert cell.median("including") == statistics.median(copies(cell.orders))
     assert cell.given == (60.0, 40.0)
 
@@ -161,7 +193,7 @@ def test_seconds_of_an_order_include_the_tuners_decisions(build, tmp_path):
 
     cell = costs_by_pair(read_logs(tmp_path), "seconds")["a+random", "w"]
 
-    assert cell.orders == ((2.0 + 0.5 + 1.0 + 0.5, 1.0 + 0.5),)
+    assert cell.orders == (over(1.0 + 0.5, 2.0 + 0.5 + 1.0 + 0.5),)
 
 
 def test_bootstrap_resamples_studies_with_all_of_their_orders(random_runs):
@@ -185,7 +217,7 @@ def test_orders_lower_the_standard_error_of_the_log_median_as_simulated():
         for _ in range(10):
             hits = rng.random(16) < 0.3
             studies.append(attempts(*np.where(hits, rng.uniform(0.3, 1, 16), -1.0)))
-        orders = [costs_over_orders(one, GRADS, k) for k, one in enumerate(studies)]
+        orders = [costs_over_orders(one, GRADS) for one in studies]
         over_orders.append(medians_over_orders(orders, np.ones((1, 10), int))[0])
         as_run.append(
             statistics.median(

@@ -287,7 +287,7 @@ def test_a_gap_between_the_segments_of_a_trial_is_found(ours):
 
 
 def test_a_trial_that_failed_before_its_first_evaluation_is_no_error(ours):
-    edit(ours / OURS / "trial_1" / "run.json", status="crashed", error="boom")
+    edit(ours / OURS / "trial_1" / "run.json", status="crashed", error="boom", cause="boom")
     (ours / OURS / "trial_1" / records.EVAL_FILE).unlink()
 
     assert broken(ours) == set()

@@ -154,14 +154,17 @@ def test_tau_is_not_defined_with_too_few_studies_or_contenders(costs, reason):
     assert reason in found.reason
 
 
-@pytest.mark.parametrize("tau, studies, needed", [(0.5, 10, 24), (0.7, 10, 10), (0.1, 4, 84)])
+@pytest.mark.parametrize(
+    "tau, studies, needed", [(0.5, 10, 24), (0.7, 10, 10), (0.1, 4, 84), (0.5465, 5, 8)]
+)
 def test_the_number_of_studies_is_that_of_spearman_and_brown(tau, studies, needed):
     found = studies_to_repeat(tau, studies)
 
     assert found == needed and found % 2 == 0
-    longer = found / studies  # Spearman and Brown: m t / (1 + (m - 1) t)
+    compared = 2 * (studies // 2)  # of an odd number, one is dropped
+    longer = found / compared  # Spearman and Brown: m t / (1 + (m - 1) t)
     assert longer * tau / (1 + (longer - 1) * tau) >= GOAL - 1e-9
-    shorter = (found - 2) / studies
+    shorter = (found - 2) / compared
     assert shorter * tau / (1 + (shorter - 1) * tau) < GOAL
 
 

@@ -165,7 +165,7 @@ def test_hostile_names_are_text_everywhere(build, tmp_path):
     own = {"hyperparameters": {name: name, "rate": 0.1}}
     b.trial(name, name, 1, 500.0, reached=20.0, **own)
     own["hyperparameters"] |= {name: "other", "rate": 0.2}
-    b.trial(name, name, 1, 500.0, status="crashed", error=name, **own)
+    b.trial(name, name, 1, 500.0, status="crashed", error=name, cause=name, **own)
     b.study(name, name, 1)
 
     folder = write_report(read_logs(tmp_path / "runs"), tmp_path / "report", command=name).parent
@@ -264,7 +264,9 @@ def troubled(build, tmp_path_factory):
     b.study("a+halton", "hard", 1)
     b.trial("b+halton", "hard", 1, 1000.0, reached=20.0, **part)
     b.study("b+halton", "hard", 1)
-    b.trial("c+halton", "easy", 1, 0.0, status="crashed", error="boom", best=None, **whole)
+    b.trial(
+        "c+halton", "easy", 1, 0.0, status="crashed", error="boom", cause="boom", best=None, **whole
+    )
     next((folder / "runs/logs/c+halton").rglob(records.EVAL_FILE)).write_text("")
     path = folder / "runs" / records.CAMPAIGN_FILE
     campaign = json.loads(path.read_text())

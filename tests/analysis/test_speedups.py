@@ -45,30 +45,36 @@ def test_speedups_and_bounds_of_a_table_made_by_hand():
 
     expected = [(4 * 1 * 4) ** (1 / 3), (0.4 * 2) ** (1 / 3), (0.4 * 2 * 2) ** (1 / 3), 1, 1]
     np.testing.assert_allclose(found.values.value, expected)
-    np.testing.assert_allclose(found.values.low, expected)
-    np.testing.assert_allclose(found.values.high, expected)
-    assert found.bounds == (">=", "<=", "~", "", "")
+    np.testing.assert_allclose(found.values.low, [expected[0], *[math.nan] * 4])
+    np.testing.assert_allclose(found.values.high, [math.nan] * 5)  # the reference missed
+    assert found.bounds == (">=", "~", "~", "~", "~")
     assert found.both_missed == (0, 1, 0, 1, 1)
 
 
-def test_the_interval_is_that_of_a_loop_over_resamples():
+@pytest.mark.parametrize("missing", [(), (0, 1), (2, 0)])  # a contender and a workload
+def test_the_interval_is_that_of_a_loop_over_resamples(missing):
     rng = np.random.default_rng(1)
     costs = rng.lognormal(4, 1, (3, 2, 5))
-    costs[rng.random(costs.shape) < 0.4] = INF
+    if missing:
+        costs[(*missing, slice(2))] = INF  # two of five studies: the median does not miss
     samples = make_samples(costs)
     boot = bootstrap(samples, 2, 300)
-    loop = []
+    lows, highs = [], []
     for medians in boot.medians:
         ratios = []
         for mine, theirs in zip(medians[0], medians[2], strict=True):
             both = math.isinf(mine) and math.isinf(theirs)
             ratios.append(1.0 if both else min(theirs, BUDGET) / min(mine, BUDGET))
-        loop.append(math.prod(ratios) ** (1 / 2))
+        speedup = math.prod(ratios) ** (1 / 2)
+        lows.append(0.0 if INF in medians[0] else speedup)
+        highs.append(INF if INF in medians[2] else speedup)
 
     found = measure_speedups(boot, REFERENCE, confidence=0.9)
 
-    assert found.values.low[0] == pytest.approx(np.sort(loop)[15])
-    assert found.values.high[0] == pytest.approx(np.sort(loop)[284])
+    ends = np.sort(lows)[15], np.sort(highs)[284]
+    shown = [math.nan if end in (0.0, INF) else end for end in ends]
+    assert sum(map(math.isnan, shown)) == len(missing[:1])
+    assert [found.values.low[0], found.values.high[0]] == pytest.approx(shown, nan_ok=True)
 
 
 def test_exchanging_reference_and_contender_inverts_speedups_and_bounds():
@@ -80,7 +86,8 @@ def test_exchanging_reference_and_contender_inverts_speedups_and_bounds():
 
     assert one.values.value[0] == pytest.approx(1 / other.values.value[2])
     assert (one.bounds[0], other.bounds[2]) == ("<=", ">=")
-    assert one.values.low[0] == pytest.approx(1 / other.values.high[2])
+    assert one.values.high[0] == pytest.approx(1 / other.values.low[2])
+    assert np.isnan([one.values.low[0], other.values.high[2]]).all()
 
 
 def test_speedups_do_not_depend_on_the_unit():

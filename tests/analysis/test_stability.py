@@ -146,12 +146,13 @@ def test_options_of_campaigns_are_refused_for_its_report(record, tmp_path):
     line = ["report", str(tmp_path), "--out", str(tmp_path / "report")]
 
     plain = CliRunner().invoke(app, line)
-    wrong = ["--cost", "steps"], ["--mix-hardware"], ["--rerun", "again"]
+    wrong = ["--cost", "steps"], ["--mix-hardware"], ["--reference", "adamw+random"]
     refused = [CliRunner().invoke(app, [*line, *more]) for more in wrong]
 
     assert plain.exit_code == 0, plain.stderr
     assert [result.exit_code for result in refused] == [2, 2, 2]
-    assert all("--out" in result.stderr for result in refused)
+    for result, (option, *_) in zip(refused, wrong, strict=True):
+        assert f"takes no {option}." in result.stderr
 
 
 def test_it_is_read_without_jax(root):

@@ -5,8 +5,6 @@ import tomllib
 import numpy as np
 import pytest
 
-from analysis.cli import app
-from analysis.command_line import run_app
 from metaopt.bench.records import write_json
 from metaopt.bench.records.stability import STABILITY_FILE, read_stability
 from metaopt.theory.dynamics import fit_stability, product_norms, transition
@@ -147,12 +145,6 @@ def test_another_campaign_never_writes_into_its_folder(folder):
             run_stability(make_stability_campaign({**GOOD, **changes}, "x"), folder)
 
     assert (folder / STABILITY_FILE).read_bytes() == before
-
-
-def test_its_report_refuses_options_that_would_have_no_effect(folder, capsys):
-    for option in (["--reference", "adamw+random"], ["--mix-hardware"], ["--trials", "2"]):
-        assert run_app(app, "analysis", ["report", str(folder), *option]) == 2
-        assert f"takes no {option[0]}." in capsys.readouterr().err
 
 
 def test_a_setting_that_diverges_has_no_constants(tmp_path):

@@ -41,7 +41,8 @@ def plot_answer(found: Inference, heading: str, out: Path) -> Plot:
         path,
         f"{in_view('Speed-up', found.view)} over {plain(speedups.reference)}, by score. Dots: "
         f"geometric means over workloads; bars: intervals of {found.percent}; ticks: "
-        f"single workloads. Hollow: a bound, because a median missed.{most}",
+        "single workloads. Hollow: a bound, because a median missed. A bar to the edge has no end, "
+        f"because resamples missed.{most}",
     )
 
 
@@ -61,10 +62,18 @@ def _draw(found: Inference, speedups: Speedups, shown: list[int], path: Path) ->
             ]
             tag(ticks, name, speed_up=ratios, y_=np.full(len(ratios), row), workload=workloads)
             value, low, high = (part[s] for part in (values.value, values.low, values.high))
-            axis.hlines(row, low, high, color=colour, linewidth=5, alpha=0.35)
             face = "white" if speedups.bounds[s] else colour
             (dot,) = axis.plot(value, row, "o", color=colour, markerfacecolor=face, ms=7)
             tag(dot, name, speed_up=value, y_=row, low=low, high=high)
+        index, rows = list(shown), np.arange(len(shown))
+        middle, low, high = (part[index] for part in (values.value, values.low, values.high))
+        bar = {"color": colour, "linewidth": 5, "alpha": 0.35}
+        for ends in (low, high):
+            axis.hlines(rows, middle, np.where(np.isnan(ends), middle, ends), **bar)
+        edges = axis.get_xlim()
+        for ends, edge in ((low, edges[0]), (high, edges[1])):
+            axis.hlines(rows[np.isnan(ends)], middle[np.isnan(ends)], edge, **bar)
+        axis.set_xlim(edges)
         axis.set_yticks(range(len(names)), list(map(plain, names)), **NO_MATH)
         tag_labels(axis, names)
         axis.set_ylim(len(names) - 0.5, -0.5)

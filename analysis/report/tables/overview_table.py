@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.report.marks import Marks
 from analysis.report.table import (
-    BOUNDED,
+    BARE_BOUND,
     OVERVIEW_COST,
     SCORE,
     YES,
@@ -56,7 +56,7 @@ def overview_table(
         scores: The scores.
         marks: The marks of the contenders.
         extras: The intervals of the scores, and the filter values of rows.
-        speedups: The speed-ups in the first view, for contenders sorted by name.
+        speedups: The speed-ups in the first view.
     """
     first = scores.views[0]
     columns = [Column("contender", marks.format)]
@@ -68,7 +68,7 @@ def overview_table(
     if extras.verified is not None:
         columns.append(Column("verified", YES))
     if speedups is not None:
-        columns.append(Column("speed-up", BOUNDED))
+        columns.append(Column("speed-up", BARE_BOUND))
     if scores.factors:
         columns.append(Column("time factor", _BARE_FACTOR, turned=True))
     columns += [Column(w, OVERVIEW_COST, workload=w, turned=True) for w in scores.workloads]
@@ -83,9 +83,7 @@ def overview_table(
         if extras.verified is not None:
             row.append(bool(extras.verified.get(name)))
         if speedups is not None:
-            s = sorted(scores.contenders).index(name)
-            values = speedups.values
-            row.append(Bounded(speedups.bounds[s], float(values.value[s]), math.nan, math.nan))
+            row.append(Bounded(*speedups.of(name)))
         if scores.factors:
             row.append(time_factor_over_workloads(scores.factors, name))
         for workload in scores.workloads:
@@ -130,7 +128,7 @@ def _overview_caption(scores: Scores, extras: Extras, speedups: Speedups | None)
     if scores.factors:
         text += f" Time factor: {TIME_FACTORS[:-1]}, {_GEOMETRIC}."
     if extras.score_intervals:
-        text += f" Intervals: {extras.interval_name}."
+        text += f" Intervals: {extras.interval_name}; of few studies, they are too narrow."
     if extras.verified is not None:
         text += " Verified: another run came to the same costs."
     return text

@@ -194,7 +194,7 @@ def speedups_table(
         if name == reference:
             continue
         pair = pairs[frozenset((name, reference))]
-        bounded = Bounded(speedups.bounds[s], *_at(speedups.values, s))
+        bounded = Bounded(*speedups.of(name))
         row = name, bounded, _at(found.wins, (s, place)), decision_text(pair)
         rows.append((*row, time_factor_over_workloads(factors, name)) if factors else row)
         if count := speedups.both_missed[s]:
@@ -207,9 +207,10 @@ def speedups_table(
     caption = (
         f"{in_view('Speed-up', found.view)} over {reference}: geometric mean over workloads of its "
         f"median cost over the contender's, with intervals of {found.percent}. A median that "
-        f"missed counts as its budget: >= where only {reference} missed on some workload, <= where "
-        f"only the contender did, ~ where both occur. Beats {reference}: probability in the same "
-        "study. Decided: by the sign test over all pairs."
+        f"missed counts as its budget: >= where {reference} missed on some workload, <= where the "
+        "contender did, ~ where both did. An interval has no end where resamples miss. Beats "
+        f"{reference}: share of paired studies, the median over orders of random search's trials. "
+        "Decided: by the sign test over all pairs, on how often one wins and not by how much."
     )
     if factors:
         caption += (
@@ -249,8 +250,9 @@ def comparisons_table(found: Inference, marks: Marks, first: str | None = None) 
         Column("p (Holm)", P_VALUE, "p_holm"), Column("decided", TEXT),
     )  # fmt: skip
     caption = (
-        f"With intervals of {found.percent}: probability that the first beats the second in the "
-        "same study, equal costs and two misses counting half; p of the sign test, adjusted for "
+        f"With intervals of {found.percent}: share of paired studies in which the first beats the "
+        "second, equal costs and two misses counting half, for random search by the median over "
+        "orders of its trials; p of the sign test, adjusted for "
         f"all comparisons. Decided: p is at most {1 - found.confidence:.2g}. Otherwise: the "
         "further studies on each workload that would decide it with probability 0.8 if they are "
         "like those seen."
