@@ -24,7 +24,7 @@ from metaopt.bench.contract.loading import find_submissions, load_submission
 from metaopt.bench.rules.check import RULES
 from metaopt.bench.rules.workload_check import WORKLOAD_RULES
 from metaopt.workloads.registry import FIXED_SUFFIX, list_workloads
-from tests.study_tables import desk_rows
+from tests import study_tables
 from tuning.campaign import list_campaigns
 from tuning.cli import app as tuning_app
 from tuning.contenders import SUBMISSIONS
@@ -134,7 +134,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "rules of logs": log_rules,
     "options of tuning": lambda: options("tuning"),
     "options of analysis": lambda: options("analysis"),
-    "metaopt_step_size on desk": lambda: table(*desk_rows()),
+    "metaopt_step_size on desk": lambda: table(*study_tables.cost_rows("desk")),
+    "metaopt_step_size on beyond_desk_ends": lambda: table(*study_tables.ends_rows()),
 }
 _MARKED = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
