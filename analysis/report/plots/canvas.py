@@ -166,7 +166,7 @@ def tag(artist: Any, contender: str, kind: str = "dots", **values: Any) -> None:
     Args:
         artist: The artist.
         contender: The contender's name; empty if it is about no single one.
-        kind: ``line``, ``band`` or ``dots``.
+        kind: ``line``, ``band``, ``upright`` or ``dots``.
         values: Arrays of equal length by name: x and y first, and then the ends of a band, low and
             high. Names that end with an underscore are not shown; others have spaces for them.
     """
