@@ -42,7 +42,6 @@ from metaopt.bench.records.identity import WORKLOAD_PARTS, digest_of
 from metaopt.bench.records.redaction import redact
 from metaopt.bench.records.submission_info import LINK, read_info
 
-_Key = tuple[str, str]  # contender, workload
 _AUTHORSHIP = ("authors", "affiliations", "version", "description", LINK)
 
 
@@ -102,7 +101,7 @@ def files_to_submit(
     new = entries_of(logs, command, board)
     if again is not None:
         new = _verified(new, logs, again)
-    rerun_pairs = set() if again is None else _pairs(again)
+    rerun_pairs = set() if again is None else {*again.by_pair}
     for entry in new:
         before = known.get(entry.path)
         if before is not None and (entry.contender, entry.workload) not in rerun_pairs:
@@ -143,10 +142,6 @@ def _verified(entries: list[Entry], logs: Logs, again: Logs) -> list[Entry]:
     return marked
 
 
-def _pairs(logs: Logs) -> set[_Key]:
-    return {(trial.record.contender, trial.record.workload) for trial in logs.trials}
-
-
 def _still_verified(entry: Entry, before: Entry) -> Entry:
     """Return the entry, as verified as before in each campaign whose costs are unchanged."""
     campaigns = dict(entry.campaigns)
@@ -183,9 +178,9 @@ def _git(record: TrialRecord) -> dict[str, Any]:
 def entries_of(logs: Logs, command: str | None = None, board: Path = BOARD) -> list[Entry]:
     """Return one entry per contender and workload of a campaign's logs."""
     finished = {(s.contender, s.workload, s.study): s for s in logs.studies}
-    trials: dict[_Key, list[TrialRecord]] = defaultdict(list)
-    for trial in logs.trials:
-        trials[trial.record.contender, trial.record.workload].append(trial.record)
+    records_by_pair = {
+        pair: [trial.record for trial in trials] for pair, trials in logs.by_pair.items()
+    }
     return [
         Entry(
             contender=contender,
@@ -197,7 +192,7 @@ def entries_of(logs: Logs, command: str | None = None, board: Path = BOARD) -> l
                 )
             },
         )
-        for (contender, workload), records in sorted(trials.items())
+        for (contender, workload), records in sorted(records_by_pair.items())
     ]
 
 

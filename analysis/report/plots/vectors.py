@@ -33,7 +33,7 @@ class Tag:
         contender: The name; empty if it is about no single contender.
         names: The names of the values; an empty name is not shown.
         values: One array for each name, x and y first.
-        kind: ``line``, ``band``, ``upright`` or ``dots``: how the script draws it again after a zoom.
+        kind: ``line``, ``band``, ``upright`` or ``dots``: how it is drawn again after a zoom.
     """
 
     contender: str
