@@ -18,7 +18,6 @@ import math
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.scoring.profiles import ordered_mean
 from analysis.statistics.resampling import (
@@ -95,7 +94,9 @@ def measure_speedups(
     place = samples.contenders.index(reference)
     base = len(samples.scored.base)
     missed = np.isinf(samples.medians[:, :base])  # (S, W)
-    drawn, drawn_missed = _speedups(samples, boot.medians, place), _misses(boot.medians, base)
+    misses = missed.sum(axis=1)
+    drawn = _speedups(samples, boot.medians, place)
+    drawn_missed = np.isinf(boot.medians[..., :base]).sum(axis=-1) > 0  # (R, S)
     low, _ = percentile_interval(np.where(drawn_missed, 0.0, drawn), confidence)
     _, high = percentile_interval(np.where(drawn_missed[:, [place]], np.inf, drawn), confidence)
     return Speedups(
@@ -106,15 +107,10 @@ def measure_speedups(
             np.where(low == 0, np.nan, low),
             np.where(np.isinf(high), np.nan, high),
         ),
-        tuple(_bound(one, missed[place].any()) for one in missed.any(axis=1)),
+        tuple(_bound(count > 0, misses[place] > 0) for count in misses),
         tuple(map(int, (missed & missed[place]).sum(axis=1))),
         np.exp(_log_ratios(samples, samples.medians, place)),
     )
-
-
-def _misses(medians: Floats, base: int) -> NDArray[np.bool_]:
-    """Return whether some median missed, (..., S), of medians, (..., S, W)."""
-    return np.isinf(medians[..., :base]).any(axis=-1)
 
 
 def _speedups(samples: Samples, medians: Floats, reference: int) -> Floats:
