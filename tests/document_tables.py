@@ -135,6 +135,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "options of tuning": lambda: options("tuning"),
     "options of analysis": lambda: options("analysis"),
     "metaopt_step_size on desk": lambda: table(*study_tables.cost_rows("desk")),
+    "metaopt_step_size on beyond_desk_fixed": lambda: table(
+        *study_tables.cost_rows("beyond_desk_fixed")
+    ),
+    "metaopt_step_size on both": lambda: table(*study_tables.common_rows()),
     "metaopt_step_size on beyond_desk_ends": lambda: table(*study_tables.ends_rows()),
 }
 _MARKED = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
