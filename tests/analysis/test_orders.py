@@ -90,11 +90,12 @@ def test_the_number_of_misses_before_the_first_hit_is_negative_hypergeometric(tr
         assert found[100.0 * misses + 1] == pytest.approx(chance, rel=1e-9)
 
 
-def test_costs_of_many_different_sums_are_rounded_to_a_thousandth():
+@pytest.mark.parametrize("trials", [17, 120])
+def test_costs_of_many_different_sums_are_rounded_to_a_thousandth(trials):
     rng = np.random.default_rng(0)
-    misses, hits = rng.uniform(1, 3, 14), rng.uniform(1, 3, 3)
+    misses, hits = rng.uniform(1, 3, trials - 3), rng.uniform(1, 3, 3)
     costs = np.concatenate([-misses, hits])
-    orders = rng.permuted(np.tile(costs, (40_000, 1)), axis=1)
+    orders = rng.permuted(np.tile(costs, (20_000, 1)), axis=1)
     first = (orders > 0).argmax(axis=1)
     drawn = np.abs(orders).cumsum(axis=1)[np.arange(len(orders)), first]
 
@@ -102,7 +103,7 @@ def test_costs_of_many_different_sums_are_rounded_to_a_thousandth():
 
     assert len(found.costs) < 5000
     at = np.interp([0.2, 0.5, 0.8], np.cumsum(found.orders) / WHOLE, found.costs)
-    np.testing.assert_allclose(at, np.quantile(drawn, [0.2, 0.5, 0.8]), rtol=0.02)
+    np.testing.assert_allclose(at, np.quantile(drawn, [0.2, 0.5, 0.8]), rtol=0.04)
     mean = np.dot(found.costs, found.orders) / WHOLE
     expected = misses.sum() / 4 + hits.mean()
     assert mean == pytest.approx(expected, abs=misses.sum() / 1000)
