@@ -91,7 +91,7 @@ def test_the_number_of_misses_before_the_first_hit_is_negative_hypergeometric(tr
 
 
 @pytest.mark.parametrize("trials", [17, 120])
-def test_costs_of_many_different_sums_are_rounded_to_a_thousandth(trials):
+def test_costs_that_are_no_whole_numbers_are_rounded(trials):
     rng = np.random.default_rng(0)
     misses, hits = rng.uniform(1, 3, trials - 3), rng.uniform(1, 3, 3)
     costs = np.concatenate([-misses, hits])
@@ -101,7 +101,6 @@ def test_costs_of_many_different_sums_are_rounded_to_a_thousandth(trials):
 
     found = costs_over_orders(attempts(*costs), GRADS)
 
-    assert len(found.costs) < 5000
     at = np.interp([0.2, 0.5, 0.8], np.cumsum(found.orders) / WHOLE, found.costs)
     np.testing.assert_allclose(at, np.quantile(drawn, [0.2, 0.5, 0.8]), rtol=0.04)
     mean = np.dot(found.costs, found.orders) / WHOLE
