@@ -46,7 +46,7 @@ class Speedups:
         values: The speed-ups, (S,); NaN where a miss has no known budget, and for an end of an
             interval that has no limit.
         bounds: ``>=`` where the reference missed on some workloads, ``<=`` where the contender did,
-            ``~`` where both did.
+            ``~`` where both did; none for the reference.
         both_missed: The number of workloads on which both missed.
         ratios: The ratios that a speed-up is the mean of, (S, W); NaN where it has none.
     """
@@ -107,7 +107,10 @@ def measure_speedups(
             np.where(low == 0, np.nan, low),
             np.where(np.isinf(high), np.nan, high),
         ),
-        tuple(_bound(count > 0, misses[place] > 0) for count in misses),
+        tuple(
+            "" if s == place else _bound(count > 0, misses[place] > 0)
+            for s, count in enumerate(misses)
+        ),
         tuple(map(int, (missed & missed[place]).sum(axis=1))),
         np.exp(_log_ratios(samples, samples.medians, place)),
     )

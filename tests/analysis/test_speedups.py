@@ -47,7 +47,7 @@ def test_speedups_and_bounds_of_a_table_made_by_hand():
     np.testing.assert_allclose(found.values.value, expected)
     np.testing.assert_allclose(found.values.low, [expected[0], *[math.nan] * 4])
     np.testing.assert_allclose(found.values.high, [math.nan] * 5)  # the reference missed
-    assert found.bounds == (">=", "~", "~", "~", "~")
+    assert found.bounds == (">=", "~", "~", "~", "")
     assert found.both_missed == (0, 1, 0, 1, 1)
 
 
