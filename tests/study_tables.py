@@ -112,7 +112,7 @@ def common_rows() -> Table:
 
 
 def ends_rows() -> Table:
-    """Return the test metrics at the end of the budget, means over studies, the best in bold."""
+    """Return the test metrics at the end of the budget, as means over studies, the best in bold."""
     ends = pd.read_csv(ENDS)
     means = ends.pivot(index="workload", columns="contender", values="test_mean")
     metrics = ends.set_index("workload")["test_metric"].groupby(level=0).first()

@@ -29,8 +29,8 @@ EXCHANGEABLE = "random"  # the name of the tuner
 # All orders of a study. Shares of up to 36 trials are whole numbers of it, and the sum over 60,000
 # studies fits into 64 bits.
 WHOLE = math.lcm(*range(1, 37))
-_EXACT = 20_000  # times their common divisor: what misses may cost together to be exact
-_ROUNDED = 2000  # else: their costs are rounded to this part of the sum
+_EXACT = 20_000  # misses are exact if their sum is at most this many times their common divisor
+_ROUNDED = 2000  # others are rounded to the sum over this
 
 
 class OrderCosts(NamedTuple):
@@ -98,7 +98,7 @@ def costs_over_orders(attempts: Sequence[Attempt], currency: Currency) -> OrderC
 
 
 def _before_a_hit(misses: Sequence[float], count: int) -> tuple[list[float], list[int]]:
-    """Return sums of misses, and the orders in which a given hit is the first and comes after each.
+    """Return sums of misses, and in how many orders a given hit is first and comes after each sum.
 
     Args:
         misses: The cost of each miss.
