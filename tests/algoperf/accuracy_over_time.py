@@ -5,8 +5,8 @@
 DATA is the folder of AlgoPerf's MNIST, as ``prepare_mnist.py`` makes it; OUT is for the logs, and a
 submission with logs there is not run again. Prints a Markdown table: the validation accuracy of
 each evaluation and the submission time at which it was made, as AlgoPerf's clock counts it. AdamW
-and NadamW are tuned from outside: they run for the full time at each of six points, and the table
-has the one with the best last accuracy.
+and NadamW are tuned from outside: they run for the full time at each of eight points, and the
+table has the one with the best last accuracy.
 """
 
 import csv
@@ -25,7 +25,7 @@ POINTS = [  # of each: a rate that stays, and one that falls to zero over the st
         "learning_rate": rate, "one_minus_beta1": 0.1, "one_minus_beta2": 0.001,
         "weight_decay": 1e-4, "warmup_factor": 0.02, "end_factor": end,
     }
-    for rate, end in itertools.product((3e-4, 1e-3, 3e-3), (1.0, 0.0))
+    for rate, end in itertools.product((3e-5, 1e-4, 3e-4, 1e-3), (1.0, 0.0))
 ]  # fmt: skip
 NAMES = (
     *EXTERNAL, "metaopt_step_size", "metaopt_averages", "metaopt", "prodigy", "d_adaptation", "dog",
