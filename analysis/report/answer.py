@@ -90,19 +90,23 @@ def misses(scores: Scores) -> list[str]:
 def _ahead(found: Inference, leader: str, second: str) -> str:
     """Return by how much the leader is ahead of the reference, and whether of the second."""
     speedups = found.speedups
+    s, other = (found.samples.contenders.index(name) for name in (leader, second))
+    scores = found.scores.value
+    tied = _tie(scores[s], scores[other])
     if speedups is None or speedups.reference == leader:
-        s, other = (found.samples.contenders.index(name) for name in (leader, second))
-        value, low, high = (part[s] for part in (found.scores.value, *_ends(found)))
+        low, high = (part[s] for part in _ends(found))
+        next_to = f"as has {second}" if tied else f"before {second} with {scores[other]:.3f}"
         text = (
-            f"{leader} has the highest score, {value:.3f} ({found.percent}: "
-            f"{low:.3f} to {high:.3f}), before {second} with {found.scores.value[other]:.3f}"
+            f"{leader} has the highest score, {scores[s]:.3f} ({found.percent}: "
+            f"{low:.3f} to {high:.3f}), {next_to}"
         )
         return f"{text}; {_decided(found, leader, second)}."
     text = f"{leader} {_faster(found, speedups, leader)}"
     text = f"{text}; {_decided(found, leader, speedups.reference)}."
     if second == speedups.reference:
         return text
-    return f"{text} Against {second}, which is second, {_decided(found, leader, second)}."
+    which = "whose score is the same" if tied else "which is second"
+    return f"{text} Against {second}, {which}, {_decided(found, leader, second)}."
 
 
 def _faster(found: Inference, speedups: Speedups, leader: str) -> str:
@@ -165,7 +169,7 @@ def _designed(scores: Scores, ranked: Sequence[str], found: Sequence[Inference])
     )
     view = scores.views[0]
     top = max(score[view] for score in there.scores.values())
-    first = [name for name in there.contenders if round(there.scores[name][view] - top, 9) == 0]
+    first = [name for name in there.contenders if _tie(there.scores[name][view], top)]
     which = f"{len(names) - len(others)} of the {len(names)} workloads"
     where = f"the {len(others)} others" if len(others) > 1 else "the other"
     verb = "has" if len(first) == 1 else "have"
@@ -194,7 +198,7 @@ def _spent(found: Inference) -> str:
 def _without_statistics(scores: Scores, ranked: Sequence[str], leader: str) -> str:
     view = scores.views[0]
     first, second = (scores.scores[name][view] for name in ranked[:2])
-    tied = [name for name in ranked[1:] if round(scores.scores[name][view] - first, 9) == 0]
+    tied = [name for name in ranked[1:] if _tie(scores.scores[name][view], first)]
     if tied:
         text = f"{', '.join([leader, *tied])} tie with the highest score, {first:.3f}"
     else:
@@ -202,6 +206,10 @@ def _without_statistics(scores: Scores, ranked: Sequence[str], leader: str) -> s
     if scores.studies < 2:
         return f"{text}. How sure that is cannot be known from one study."
     return f"{text}, in {unit_name(scores.unit)}."
+
+
+def _tie(first: float, second: float) -> bool:
+    return bool(round(first - second, 9) == 0)
 
 
 def _ends(found: Inference) -> tuple[np.ndarray, np.ndarray]:

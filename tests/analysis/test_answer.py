@@ -146,6 +146,19 @@ def test_without_the_reference_scores_are_compared(campaign):
                            "0.800; it wins 4 of 4 studies; undecided: ")  # fmt: skip
 
 
+def test_equal_scores_are_called_equal(campaign):
+    costs = {name: {"w": [100.0] * 4} for name in ("a", "b")}
+    slower = {"adamw+random": {"w": [200.0] * 4}}
+
+    without_reference = answered(campaign(costs))
+    assert without_reference.startswith(
+        "a has the highest score, 1.000 (95%: 1.000 to 1.000), as has b; it wins 0 of 4 studies, "
+        "and 4 tie; undecided"
+    )
+    with_reference = answered(campaign(costs | slower))
+    assert " Against b, whose score is the same, it wins 0 of 4 studies" in with_reference
+
+
 def test_one_study_one_contender_and_nobody_who_arrived(campaign):
     one_study = campaign({"a": {"w": [100.0]}, "b": {"w": [200.0]}})
     assert answered(one_study) == (
