@@ -1,4 +1,4 @@
-"""The tables of docs/beyond.md, from the leaderboard's files and a report's table of ends.
+"""The tables of docs/beyond.md, from the leaderboard's files and from reports.
 
 Costs are medians over studies, including tuning, in gradient evaluations; a miss counts as the
 budget.
@@ -17,7 +17,7 @@ from tuning.tuners import TUNERS
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = ROOT / "leaderboard"
-ENDS = ROOT / "docs" / "experiments" / "beyond_desk_ends" / "ends.csv"
+REPORTS = ROOT / "docs" / "experiments"
 HARDWARE = "amd-epyc-x2-dff95c"
 OURS = "metaopt_step_size"
 CHANGING, FIXED = "desk", "beyond_desk_fixed"
@@ -113,7 +113,7 @@ def common_rows() -> Table:
 
 def ends_rows() -> Table:
     """Return the test metrics at the end of the budget, as means over studies, the best in bold."""
-    ends = pd.read_csv(ENDS)
+    ends = pd.read_csv(REPORTS / "beyond_desk_ends" / "ends.csv")
     means = ends.pivot(index="workload", columns="contender", values="test_mean")
     metrics = ends.set_index("workload")["test_metric"].groupby(level=0).first()
     lower = read_protocol(CHANGING)[1]["value_sign"] == "<="
@@ -122,14 +122,61 @@ def ends_rows() -> Table:
     rows = []
     for workload in (name for name in HELD_OUT if name in means.index):
         row = means.loc[workload, names]
-        best = row.min() if lower[workload] else row.max()
         rival = row[tuned].min() if lower[workload] else row[tuned].max()
         worse = row[OURS] > rival if lower[workload] else row[OURS] < rival
-        sign = "-" if lower[workload] else "+"
-        cells = [f"**{mean:.4g}**" if mean == best else f"{mean:.4g}" for mean in row]
-        metric = metrics[workload].removeprefix("test/")
-        rows.append([f"`{workload}`", f"{metric} ({sign})", *cells, "yes" if worse else "no"])
+        metric = name_metric(metrics[workload], lower[workload])
+        cells = mark_best(row, lower[workload])
+        rows.append([f"`{workload}`", metric, *cells, "yes" if worse else "no"])
     return ["workload", "metric", *quote(names), "worse than the best tuned"], rows
+
+
+def small_rows() -> Table:
+    """Return costs to the target, with the studies that arrived, and test metrics at the end."""
+    campaign = read_campaign(Path("beyond_desk_small"))
+    scores, ends = (
+        pd.read_csv(REPORTS / campaign.name / f"{kind}.csv") for kind in ("scores", "ends")
+    )
+    scores = scores.set_index("contender").loc[campaign.contenders]
+    header, columns = ["contender"], [quote(scores.index)]
+    for workload, target in campaign.targets.items():
+        costs = format_costs(scores[f"{workload}_including_tuning"])
+        reached = scores[f"{workload}_reached"].map(" ({:.0f}/".format)
+        studies = scores[f"{workload}_studies"].map("{:.0f})".format)
+        end = ends[ends["workload"] == workload].set_index("contender").loc[scores.index]
+        lower = target.better == "lower"
+        header += [f"`{workload}`, cost", name_metric(end["test_metric"].iloc[0], lower)]
+        columns += [costs + reached + studies, mark_best(end["test_mean"], lower)]
+    return header, [list(row) for row in zip(*columns, strict=True)]
+
+
+def scale_rows() -> Table:
+    """Return costs to the target from other first step sizes, and the largest over the usual."""
+    campaign = read_campaign(Path("beyond_desk_scale"))
+    names, ending = campaign.contenders, "_including_tuning"
+    rows = []
+    for report in (campaign.name, f"{campaign.name}_fixed"):
+        scores = pd.read_csv(REPORTS / report / "scores.csv").set_index("contender").loc[names]
+        for column in scores.filter(regex=f"{ending}$"):
+            costs = scores[column]
+            worst = "missed" if costs.isna().any() else f"{costs.max() / costs[OURS]:.1f}"
+            rows.append([f"`{column.removesuffix(ending)}`", *format_costs(costs), worst])
+    return ["workload", *quote(names), "largest over the usual"], rows
+
+
+def format_costs(costs: pd.Series) -> pd.Series:
+    """Return costs as text; NaN is a miss."""
+    return costs.map("{:,.0f}".format).replace("nan", "missed")
+
+
+def name_metric(metric: str, lower: bool) -> str:
+    """Return a test metric's name and whether lower (-) or higher (+) is better."""
+    return f"{metric.removeprefix('test/')} ({'-' if lower else '+'})"
+
+
+def mark_best(means: pd.Series, lower: bool) -> list[str]:
+    """Return the means as Markdown, the best in bold."""
+    best = means.min() if lower else means.max()
+    return [f"**{mean:.4g}**" if mean == best else f"{mean:.4g}" for mean in means]
 
 
 def mean_ratios(costs: pd.DataFrame) -> pd.Series:
