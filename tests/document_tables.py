@@ -141,6 +141,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "metaopt_step_size on both": lambda: table(*study_tables.common_rows()),
     "metaopt_step_size on beyond_desk_ends": lambda: table(*study_tables.ends_rows()),
     "metaopt_step_size on beyond_desk_small": lambda: table(*study_tables.small_rows()),
+    "metaopt_step_size on beyond_desk_scale": lambda: table(*study_tables.scale_rows()),
 }
 _MARKED = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
